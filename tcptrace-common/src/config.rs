@@ -1,0 +1,171 @@
+//! What user space fixes before the kernel programs load. The programs read it from frozen
+//! read-only memory, so the verifier knows each value and drops the branches that can't be taken.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Stands for a kernel struct member that this kernel does not have.
+pub const MISSING: u32 = u32::MAX;
+
+macro_rules! offsets {
+    ($($(#[$doc:meta])* $field:ident = $strukt:literal $path:literal,)*) => {
+        /// Byte offsets of the kernel struct members that the programs read, resolved from the
+        /// running kernel's BTF. [`MISSING`] where the kernel has no such member.
+        #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[repr(C)]
+        pub struct Offsets {
+            $($(#[$doc])* #[doc = concat!("\n\n`struct ", $strukt, "`, member `", $path, "`.")] pub $field: u32,)*
+        }
+
+        impl Offsets {
+            /// No member known.
+            pub const NONE: Self = Self { $($field: MISSING,)* };
+
+            /// Calls `resolve(struct, member path)` for every offset.
+            pub fn resolve(mut resolve: impl FnMut(&'static str, &'static str) -> u32) -> Self {
+                Self { $($field: resolve($strukt, $path),)* }
+            }
+
+            /// The offsets with the struct and the member path that each stands for.
+            #[must_use]
+            pub fn named(&self) -> [(&'static str, &'static str, u32); [$($strukt),*].len()] {
+                [$(($strukt, $path, self.$field)),*]
+            }
+        }
+    };
+}
+
+offsets! {
+    /// Address family.
+    sk_family = "sock_common" "skc_family",
+    /// State number.
+    sk_state = "sock_common" "skc_state",
+    /// Remote port, network order.
+    sk_dport = "sock_common" "skc_dport",
+    /// Local port, host order.
+    sk_num = "sock_common" "skc_num",
+    /// Remote IPv4 address, network order.
+    sk_daddr = "sock_common" "skc_daddr",
+    /// Local IPv4 address, network order.
+    sk_rcv_saddr = "sock_common" "skc_rcv_saddr",
+    /// Remote IPv6 address.
+    sk_v6_daddr = "sock_common" "skc_v6_daddr",
+    /// Local IPv6 address.
+    sk_v6_rcv_saddr = "sock_common" "skc_v6_rcv_saddr",
+    /// Network namespace.
+    sk_net = "sock_common" "skc_net.net",
+    /// Inode number of a network namespace.
+    net_inum = "net" "ns.inum",
+    /// `IPPROTO_TCP` or `IPPROTO_MPTCP`.
+    sk_protocol = "sock" "sk_protocol",
+    /// `RCV_SHUTDOWN` (1) and `SEND_SHUTDOWN` (2).
+    sk_shutdown = "sock" "sk_shutdown",
+    /// Null while the connection waits in an accept queue, and again once it is orphaned.
+    sk_socket = "sock" "sk_socket",
+    /// Null while no BPF program has stored anything with this socket.
+    sk_bpf_storage = "sock" "sk_bpf_storage",
+    /// Length of a listener's accept queue.
+    sk_ack_backlog = "sock" "sk_ack_backlog",
+    /// Limit of a listener's accept queue. A child is a clone of its listener and keeps it.
+    sk_max_ack_backlog = "sock" "sk_max_ack_backlog",
+    /// The socket's cgroup v2.
+    sk_cgroup = "sock" "sk_cgrp_data.cgroup",
+    /// The directory of a cgroup.
+    cgroup_kn = "cgroup" "kn",
+    /// The id of a cgroup: the inode number of its directory.
+    kn_id = "kernfs_node" "id",
+    /// The file of a `struct socket`.
+    socket_file = "socket" "file",
+    /// The `struct sock` of a `struct socket`.
+    socket_sk = "socket" "sk",
+    /// The inode of a file.
+    file_inode = "file" "f_inode",
+    /// An inode's number.
+    inode_ino = "inode" "i_ino",
+    /// Next byte expected from the peer.
+    tcp_rcv_nxt = "tcp_sock" "rcv_nxt",
+    /// Next byte the program has not read.
+    tcp_copied_seq = "tcp_sock" "copied_seq",
+    /// One after the last byte the program wrote.
+    tcp_write_seq = "tcp_sock" "write_seq",
+    /// First byte the peer has not acknowledged.
+    tcp_snd_una = "tcp_sock" "snd_una",
+    /// Data bytes sent, retransmissions included.
+    tcp_bytes_sent = "tcp_sock" "bytes_sent",
+    /// When the last acknowledgement came, in jiffies.
+    tcp_rcv_tstamp = "tcp_sock" "rcv_tstamp",
+    /// When the last data came, in jiffies.
+    icsk_lrcvtime = "inet_connection_sock" "icsk_ack.lrcvtime",
+    /// Process id.
+    task_tgid = "task_struct" "tgid",
+    /// Thread id.
+    task_pid = "task_struct" "pid",
+    /// Command name, 16 bytes.
+    task_comm = "task_struct" "comm",
+    /// The process's first thread.
+    task_leader = "task_struct" "group_leader",
+    /// The parent process's task.
+    task_real_parent = "task_struct" "real_parent",
+    /// When the task started, ns of the boot clock.
+    task_start = "task_struct" "start_boottime",
+    /// The task's cgroups.
+    task_cgroups = "task_struct" "cgroups",
+    /// The cgroup v2 of a `css_set`.
+    css_set_dfl = "css_set" "dfl_cgrp",
+}
+
+/// What the programs do. Zero means "any" for each of the filters.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Config {
+    /// Stays shorter than this, in ns, cost no event.
+    pub min_age_ns: u64,
+    /// Length of a jiffy in ns.
+    pub jiffy_ns: u64,
+    /// Watched states: bit `1 << number`.
+    pub states: u32,
+    /// 1: every transition into or out of a watched state is an event.
+    pub transitions: u32,
+    /// Only this network namespace (inode number).
+    pub netns: u32,
+    /// Only this family, 4 or 6; a mapped address counts as 4.
+    pub family: u32,
+    /// Only this local port, host order.
+    pub lport: u32,
+    /// Only this remote port, host order.
+    pub rport: u32,
+    /// Where the kernel keeps things.
+    pub offsets: Offsets,
+}
+
+impl Config {
+    /// Watches nothing.
+    pub const NONE: Self = Self {
+        min_age_ns: 0,
+        jiffy_ns: 0,
+        states: 0,
+        transitions: 0,
+        netns: 0,
+        family: 0,
+        lport: 0,
+        rport: 0,
+        offsets: Offsets::NONE,
+    };
+}
+
+/// What user space tells the iterators before each pass.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Control {
+    /// The time of the look, ns of the boot clock.
+    pub now_ns: u64,
+    /// The number of the look, from 1. Sockets that a look reports carry it, and the holders of
+    /// just those are then asked for.
+    pub look: u32,
+    /// [`LOOK_ALL`], [`SEED`].
+    pub mode: u32,
+}
+
+/// [`Control::mode`]: the look lists every live stay, not only those that are due.
+pub const LOOK_ALL: u32 = 1;
+/// [`Control::mode`]: the holders pass gives each matching socket without a stay one.
+pub const SEED: u32 = 2;

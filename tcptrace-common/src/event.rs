@@ -1,0 +1,143 @@
+//! What the kernel programs hand to user space.
+//!
+//! Times are ns of the boot clock (`bpf_ktime_get_boot_ns`, `CLOCK_BOOTTIME`). A stay began
+//! between `earliest_ns` and `latest_ns`; they are equal where the beginning was traced, and
+//! `earliest_ns` is 0 where nothing bounds it.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Between whom: one socket's ends and its network namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(8))]
+pub struct Tuple {
+    /// Local address; IPv4 as `::ffff:a.b.c.d`.
+    pub laddr: [u8; 16],
+    /// Remote address; IPv4 as `::ffff:a.b.c.d`.
+    pub raddr: [u8; 16],
+    /// Network namespace (inode number).
+    pub netns: u32,
+    /// Local port, host order.
+    pub lport: u16,
+    /// Remote port, host order.
+    pub rport: u16,
+}
+
+/// [`Transition::kind`]: a change of state.
+pub const KIND_TRANSITION: u8 = 1;
+/// [`Transition::kind`]: the kernel freed the connection (`tcp_destroy_sock`).
+pub const KIND_DESTROY: u8 = 2;
+
+/// A record of the ring buffer.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Transition {
+    /// When.
+    pub time_ns: u64,
+    /// The socket; 0 where asking would have named its listener.
+    pub cookie: u64,
+    /// The state that was left began not before this; 0: unknown.
+    pub earliest_ns: u64,
+    /// The state that was left began not after this; 0: not timed.
+    pub latest_ns: u64,
+    /// Its ends.
+    pub tuple: Tuple,
+    /// Process on the CPU. It made the change only where the change is a program's doing.
+    pub pid: u32,
+    /// `IPPROTO_TCP` (6) or `IPPROTO_MPTCP` (262).
+    pub protocol: u16,
+    /// [`KIND_TRANSITION`] or [`KIND_DESTROY`].
+    pub kind: u8,
+    /// `sk_shutdown` at that moment.
+    pub shutdown: u8,
+    /// Thread name on the CPU; empty where nobody asked.
+    pub comm: [u8; 16],
+    /// State before.
+    pub old: u8,
+    /// State after.
+    pub new: u8,
+    /// 1 where a `struct socket` was there: accepted or connected, and not orphaned.
+    pub has_socket: u8,
+    /// To the alignment of the u64 members.
+    pub pad: [u8; 5],
+}
+
+/// [`Socket::kind`] and [`Holder::kind`]: how an iterator's records are told apart.
+pub const KIND_SOCKET: u32 = 1;
+/// See [`KIND_SOCKET`].
+pub const KIND_HOLDER: u32 = 2;
+
+/// [`Socket::flags`]: a `struct socket` is there.
+pub const HAS_SOCKET: u8 = 1;
+/// [`Socket::flags`]: `recv_q`, `send_q` and `bytes_sent` are known.
+pub const HAS_TCP: u8 = 2;
+/// [`Socket::flags`]: the stay began before tracing did.
+pub const SEEDED: u8 = 4;
+
+/// A socket as an iterator saw it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Socket {
+    /// [`KIND_SOCKET`].
+    pub kind: u32,
+    /// Bytes received that the program has not read, the FIN counted as one.
+    pub recv_q: u32,
+    /// Bytes written that the peer has not acknowledged.
+    pub send_q: u32,
+    /// Accept queue: connections waiting.
+    pub backlog: u32,
+    /// Accept queue: limit. Of a connection: its listener's, or 0 for one that we opened.
+    pub max_backlog: u32,
+    /// State.
+    pub state: u8,
+    /// [`HAS_SOCKET`], [`HAS_TCP`], [`SEEDED`].
+    pub flags: u8,
+    /// `IPPROTO_TCP` (6) or `IPPROTO_MPTCP` (262).
+    pub protocol: u16,
+    /// The socket.
+    pub cookie: u64,
+    /// The stay began not before this; 0: unknown.
+    pub earliest_ns: u64,
+    /// The stay began not after this.
+    pub latest_ns: u64,
+    /// Inode number of the socket's file; 0: it has none.
+    pub inode: u64,
+    /// Id of the cgroup v2 the socket was made in; 0: unknown.
+    pub cgroup: u64,
+    /// Data bytes sent since the stay began (of a seeded one: since it was first looked at).
+    pub bytes_sent: u64,
+    /// Its ends.
+    pub tuple: Tuple,
+}
+
+/// A descriptor for a socket, as the `task_file` iterator saw it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Holder {
+    /// [`KIND_HOLDER`].
+    pub kind: u32,
+    /// Descriptor number.
+    pub fd: u32,
+    /// The socket.
+    pub cookie: u64,
+    /// When the process started: tells it from a later one with its pid.
+    pub start_ns: u64,
+    /// Id of the process's cgroup v2; 0: unknown.
+    pub cgroup: u64,
+    /// Process.
+    pub pid: u32,
+    /// Thread, where it has a descriptor table of its own; else the process.
+    pub tid: u32,
+    /// Parent process.
+    pub ppid: u32,
+    /// To the alignment of the u64 members.
+    pub pad: u32,
+    /// The process's command name.
+    pub comm: [u8; 16],
+}
+
+const _: () = {
+    assert!(size_of::<Tuple>() == 40);
+    assert!(size_of::<Transition>() == 104);
+    assert!(size_of::<Socket>() == 112);
+    assert!(size_of::<Holder>() == 64);
+};

@@ -1,0 +1,47 @@
+//! Early rejects. Only what a socket itself shows and what can't change while it lives may be
+//! filtered here; holders and cgroups are user space's business.
+
+use tcptrace_common::state::TcpState;
+
+use crate::{
+    offsets,
+    sock::{AF_INET, Sock},
+};
+
+pub const SYN_SENT: u32 = TcpState::SynSent as u32;
+pub const SYN_RECV: u32 = TcpState::SynRecv as u32;
+pub const CLOSE: u32 = TcpState::Close as u32;
+pub const CLOSE_WAIT: u32 = TcpState::CloseWait as u32;
+pub const LISTEN: u32 = TcpState::Listen as u32;
+
+/// Whether state `n` is watched.
+#[inline(always)]
+pub fn watched(n: u32) -> bool {
+    offsets::states() >> (n & 31) & 1 != 0
+}
+
+/// Whether the socket passes the filters. `handshake`: its ports or addresses may not be set yet,
+/// so only what is known can refuse it.
+#[inline(always)]
+pub fn matches(sk: Sock, handshake: bool) -> bool {
+    let netns = offsets::netns();
+    if netns != 0 && sk.netns() != netns {
+        return false;
+    }
+    let lport = offsets::lport();
+    if lport != 0 && u32::from(sk.lport()) != lport && !(handshake && sk.lport() == 0) {
+        return false;
+    }
+    let rport = offsets::rport();
+    if rport != 0 && u32::from(sk.rport()) != rport && !(handshake && sk.rport() == 0) {
+        return false;
+    }
+    let family = offsets::family();
+    if family != 0 && !handshake {
+        let v4 = sk.family() == AF_INET || sk.is_mapped();
+        if v4 != (family == 4) {
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,82 @@
+//! Who has a descriptor: one pass over every descriptor table of this pid namespace.
+
+use aya_ebpf::{
+    cty::c_void,
+    helpers::generated::bpf_sock_from_file,
+};
+use tcptrace_common::{
+    config::SEED,
+    event::{Holder, KIND_HOLDER},
+};
+
+use crate::{
+    filter::{LISTEN, matches},
+    maps::{self, CONTROL},
+    offsets::{known, off},
+    seed::{adopt, context, write},
+    sock::{Kernel, Sock, cgroup_id},
+};
+
+#[unsafe(link_section = "iter/task_file")]
+#[unsafe(no_mangle)]
+pub extern "C" fn holders(ctx: *mut c_void) -> i32 {
+    // The context: meta, task, fd (u32), file. A null file ends the pass.
+    let (task, file) = (Kernel::new(context(ctx, 1)), context(ctx, 3));
+    // SAFETY: the verifier checks the access against the iterator's context type.
+    let fd = unsafe { ctx.cast::<u32>().add(4).read_volatile() };
+    if let Some(task) = task
+        && !file.is_null()
+        // SAFETY: the helper takes any file the verifier vouches for.
+        && let Some(socket) = Kernel::new(unsafe { bpf_sock_from_file(file.cast()) }.cast())
+        && let Some(sk) = socket.follow(off!(socket_sk)).map(Sock::from_kernel)
+        && sk.is_tcp()
+    {
+        descriptor(ctx, task, fd, sk);
+    }
+    0
+}
+
+#[inline(always)]
+fn descriptor(ctx: *mut c_void, task: Kernel, fd: u32, sk: Sock) {
+    let Some(control) = CONTROL.get(0) else { return };
+    if control.mode & SEED != 0 {
+        adopt(sk);
+        return;
+    }
+    if u32::from(sk.state()) == LISTEN {
+        if matches(sk, true) && write(ctx, &sk.describe()) {
+            write(ctx, &holder(task, fd, sk));
+        }
+        return;
+    }
+    if sk.has_storage()
+        && let Some(stay) = maps::stay(sk)
+        && stay.look == control.look
+    {
+        write(ctx, &holder(task, fd, sk));
+    }
+}
+
+#[inline(always)]
+fn holder(task: Kernel, fd: u32, sk: Sock) -> Holder {
+    let leader = task.follow(off!(task_leader)).unwrap_or(task);
+    let comm: [u64; 2] = [leader.read(off!(task_comm)), leader.read(off!(task_comm) + 8)];
+    let cgroup = if known(off!(css_set_dfl)) {
+        task.follow(off!(task_cgroups)).and_then(|set| set.follow(off!(css_set_dfl))).map_or(0, cgroup_id)
+    } else {
+        0
+    };
+    Holder {
+        kind: KIND_HOLDER,
+        fd,
+        cookie: sk.cookie(),
+        start_ns: leader.read(off!(task_start)),
+        cgroup,
+        pid: task.read(off!(task_tgid)),
+        tid: task.read(off!(task_pid)),
+        ppid: leader.follow(off!(task_real_parent)).map_or(0, |parent| parent.read(off!(task_tgid))),
+        pad: 0,
+        // SAFETY: two u64 are 16 plain bytes.
+        comm: unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(comm) },
+    }
+}

@@ -1,0 +1,39 @@
+//! tcptrace's kernel programs. One file per hook; this one is their table of contents.
+//!
+//! | program | hook | does |
+//! |---|---|---|
+//! | `set_state` | `tp_btf/inet_sock_set_state` | times stays in watched states, counts, filters, emits |
+//! | `destroy` | `tp_btf/tcp_destroy_sock` | ends the stay of a socket that the kernel frees |
+//! | `look` | `iter/bpf_sk_storage_map` | lists the live stays that are due for a report |
+//! | `holders` | `iter/task_file` | lists who has a descriptor for those, and for listeners |
+//! | `seed` | `iter/tcp` | gives the sockets that were there before us a stay |
+//! | `empty` | `tp_btf/inet_sock_set_state` | nothing: the floor that `cargo xtask bench` compares with |
+#![no_std]
+#![no_main]
+
+mod destroy;
+mod filter;
+mod holders;
+mod look;
+mod maps;
+mod offsets;
+mod seed;
+mod set_state;
+mod sock;
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn empty(_ctx: BtfTracePointContext) -> i32 {
+    0
+}
+
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// Helpers such as socket storage and cookies are for GPL-compatible programs only.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,95 @@
+//! Sockets that were there before us: each gets a stay whose beginning is an interval.
+
+use aya_ebpf::{
+    cty::c_void,
+    helpers::generated::{bpf_jiffies64, bpf_seq_write, bpf_skc_to_tcp_sock},
+};
+use tcptrace_common::event::SEEDED;
+
+use crate::{
+    filter::{CLOSE_WAIT, matches, watched},
+    maps::{self, CONTROL},
+    offsets::{self, off},
+    sock::Sock,
+};
+
+/// Jiffies of slack on each side: the kernel rounds.
+const SLACK: u64 = 2;
+
+#[unsafe(link_section = "iter/tcp")]
+#[unsafe(no_mangle)]
+pub extern "C" fn seed(ctx: *mut c_void) -> i32 {
+    // The context: meta, sk_common, uid. Request and TIME_WAIT sockets are no full sockets: the
+    // helper answers null for them, and for the null that ends the pass the check comes first.
+    let common: *mut c_void = context(ctx, 1);
+    if !common.is_null() {
+        // SAFETY: the helper takes any socket the verifier vouches for.
+        let tcp = unsafe { bpf_skc_to_tcp_sock(common) };
+        if let Some(sk) = Sock::new(tcp.cast()) {
+            adopt(sk);
+        }
+    }
+    0
+}
+
+/// Gives the socket a stay if it is in a watched state and has none.
+#[inline(always)]
+pub fn adopt(sk: Sock) {
+    let state = sk.state();
+    if !watched(u32::from(state)) || !matches(sk, false) {
+        return;
+    }
+    let Some(control) = CONTROL.get(0) else { return };
+    let Some(stay) = maps::stay_or_new(sk) else {
+        if let Some(counters) = maps::counters() {
+            counters.storage_failed += 1;
+        }
+        return;
+    };
+    if stay.state != 0 {
+        return;
+    }
+    let (earliest_ns, latest_ns) = bounds(sk, u32::from(state), control.now_ns);
+    stay.earliest_ns = earliest_ns;
+    stay.latest_ns = latest_ns;
+    stay.due_ns = 0;
+    stay.sent_before = sk.tcp().map_or(0, |tcp| tcp.read(off!(tcp_bytes_sent)));
+    stay.flags = SEEDED;
+    stay.state = state;
+}
+
+/// When the stay began. The FIN came after the last data and carried an acknowledgement, so
+/// CLOSE_WAIT lies between the two; keepalive answers move the second. Other states: unknown.
+#[inline(always)]
+fn bounds(sk: Sock, state: u32, now: u64) -> (u64, u64) {
+    let Some(tcp) = sk.tcp() else { return (0, now) };
+    if state != CLOSE_WAIT {
+        return (0, now);
+    }
+    // SAFETY: the helper takes no argument.
+    let jiffies = unsafe { bpf_jiffies64() } as u32;
+    let since = |stamp: u32| u64::from(jiffies.wrapping_sub(stamp));
+    let data = since(tcp.read(off!(icsk_lrcvtime))) + SLACK;
+    let ack = since(tcp.read(off!(tcp_rcv_tstamp))).saturating_sub(SLACK);
+    let ns = |jiffies: u64| now.saturating_sub(jiffies * offsets::jiffy_ns());
+    (ns(data), ns(ack))
+}
+
+/// The `n`th member of an iterator's context. All have `meta` first.
+#[inline(always)]
+pub fn context(ctx: *mut c_void, n: usize) -> *mut c_void {
+    // SAFETY: the verifier checks the access against the iterator's context type.
+    unsafe { ctx.cast::<*mut c_void>().add(n).read_volatile() }
+}
+
+/// Hands a record to the reader of the iterator; false: no room, it will be asked for again.
+#[inline(always)]
+pub fn write<T>(ctx: *mut c_void, record: &T) -> bool {
+    let meta = context(ctx, 0);
+    // SAFETY: `struct bpf_iter_meta` begins with its seq_file, by the iterators' ABI
+    // (include/linux/bpf.h); the record is initialised to its last byte.
+    unsafe {
+        let seq = meta.cast::<*mut c_void>().read_volatile();
+        bpf_seq_write(seq.cast(), core::ptr::from_ref(record).cast_mut().cast(), size_of::<T>() as u32) == 0
+    }
+}

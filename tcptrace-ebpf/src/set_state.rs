@@ -1,0 +1,155 @@
+//! The hot path: every change of state of every TCP socket of the machine passes here.
+
+use aya_ebpf::{
+    bindings::BPF_RB_NO_WAKEUP,
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid,
+        generated::bpf_ktime_get_boot_ns,
+    },
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
+use tcptrace_common::{
+    counters::{Counters, SLOTS, STATES, slot},
+    event::{KIND_DESTROY, KIND_TRANSITION, Transition},
+};
+
+use crate::{
+    filter::{CLOSE, CLOSE_WAIT, LISTEN, SYN_RECV, SYN_SENT, matches, watched},
+    maps::{self, EVENTS, Stay},
+    offsets::{self, off},
+    sock::Sock,
+};
+
+/// Both `RCV_SHUTDOWN` and `SEND_SHUTDOWN`: tcp_close() sets it before it changes the state.
+const SHUTDOWN_MASK: u8 = 3;
+
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn set_state(ctx: BtfTracePointContext) -> i32 {
+    let (old, new) = (ctx.arg::<u32>(1), ctx.arg::<u32>(2));
+    if let (Some(sk), Some(counters)) = (Sock::new(ctx.arg(0)), maps::counters()) {
+        change(sk, old, new, counters);
+    }
+    0
+}
+
+#[inline(always)]
+fn change(sk: Sock, old: u32, new: u32, counters: &mut Counters) {
+    // SCTP uses the tracepoint too.
+    if !sk.is_tcp() {
+        return;
+    }
+    counters.seen += 1;
+    let (left, entered) = (watched(old), watched(new));
+    if !(left || entered) || !matches(sk, old == CLOSE || new == SYN_SENT || new == SYN_RECV) {
+        counters.filtered += 1;
+        return;
+    }
+    // SAFETY: the helper takes no argument.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    // A reset takes the connection, not the descriptor: the socket stays on, as a ghost.
+    let ghost = left && new == CLOSE && sk.has_socket() && sk.shutdown() != SHUTDOWN_MASK;
+
+    let ended = if entered || ghost {
+        let sent = if new == CLOSE_WAIT { sk.tcp().map_or(0, |tcp| tcp.read(off!(tcp_bytes_sent))) } else { 0 };
+        if let Some(stay) = maps::stay_or_new(sk) {
+            let ended = Ended::of(stay, old);
+            *stay = Stay {
+                earliest_ns: now,
+                latest_ns: now,
+                due_ns: 0,
+                sent_before: sent,
+                look: 0,
+                state: new as u8,
+                flags: 0,
+                pad: 0,
+            };
+            ended
+        } else {
+            counters.storage_failed += 1;
+            Ended::UNKNOWN
+        }
+    } else if sk.has_storage()
+        && let Some(stay) = maps::stay(sk)
+    {
+        let ended = Ended::of(stay, old);
+        stay.state = 0;
+        ended
+    } else {
+        Ended::UNKNOWN
+    };
+
+    let aged = left && ended.aged(now);
+    if left {
+        ended.count(&mut counters.stays, old, now);
+    }
+    if offsets::transitions() == 0 && !aged {
+        counters.filtered += 1;
+    } else if emit(sk, KIND_TRANSITION, (old, new), now, ended, aged) {
+        counters.emitted += 1;
+    } else {
+        counters.ring_full += 1;
+    }
+}
+
+/// When the stay that just ended had begun.
+#[derive(Clone, Copy)]
+pub struct Ended {
+    earliest_ns: u64,
+    latest_ns: u64,
+}
+
+impl Ended {
+    /// Nobody timed it.
+    pub const UNKNOWN: Self = Self { earliest_ns: 0, latest_ns: 0 };
+
+    /// Of a socket that leaves state `old`.
+    #[inline(always)]
+    pub fn of(stay: &Stay, old: u32) -> Self {
+        if u32::from(stay.state) == old {
+            Self { earliest_ns: stay.earliest_ns, latest_ns: stay.latest_ns }
+        } else {
+            Self::UNKNOWN
+        }
+    }
+
+    /// Whether it certainly passed min-age.
+    #[inline(always)]
+    pub fn aged(self, now: u64) -> bool {
+        self.latest_ns != 0 && now.wrapping_sub(self.latest_ns) >= offsets::min_age_ns()
+    }
+
+    /// Adds it to the histogram, where its length is known.
+    #[inline(always)]
+    pub fn count(self, stays: &mut [[u64; SLOTS]; STATES], old: u32, now: u64) {
+        if self.latest_ns != 0 && self.latest_ns == self.earliest_ns {
+            stays[old as usize & (STATES - 1)][slot(now.wrapping_sub(self.latest_ns)) & (SLOTS - 1)] += 1;
+        }
+    }
+}
+
+/// Hands an event to user space. `name_task`: who is on the CPU matters.
+#[inline(always)]
+pub fn emit(sk: Sock, kind: u8, (old, new): (u32, u32), now: u64, ended: Ended, name_task: bool) -> bool {
+    let event = Transition {
+        time_ns: now,
+        // Up to 6.12 the socket of this transition is a copy that still has the listener's cookie.
+        cookie: if old == LISTEN && new == SYN_RECV { 0 } else { sk.cookie() },
+        earliest_ns: ended.earliest_ns,
+        latest_ns: ended.latest_ns,
+        tuple: sk.tuple(),
+        pid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        protocol: sk.protocol(),
+        kind,
+        shutdown: sk.shutdown(),
+        comm: if name_task { bpf_get_current_comm().unwrap_or([0; 16]) } else { [0; 16] },
+        old: old as u8,
+        new: new as u8,
+        has_socket: u8::from(sk.has_socket()),
+        pad: [0; 5],
+    };
+    // Streamed transitions are many and the reader polls for them; ends of long stays are rare
+    // and wake it.
+    let flags = if offsets::transitions() != 0 && kind != KIND_DESTROY { u64::from(BPF_RB_NO_WAKEUP) } else { 0 };
+    EVENTS.output(&event, flags).is_ok()
+}

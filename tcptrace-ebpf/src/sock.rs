@@ -1,0 +1,223 @@
+//! Typed reads of kernel structs. Loads go through pointers that the verifier knows the type of:
+//! it checks each one against the kernel's BTF, and a load that faults reads 0.
+
+use aya_ebpf::{
+    cty::c_void,
+    helpers::generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock},
+};
+use tcptrace_common::event::{HAS_SOCKET, HAS_TCP, KIND_SOCKET, Socket, Tuple};
+
+use crate::offsets::{known, off};
+
+pub const AF_INET: u16 = 2;
+pub const AF_INET6: u16 = 10;
+pub const IPPROTO_TCP: u16 = 6;
+pub const IPPROTO_MPTCP: u16 = 262;
+/// Low and high half of `::ffff:0.0.0.0`, as loaded on a little-endian machine.
+const MAPPED: (u64, u64) = (0, 0xffff_0000);
+
+/// A pointer to a kernel struct, with the verifier's knowledge of its type.
+#[derive(Clone, Copy)]
+pub struct Kernel(*mut c_void);
+
+impl Kernel {
+    #[inline(always)]
+    pub fn new(ptr: *mut c_void) -> Option<Self> {
+        (!ptr.is_null()).then_some(Self(ptr))
+    }
+
+    /// Reads a member of type `T`.
+    #[inline(always)]
+    pub fn read<T: Copy>(self, offset: u32) -> T {
+        // SAFETY: the verifier refuses the program unless the member lies within the struct.
+        unsafe { self.0.byte_add(offset as usize).cast::<T>().read_volatile() }
+    }
+
+    /// Follows a member that is a pointer.
+    #[inline(always)]
+    pub fn follow(self, offset: u32) -> Option<Self> {
+        Self::new(self.read(offset))
+    }
+}
+
+/// A `struct sock` (or `struct sock_common` of a full socket).
+#[derive(Clone, Copy)]
+pub struct Sock(Kernel);
+
+impl Sock {
+    #[inline(always)]
+    pub fn new(ptr: *mut c_void) -> Option<Self> {
+        Kernel::new(ptr).map(Self)
+    }
+
+    #[inline(always)]
+    pub fn from_kernel(sk: Kernel) -> Self {
+        Self(sk)
+    }
+
+    #[inline(always)]
+    pub fn as_ptr(self) -> *mut c_void {
+        self.0.0
+    }
+
+    #[inline(always)]
+    pub fn family(self) -> u16 {
+        self.0.read(off!(sk_family))
+    }
+
+    #[inline(always)]
+    pub fn protocol(self) -> u16 {
+        self.0.read(off!(sk_protocol))
+    }
+
+    #[inline(always)]
+    pub fn state(self) -> u8 {
+        self.0.read(off!(sk_state))
+    }
+
+    #[inline(always)]
+    pub fn shutdown(self) -> u8 {
+        self.0.read(off!(sk_shutdown))
+    }
+
+    /// TCP or MPTCP over IP: what all programs are about.
+    #[inline(always)]
+    pub fn is_tcp(self) -> bool {
+        let family = self.family();
+        let protocol = self.protocol();
+        (family == AF_INET || family == AF_INET6) && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP)
+    }
+
+    /// Whether any BPF program stored anything with it: cheaper to ask than the storage itself.
+    #[inline(always)]
+    pub fn has_storage(self) -> bool {
+        self.0.read::<u64>(off!(sk_bpf_storage)) != 0
+    }
+
+    #[inline(always)]
+    pub fn has_socket(self) -> bool {
+        self.0.read::<u64>(off!(sk_socket)) != 0
+    }
+
+    /// Host order.
+    #[inline(always)]
+    pub fn lport(self) -> u16 {
+        self.0.read(off!(sk_num))
+    }
+
+    /// Host order.
+    #[inline(always)]
+    pub fn rport(self) -> u16 {
+        u16::from_be(self.0.read(off!(sk_dport)))
+    }
+
+    #[inline(always)]
+    pub fn netns(self) -> u32 {
+        self.0.follow(off!(sk_net)).map_or(0, |net| net.read(off!(net_inum)))
+    }
+
+    /// Whether the remote address is an IPv4 one in IPv6 clothes (RFC 4291, 2.5.5.2).
+    #[inline(always)]
+    pub fn is_mapped(self) -> bool {
+        self.0.read::<u64>(off!(sk_v6_daddr)) == MAPPED.0
+            && self.0.read::<u32>(off!(sk_v6_daddr) + 8) == MAPPED.1 as u32
+    }
+
+    /// Not to be asked of what may be a listener in its child's place (`LISTEN` to `SYN_RECV`).
+    #[inline(always)]
+    pub fn cookie(self) -> u64 {
+        // SAFETY: the helper takes any socket the verifier vouches for.
+        unsafe { bpf_get_socket_cookie(self.as_ptr()) }
+    }
+
+    /// The `struct tcp_sock`; `None` for MPTCP's own sockets.
+    #[inline(always)]
+    pub fn tcp(self) -> Option<Kernel> {
+        // SAFETY: the helper takes any socket the verifier vouches for.
+        Kernel::new(unsafe { bpf_skc_to_tcp_sock(self.as_ptr()) }.cast())
+    }
+
+    #[inline(always)]
+    pub fn tuple(self) -> Tuple {
+        let (laddr, raddr) = if self.family() == AF_INET {
+            (mapped(self.0.read(off!(sk_rcv_saddr))), mapped(self.0.read(off!(sk_daddr))))
+        } else {
+            (self.v6(off!(sk_v6_rcv_saddr)), self.v6(off!(sk_v6_daddr)))
+        };
+        Tuple { laddr, raddr, netns: self.netns(), lport: self.lport(), rport: self.rport() }
+    }
+
+    #[inline(always)]
+    fn v6(self, offset: u32) -> [u8; 16] {
+        bytes(self.0.read(offset), self.0.read(offset + 8))
+    }
+
+    /// The file's inode number: the file hangs off `struct socket`.
+    #[inline(always)]
+    fn inode(self) -> u64 {
+        let file = self.0.follow(off!(sk_socket)).and_then(|socket| socket.follow(off!(socket_file)));
+        file.and_then(|file| file.follow(off!(file_inode))).map_or(0, |inode| inode.read(off!(inode_ino)))
+    }
+
+    #[inline(always)]
+    fn cgroup(self) -> u64 {
+        if !known(off!(sk_cgroup)) {
+            return 0;
+        }
+        self.0.follow(off!(sk_cgroup)).map_or(0, cgroup_id)
+    }
+
+    /// Everything an iterator reports of a socket; the times are the caller's.
+    #[inline(always)]
+    pub fn describe(self) -> Socket {
+        let has_socket = self.has_socket();
+        let mut s = Socket {
+            kind: KIND_SOCKET,
+            recv_q: 0,
+            send_q: 0,
+            backlog: self.0.read(off!(sk_ack_backlog)),
+            max_backlog: self.0.read(off!(sk_max_ack_backlog)),
+            state: self.state(),
+            flags: if has_socket { HAS_SOCKET } else { 0 },
+            protocol: self.protocol(),
+            cookie: self.cookie(),
+            earliest_ns: 0,
+            latest_ns: 0,
+            inode: self.inode(),
+            cgroup: self.cgroup(),
+            bytes_sent: 0,
+            tuple: self.tuple(),
+        };
+        if let Some(tcp) = self.tcp() {
+            s.flags |= HAS_TCP;
+            s.recv_q = diff(tcp.read(off!(tcp_rcv_nxt)), tcp.read(off!(tcp_copied_seq)));
+            s.send_q = diff(tcp.read(off!(tcp_write_seq)), tcp.read(off!(tcp_snd_una)));
+            s.bytes_sent = tcp.read(off!(tcp_bytes_sent));
+        }
+        s
+    }
+}
+
+/// The id of a `struct cgroup`.
+#[inline(always)]
+pub fn cgroup_id(cgroup: Kernel) -> u64 {
+    cgroup.follow(off!(cgroup_kn)).map_or(0, |kn| kn.read(off!(kn_id)))
+}
+
+/// Distance of two sequence numbers, 0 where it would be negative (as sock_diag has it).
+#[inline(always)]
+fn diff(a: u32, b: u32) -> u32 {
+    let d = a.wrapping_sub(b);
+    if d > i32::MAX as u32 { 0 } else { d }
+}
+
+#[inline(always)]
+fn mapped(v4: u32) -> [u8; 16] {
+    bytes(MAPPED.0, MAPPED.1 | u64::from(v4) << 32)
+}
+
+#[inline(always)]
+fn bytes(low: u64, high: u64) -> [u8; 16] {
+    // SAFETY: two u64 are 16 plain bytes.
+    unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>([low, high]) }
+}

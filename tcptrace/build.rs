@@ -1,0 +1,16 @@
+//! Builds the kernel programs and leaves their object where `bpf::loader` embeds it.
+
+fn main() -> anyhow::Result<()> {
+    let package = aya_build::Package {
+        name: "tcptrace-ebpf",
+        root_dir: "../tcptrace-ebpf",
+        no_default_features: false,
+        features: &[],
+    };
+    println!("cargo:rerun-if-changed=../tcptrace-common");
+    println!("cargo:rerun-if-env-changed=TCPTRACE_NIGHTLY");
+    // The toolchain is pinned in one place, xtask, which hands it over; a bare cargo build takes
+    // the nightly that is there.
+    let nightly = std::env::var("TCPTRACE_NIGHTLY").unwrap_or_else(|_| "nightly".to_owned());
+    aya_build::build_ebpf([package], aya_build::Toolchain::Custom(&nightly))
+}

@@ -1,0 +1,269 @@
+//! Finds the offsets of struct members in the kernel's BTF (Documentation/bpf/btf.rst).
+//!
+//! Our own reader because the published ones copy the five megabytes into a tree of objects (and
+//! the best of them is LGPL); this one walks the bytes where they lie and keeps nothing.
+
+use std::collections::HashMap;
+
+use tcptrace_common::config::{MISSING, Offsets};
+
+/// BTF that can't be read, or a kernel that lacks a member we can't do without.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum BtfError {
+    /// The bytes are not BTF of this machine's byte order.
+    #[error("not BTF: {0}")]
+    Malformed(&'static str),
+    /// A struct member is nowhere to be found.
+    #[error("this kernel's BTF has no member {path} in struct {strukt}")]
+    NoMember {
+        /// Struct name.
+        strukt: &'static str,
+        /// Member path.
+        path: &'static str,
+    },
+}
+
+const MAGIC: u16 = 0xeb9f;
+const KIND_INT: u8 = 1;
+const KIND_ARRAY: u8 = 3;
+const KIND_STRUCT: u8 = 4;
+const KIND_UNION: u8 = 5;
+const KIND_ENUM: u8 = 6;
+const KIND_TYPEDEF: u8 = 8;
+const KIND_VOLATILE: u8 = 9;
+const KIND_CONST: u8 = 10;
+const KIND_FUNC_PROTO: u8 = 13;
+const KIND_VAR: u8 = 14;
+const KIND_DATASEC: u8 = 15;
+const KIND_DECL_TAG: u8 = 17;
+const KIND_TYPE_TAG: u8 = 18;
+const KIND_ENUM64: u8 = 19;
+const KIND_MAX: u8 = 19;
+/// Anonymous members nest a few deep; modifiers chain a few long.
+const MAX_DEPTH: u32 = 16;
+
+/// The offsets that the kernel programs need. Members listed as optional may be missing.
+///
+/// # Errors
+/// [`BtfError`] where the bytes make no sense or a needed member is missing.
+pub fn offsets(btf: &[u8]) -> Result<Offsets, BtfError> {
+    let btf = Btf::parse(btf)?;
+    let mut missing = None;
+    let offsets = Offsets::resolve(|strukt, path| match btf.offset(strukt, path) {
+        Some(offset) => offset,
+        None => {
+            if !OPTIONAL.contains(&(strukt, path)) {
+                missing.get_or_insert(BtfError::NoMember { strukt, path });
+            }
+            MISSING
+        }
+    });
+    missing.map_or(Ok(offsets), Err)
+}
+
+/// Kernels built without cgroups lack these: then a socket's cgroup is unknown.
+const OPTIONAL: [(&str, &str); 2] = [("sock", "sk_cgrp_data.cgroup"), ("css_set", "dfl_cgrp")];
+
+struct Btf<'a> {
+    types: &'a [u8],
+    strings: &'a [u8],
+    /// Where the type with id `n + 1` begins in `types`.
+    starts: Vec<u32>,
+    /// Structs by name, those that [`Offsets`] names.
+    structs: HashMap<&'static str, u32>,
+}
+
+/// One type's fixed part.
+struct Type {
+    kind: u8,
+    kind_flag: bool,
+    vlen: u32,
+    /// Size or type id, by kind.
+    size_or_type: u32,
+    name: u32,
+    /// Where its variable part begins.
+    rest: usize,
+}
+
+impl<'a> Btf<'a> {
+    fn parse(data: &'a [u8]) -> Result<Self, BtfError> {
+        let short = BtfError::Malformed("shorter than its header says");
+        if u16_at(data, 0).ok_or_else(|| short.clone())? != MAGIC {
+            return Err(BtfError::Malformed("no BTF magic"));
+        }
+        let field = |at| u32_at(data, at).map(|v| v as usize).ok_or_else(|| short.clone());
+        let header = field(4)?;
+        let section = |offset: usize, len: usize| {
+            let start = header.checked_add(offset)?;
+            data.get(start..start.checked_add(len)?)
+        };
+        let types = section(field(8)?, field(12)?).ok_or_else(|| short.clone())?;
+        let strings = section(field(16)?, field(20)?).ok_or(short)?;
+        let mut btf = Self { types, strings, starts: Vec::with_capacity(types.len() / 24), structs: HashMap::new() };
+        btf.index()?;
+        Ok(btf)
+    }
+
+    /// Walks all types once.
+    fn index(&mut self) -> Result<(), BtfError> {
+        let wanted: Vec<&'static str> = Offsets::NONE.named().map(|(strukt, _, _)| strukt).to_vec();
+        let mut at = 0;
+        while at < self.types.len() {
+            let start = u32::try_from(at).map_err(|_| BtfError::Malformed("larger than 4 GiB"))?;
+            self.starts.push(start);
+            let t = self.at(at).ok_or(BtfError::Malformed("cut in the middle of a type"))?;
+            if t.kind == KIND_STRUCT && t.vlen > 0 {
+                let name = self.string(t.name).unwrap_or_default();
+                if let Some(strukt) = wanted.iter().find(|w| w.as_bytes() == name) {
+                    self.structs.entry(strukt).or_insert(self.starts.len() as u32);
+                }
+            }
+            at = t.rest + variable_part(&t)?;
+        }
+        Ok(())
+    }
+
+    fn at(&self, at: usize) -> Option<Type> {
+        let info = u32_at(self.types, at + 4)?;
+        Some(Type {
+            kind: (info >> 24 & 0x1f) as u8,
+            kind_flag: info >> 31 != 0,
+            vlen: info & 0xffff,
+            size_or_type: u32_at(self.types, at + 8)?,
+            name: u32_at(self.types, at)?,
+            rest: at + 12,
+        })
+    }
+
+    fn by_id(&self, id: u32) -> Option<Type> {
+        self.at(*self.starts.get((id as usize).checked_sub(1)?)? as usize)
+    }
+
+    fn string(&self, offset: u32) -> Option<&'a [u8]> {
+        let rest = self.strings.get(offset as usize..)?;
+        Some(&rest[..rest.iter().position(|b| *b == 0)?])
+    }
+
+    /// The byte offset of a member, named by a path with dots.
+    fn offset(&self, strukt: &'static str, path: &'static str) -> Option<u32> {
+        let mut id = *self.structs.get(strukt)?;
+        let mut bits = 0;
+        for name in path.split('.') {
+            let (member_bits, member_type) = self.member(id, name.as_bytes(), 0)?;
+            bits += member_bits;
+            id = member_type;
+        }
+        (bits % 8 == 0).then_some(bits / 8)
+    }
+
+    /// Bit offset and type of a member, those of anonymous structs and unions included.
+    fn member(&self, id: u32, name: &[u8], depth: u32) -> Option<(u32, u32)> {
+        let t = self.strip(id)?;
+        if depth > MAX_DEPTH || !matches!(t.kind, KIND_STRUCT | KIND_UNION) {
+            return None;
+        }
+        for n in 0..t.vlen as usize {
+            let at = t.rest + n * 12;
+            let member_name = self.string(u32_at(self.types, at)?)?;
+            let member_type = u32_at(self.types, at + 4)?;
+            let raw = u32_at(self.types, at + 8)?;
+            let (offset, bitfield) = if t.kind_flag { (raw & 0xff_ffff, raw >> 24 != 0) } else { (raw, false) };
+            if member_name == name {
+                return (!bitfield).then_some((offset, member_type));
+            }
+            if member_name.is_empty()
+                && let Some((inner, inner_type)) = self.member(member_type, name, depth + 1)
+            {
+                return Some((offset + inner, inner_type));
+            }
+        }
+        None
+    }
+
+    /// The type behind typedefs and qualifiers.
+    fn strip(&self, mut id: u32) -> Option<Type> {
+        for _ in 0..MAX_DEPTH {
+            let t = self.by_id(id)?;
+            if !matches!(t.kind, KIND_TYPEDEF | KIND_VOLATILE | KIND_CONST | KIND_TYPE_TAG) {
+                return Some(t);
+            }
+            id = t.size_or_type;
+        }
+        None
+    }
+}
+
+/// Length of what follows a type's fixed part.
+fn variable_part(t: &Type) -> Result<usize, BtfError> {
+    let vlen = t.vlen as usize;
+    match t.kind {
+        KIND_INT | KIND_VAR | KIND_DECL_TAG => Ok(4),
+        KIND_ARRAY => Ok(12),
+        KIND_STRUCT | KIND_UNION | KIND_DATASEC | KIND_ENUM64 => Ok(12 * vlen),
+        KIND_ENUM | KIND_FUNC_PROTO => Ok(8 * vlen),
+        1..=KIND_MAX => Ok(0),
+        _ => Err(BtfError::Malformed("a kind of type that this version does not know")),
+    }
+}
+
+fn u16_at(data: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(data.get(at..at.checked_add(2)?)?.try_into().ok()?))
+}
+
+fn u32_at(data: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(data.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn vmlinux() -> Vec<u8> {
+        std::fs::read("/sys/kernel/btf/vmlinux").expect("this kernel has BTF")
+    }
+
+    #[test]
+    fn the_running_kernel_has_every_member() {
+        let offsets = offsets(&vmlinux()).expect("all needed members");
+        assert!(offsets.named().iter().all(|(_, _, offset)| *offset != MISSING));
+        // Part of the sock_common layout that has not moved since it exists: family follows
+        // addresses, hash and ports.
+        assert_eq!(offsets.sk_daddr, 0);
+        assert_eq!(offsets.sk_family, 16);
+    }
+
+    #[test]
+    fn a_member_that_is_not_there_is_named() {
+        let data = vmlinux();
+        let btf = Btf::parse(&data).expect("BTF");
+        assert_eq!(btf.offset("sock", "sk_no_such_thing"), None);
+        assert_eq!(btf.offset("sock", "sk_protocol.deeper"), None);
+    }
+
+    #[test]
+    fn other_bytes_are_refused() {
+        assert_eq!(offsets(b"").unwrap_err(), BtfError::Malformed("shorter than its header says"));
+        assert_eq!(offsets(b"\x7fELF").unwrap_err(), BtfError::Malformed("no BTF magic"));
+        let data = vmlinux();
+        assert!(offsets(&data[..data.len() / 2]).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_bytes_make_it_panic(mut data in proptest::collection::vec(any::<u8>(), 24..4096)) {
+            data[..8].copy_from_slice(&[0x9f, 0xeb, 1, 0, 24, 0, 0, 0]);
+            let _ = offsets(&data);
+        }
+
+        #[test]
+        fn damage_anywhere_does_not_make_it_panic(at in 0usize..1_000_000, byte in any::<u8>()) {
+            let mut data = vmlinux();
+            let at = at % data.len();
+            data[at] = byte;
+            let _ = offsets(&data);
+        }
+    }
+}

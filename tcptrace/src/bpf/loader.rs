@@ -1,0 +1,231 @@
+//! Loads, attaches and talks to the kernel programs.
+
+use std::{
+    error::Error,
+    fs, io,
+    os::fd::{AsFd, AsRawFd},
+};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
+    maps::{Array, Map, MapData, PerCpuArray, RingBuf},
+    programs::{BtfTracePoint, Iter, Program, ProgramError},
+};
+use tcptrace_common::{
+    config::{Config, Control, LOOK_ALL, SEED},
+    counters::Counters,
+};
+use zerocopy::{FromBytes, IntoBytes};
+
+use super::{
+    btf,
+    iter::{Listing, Pass},
+    preflight::{self, KERNEL_BTF, Refusal},
+    sys,
+};
+
+const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcptrace-ebpf"));
+
+const COUNTER_WORDS: usize = size_of::<Counters>() / 8;
+
+/// The programs in the kernel. Dropping it takes them out.
+pub struct Kernel {
+    ebpf: Ebpf,
+    control: Array<MapData, [u8; size_of::<Control>()]>,
+    counters: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
+    look: Pass,
+    holders: Pass,
+    seed: Pass,
+    looks: u32,
+}
+
+/// The programs with counters in the kernel's books.
+const TRACED: [&str; 2] = ["set_state", "destroy"];
+
+impl Kernel {
+    /// Checks the host, loads the programs and attaches them. From the return on, no transition is
+    /// missed without being counted.
+    ///
+    /// `config.offsets` and `config.jiffy_ns` are filled in here.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names what is missing.
+    pub fn load(mut config: Config, ring_bytes: u32) -> Result<(Self, RingBuf<MapData>), Refusal> {
+        preflight::check()?;
+        let bytes = fs::read(KERNEL_BTF).map_err(Refusal::NoBtf)?;
+        config.offsets = btf::offsets(&bytes)?;
+        config.jiffy_ns = jiffy_ns();
+        let kernel_btf = Btf::parse(&bytes, Endianness::default())
+            .map_err(|e| refusal(KERNEL_BTF, &e))?;
+        drop(bytes);
+
+        let mut ebpf = EbpfLoader::new()
+            .btf(Some(&kernel_btf))
+            .verifier_log_level(VerifierLogLevel::DEBUG)
+            .override_global("CONFIG", config.as_bytes(), true)
+            .map_max_entries("EVENTS", ring_bytes)
+            .load(OBJECT)
+            .map_err(|e| refusal("creating the maps", &e))?;
+
+        let look = load_iter(&mut ebpf, &kernel_btf, "look", "bpf_sk_storage_map", Some("STAYS"))?;
+        let holders = load_iter(&mut ebpf, &kernel_btf, "holders", "task_file", None)?;
+        let seed = load_iter(&mut ebpf, &kernel_btf, "seed", "tcp", None)?;
+        attach(&mut ebpf, &kernel_btf, "destroy", "tcp_destroy_sock")?;
+        attach(&mut ebpf, &kernel_btf, "set_state", "inet_sock_set_state")?;
+
+        let events = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(|e| refusal("the ring buffer", &e))?;
+        let control = Array::try_from(take(&mut ebpf, "CONTROL")?).map_err(|e| refusal("the control map", &e))?;
+        let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?).map_err(|e| refusal("the counters", &e))?;
+        Ok((Self { ebpf, control, counters, look, holders, seed, looks: 0 }, events))
+    }
+
+    /// Lists the live stays that are due for a report at `now_ns`, or all of them.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn look(&mut self, now_ns: u64, all: bool) -> io::Result<Listing> {
+        self.looks = self.looks.wrapping_add(1).max(1);
+        self.set_control(now_ns, if all { LOOK_ALL } else { 0 })?;
+        self.look.run()
+    }
+
+    /// Lists who has a descriptor for the sockets that the last look listed, and all listeners
+    /// with theirs.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn holders(&mut self, now_ns: u64) -> io::Result<Listing> {
+        self.set_control(now_ns, 0)?;
+        self.holders.run()
+    }
+
+    /// Gives every matching socket of any namespace that a descriptor leads to a stay.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn seed_by_descriptor(&mut self, now_ns: u64) -> io::Result<()> {
+        self.set_control(now_ns, SEED)?;
+        self.holders.run().map(drop)
+    }
+
+    /// Gives every matching socket of the calling thread's network namespace a stay, those that
+    /// nobody has accepted included. Seeds made since the last [`Self::seed_by_descriptor`] carry
+    /// its time.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn seed_this_namespace(&self) -> io::Result<()> {
+        self.seed.run().map(drop)
+    }
+
+    fn set_control(&mut self, now_ns: u64, mode: u32) -> io::Result<()> {
+        let control = Control { now_ns, look: self.looks, mode };
+        let mut bytes = [0; size_of::<Control>()];
+        bytes.copy_from_slice(control.as_bytes());
+        self.control.set(0, bytes, 0).map_err(io::Error::other)
+    }
+
+    /// The programs' counters, summed over all CPUs.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn counters(&self) -> io::Result<Counters> {
+        let mut sum = [0u64; COUNTER_WORDS];
+        for cpu in self.counters.get(&0, 0).map_err(io::Error::other)?.iter() {
+            for (total, n) in sum.iter_mut().zip(cpu) {
+                *total += n;
+            }
+        }
+        Counters::read_from_bytes(sum.as_bytes()).map_err(|_| io::Error::other("counters of another size"))
+    }
+
+    /// How often the kernel could not run a program because it interrupted itself on that CPU
+    /// (`recursion_misses`): transitions that nobody saw.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.fdinfo("recursion_misses").iter().map(|(_, n)| n).sum()
+    }
+
+    /// One field of each tracing program's fdinfo, for instance `run_cnt` or `run_time_ns` (ns).
+    #[must_use]
+    pub fn fdinfo(&self, field: &str) -> Vec<(&'static str, u64)> {
+        TRACED.iter().filter_map(|name| Some((*name, self.program_fdinfo(name, field)?))).collect()
+    }
+
+    fn program_fdinfo(&self, name: &str, field: &str) -> Option<u64> {
+        let fd = self.ebpf.program(name)?.fd().ok()?;
+        let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
+        let value = text.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':'))?;
+        value.trim().parse().ok()
+    }
+}
+
+/// The empty program of the benchmark, attached alone.
+///
+/// # Errors
+/// A [`Refusal`].
+pub fn load_empty() -> Result<Ebpf, Refusal> {
+    preflight::check()?;
+    let btf = Btf::from_sys_fs().map_err(|e| refusal(KERNEL_BTF, &e))?;
+    let mut ebpf = EbpfLoader::new()
+        .btf(Some(&btf))
+        .map_max_entries("EVENTS", 4096)
+        .load(OBJECT)
+        .map_err(|e| refusal("creating the maps", &e))?;
+    attach(&mut ebpf, &btf, "empty", "inet_sock_set_state")?;
+    Ok(ebpf)
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, Refusal> {
+    ebpf.take_map(name).ok_or_else(|| absent(name))
+}
+
+fn load_iter(ebpf: &mut Ebpf, btf: &Btf, name: &str, kind: &str, map: Option<&str>) -> Result<Pass, Refusal> {
+    let what = format!("iterator {kind}");
+    program::<Iter>(ebpf, name)?.load(kind, btf).map_err(|e| refusal(&what, &e))?;
+    let map = match map.map(|m| (m, ebpf.map(m))) {
+        Some((_, Some(Map::SkStorage(data)))) => Some(data.fd().as_fd()),
+        Some((map, _)) => return Err(absent(map)),
+        None => None,
+    };
+    let program = ebpf.program(name).ok_or_else(|| absent(name))?;
+    let fd = program.fd().map_err(|e| refusal(&what, &e))?;
+    sys::link_iter(fd.as_fd(), map).map(Pass).map_err(|e| refusal(&what, &e))
+}
+
+fn attach(ebpf: &mut Ebpf, btf: &Btf, name: &str, tracepoint: &str) -> Result<(), Refusal> {
+    let program = program::<BtfTracePoint>(ebpf, name)?;
+    program
+        .load(tracepoint, btf)
+        .and_then(|()| program.attach().map(drop))
+        .map_err(|e| refusal(&format!("tracepoint {tracepoint}"), &e))
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, Refusal>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    ebpf.program_mut(name).ok_or_else(|| absent(name))?.try_into().map_err(|e| refusal(name, &e))
+}
+
+fn absent(name: &str) -> Refusal {
+    Refusal::Kernel { what: name.to_owned(), detail: "missing from the embedded object".to_owned() }
+}
+
+/// The error and its causes in one line.
+fn refusal(what: &str, error: &(dyn Error + 'static)) -> Refusal {
+    let mut lines = Vec::new();
+    let mut cause = Some(error);
+    while let Some(e) = cause {
+        lines.push(e.to_string().lines().next().unwrap_or_default().trim().to_owned());
+        if std::env::var("DBG").is_ok() { eprintln!("{e}"); }
+        cause = e.source();
+    }
+    Refusal::Kernel { what: what.to_owned(), detail: lines.join(": ") }
+}
+
+/// The length of a jiffy: the coarse clocks advance once per jiffy.
+fn jiffy_ns() -> u64 {
+    let resolution = rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse);
+    resolution.tv_sec.unsigned_abs() * 1_000_000_000 + resolution.tv_nsec.unsigned_abs()
+}

@@ -1,0 +1,8 @@
+//! The kernel side: what this host allows, where its structs keep things, loading and reading the
+//! programs.
+
+pub mod btf;
+pub mod iter;
+pub mod loader;
+pub mod preflight;
+mod sys;

@@ -1,0 +1,77 @@
+//! The `bpf()` calls that aya has no name for: iterators over a map's elements.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+};
+
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_ITER_CREATE: libc::c_long = 33;
+const BPF_TRACE_ITER: u32 = 28;
+
+/// `union bpf_attr`, the `link_create` member with the iterator's information (uapi/linux/bpf.h).
+#[repr(C)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+    iter_info: u64,
+    iter_info_len: u32,
+    pad: u32,
+}
+
+/// `union bpf_iter_link_info`, the `map` member.
+#[repr(C)]
+struct MapInfo {
+    map_fd: u32,
+    pad: [u32; 3],
+}
+
+/// `union bpf_attr`, the `iter_create` member.
+#[repr(C)]
+struct IterCreate {
+    link_fd: u32,
+    flags: u32,
+}
+
+fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
+    // SAFETY: `attr` is the kernel's layout for `command`, readable for its size; the kernel takes
+    // what it leaves out as zero.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
+    match i32::try_from(fd) {
+        Ok(fd) if fd >= 0 => {
+            // SAFETY: the kernel just made this descriptor for us.
+            Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Links an iterator program, over the elements of `map` where it is one over a map.
+pub fn link_iter(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> io::Result<OwnedFd> {
+    let info = MapInfo { map_fd: map.map_or(0, |m| m.as_raw_fd().cast_unsigned()), pad: [0; 3] };
+    let (iter_info, iter_info_len) = match map {
+        Some(_) => (&raw const info as u64, size_of::<MapInfo>() as u32),
+        None => (0, 0),
+    };
+    bpf(
+        BPF_LINK_CREATE,
+        &LinkCreate {
+            prog_fd: program.as_raw_fd().cast_unsigned(),
+            target_fd: 0,
+            attach_type: BPF_TRACE_ITER,
+            flags: 0,
+            iter_info,
+            iter_info_len,
+            pad: 0,
+        },
+    )
+}
+
+/// Starts a pass of a linked iterator. One over sockets sees the network namespace, one over tasks
+/// the pid namespace, that the calling thread is in now.
+pub fn open_iter(link: BorrowedFd<'_>) -> io::Result<File> {
+    bpf(BPF_ITER_CREATE, &IterCreate { link_fd: link.as_raw_fd().cast_unsigned(), flags: 0 }).map(File::from)
+}
