@@ -161,7 +161,7 @@ pub struct Control {
     /// The number of the look, from 1. Sockets that a look reports carry it, and the holders of
     /// just those are then asked for.
     pub look: u32,
-    /// [`LOOK_ALL`], [`SEED`].
+    /// [`LOOK_ALL`], [`SEED`], [`ALL_DESCRIPTORS`].
     pub mode: u32,
 }
 
@@ -169,3 +169,5 @@ pub struct Control {
 pub const LOOK_ALL: u32 = 1;
 /// [`Control::mode`]: the holders pass gives each matching socket without a stay one.
 pub const SEED: u32 = 2;
+/// [`Control::mode`]: the holders pass lists every TCP socket, not only those of the last look.
+pub const ALL_DESCRIPTORS: u32 = 4;

@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::generated::bpf_sock_from_file,
 };
 use tcptrace_common::{
-    config::SEED,
+    config::{ALL_DESCRIPTORS, SEED},
     event::{Holder, KIND_HOLDER},
 };
 
@@ -49,10 +49,9 @@ fn descriptor(ctx: *mut c_void, task: Kernel, fd: u32, sk: Sock) {
         }
         return;
     }
-    if sk.has_storage()
-        && let Some(stay) = maps::stay(sk)
-        && stay.look == control.look
-    {
+    let asked = control.mode & ALL_DESCRIPTORS != 0
+        || sk.has_storage() && maps::stay(sk).is_some_and(|stay| stay.look == control.look);
+    if asked {
         write(ctx, &holder(task, fd, sk));
     }
 }

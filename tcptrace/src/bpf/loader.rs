@@ -12,7 +12,7 @@ use aya::{
     programs::{BtfTracePoint, Iter, Program, ProgramError},
 };
 use tcptrace_common::{
-    config::{Config, Control, LOOK_ALL, SEED},
+    config::{ALL_DESCRIPTORS, Config, Control, LOOK_ALL, SEED},
     counters::Counters,
 };
 use zerocopy::{FromBytes, IntoBytes};
@@ -96,6 +96,15 @@ impl Kernel {
     /// What the kernel answers.
     pub fn holders(&mut self, now_ns: u64) -> io::Result<Listing> {
         self.set_control(now_ns, 0)?;
+        self.holders.run()
+    }
+
+    /// Lists who has a descriptor for any matching TCP socket.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn descriptors(&mut self, now_ns: u64) -> io::Result<Listing> {
+        self.set_control(now_ns, ALL_DESCRIPTORS)?;
         self.holders.run()
     }
 
@@ -218,7 +227,6 @@ fn refusal(what: &str, error: &(dyn Error + 'static)) -> Refusal {
     let mut cause = Some(error);
     while let Some(e) = cause {
         lines.push(e.to_string().lines().next().unwrap_or_default().trim().to_owned());
-        if std::env::var("DBG").is_ok() { eprintln!("{e}"); }
         cause = e.source();
     }
     Refusal::Kernel { what: what.to_owned(), detail: lines.join(": ") }

@@ -1,0 +1,84 @@
+//! How results are shown: format, colour, time zone.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+
+use anstream::{AutoStream, ColorChoice};
+use clap::ValueEnum;
+use jiff::Timestamp;
+
+use crate::{
+    engine::event::BootNs,
+    sink::{Clock, Sink, csv::Csv, json::Json, table::Table},
+};
+
+/// Width of tables that go to no terminal.
+const FILE_WIDTH: usize = 160;
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// Aligned columns, for people
+    Table,
+    /// One object a line
+    Json,
+    /// One row an event, with a header
+    Csv,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Color {
+    /// On a terminal
+    Auto,
+    /// Even into a pipe
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Output")]
+pub struct Args {
+    /// How to show results; they go to stdout, all else to stderr
+    #[arg(long, value_name = "FORMAT", default_value = "table")]
+    format: Format,
+
+    /// When to use colour
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    color: Color,
+
+    /// Show times of the table in UTC instead of local time (JSON and CSV always use UTC)
+    #[arg(long)]
+    utc: bool,
+}
+
+impl Args {
+    /// The sink that was asked for.
+    pub fn sink(&self, boot: BootNs) -> io::Result<Box<dyn Sink>> {
+        let clock = Clock::new(Timestamp::now(), boot, self.utc);
+        let stdout = io::stdout();
+        let terminal = stdout.is_terminal();
+        Ok(match self.format {
+            Format::Json => Box::new(Json::new(buffered(stdout), clock)),
+            Format::Csv => Box::new(Csv::new(buffered(stdout), clock)?),
+            Format::Table => {
+                let choice = match self.color {
+                    Color::Auto => AutoStream::choice(&stdout),
+                    Color::Always => ColorChoice::Always,
+                    Color::Never => ColorChoice::Never,
+                };
+                let out = AutoStream::new(Box::new(buffered(stdout)) as Box<dyn Write>, choice);
+                Box::new(Table::new(out, clock, width(terminal)))
+            }
+        })
+    }
+}
+
+fn buffered(out: io::Stdout) -> BufWriter<io::Stdout> {
+    BufWriter::with_capacity(64 << 10, out)
+}
+
+/// COLUMNS, else the terminal's width.
+fn width(terminal: bool) -> usize {
+    let named = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|c| *c > 0);
+    let measured = || terminal_size::terminal_size().map(|(w, _)| usize::from(w.0)).filter(|_| terminal);
+    named.or_else(measured).unwrap_or(FILE_WIDTH)
+}

@@ -1,0 +1,118 @@
+//! Which sockets: the flags that every command shares, and what they mean on this host.
+
+use std::path::PathBuf;
+
+use crate::{
+    engine::{
+        filter::Selection,
+        parse::{EndPattern, States},
+        verdict::Verdict,
+    },
+    enrich::{cgroupfs, process},
+    exit::Failure,
+    source::netns::{NAMED, Netns},
+};
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Selection (kinds combine with and, values of one kind with or)")]
+pub struct Args {
+    /// TCP states, as ss or the kernel spells them, or all
+    #[arg(long, value_name = "STATE[,…]", default_value = "close_wait")]
+    pub state: States,
+
+    /// Sockets that this process holds, or that wait in the queue of a listener it holds
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    pid: Vec<u32>,
+
+    /// With --pid: its descendants too
+    #[arg(long, requires = "pid")]
+    children: bool,
+
+    /// Sockets held by a process with this command name
+    #[arg(long, value_name = "NAME")]
+    comm: Vec<String>,
+
+    /// Sockets made or held in this cgroup or below: a path, or one relative to the cgroup mount
+    #[arg(long, value_name = "PATH")]
+    cgroup: Vec<String>,
+
+    /// Sockets held in the container whose id begins so
+    #[arg(long, value_name = "ID")]
+    container: Vec<String>,
+
+    /// Sockets in this network namespace: a name as for ip netns, a path, or pid:N
+    #[arg(long, value_name = "NAME|PATH|pid:N")]
+    netns: Vec<String>,
+
+    /// Local end: ADDR, ADDR/BITS, ADDR:PORT, [V6]:PORT
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    local: Vec<EndPattern>,
+
+    /// Remote end, as --local
+    #[arg(long, value_name = "ADDR[:PORT]")]
+    remote: Vec<EndPattern>,
+
+    /// Local port
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    lport: Vec<u16>,
+
+    /// Remote port
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    rport: Vec<u16>,
+
+    /// Address family; IPv4 in IPv6 sockets counts as 4
+    #[arg(long, value_name = "4|6", value_parser = clap::value_parser!(u8).range(4..=6))]
+    family: Option<u8>,
+
+    /// Sockets with this verdict
+    #[arg(long, value_name = "VERDICT[,…]", value_delimiter = ',')]
+    verdict: Vec<Verdict>,
+}
+
+impl Args {
+    /// Looks everything up that was named. What does not exist is an error now, not silence later.
+    pub fn resolve(&self) -> Result<Selection, Failure> {
+        if self.family == Some(5) {
+            return Err(Failure::usage("--family 5: there are 4 and 6"));
+        }
+        let find_pid = |pid: &u32| process::find(*pid).ok_or_else(|| Failure::usage(format!("--pid {pid}: no such process")));
+        let find_cgroup = |path: &String| cgroupfs::find(path).map_err(Failure::usage);
+        for id in &self.container {
+            if id.len() < 3 || !process::container_exists(id) {
+                return Err(Failure::usage(format!("--container {id}: no process runs in a container whose id begins so")));
+            }
+        }
+        Ok(Selection {
+            processes: self.pid.iter().map(find_pid).collect::<Result<_, _>>()?,
+            children: self.children,
+            comms: self.comm.clone(),
+            cgroups: self.cgroup.iter().map(find_cgroup).collect::<Result<_, _>>()?,
+            containers: self.container.clone(),
+            netns: self.netns.iter().map(|n| find_netns(n)).collect::<Result<_, _>>()?,
+            local: self.local.clone(),
+            remote: self.remote.clone(),
+            lport: self.lport.clone(),
+            rport: self.rport.clone(),
+            family: self.family,
+            verdicts: self.verdict.clone(),
+        })
+    }
+}
+
+fn find_netns(text: &str) -> Result<u32, Failure> {
+    let path = if let Some(pid) = text.strip_prefix("pid:") {
+        let pid: u32 = pid.parse().map_err(|_| Failure::usage(format!("--netns {text}: write pid:N with a number")))?;
+        PathBuf::from(format!("/proc/{pid}/ns/net"))
+    } else if text.contains('/') {
+        PathBuf::from(text)
+    } else {
+        PathBuf::from(NAMED).join(text)
+    };
+    match Netns::of(&path) {
+        Ok(netns) => Ok(netns.inode),
+        Err(e) => {
+            let hint = if text.contains([':', '/']) { "" } else { "; ip netns list shows the names" };
+            Err(Failure::usage(format!("--netns {text}: {}: {e}{hint}", path.display())))
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! `tcptrace watch`: reports sockets that stay in a state, live.
+
+use std::{
+    io::{self, ErrorKind},
+    time::Duration,
+};
+
+use anyhow::Context;
+use aya::maps::{MapData, RingBuf};
+use rustix::time::{ClockId, clock_gettime};
+use tcptrace_common::config::Config;
+use tokio::{
+    io::unix::AsyncFd,
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep_until},
+};
+
+use super::{output, select};
+use crate::{
+    bpf::loader::Kernel,
+    engine::{event::BootNs, filter::Selection, parse},
+    enrich::process,
+    exit::{Exit, Failure},
+    pipeline::{Pipeline, Plan},
+    privileges,
+    source::netns,
+};
+
+/// Watch sockets live: who lets them sit in a state, since when, and why
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Watch sockets live: who lets them sit in a state, since when, and why.\n\n\
+                  Reports each socket that stays in the state longer than --min-age, again each time its age doubles, \
+                  and then that it was resolved and by whom. Needs root, or CAP_BPF and CAP_PERFMON.",
+    after_help = "Examples:\n  \
+                  tcptrace watch                                   every CLOSE_WAIT older than 1s, whole machine\n  \
+                  tcptrace watch --pid 4711 --min-age 10s          of one process\n  \
+                  tcptrace watch --cgroup system.slice/app.service of one service\n  \
+                  tcptrace watch --transitions --state all --lport 8080   every change of state on a port\n  \
+                  tcptrace watch --duration 1m --fail-on-leak      for scripts: exit code 3 if anything leaks"
+)]
+pub struct Args {
+    #[command(flatten)]
+    select: select::Args,
+
+    /// Report stays longer than this; 0 reports every stay
+    #[arg(long, value_name = "DUR", default_value = "1s", value_parser = parse::duration)]
+    min_age: Duration,
+
+    /// Also stream every matching change of state, as it happens
+    #[arg(long)]
+    transitions: bool,
+
+    /// Stop after this time
+    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    duration: Option<Duration>,
+
+    /// Stop after so many reports (with --transitions: so many transitions)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+
+    /// Look this often at what is live [default: a quarter of --min-age, between 50ms and 500ms]
+    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    interval: Option<Duration>,
+
+    /// End with exit code 3 if leaks were found
+    #[arg(long)]
+    fail_on_leak: bool,
+
+    /// Size of the event buffer in KiB, a power of two
+    #[arg(long, value_name = "KIB", value_parser = ring_kib)]
+    ring_size: Option<u32>,
+
+    #[command(flatten)]
+    output: output::Args,
+}
+
+/// Ends of long stays come in bursts at worst when a leaking process is killed: 8,000 fit.
+const RING_KIB: u32 = 1024;
+/// Streamed transitions: 80,000 fit, a third of a second of all that two cores can make.
+const STREAM_RING_KIB: u32 = 8192;
+/// How often the ring is emptied while transitions stream: often enough that a quarter of it fills
+/// at most, seldom enough that waking up costs nothing.
+const POLL: Duration = Duration::from_millis(20);
+
+fn ring_kib(text: &str) -> Result<u32, String> {
+    let kib: u32 = text.parse().map_err(|_| "write a number of KiB".to_owned())?;
+    let fits = kib.is_power_of_two() && (4..=1 << 20).contains(&kib);
+    if fits { Ok(kib) } else { Err("write a power of two from 4 to 1048576".to_owned()) }
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> Result<Exit, Failure> {
+    let selection = args.select.resolve()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    runtime.block_on(watch(&args, selection))
+}
+
+async fn watch(args: &Args, selection: Selection) -> Result<Exit, Failure> {
+    let min_age_ns = nanoseconds(args.min_age);
+    let mut stop = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let (mut kernel, ring) = Kernel::load(config(args, &selection), ring_bytes(args))?;
+    seed(&mut kernel, &selection).context("sockets that exist already")?;
+    privileges::drop_unneeded().context("dropping privileges")?;
+
+    let plan = Plan { selection, transitions: args.transitions, min_age_ns, count: args.count };
+    let sink = match args.output.sink(boot_now()) {
+        Ok(sink) => sink,
+        Err(e) => return ended_by(e),
+    };
+    let mut pipeline = Pipeline::new(kernel, plan, sink);
+    let mut ring = AsyncFd::new(ring).context("watching the ring buffer")?;
+    pipeline.start(boot_now()).context("who holds what already")?;
+    announce(args);
+
+    let interval = args.interval.unwrap_or((args.min_age / 4).clamp(Duration::from_millis(50), Duration::from_millis(500)));
+    let end = args.duration.map(|d| Instant::now() + d);
+    let mut next_look = Instant::now();
+    let mut next_poll = Instant::now();
+    while !pipeline.is_done() {
+        let outcome = tokio::select! {
+            _ = stop.recv() => break,
+            _ = terminate.recv() => break,
+            () = sleep_until(end.unwrap_or_else(far)), if end.is_some() => break,
+            () = sleep_until(next_look) => {
+                let looked = drain(&mut pipeline, &mut ring).and_then(|_| pipeline.look(boot_now()));
+                looked.map(|pause| next_look = Instant::now() + interval.max(pause))
+            }
+            () = sleep_until(next_poll), if args.transitions => {
+                next_poll = Instant::now() + POLL;
+                drain(&mut pipeline, &mut ring).map(drop)
+            }
+            guard = ring.readable_mut(), if !args.transitions => match guard {
+                Ok(mut guard) => {
+                    let drained = pipeline.drain(guard.get_inner_mut());
+                    guard.clear_ready();
+                    drained.map(drop)
+                }
+                Err(e) => Err(e),
+            }
+        };
+        if let Err(e) = outcome {
+            return ended_by(e);
+        }
+    }
+    let finished = drain(&mut pipeline, &mut ring).and_then(|_| pipeline.finish(boot_now()));
+    match finished {
+        Ok(leaks) if leaks > 0 && args.fail_on_leak => Ok(Exit::LeaksFound),
+        Ok(_) => Ok(Exit::Done),
+        Err(e) => ended_by(e),
+    }
+}
+
+fn drain(pipeline: &mut Pipeline, ring: &mut AsyncFd<RingBuf<MapData>>) -> io::Result<bool> {
+    pipeline.drain(ring.get_mut())
+}
+
+/// A reader that has seen enough is no failure.
+fn ended_by(e: io::Error) -> Result<Exit, Failure> {
+    match e.kind() {
+        ErrorKind::BrokenPipe => Ok(Exit::Done),
+        _ => Err(anyhow::Error::from(e).context("writing or looking").into()),
+    }
+}
+
+/// What the kernel can filter by itself without dropping a true match.
+fn config(args: &Args, selection: &Selection) -> Config {
+    Config {
+        min_age_ns: nanoseconds(args.min_age),
+        states: args.select.state.0,
+        transitions: u32::from(args.transitions),
+        netns: selection.only_netns().unwrap_or(0),
+        family: u32::from(selection.family.unwrap_or(0)),
+        lport: u32::from(selection.only_lport().unwrap_or(0)),
+        rport: u32::from(selection.only_rport().unwrap_or(0)),
+        ..Config::NONE
+    }
+}
+
+fn ring_bytes(args: &Args) -> u32 {
+    let default = if args.transitions { STREAM_RING_KIB } else { RING_KIB };
+    args.ring_size.unwrap_or(default) * 1024
+}
+
+/// Sockets that were there before the programs were: those with a descriptor in one pass, the
+/// others namespace by namespace.
+fn seed(kernel: &mut Kernel, selection: &Selection) -> io::Result<()> {
+    kernel.seed_by_descriptor(boot_now())?;
+    let (mut all, refused) = netns::all();
+    if !selection.netns.is_empty() {
+        all.retain(|n| selection.netns.contains(&n.inode));
+    }
+    let failed = netns::each(&all, || kernel.seed_this_namespace());
+    if refused + failed.len() > 0 {
+        let reason = failed.first().map_or_else(|| "no permission".to_owned(), |(n, e)| format!("{}: {e}", n.path.display()));
+        warn(&format!(
+            "{} network namespaces could not be entered ({reason}): connections that wait there to be accepted since \
+             before the start are not seen; CAP_SYS_ADMIN and CAP_SYS_PTRACE would show them",
+            refused + failed.len()
+        ));
+    }
+    if !process::in_initial_pid_namespace() {
+        warn("not in the host's pid namespace: processes outside this container are not seen; run with the host's pids (docker run --pid=host)");
+    }
+    Ok(())
+}
+
+fn announce(args: &Args) {
+    let states: Vec<&str> = tcptrace_common::state::TcpState::ALL
+        .into_iter()
+        .filter(|s| args.select.state.0 & s.bit() != 0)
+        .map(tcptrace_common::state::TcpState::name)
+        .collect();
+    let until = if args.duration.is_some() { "" } else { "; Ctrl-C ends it" };
+    warn(&format!("watching {} for stays over {:?}{until}", states.join(", "), args.min_age));
+}
+
+fn warn(text: &str) {
+    anstream::eprintln!("tcptrace: {text}");
+}
+
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(86_400)
+}
+
+fn nanoseconds(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The boot clock, ns.
+fn boot_now() -> BootNs {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}

@@ -1,0 +1,338 @@
+//! The engine's words: sockets, who holds them, and what is said about them.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    rc::Rc,
+};
+
+use tcptrace_common::{event::Tuple, state::TcpState};
+
+use super::{cgroup::Cgroups, verdict::Verdict};
+
+/// ns of the boot clock (`CLOCK_BOOTTIME`).
+pub type BootNs = u64;
+
+/// One TCP connection's end, as the kernel knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The kernel's name for the socket, unique until reboot; 0: not known.
+    pub cookie: u64,
+    /// Network namespace (inode number).
+    pub netns: u32,
+    /// Local end; a mapped IPv4 address is shown as IPv4.
+    pub local: SocketAddr,
+    /// Remote end.
+    pub remote: SocketAddr,
+    /// The socket is MPTCP's own.
+    pub mptcp: bool,
+}
+
+/// `IPPROTO_MPTCP` (uapi/linux/in.h).
+const IPPROTO_MPTCP: u16 = 262;
+
+impl Connection {
+    /// From what the kernel programs report.
+    #[must_use]
+    pub fn new(cookie: u64, tuple: &Tuple, protocol: u16) -> Self {
+        let end = |addr: [u8; 16], port| SocketAddr::new(canonical(addr), port);
+        Self {
+            cookie,
+            netns: tuple.netns,
+            local: end(tuple.laddr, tuple.lport),
+            remote: end(tuple.raddr, tuple.rport),
+            mptcp: protocol == IPPROTO_MPTCP,
+        }
+    }
+
+    /// 4 or 6.
+    #[must_use]
+    pub fn family(&self) -> u8 {
+        // A socket that is bound to nothing yet shows its family on one side only.
+        if self.local.is_ipv4() && self.remote.is_ipv4() { 4 } else { 6 }
+    }
+}
+
+fn canonical(addr: [u8; 16]) -> IpAddr {
+    Ipv6Addr::from(addr).to_canonical()
+}
+
+/// How long a stay has lasted, ns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age {
+    /// At least this.
+    pub min_ns: u64,
+    /// At most this; `None`: nothing bounds it.
+    pub max_ns: Option<u64>,
+}
+
+impl Age {
+    /// Of a stay that began in an interval, at `now`. `earliest` 0: unknown.
+    #[must_use]
+    pub fn at(now: BootNs, earliest: BootNs, latest: BootNs) -> Self {
+        Self {
+            min_ns: now.saturating_sub(latest),
+            max_ns: (earliest != 0).then(|| now.saturating_sub(earliest)),
+        }
+    }
+
+    /// The beginning was traced.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.max_ns == Some(self.min_ns)
+    }
+}
+
+/// Which side opened the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Accepted, or waiting to be.
+    Server,
+    /// Connected out.
+    Client,
+}
+
+impl Role {
+    /// As the interface spells it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// A process, told from a later one with its pid by its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProcessId {
+    /// Pid.
+    pub pid: u32,
+    /// Start, ns of the boot clock; 0: unknown.
+    pub start_ns: BootNs,
+}
+
+/// A descriptor for a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its process.
+    pub process: ProcessId,
+    /// Its thread, where that has a descriptor table of its own.
+    pub tid: Option<u32>,
+    /// Parent process.
+    pub ppid: u32,
+    /// Descriptor number.
+    pub fd: u32,
+    /// Command name; may hold anything.
+    pub comm: Rc<str>,
+    /// What is known of its cgroups; `None`: it was gone before anybody could ask.
+    pub cgroups: Option<Rc<Cgroups>>,
+    /// Whether this process opened the socket, where known.
+    pub opener: Option<bool>,
+}
+
+/// Where the holders come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HolderSource {
+    /// Descriptor tables.
+    FdTable,
+    /// The connection waits in a queue: its listener's holders.
+    Listener,
+    /// Nobody holds it, or it was gone before anybody could look.
+    None,
+    /// A socket is there but in no descriptor table.
+    OutsideFdTables,
+}
+
+impl HolderSource {
+    /// As the interface spells it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FdTable => "fd-table",
+            Self::Listener => "listener",
+            Self::None => "none",
+            Self::OutsideFdTables => "outside-fd-tables",
+        }
+    }
+}
+
+/// The listener in whose queue a connection waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it listens.
+    pub local: SocketAddr,
+    /// Connections waiting.
+    pub queue: u32,
+    /// How many may.
+    pub limit: u32,
+    /// Who holds it.
+    pub holders: Vec<Holder>,
+}
+
+/// What a verdict rests on. `None`: unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Bytes not read, the FIN counted as one.
+    pub recv_q: Option<u32>,
+    /// Bytes not acknowledged.
+    pub send_q: Option<u32>,
+    /// A `struct socket` is there: connected or accepted, not orphaned.
+    pub accepted: Option<bool>,
+    /// Data bytes sent since the stay began.
+    pub bytes_sent_since_fin: Option<u64>,
+    /// The socket file's inode number.
+    pub inode: Option<u64>,
+}
+
+/// All that is said of a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The connection.
+    pub connection: Connection,
+    /// Which side opened it.
+    pub role: Option<Role>,
+    /// The state it sits in.
+    pub state: TcpState,
+    /// The stay began not before this; 0: unknown.
+    pub earliest_ns: BootNs,
+    /// The stay began not after this.
+    pub latest_ns: BootNs,
+    /// Why it sits there.
+    pub verdict: Option<Verdict>,
+    /// What holds besides.
+    pub also: Vec<Verdict>,
+    /// What the verdict rests on.
+    pub evidence: Evidence,
+    /// Who holds it.
+    pub holders: Vec<Holder>,
+    /// How that is known.
+    pub holder_source: HolderSource,
+    /// In whose queue it waits.
+    pub listener: Option<Listener>,
+    /// The socket's own cgroup v2, where it could be found.
+    pub cgroup: Option<Rc<str>>,
+    /// What is null, and why.
+    pub unknown: BTreeMap<&'static str, &'static str>,
+}
+
+impl Record {
+    /// Its age at `now`.
+    #[must_use]
+    pub fn age(&self, now: BootNs) -> Age {
+        Age::at(now, self.earliest_ns, self.latest_ns)
+    }
+
+    /// Whether it counts as a leak: a half-close in use does not.
+    #[must_use]
+    pub fn is_leak(&self) -> bool {
+        self.verdict != Some(Verdict::HalfCloseInUse)
+    }
+}
+
+/// The task that ended a stay, where a task did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClosedBy {
+    /// Process.
+    pub pid: u32,
+    /// Thread name; may hold anything.
+    pub comm: Rc<str>,
+}
+
+/// A change of state, as streamed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The connection; its cookie may be unknown.
+    pub connection: Connection,
+    /// State before.
+    pub old: TcpState,
+    /// State after.
+    pub new: TcpState,
+    /// How long the state before lasted, where it was watched and timed.
+    pub stayed: Option<Age>,
+    /// Process on the CPU: not an owner.
+    pub on_cpu_pid: u32,
+}
+
+/// Counts of what could not be seen or shown, all since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Events that found the ring buffer full.
+    pub ring_full: u64,
+    /// Stays that could not be timed for want of kernel memory.
+    pub storage_failed: u64,
+    /// Transitions during which the kernel could not run the program.
+    pub recursion: u64,
+    /// Records that user space could not make sense of.
+    pub skipped: u64,
+}
+
+impl Lost {
+    /// The counts by the names that output uses.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 4] {
+        [
+            ("ring_full", self.ring_full),
+            ("storage_failed", self.storage_failed),
+            ("recursion", self.recursion),
+            ("skipped", self.skipped),
+        ]
+    }
+
+    /// All kinds together.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.named().iter().map(|(_, n)| n).sum()
+    }
+}
+
+/// The last word.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Sockets that passed min-age and matched.
+    pub stuck: u64,
+    /// Of those: left the state.
+    pub resolved: u64,
+    /// Of those: still in it.
+    pub still_open: u64,
+    /// Of those: leaks, by their last verdict.
+    pub leaks: u64,
+    /// Stuck ones by holder (`comm[pid]`).
+    pub by_holder: BTreeMap<String, u64>,
+    /// Stuck ones by verdict.
+    pub by_verdict: BTreeMap<&'static str, u64>,
+    /// Stuck ones by remote address, without the port.
+    pub by_remote: BTreeMap<IpAddr, u64>,
+    /// Transitions that reached the program.
+    pub seen: u64,
+    /// Of those: not wanted.
+    pub filtered: u64,
+    /// Of those: handed over.
+    pub emitted: u64,
+    /// What was not seen or shown.
+    pub lost: Lost,
+}
+
+/// What goes to the sinks.
+#[derive(Clone, Debug)]
+pub enum Update {
+    /// A change of state.
+    Transition(Change),
+    /// A stay passed min-age, or its age doubled since.
+    Stuck(Rc<Record>),
+    /// A socket that was reported left the state.
+    Resolved {
+        /// As last reported.
+        record: Rc<Record>,
+        /// How long it stayed in all.
+        stayed: Age,
+        /// By whom it was ended, where a program did it.
+        closed_by: Option<ClosedBy>,
+        /// Why `closed_by` is unknown.
+        unknown: &'static str,
+    },
+    /// Something could not be seen or shown.
+    Lost(Lost),
+    /// The end.
+    Summary(Box<Summary>),
+}

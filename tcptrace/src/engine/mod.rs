@@ -1,0 +1,11 @@
+//! What tcptrace knows and concludes. Pure: bytes and times come in as arguments, updates go out;
+//! no kernel, file, clock or output here, so a recording gives what the live run gave.
+
+pub mod assemble;
+pub mod cgroup;
+pub mod decode;
+pub mod event;
+pub mod filter;
+pub mod parse;
+pub mod tracker;
+pub mod verdict;

@@ -1,0 +1,309 @@
+//! All sockets that were reported, from the report to their end.
+
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
+
+use super::{
+    decode::Event,
+    event::{Age, BootNs, ClosedBy, Record, Summary, Update},
+    verdict::Verdict,
+};
+
+/// Remembers what was said about which socket. Its size goes by the sockets that are stuck, not by
+/// the traffic.
+#[derive(Debug, Default)]
+pub struct Tracker {
+    /// Shorter stays are not worth a word, ns.
+    min_age_ns: u64,
+    open: HashMap<u64, Open>,
+    /// Looked at and not asked for, so that their ends are not reported either.
+    refused: HashSet<u64>,
+    summary: Summary,
+}
+
+#[derive(Debug)]
+struct Open {
+    record: Rc<Record>,
+    /// When it got stuck first: a ghost's story began before its present stay.
+    since: (BootNs, BootNs),
+    /// Passes over all stays that did not list it.
+    absent: u8,
+}
+
+/// What an event means for the sockets that were reported.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Say this.
+    Say(Update),
+    /// A stay passed min-age and ended before any look could find it.
+    Unreported,
+    /// Nothing.
+    Silence,
+}
+
+/// One pass may overlook a stay while others come and go: two in a row are believed.
+const ABSENT_IN: u8 = 2;
+
+impl Tracker {
+    /// A tracker of stays of at least `min_age_ns`.
+    #[must_use]
+    pub fn new(min_age_ns: u64) -> Self {
+        Self { min_age_ns, ..Self::default() }
+    }
+
+    /// Takes in an event of the kernel's.
+    pub fn event(&mut self, event: &Event) -> Outcome {
+        let cookie = event.change.connection.cookie;
+        // A reset ends the connection; with its descriptor open the socket stays, as a ghost, and
+        // the next look reports it as such.
+        if !event.destroyed && event.has_socket && is_ghost(event) && self.open.contains_key(&cookie) {
+            return Outcome::Silence;
+        }
+        if self.refused.remove(&cookie) {
+            return Outcome::Silence;
+        }
+        if self.open.contains_key(&cookie) {
+            let why = "a packet ended it, not a call";
+            return self.close(cookie, event.time, event.closed_by.clone(), why).map_or(Outcome::Silence, Outcome::Say);
+        }
+        match event.change.stayed {
+            Some(stayed) if stayed.min_ns >= self.min_age_ns => Outcome::Unreported,
+            _ => Outcome::Silence,
+        }
+    }
+
+    /// A look found it stuck, and it is asked for.
+    pub fn stuck(&mut self, record: Record) -> Update {
+        let record = Rc::new(record);
+        let cookie = record.connection.cookie;
+        self.refused.remove(&cookie);
+        let since = (record.earliest_ns, record.latest_ns);
+        match self.open.get_mut(&cookie) {
+            Some(open) => {
+                self.summary.leaks -= u64::from(open.record.is_leak());
+                open.record = Rc::clone(&record);
+                open.absent = 0;
+            }
+            None => {
+                self.open.insert(cookie, Open { record: Rc::clone(&record), since, absent: 0 });
+                self.count(&record);
+            }
+        }
+        self.summary.leaks += u64::from(record.is_leak());
+        Update::Stuck(record)
+    }
+
+    /// A look found it stuck, and it is not asked for, or not any more.
+    pub fn refuse(&mut self, cookie: u64) {
+        if !self.open.contains_key(&cookie) {
+            self.refused.insert(cookie);
+        }
+    }
+
+    /// Its verdict and evidence as of the look before, for the next judgement.
+    #[must_use]
+    pub fn before(&self, cookie: u64) -> Option<&Record> {
+        self.open.get(&cookie).map(|open| &*open.record)
+    }
+
+    /// Takes in a pass over all live stays at `now`, after events were lost: what is not there any
+    /// more has ended, nobody saw how.
+    pub fn reconcile(&mut self, live: &HashSet<u64>, now: BootNs) -> Vec<Update> {
+        self.refused.retain(|cookie| live.contains(cookie));
+        let mut gone = Vec::new();
+        for (cookie, open) in &mut self.open {
+            open.absent = if live.contains(cookie) { 0 } else { open.absent + 1 };
+            if open.absent >= ABSENT_IN {
+                gone.push(*cookie);
+            }
+        }
+        gone.sort_unstable();
+        let why = "the event that ended it was lost";
+        gone.into_iter().filter_map(|cookie| self.close(cookie, now, None, why)).collect()
+    }
+
+    /// Whether a pass over all stays is still owed an answer about some socket.
+    #[must_use]
+    pub fn in_doubt(&self) -> bool {
+        self.open.values().any(|open| open.absent > 0)
+    }
+
+    /// How many were reported and have not ended.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The counts so far, without those that the kernel keeps.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary { still_open: self.open.len() as u64, ..self.summary.clone() }
+    }
+
+    fn close(&mut self, cookie: u64, at: BootNs, closed_by: Option<ClosedBy>, unknown: &'static str) -> Option<Update> {
+        let open = self.open.remove(&cookie)?;
+        self.summary.resolved += 1;
+        let stayed = Age::at(at, open.since.0, open.since.1);
+        Some(Update::Resolved { record: open.record, stayed, closed_by, unknown })
+    }
+
+    fn count(&mut self, record: &Record) {
+        self.summary.stuck += 1;
+        let mut holders: Vec<String> =
+            record.holders.iter().map(|h| format!("{}[{}]", h.comm, h.process.pid)).collect();
+        holders.sort_unstable();
+        holders.dedup();
+        for holder in holders {
+            *self.summary.by_holder.entry(holder).or_default() += 1;
+        }
+        *self.summary.by_verdict.entry(record.verdict.map_or("unknown", Verdict::name)).or_default() += 1;
+        *self.summary.by_remote.entry(record.connection.remote.ip()).or_default() += 1;
+    }
+}
+
+fn is_ghost(event: &Event) -> bool {
+    use tcptrace_common::state::TcpState::Close;
+    event.change.new == Close && event.change.old != Close && event.closed_by.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use tcptrace_common::state::TcpState;
+
+    use super::*;
+    use crate::engine::event::{Change, Connection, Evidence, HolderSource};
+
+    fn connection(cookie: u64) -> Connection {
+        Connection {
+            cookie,
+            netns: 1,
+            local: "10.0.0.1:80".parse().expect("an end"),
+            remote: "10.0.0.2:4000".parse().expect("an end"),
+            mptcp: false,
+        }
+    }
+
+    fn record(cookie: u64, since: BootNs) -> Record {
+        Record {
+            connection: connection(cookie),
+            role: None,
+            state: TcpState::CloseWait,
+            earliest_ns: since,
+            latest_ns: since,
+            verdict: Some(Verdict::EofNotClosed),
+            also: Vec::new(),
+            evidence: Evidence::default(),
+            holders: Vec::new(),
+            holder_source: HolderSource::None,
+            listener: None,
+            cgroup: None,
+            unknown: BTreeMap::new(),
+        }
+    }
+
+    fn event(cookie: u64, time: BootNs, old: TcpState, new: TcpState) -> Event {
+        Event {
+            time,
+            change: Change {
+                connection: connection(cookie),
+                old,
+                new,
+                stayed: Some(Age { min_ns: 1, max_ns: Some(1) }),
+                on_cpu_pid: 3,
+            },
+            destroyed: false,
+            has_socket: true,
+            since: (1, 1),
+            by_call: new == TcpState::LastAck,
+            closed_by: (new == TcpState::LastAck).then(|| ClosedBy { pid: 42, comm: "java".into() }),
+        }
+    }
+
+    #[test]
+    fn stuck_then_resolved_with_its_closer() {
+        let mut tracker = Tracker::default();
+        tracker.stuck(record(5, 100));
+        let Outcome::Say(Update::Resolved { stayed, closed_by, .. }) =
+            tracker.event(&event(5, 900, TcpState::CloseWait, TcpState::LastAck))
+        else {
+            panic!("resolved")
+        };
+        assert_eq!((stayed.min_ns, closed_by.map(|c| c.pid)), (800, Some(42)));
+        let summary = tracker.summary();
+        assert_eq!((summary.stuck, summary.resolved, summary.still_open, summary.leaks), (1, 1, 0, 1));
+    }
+
+    #[test]
+    fn a_reset_makes_a_ghost_whose_story_goes_on() {
+        let mut tracker = Tracker::default();
+        tracker.stuck(record(5, 100));
+        assert!(matches!(tracker.event(&event(5, 200, TcpState::CloseWait, TcpState::Close)), Outcome::Silence));
+        let mut ghost = record(5, 200);
+        ghost.state = TcpState::Close;
+        tracker.stuck(ghost);
+        let mut end = event(5, 900, TcpState::Close, TcpState::Close);
+        end.destroyed = true;
+        let Outcome::Say(Update::Resolved { stayed, .. }) = tracker.event(&end) else { panic!("resolved") };
+        assert_eq!(stayed.min_ns, 800, "from the first stay on");
+        assert_eq!(tracker.summary().stuck, 1);
+    }
+
+    #[test]
+    fn the_end_of_one_that_nobody_asked_for_is_not_told() {
+        let mut tracker = Tracker::default();
+        tracker.refuse(5);
+        assert!(matches!(tracker.event(&event(5, 9, TcpState::CloseWait, TcpState::LastAck)), Outcome::Silence));
+        assert!(matches!(tracker.event(&event(6, 9, TcpState::CloseWait, TcpState::LastAck)), Outcome::Unreported));
+    }
+
+    #[test]
+    fn a_lost_end_is_believed_after_two_passes() {
+        let mut tracker = Tracker::default();
+        tracker.stuck(record(5, 100));
+        tracker.stuck(record(6, 100));
+        let live = HashSet::from([6]);
+        assert!(tracker.reconcile(&live, 500).is_empty());
+        assert!(tracker.in_doubt());
+        let said = tracker.reconcile(&live, 600);
+        assert!(matches!(&said[..], [Update::Resolved { record, closed_by: None, .. }] if record.connection.cookie == 5));
+        assert!(!tracker.in_doubt());
+        assert_eq!(tracker.open(), 1);
+    }
+
+    proptest! {
+        /// Whatever comes in whatever order: every resolved one was stuck before, once.
+        #[test]
+        fn the_books_balance(steps in proptest::collection::vec((0u8..5, 1u64..6), 0..200)) {
+            let mut tracker = Tracker::default();
+            let (mut stuck, mut resolved) = (0u64, 0u64);
+            for (n, (what, cookie)) in steps.into_iter().enumerate() {
+                let now = n as u64 + 1;
+                let known = tracker.before(cookie).is_some();
+                match what {
+                    0 => {
+                        tracker.stuck(record(cookie, now));
+                        stuck += u64::from(!known);
+                    }
+                    1 => tracker.refuse(cookie),
+                    2 | 3 => {
+                        let new = if what == 2 { TcpState::LastAck } else { TcpState::Close };
+                        if matches!(tracker.event(&event(cookie, now, TcpState::CloseWait, new)), Outcome::Say(_)) {
+                            prop_assert!(known);
+                            resolved += 1;
+                        }
+                    }
+                    _ => resolved += tracker.reconcile(&HashSet::from([1, 2]), now).len() as u64,
+                }
+                let summary = tracker.summary();
+                prop_assert_eq!((summary.stuck, summary.resolved), (stuck, resolved));
+                prop_assert_eq!(summary.still_open, stuck - resolved);
+                prop_assert!(summary.leaks <= stuck);
+            }
+        }
+    }
+}

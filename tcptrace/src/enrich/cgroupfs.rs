@@ -1,0 +1,118 @@
+//! The cgroup file systems: from what users write and from what the kernel calls a cgroup, to a
+//! path.
+
+use std::{
+    collections::HashMap,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use crate::engine::cgroup::CgroupPattern;
+
+/// One mounted hierarchy.
+#[derive(Clone, Debug)]
+struct Mount {
+    /// `""` for v2; for v1 the controllers, or `name=…`.
+    hierarchy: String,
+    at: PathBuf,
+}
+
+/// The hierarchies mounted here, v2 first.
+fn mounts() -> Vec<Mount> {
+    let mut list: Vec<Mount> = Vec::new();
+    for m in procfs::process::Process::myself().and_then(|p| p.mountinfo()).into_iter().flatten() {
+        let hierarchy = match m.fs_type.as_str() {
+            "cgroup2" => String::new(),
+            "cgroup" => {
+                let named = m.super_options.iter().find(|(k, _)| *k == "name");
+                match named {
+                    Some((_, Some(name))) => format!("name={name}"),
+                    _ => m.mount_point.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
+                }
+            }
+            _ => continue,
+        };
+        list.push(Mount { hierarchy, at: m.mount_point });
+    }
+    list.sort_by_key(|m| !m.hierarchy.is_empty());
+    list
+}
+
+/// The cgroup that a user named: an absolute path, or one relative to a hierarchy's mount point,
+/// as `/proc/PID/cgroup` and our own output have it.
+///
+/// # Errors
+/// One line that says what was tried.
+pub fn find(text: &str) -> Result<CgroupPattern, String> {
+    let mounts = mounts();
+    if mounts.is_empty() {
+        return Err(format!("--cgroup {text}: no cgroup file system is mounted here"));
+    }
+    let absolute = Path::new(text);
+    if let Ok(path) = absolute.canonicalize() {
+        for mount in &mounts {
+            if let Ok(below) = path.strip_prefix(&mount.at) {
+                return Ok(pattern(mount, below));
+            }
+        }
+    }
+    let relative = text.trim_start_matches('/');
+    let exists = |mount: &&Mount| mount.at.join(relative).is_dir();
+    let found = mounts.iter().find(exists).ok_or_else(|| {
+        let tried: Vec<String> = mounts.iter().map(|m| m.at.display().to_string()).collect();
+        format!("--cgroup {text}: no such cgroup below {}", tried.join(", "))
+    })?;
+    Ok(pattern(found, Path::new(relative)))
+}
+
+fn pattern(mount: &Mount, below: &Path) -> CgroupPattern {
+    let controller = mount.hierarchy.split(',').next().unwrap_or_default();
+    let below = below.to_string_lossy();
+    CgroupPattern { hierarchy: controller.to_owned(), path: format!("/{}", below.trim_matches('/')) }
+}
+
+/// Paths of v2 cgroups by id. The id is the directory's inode number (kernfs).
+#[derive(Debug, Default)]
+pub struct CgroupIds {
+    paths: HashMap<u64, Rc<str>>,
+    walked: Option<Instant>,
+}
+
+/// An unknown id makes us walk the tree, at most this often.
+const WALK_EVERY: Duration = Duration::from_secs(5);
+/// Directories beyond this are not walked.
+const WALK_LIMIT: usize = 100_000;
+
+impl CgroupIds {
+    /// The path of the cgroup with this id; `None` where it is gone or not to be seen from here.
+    pub fn path(&mut self, id: u64) -> Option<Rc<str>> {
+        if id == 0 {
+            return None;
+        }
+        if !self.paths.contains_key(&id) && self.walked.is_none_or(|at| at.elapsed() >= WALK_EVERY) {
+            self.walk();
+        }
+        self.paths.get(&id).cloned()
+    }
+
+    fn walk(&mut self) {
+        self.walked = Some(Instant::now());
+        self.paths.clear();
+        let Some(root) = mounts().into_iter().find(|m| m.hierarchy.is_empty()) else { return };
+        let mut todo = vec![root.at.clone()];
+        while let Some(dir) = todo.pop() {
+            if self.paths.len() >= WALK_LIMIT {
+                return;
+            }
+            if let Ok(meta) = fs::metadata(&dir) {
+                let below = dir.strip_prefix(&root.at).unwrap_or(&dir).to_string_lossy();
+                self.paths.insert(meta.ino(), format!("/{below}").into());
+            }
+            let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
+            todo.extend(entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
+        }
+    }
+}

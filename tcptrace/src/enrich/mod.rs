@@ -1,0 +1,5 @@
+//! What only the host knows: processes, their cgroups, who holds what. Each answer may be absent.
+
+pub mod cgroupfs;
+pub mod holders;
+pub mod process;

@@ -1,0 +1,77 @@
+//! Exit codes: part of the interface.
+
+use std::{fmt, process::ExitCode};
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done; also ended by Ctrl-C, or by the reader of the pipe.
+    Done,
+    /// Something went wrong on the way.
+    Failed,
+    /// The command line makes no sense here.
+    Usage,
+    /// `--fail-on-leak`, and leaks were found.
+    LeaksFound,
+    /// The kernel or the rights do not allow it.
+    NotAllowed,
+}
+
+impl Exit {
+    /// The number that the shell sees.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::LeaksFound => 3,
+            Self::NotAllowed => 4,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+/// An error that knows how the program ends.
+#[derive(Debug)]
+pub struct Failure {
+    /// The code.
+    pub exit: Exit,
+    /// The one line, without the program's name.
+    pub message: String,
+}
+
+impl Failure {
+    /// The command line makes no sense here.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self { exit: Exit::Usage, message: message.to_string() }
+    }
+}
+
+impl From<crate::bpf::preflight::Refusal> for Failure {
+    fn from(e: crate::bpf::preflight::Refusal) -> Self {
+        Self { exit: Exit::NotAllowed, message: e.to_string() }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(e: anyhow::Error) -> Self {
+        Self { exit: Exit::Failed, message: format!("{e:#}") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_the_interface() {
+        let all = [Exit::Done, Exit::Failed, Exit::Usage, Exit::LeaksFound, Exit::NotAllowed];
+        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4]);
+    }
+}

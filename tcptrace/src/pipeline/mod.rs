@@ -1,0 +1,276 @@
+//! From the kernel to the sink: drains events, looks at what is live, finds out who holds it, and
+//! says what was asked for.
+
+mod ownership;
+
+use std::{
+    collections::HashSet,
+    io,
+    time::{Duration, Instant},
+};
+
+use aya::maps::{MapData, RingBuf};
+use tcptrace_common::{counters::Counters, event::Socket};
+
+use crate::{
+    bpf::loader::Kernel,
+    engine::{
+        assemble::{self, Holdings},
+        decode,
+        event::{BootNs, Change, Connection, Lost, Record, Summary, Update},
+        filter::Selection,
+        tracker::{Outcome, Tracker},
+    },
+    enrich::{cgroupfs::CgroupIds, holders, process, process::Processes},
+    sink::Sink,
+};
+use ownership::Ownership;
+
+/// What to do with what comes.
+#[derive(Debug)]
+pub struct Plan {
+    /// Whom and what the user asked for.
+    pub selection: Selection,
+    /// Stream transitions.
+    pub transitions: bool,
+    /// Shorter stays are not reported, ns.
+    pub min_age_ns: u64,
+    /// Stop after so many reports.
+    pub count: Option<u64>,
+}
+
+/// A running watch.
+pub struct Pipeline {
+    kernel: Kernel,
+    plan: Plan,
+    sink: Box<dyn Sink>,
+    tracker: Tracker,
+    processes: Processes,
+    cgroup_ids: CgroupIds,
+    ownership: Option<Ownership>,
+    kernel_names_processes: bool,
+    skipped: u64,
+    reported: u64,
+    told: Lost,
+    /// Passes over all stays that are owed after a loss.
+    resyncs: u8,
+}
+
+/// A look takes at most this share of the time, however many stays there are.
+const SHARE: u32 = 50;
+
+impl Pipeline {
+    /// Puts the parts together.
+    pub fn new(kernel: Kernel, plan: Plan, sink: Box<dyn Sink>) -> Self {
+        let ownership = (plan.transitions && plan.selection.asks_for_holders()).then(Ownership::default);
+        Self {
+            kernel,
+            tracker: Tracker::new(plan.min_age_ns),
+            plan,
+            sink,
+            processes: Processes::default(),
+            cgroup_ids: CgroupIds::default(),
+            ownership,
+            kernel_names_processes: holders::kernel_names_processes(),
+            skipped: 0,
+            reported: 0,
+            told: Lost::default(),
+            resyncs: 0,
+        }
+    }
+
+    /// Learns whose the sockets are that exist already, where transitions are asked for by holder.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn start(&mut self, now: BootNs) -> io::Result<()> {
+        if let Some(ownership) = &mut self.ownership {
+            let listing = self.kernel.descriptors(now)?;
+            ownership.learn(&listing, &self.plan.selection, &self.processes);
+        }
+        Ok(())
+    }
+
+    /// Whether `--count` is reached.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.plan.count.is_some_and(|count| self.reported >= count)
+    }
+
+    /// Takes everything out of the ring buffer. True: it held something.
+    ///
+    /// # Errors
+    /// What writing answers.
+    pub fn drain(&mut self, ring: &mut RingBuf<MapData>) -> io::Result<bool> {
+        let mut any = false;
+        while !self.is_done()
+            && let Some(bytes) = ring.next()
+        {
+            any = true;
+            let event = decode::event(&bytes);
+            drop(bytes);
+            match event {
+                Some(event) => self.event(&event)?,
+                None => self.skipped += 1,
+            }
+        }
+        if any {
+            self.sink.flush()?;
+        }
+        Ok(any)
+    }
+
+    fn event(&mut self, event: &decode::Event) -> io::Result<()> {
+        let connection = &event.change.connection;
+        if self.plan.transitions && !event.destroyed && self.streams(event) {
+            self.say(event.time, &Update::Transition(event.change.clone()))?;
+        }
+        if !self.plan.selection.matches_connection(connection) {
+            return Ok(());
+        }
+        match self.tracker.event(event) {
+            Outcome::Say(update) => self.say(event.time, &update),
+            Outcome::Unreported => self.late(event),
+            Outcome::Silence => Ok(()),
+        }
+    }
+
+    /// Whether a transition is asked for.
+    fn streams(&mut self, event: &decode::Event) -> bool {
+        let Change { connection, .. } = &event.change;
+        self.plan.selection.matches_connection(connection)
+            && match &mut self.ownership {
+                Some(ownership) => ownership.owns(event, &self.plan.selection, &self.processes),
+                None => true,
+            }
+    }
+
+    /// A stay that passed min-age and ended between two looks: said as it can still be known.
+    fn late(&mut self, event: &decode::Event) -> io::Result<()> {
+        let closer = event.closed_by.as_ref().map(|c| self.processes.caller(c.pid, &c.comm));
+        let record = assemble::ended(event, Vec::new());
+        let judged = Record { holders: closer.into_iter().collect(), ..record.clone() };
+        if !self.plan.selection.matches_record(&judged, &process::descends) {
+            return Ok(());
+        }
+        let stuck = self.tracker.stuck(record);
+        self.say(event.time, &stuck)?;
+        match self.tracker.event(event) {
+            Outcome::Say(update) => self.say(event.time, &update),
+            _ => Ok(()),
+        }
+    }
+
+    /// Looks at what is live, reports what is due, and says what was lost.
+    ///
+    /// # Errors
+    /// What the kernel or writing answers.
+    pub fn look(&mut self, now: BootNs) -> io::Result<Duration> {
+        let began = Instant::now();
+        let all = self.check_losses(now)?;
+        let listing = self.kernel.look(now, all)?;
+        self.skipped += listing.skipped;
+        let due = |s: &&Socket| self.plan.selection.matches_connection(&Connection::new(s.cookie, &s.tuple, s.protocol));
+        let suspects: Vec<Socket> = listing.sockets.iter().filter(due).copied().collect();
+        if self.ownership.is_some() || !suspects.is_empty() {
+            let holdings = self.holdings(&suspects, now)?;
+            for socket in &suspects {
+                self.judge(socket, &holdings, now, all)?;
+            }
+        }
+        if all {
+            let live: HashSet<u64> = listing.sockets.iter().map(|s| s.cookie).collect();
+            for update in self.tracker.reconcile(&live, now) {
+                self.say(now, &update)?;
+            }
+            self.resyncs = self.resyncs.saturating_sub(1);
+        }
+        self.sink.flush()?;
+        Ok(began.elapsed() * SHARE)
+    }
+
+    fn holdings(&mut self, suspects: &[Socket], now: BootNs) -> io::Result<Holdings> {
+        let listing = self.kernel.holders(now)?;
+        self.skipped += listing.skipped;
+        if let Some(ownership) = &mut self.ownership {
+            ownership.learn_listeners(&listing, &self.plan.selection, &self.processes);
+        }
+        Ok(if self.kernel_names_processes {
+            holders::from_kernel(&listing.sockets, &listing.holders, &self.processes)
+        } else {
+            holders::from_proc(suspects, &listing.sockets, &self.processes)
+        })
+    }
+
+    /// Says that a socket is stuck, if it is asked for. A pass over all stays repeats nothing that
+    /// was said before.
+    fn judge(&mut self, socket: &Socket, holdings: &Holdings, now: BootNs, all: bool) -> io::Result<()> {
+        let before = self.tracker.before(socket.cookie);
+        if all && (before.is_some() || now.saturating_sub(socket.latest_ns) < self.plan.min_age_ns) {
+            return Ok(());
+        }
+        let sent_before = before.and_then(|r| r.evidence.bytes_sent_since_fin);
+        let cgroup = self.cgroup_ids.path(socket.cgroup);
+        let record = assemble::record(socket, holdings, cgroup, sent_before);
+        if !self.plan.selection.matches_record(&record, &process::descends) {
+            self.tracker.refuse(socket.cookie);
+            return Ok(());
+        }
+        let update = self.tracker.stuck(record);
+        self.say(now, &update)
+    }
+
+    /// Says what was lost since the last time. True: all live stays are to be looked at.
+    fn check_losses(&mut self, now: BootNs) -> io::Result<bool> {
+        let (_, lost) = self.counts()?;
+        if lost.total() > self.told.total() {
+            if lost.storage_failed > self.told.storage_failed {
+                self.kernel.seed_by_descriptor(now)?;
+            }
+            self.told = lost;
+            self.resyncs = 2;
+            self.say(now, &Update::Lost(lost))?;
+        }
+        Ok(self.resyncs > 0 || self.tracker.in_doubt())
+    }
+
+    fn counts(&self) -> io::Result<(Counters, Lost)> {
+        let counters = self.kernel.counters()?;
+        let lost = Lost {
+            ring_full: counters.ring_full + counters.destroy_ring_full,
+            storage_failed: counters.storage_failed,
+            recursion: self.kernel.missed(),
+            skipped: self.skipped,
+        };
+        Ok((counters, lost))
+    }
+
+    fn say(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
+        let counts = match update {
+            Update::Transition(_) => true,
+            Update::Stuck(_) => !self.plan.transitions,
+            _ => false,
+        };
+        self.reported += u64::from(counts);
+        self.sink.update(time, update)
+    }
+
+    /// Says the last word. Returns how many leaks were reported.
+    ///
+    /// # Errors
+    /// What the kernel or writing answers.
+    pub fn finish(&mut self, now: BootNs) -> io::Result<u64> {
+        let (counters, lost) = self.counts()?;
+        let summary = Summary {
+            seen: counters.seen,
+            filtered: counters.filtered,
+            emitted: counters.emitted,
+            lost,
+            ..self.tracker.summary()
+        };
+        let leaks = summary.leaks;
+        self.say(now, &Update::Summary(Box::new(summary)))?;
+        self.sink.flush()?;
+        Ok(leaks)
+    }
+}

@@ -1,0 +1,108 @@
+//! Where updates go. One trait over one message; each format is one file.
+
+pub mod csv;
+pub mod json;
+pub mod table;
+pub mod text;
+
+use std::io;
+
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+
+use crate::engine::event::{BootNs, Update};
+
+/// A format.
+pub trait Sink {
+    /// Writes one update that became known at `time`.
+    ///
+    /// # Errors
+    /// What writing answers; a closed pipe is `BrokenPipe`.
+    fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()>;
+
+    /// Hands what was written to the reader.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    fn flush(&mut self) -> io::Result<()>;
+}
+
+/// From the boot clock to the time of day.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    /// Time of day minus boot clock, ns.
+    offset_ns: i64,
+    zone: TimeZone,
+}
+
+impl Clock {
+    /// A clock that shows `now` when the boot clock shows `boot`, in local time or in UTC.
+    #[must_use]
+    pub fn new(now: Timestamp, boot: BootNs, utc: bool) -> Self {
+        let boot = i128::from(boot);
+        let offset_ns = i64::try_from(now.as_nanosecond() - boot).unwrap_or(0);
+        Self { offset_ns, zone: if utc { TimeZone::UTC } else { TimeZone::system() } }
+    }
+
+    fn at(&self, time: BootNs) -> Timestamp {
+        let ns = i128::from(time) + i128::from(self.offset_ns);
+        Timestamp::from_nanosecond(ns).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// RFC 3339 in UTC, to the microsecond.
+    #[must_use]
+    pub fn rfc3339(&self, time: BootNs) -> String {
+        format!("{:.6}", self.at(time))
+    }
+
+    /// Hours, minutes and seconds.
+    #[must_use]
+    pub fn short(&self, time: BootNs) -> String {
+        self.at(time).to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string()
+    }
+
+    /// Takes in that the time of day was set: what comes next is shown by the new one.
+    pub fn set(&mut self, now: Timestamp, boot: BootNs) {
+        self.offset_ns = i64::try_from(now.as_nanosecond() - i128::from(boot)).unwrap_or(self.offset_ns);
+    }
+}
+
+/// A length of time for people: `350ms`, `1.2s`, `42s`, `3m07s`, `2h05m`, `3d04h`.
+#[must_use]
+pub fn human(ns: u64) -> String {
+    let d = SignedDuration::from_nanos(i64::try_from(ns).unwrap_or(i64::MAX));
+    let (s, ms) = (d.as_secs(), d.as_millis());
+    match s {
+        0 => format!("{ms}ms"),
+        1..10 => format!("{s}.{}s", ms / 100 % 10),
+        10..60 => format!("{s}s"),
+        60..3_600 => format!("{}m{:02}s", s / 60, s % 60),
+        3_600..86_400 => format!("{}h{:02}m", s / 3_600, s / 60 % 60),
+        _ => format!("{}d{:02}h", s / 86_400, s / 3_600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time() {
+        let cases = [(0, "0ms"), (350, "350ms"), (1_299, "1.2s"), (42_000, "42s"), (187_000, "3m07s"), (7_500_000, "2h05m")];
+        for (ms, text) in cases {
+            assert_eq!(human(ms * 1_000_000), text);
+        }
+        assert_eq!(human(274_000_000_000_000), "3d04h");
+        assert_eq!(human(u64::MAX).chars().last(), Some('h'), "no overflow");
+    }
+
+    #[test]
+    fn the_boot_clock_becomes_the_time_of_day() {
+        let now: Timestamp = "2026-01-02T03:04:05.123456Z".parse().expect("a time");
+        let mut clock = Clock::new(now, 1_000_000_000, true);
+        assert_eq!(clock.rfc3339(1_000_000_000), "2026-01-02T03:04:05.123456Z");
+        assert_eq!(clock.rfc3339(2_500_000_000), "2026-01-02T03:04:06.623456Z");
+        assert_eq!(clock.short(0), "03:04:04");
+        clock.set("2026-01-02T04:04:05Z".parse().expect("a time"), 1_000_000_000);
+        assert_eq!(clock.rfc3339(1_000_000_000), "2026-01-02T04:04:05.000000Z");
+    }
+}

@@ -1,0 +1,222 @@
+//! Lines for people: aligned, one an update where the width allows it, else two.
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use unicode_width::UnicodeWidthStr;
+
+use super::{Clock, Sink, human, text::safe};
+use crate::engine::{
+    event::{Age, BootNs, ClosedBy, Connection, Holder, HolderSource, Lost, Record, Summary, Update},
+    verdict::Verdict,
+};
+
+/// From this width on, a record takes one line.
+const WIDE: usize = 132;
+/// Rows of the summary's lists.
+const TOP: usize = 5;
+
+const BAD: Style = AnsiColor::Red.on_default().bold();
+const GOOD: Style = AnsiColor::Green.on_default();
+const DIM: Style = Style::new().dimmed();
+const BOLD: Style = Style::new().bold();
+const PLAIN: Style = Style::new();
+
+/// Writes a table.
+#[derive(Debug)]
+pub struct Table<W> {
+    out: W,
+    clock: Clock,
+    width: usize,
+    headed: bool,
+}
+
+impl<W: Write> Table<W> {
+    /// A sink that writes to `out`, which takes styles away where they are not wanted, for `width`
+    /// columns.
+    pub fn new(out: W, clock: Clock, width: usize) -> Self {
+        Self { out, clock, width, headed: false }
+    }
+
+    fn wide(&self) -> bool {
+        self.width >= WIDE
+    }
+
+    fn head(&mut self) -> io::Result<()> {
+        if std::mem::replace(&mut self.headed, true) {
+            return Ok(());
+        }
+        let mut line = columns("TIME", "EVENT", "AGE", "STATE", "VERDICT");
+        if self.wide() {
+            line.push_str(&format!("{}{}WHO", pad("LOCAL", 25), pad("REMOTE", 25)));
+        } else {
+            line.push_str("WHO");
+        }
+        self.styled(DIM, line.trim_end())?;
+        writeln!(self.out)
+    }
+
+    fn styled(&mut self, style: Style, text: &str) -> io::Result<()> {
+        write!(self.out, "{style}{text}{style:#}")
+    }
+
+    /// The parts of a line in order, `ends` where they fit.
+    fn row(&mut self, style: Style, lead: &str, c: &Connection, who: &str, detail: &str) -> io::Result<()> {
+        self.head()?;
+        let (time, rest) = lead.split_at(lead.len().min(9));
+        self.styled(DIM, time)?;
+        self.styled(style, rest)?;
+        let (local, remote) = (c.local.to_string(), c.remote.to_string());
+        if self.wide() {
+            write!(self.out, "{}{}", pad(&local, 25), pad(&remote, 25))?;
+            self.styled(BOLD, who)?;
+            let detail = if detail.is_empty() { String::new() } else { format!("  {detail}") };
+            return writeln!(self.out, "{DIM}{detail}{DIM:#}");
+        }
+        self.styled(BOLD, &cut(who, self.width.saturating_sub(lead.width())))?;
+        writeln!(self.out)?;
+        let ends = format!("         {local} <- {remote}");
+        let room = self.width.saturating_sub(ends.width() + 2);
+        let detail = if detail.is_empty() { String::new() } else { format!("  {}", cut(detail, room)) };
+        writeln!(self.out, "{ends}{DIM}{detail}{DIM:#}")
+    }
+
+    fn record(&mut self, time: BootNs, event: &str, style: Style, age: &Age, r: &Record, who: &str, detail: &str) -> io::Result<()> {
+        let verdict = r.verdict.map_or("-", Verdict::name);
+        let lead = columns(&self.clock.short(time), event, &age_text(age), r.state.name(), verdict);
+        self.row(style, &lead, &r.connection, who, detail)
+    }
+
+    fn summary(&mut self, s: &Summary) -> io::Result<()> {
+        writeln!(self.out)?;
+        self.styled(
+            BOLD,
+            &format!("{} stuck, {} resolved, {} still open", s.stuck, s.resolved, s.still_open),
+        )?;
+        write!(self.out, "; {} transitions seen", s.seen)?;
+        if s.lost.total() > 0 {
+            self.styled(BAD, &format!(", {} lost ({})", s.lost.total(), lost_text(&s.lost)))?;
+        } else {
+            write!(self.out, ", none lost")?;
+        }
+        writeln!(self.out)?;
+        self.top("by holder", s.by_holder.iter().map(|(k, n)| (safe(k).into_owned(), *n)).collect())?;
+        self.top("by verdict", s.by_verdict.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect())?;
+        self.top("by remote", s.by_remote.iter().map(|(k, n)| (k.to_string(), *n)).collect())
+    }
+
+    fn top(&mut self, title: &str, mut list: Vec<(String, u64)>) -> io::Result<()> {
+        if list.is_empty() {
+            return Ok(());
+        }
+        list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let shown: Vec<String> = list.iter().take(TOP).map(|(name, n)| format!("{name} {n}")).collect();
+        let more = list.len().saturating_sub(TOP);
+        let more = if more > 0 { format!(", {more} more") } else { String::new() };
+        writeln!(self.out, "  {DIM}{}{DIM:#}{}{more}", pad(title, 12), shown.join(", "))
+    }
+}
+
+impl<W: Write> Sink for Table<W> {
+    fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
+        match update {
+            Update::Transition(c) => {
+                let age = c.stayed.as_ref().map_or_else(|| "-".to_owned(), age_text);
+                let lead = columns(&self.clock.short(time), "change", &age, c.old.name(), &format!("-> {}", c.new.name()));
+                self.row(PLAIN, &lead, &c.connection, &format!("on cpu: {}", c.on_cpu_pid), "")
+            }
+            Update::Stuck(r) => {
+                let (who, detail) = (who(r), detail(r));
+                self.record(time, "stuck", BAD, &r.age(time), r, &who, &detail)
+            }
+            Update::Resolved { record, stayed, closed_by, unknown } => {
+                let who = closed_by.as_ref().map_or_else(|| (*unknown).to_owned(), closer);
+                self.record(time, "resolved", GOOD, stayed, record, &who, "")
+            }
+            Update::Lost(lost) => {
+                self.head()?;
+                let line = format!("{} lost     {}: ages and ends are resynced", self.clock.short(time), lost_text(lost));
+                self.styled(BAD, &line)?;
+                writeln!(self.out)
+            }
+            Update::Summary(s) => self.summary(s),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// `java[4711] fd 12`, several separated by commas; for a connection that waits, its listener.
+fn who(r: &Record) -> String {
+    match r.holder_source {
+        HolderSource::Listener => {
+            let names: Vec<String> = r.holders.iter().map(process).collect();
+            let queue = r.listener.as_ref().map(|l| format!(" queue {}/{}", l.queue, l.limit)).unwrap_or_default();
+            format!("listener {}{queue}", names.join(", "))
+        }
+        HolderSource::OutsideFdTables => "held outside descriptor tables".to_owned(),
+        _ if r.holders.is_empty() => r.unknown.get("holders").map_or_else(|| "nobody".to_owned(), |why| (*why).to_owned()),
+        _ => r.holders.iter().map(|h| format!("{} fd {}", process(h), h.fd)).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn process(h: &Holder) -> String {
+    format!("{}[{}]", safe(&h.comm), h.process.pid)
+}
+
+fn closer(c: &ClosedBy) -> String {
+    format!("closed by {}[{}]", safe(&c.comm), c.pid)
+}
+
+fn detail(r: &Record) -> String {
+    let mut parts = Vec::new();
+    if let Some(role) = r.role {
+        parts.push(role.name().to_owned());
+    }
+    if let Some(n) = r.evidence.recv_q {
+        parts.push(format!("recv-q {n}"));
+    }
+    if let Some(n) = r.evidence.send_q.filter(|n| *n > 0) {
+        parts.push(format!("send-q {n}"));
+    }
+    parts.extend(r.also.iter().map(|v| v.name().to_owned()));
+    parts.join(" ")
+}
+
+fn lost_text(lost: &Lost) -> String {
+    let kinds = lost.named().into_iter().filter(|(_, n)| *n > 0);
+    kinds.map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
+}
+
+/// `5.0s`, or for an interval `>5.0s` (what is certain).
+fn age_text(age: &Age) -> String {
+    if age.is_exact() { human(age.min_ns) } else { format!(">{}", human(age.min_ns)) }
+}
+
+fn columns(time: &str, event: &str, age: &str, state: &str, verdict: &str) -> String {
+    format!("{}{}{}{}{}", pad(time, 9), pad(event, 9), pad(age, 8), pad(state, 12), pad(verdict, 18))
+}
+
+/// Pads to `width` columns, with at least one space.
+fn pad(text: &str, width: usize) -> String {
+    format!("{text}{}", " ".repeat(width.saturating_sub(text.width()).max(1)))
+}
+
+/// Cuts to `width` columns, and says so with an ellipsis.
+fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    for c in text.chars() {
+        let mut next = out.clone();
+        next.push(c);
+        if next.width() + 1 > width {
+            break;
+        }
+        out = next;
+    }
+    out + "…"
+}

@@ -1,0 +1,91 @@
+//! All network namespaces of the host: those of processes, the named ones and other bind mounts.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+    thread,
+};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// Where `ip netns` keeps its names (ip-netns(8)).
+pub const NAMED: &str = "/run/netns";
+
+/// A namespace and a way into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Netns {
+    /// Inode number: its name in the kernel.
+    pub inode: u32,
+    /// A file that leads there.
+    pub path: PathBuf,
+}
+
+impl Netns {
+    /// The namespace that a file leads to.
+    ///
+    /// # Errors
+    /// What stat answers; or that the file is no namespace's.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let meta = fs::metadata(path)?;
+        let inode = u32::try_from(meta.ino()).map_err(|_| io::Error::other("not a network namespace"))?;
+        Ok(Self { inode, path: path.to_owned() })
+    }
+}
+
+/// Every namespace that can be found, each once, and how many could not be looked at.
+#[must_use]
+pub fn all() -> (Vec<Netns>, usize) {
+    let mut found = HashMap::new();
+    let mut refused = 0;
+    let mut add = |path: PathBuf| match Netns::of(&path) {
+        Ok(netns) => drop(found.entry(netns.inode).or_insert(netns)),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => refused += 1,
+        // The process is gone.
+        Err(_) => {}
+    };
+    for path in mounted() {
+        add(path);
+    }
+    for process in procfs::process::all_processes().into_iter().flatten().flatten() {
+        add(PathBuf::from(format!("/proc/{}/ns/net", process.pid)));
+    }
+    let mut list: Vec<Netns> = found.into_values().collect();
+    list.sort_by_key(|n| n.inode);
+    (list, refused)
+}
+
+/// Bind-mounted namespaces that can be reached from here.
+fn mounted() -> Vec<PathBuf> {
+    let mounts = procfs::process::Process::myself().and_then(|p| p.mountinfo());
+    let nsfs = mounts.into_iter().flatten().filter(|m| m.fs_type == "nsfs" && m.root.starts_with("net:"));
+    nsfs.map(|m| m.mount_point).collect()
+}
+
+/// Runs `work` once in each namespace, on a thread of its own, and returns the namespaces that
+/// could not be entered.
+pub fn each<W>(list: &[Netns], work: W) -> Vec<(Netns, io::Error)>
+where
+    W: Fn() -> io::Result<()> + Sync,
+{
+    thread::scope(|scope| {
+        let visit = || {
+            let visit_one = |netns: &Netns| -> Result<(), (Netns, io::Error)> {
+                enter(netns).and_then(|()| work()).map_err(|e| (netns.clone(), e))
+            };
+            list.iter().filter_map(|netns| visit_one(netns).err()).collect()
+        };
+        scope.spawn(visit).join().unwrap_or_default()
+    })
+}
+
+fn enter(netns: &Netns) -> io::Result<()> {
+    // No need to enter where we are: without CAP_SYS_ADMIN this one can still be read.
+    if Netns::of(Path::new("/proc/thread-self/ns/net")).is_ok_and(|here| here.inode == netns.inode) {
+        return Ok(());
+    }
+    let file = File::open(&netns.path)?;
+    Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
+}
