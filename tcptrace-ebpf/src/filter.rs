@@ -20,14 +20,23 @@ pub fn watched(n: u32) -> bool {
     offsets::states() >> (n & 31) & 1 != 0
 }
 
-/// Whether the socket passes the filters. `handshake`: its ports or addresses may not be set yet,
-/// so only what is known can refuse it.
+/// Whether the socket is in the namespace that is watched.
 #[inline(always)]
-pub fn matches(sk: Sock, handshake: bool) -> bool {
+pub fn in_netns(sk: Sock) -> bool {
     let netns = offsets::netns();
-    if netns != 0 && sk.netns() != netns {
-        return false;
-    }
+    netns == 0 || sk.netns() == netns
+}
+
+/// Whether the socket passes all filters.
+#[inline(always)]
+pub fn matches(sk: Sock) -> bool {
+    in_netns(sk) && matches_ends(sk, false)
+}
+
+/// Whether its ports and family are asked for. `handshake`: they may not be set yet, so only what
+/// is known can refuse it.
+#[inline(always)]
+pub fn matches_ends(sk: Sock, handshake: bool) -> bool {
     let lport = offsets::lport();
     if lport != 0 && u32::from(sk.lport()) != lport && !(handshake && sk.lport() == 0) {
         return false;

@@ -10,7 +10,7 @@ use tcptrace_common::{
 };
 
 use crate::{
-    filter::{LISTEN, matches},
+    filter::{LISTEN, in_netns},
     maps::{self, CONTROL},
     offsets::{known, off},
     seed::{adopt, context, write},
@@ -44,7 +44,7 @@ fn descriptor(ctx: *mut c_void, task: Kernel, fd: u32, sk: Sock) {
         return;
     }
     if u32::from(sk.state()) == LISTEN {
-        if matches(sk, true) && write(ctx, &sk.describe()) {
+        if in_netns(sk) && write(ctx, &sk.describe()) {
             write(ctx, &holder(task, fd, sk));
         }
         return;

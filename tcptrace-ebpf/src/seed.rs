@@ -36,7 +36,7 @@ pub extern "C" fn seed(ctx: *mut c_void) -> i32 {
 #[inline(always)]
 pub fn adopt(sk: Sock) {
     let state = sk.state();
-    if !watched(u32::from(state)) || !matches(sk, false) {
+    if !watched(u32::from(state)) || !matches(sk) {
         return;
     }
     let Some(control) = CONTROL.get(0) else { return };

@@ -15,7 +15,7 @@ use tcptrace_common::{
 };
 
 use crate::{
-    filter::{CLOSE, CLOSE_WAIT, LISTEN, SYN_RECV, SYN_SENT, matches, watched},
+    filter::{CLOSE, CLOSE_WAIT, LISTEN, SYN_RECV, SYN_SENT, in_netns, matches_ends, watched},
     maps::{self, EVENTS, Stay},
     offsets::{self, off},
     sock::Sock,
@@ -36,12 +36,12 @@ pub fn set_state(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn change(sk: Sock, old: u32, new: u32, counters: &mut Counters) {
     // SCTP uses the tracepoint too.
-    if !sk.is_tcp() {
+    if !sk.is_tcp() || !in_netns(sk) {
         return;
     }
     counters.seen += 1;
     let (left, entered) = (watched(old), watched(new));
-    if !(left || entered) || !matches(sk, old == CLOSE || new == SYN_SENT || new == SYN_RECV) {
+    if !(left || entered) || !matches_ends(sk, old == CLOSE || new == SYN_SENT || new == SYN_RECV) {
         counters.filtered += 1;
         return;
     }

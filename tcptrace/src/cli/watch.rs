@@ -6,11 +6,9 @@ use std::{
 };
 
 use anyhow::Context;
-use aya::maps::{MapData, RingBuf};
 use rustix::time::{ClockId, clock_gettime};
 use tcptrace_common::config::Config;
 use tokio::{
-    io::unix::AsyncFd,
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep_until},
 };
@@ -23,7 +21,7 @@ use crate::{
     exit::{Exit, Failure},
     pipeline::{Pipeline, Plan},
     privileges,
-    source::netns,
+    source::{netns, ring::Ring},
 };
 
 /// Watch sockets live: who lets them sit in a state, since when, and why
@@ -110,7 +108,7 @@ async fn watch(args: &Args, selection: Selection) -> Result<Exit, Failure> {
         Err(e) => return ended_by(e),
     };
     let mut pipeline = Pipeline::new(kernel, plan, sink);
-    let mut ring = AsyncFd::new(ring).context("watching the ring buffer")?;
+    let mut ring = Ring::new(ring).context("watching the ring buffer")?;
     pipeline.start(boot_now()).context("who holds what already")?;
     announce(args);
 
@@ -124,36 +122,26 @@ async fn watch(args: &Args, selection: Selection) -> Result<Exit, Failure> {
             _ = terminate.recv() => break,
             () = sleep_until(end.unwrap_or_else(far)), if end.is_some() => break,
             () = sleep_until(next_look) => {
-                let looked = drain(&mut pipeline, &mut ring).and_then(|_| pipeline.look(boot_now()));
+                let looked = pipeline.drain(&mut ring).and_then(|()| pipeline.look(boot_now()));
                 looked.map(|pause| next_look = Instant::now() + interval.max(pause))
             }
             () = sleep_until(next_poll), if args.transitions => {
+                let drained = pipeline.drain(&mut ring);
                 next_poll = Instant::now() + POLL;
-                drain(&mut pipeline, &mut ring).map(drop)
+                drained
             }
-            guard = ring.readable_mut(), if !args.transitions => match guard {
-                Ok(mut guard) => {
-                    let drained = pipeline.drain(guard.get_inner_mut());
-                    guard.clear_ready();
-                    drained.map(drop)
-                }
-                Err(e) => Err(e),
-            }
+            ready = ring.ready(), if !args.transitions => ready.and_then(|()| pipeline.drain(&mut ring)),
         };
         if let Err(e) = outcome {
             return ended_by(e);
         }
     }
-    let finished = drain(&mut pipeline, &mut ring).and_then(|_| pipeline.finish(boot_now()));
+    let finished = pipeline.drain(&mut ring).and_then(|()| pipeline.finish(boot_now()));
     match finished {
         Ok(leaks) if leaks > 0 && args.fail_on_leak => Ok(Exit::LeaksFound),
         Ok(_) => Ok(Exit::Done),
         Err(e) => ended_by(e),
     }
-}
-
-fn drain(pipeline: &mut Pipeline, ring: &mut AsyncFd<RingBuf<MapData>>) -> io::Result<bool> {
-    pipeline.drain(ring.get_mut())
 }
 
 /// A reader that has seen enough is no failure.
@@ -187,18 +175,18 @@ fn ring_bytes(args: &Args) -> u32 {
 /// others namespace by namespace.
 fn seed(kernel: &mut Kernel, selection: &Selection) -> io::Result<()> {
     kernel.seed_by_descriptor(boot_now())?;
-    let (mut all, refused) = netns::all();
+    let (mut all, hidden) = netns::all();
     if !selection.netns.is_empty() {
         all.retain(|n| selection.netns.contains(&n.inode));
     }
     let failed = netns::each(&all, || kernel.seed_this_namespace());
-    if refused + failed.len() > 0 {
-        let reason = failed.first().map_or_else(|| "no permission".to_owned(), |(n, e)| format!("{}: {e}", n.path.display()));
-        warn(&format!(
-            "{} network namespaces could not be entered ({reason}): connections that wait there to be accepted since \
-             before the start are not seen; CAP_SYS_ADMIN and CAP_SYS_PTRACE would show them",
-            refused + failed.len()
-        ));
+    const LOST: &str = "connections that have waited there to be accepted since before the start are not seen";
+    if hidden > 0 {
+        warn(&format!("the network namespaces of {hidden} processes can't be told without CAP_SYS_PTRACE: {LOST}"));
+    }
+    if let Some((netns, e)) = failed.first() {
+        let path = netns.path.display();
+        warn(&format!("{} network namespaces could not be entered without CAP_SYS_ADMIN ({path}: {e}): {LOST}", failed.len()));
     }
     if !process::in_initial_pid_namespace() {
         warn("not in the host's pid namespace: processes outside this container are not seen; run with the host's pids (docker run --pid=host)");

@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::maps::{MapData, RingBuf};
 use tcptrace_common::{counters::Counters, event::Socket};
 
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
     },
     enrich::{cgroupfs::CgroupIds, holders, process, process::Processes},
     sink::Sink,
+    source::ring::Ring,
 };
 use ownership::Ownership;
 
@@ -56,6 +56,8 @@ pub struct Pipeline {
     resyncs: u8,
 }
 
+/// Events taken in before other things get their turn.
+const BATCH: usize = 1 << 17;
 /// A look takes at most this share of the time, however many stays there are.
 const SHARE: u32 = 50;
 
@@ -97,27 +99,23 @@ impl Pipeline {
         self.plan.count.is_some_and(|count| self.reported >= count)
     }
 
-    /// Takes everything out of the ring buffer. True: it held something.
+    /// Takes out of the ring buffer what is in it, or as much as makes a good batch: who writes
+    /// into it without pause must not keep us from all else.
     ///
     /// # Errors
     /// What writing answers.
-    pub fn drain(&mut self, ring: &mut RingBuf<MapData>) -> io::Result<bool> {
-        let mut any = false;
-        while !self.is_done()
-            && let Some(bytes) = ring.next()
-        {
-            any = true;
-            let event = decode::event(&bytes);
-            drop(bytes);
+    pub fn drain(&mut self, ring: &mut Ring) -> io::Result<()> {
+        for _ in 0..BATCH {
+            if self.is_done() {
+                break;
+            }
+            let Some(event) = ring.next().map(|bytes| decode::event(&bytes)) else { break };
             match event {
                 Some(event) => self.event(&event)?,
                 None => self.skipped += 1,
             }
         }
-        if any {
-            self.sink.flush()?;
-        }
-        Ok(any)
+        self.sink.flush()
     }
 
     fn event(&mut self, event: &decode::Event) -> io::Result<()> {

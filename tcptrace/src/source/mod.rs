@@ -1,3 +1,4 @@
-//! Where sockets come from: the network namespaces of this host.
+//! Where sockets and events come from: the network namespaces of this host, and the ring buffer.
 
 pub mod netns;
+pub mod ring;

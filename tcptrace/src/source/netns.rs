@@ -35,14 +35,15 @@ impl Netns {
     }
 }
 
-/// Every namespace that can be found, each once, and how many could not be looked at.
+/// Every namespace that can be found, each once, and how many processes hide theirs from us.
 #[must_use]
 pub fn all() -> (Vec<Netns>, usize) {
     let mut found = HashMap::new();
-    let mut refused = 0;
+    let mut hidden = 0;
     let mut add = |path: PathBuf| match Netns::of(&path) {
         Ok(netns) => drop(found.entry(netns.inode).or_insert(netns)),
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => refused += 1,
+        // Kernel threads live where init does, and are seldom hidden where it is.
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && !path.starts_with("/proc/1/") => hidden += 1,
         // The process is gone.
         Err(_) => {}
     };
@@ -54,7 +55,7 @@ pub fn all() -> (Vec<Netns>, usize) {
     }
     let mut list: Vec<Netns> = found.into_values().collect();
     list.sort_by_key(|n| n.inode);
-    (list, refused)
+    (list, hidden)
 }
 
 /// Bind-mounted namespaces that can be reached from here.

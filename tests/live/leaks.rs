@@ -1,0 +1,286 @@
+//! Who is named, for each way to leak.
+
+use serde_json::json;
+
+use crate::{
+    support::netns::Netns,
+    tests,
+    tracer::{Pair, Tracer, holder_pids, netns, start},
+};
+
+tests![
+    server_side,
+    client_side,
+    over_ipv6,
+    over_a_mapped_address,
+    mptcp,
+    there_before_the_start,
+    there_before_the_start_and_never_accepted,
+    closed_in_time,
+    the_task_on_the_cpu_is_not_the_owner,
+    an_inherited_descriptor_names_both,
+    never_accepted_names_the_listener,
+    a_reset_leaves_a_ghost,
+    a_thread_with_its_own_descriptors,
+    a_half_close_in_use_is_silent,
+    its_age_doubles,
+    every_stay_with_min_age_0,
+];
+
+fn server_side() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let mut pair = Pair::new(&ns);
+    pair.client.tell(&format!("send {} 100", pair.connected)).expect("sends");
+    pair.client_closes();
+    let stuck = tracer.next("stuck");
+    assert_eq!(holder_pids(&stuck), [u64::from(pair.server.pid())]);
+    assert_eq!(stuck["holders"][0]["fd"], pair.served);
+    assert_eq!(stuck["holder_source"], "fd-table");
+    assert_eq!(stuck["state"], "CLOSE_WAIT");
+    assert_eq!(stuck["role"], "server");
+    assert_eq!(stuck["local"], pair.address.to_string());
+    assert_eq!(stuck["netns"], ns.inode());
+    assert_eq!(stuck["verdict"], "unread-data");
+    assert_eq!(stuck["evidence"]["recv_q"], 101, "the FIN counts as one");
+    assert_eq!(stuck["age_ms"]["min"], stuck["age_ms"]["max"], "it was traced");
+    assert!(stuck["age_ms"]["min"].as_f64().expect("ms") >= 200.0);
+
+    pair.server_closes();
+    let resolved = tracer.next("resolved");
+    assert_eq!(resolved["cookie"], stuck["cookie"]);
+    assert_eq!(resolved["closed_by"]["pid"], pair.server.pid());
+    let (stayed, age) = (&resolved["stayed_ms"]["min"], &stuck["age_ms"]["min"]);
+    assert!(stayed.as_f64() >= age.as_f64());
+
+    let (summary, status) = tracer.finish();
+    assert_eq!(status.code(), Some(0));
+    let counts = ["stuck", "resolved", "still_open"].map(|k| summary[k].clone());
+    assert_eq!(counts, [1, 1, 0].map(|n| json!(n)));
+    assert_eq!(summary["transitions"]["lost"], 0);
+}
+
+fn client_side() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let mut pair = Pair::new(&ns);
+    pair.server_closes();
+    let stuck = tracer.next("stuck");
+    assert_eq!(holder_pids(&stuck), [u64::from(pair.client.pid())]);
+    assert_eq!(stuck["holders"][0]["fd"], pair.connected);
+    assert_eq!(stuck["role"], "client");
+    assert_eq!(stuck["remote"], pair.address.to_string());
+    assert_eq!(stuck["verdict"], "unread-fin");
+    pair.client_closes();
+    assert_eq!(tracer.next("resolved")["closed_by"]["pid"], pair.client.pid());
+}
+
+fn leak_over(ns: &Netns, listen: &str, by: &str) -> serde_json::Value {
+    let mut tracer = Tracer::watch(ns, &["--min-age", "200ms"]);
+    let mut pair = Pair::over(ns, listen, by);
+    pair.client_closes();
+    let stuck = tracer.next("stuck");
+    assert_eq!(holder_pids(&stuck), [u64::from(pair.server.pid())]);
+    assert!(stuck["local"].as_str().expect("local").ends_with(&format!(":{}", pair.address.port())));
+    stuck
+}
+
+fn over_ipv6() {
+    let stuck = leak_over(&netns(), "[::1]:0", "::1");
+    assert_eq!(stuck["family"], 6);
+    assert!(stuck["local"].as_str().expect("local").starts_with("[::1]:"));
+}
+
+fn over_a_mapped_address() {
+    let stuck = leak_over(&netns(), "[::]:0", "127.0.0.1");
+    assert_eq!(stuck["family"], 4, "IPv4 in an IPv6 socket is IPv4");
+    assert!(stuck["local"].as_str().expect("local").starts_with("127.0.0.1:"));
+    assert!(stuck["remote"].as_str().expect("remote").starts_with("127.0.0.1:"));
+}
+
+/// The application's socket is MPTCP's own; its subflows are the kernel's and are not reported.
+fn mptcp() {
+    if std::fs::read_to_string("/proc/sys/net/mptcp/enabled").is_err() {
+        eprintln!("SKIPPED leaks::mptcp: this kernel has no MPTCP");
+        return;
+    }
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let (mut server, mut client) = (start(&ns), start(&ns));
+    let listener = server.number("listen-mptcp 127.0.0.1:0 8").expect("listens");
+    let address = server.address(&format!("address {listener}")).expect("an address");
+    let connected = client.number(&format!("connect-mptcp {address}")).expect("connects");
+    let served = server.number(&format!("accept {listener}")).expect("accepts");
+    client.tell(&format!("close {connected}")).expect("closes");
+    let stuck = tracer.next("stuck");
+    assert_eq!(stuck["protocol"], "mptcp");
+    assert_eq!(holder_pids(&stuck), [u64::from(server.pid())]);
+    assert_eq!(stuck["holders"][0]["fd"], served);
+    server.tell(&format!("close {served}")).expect("closes");
+    tracer.next("resolved");
+    let (summary, _) = tracer.finish();
+    assert_eq!(summary["stuck"], 1, "the subflow is not a second one");
+}
+
+fn there_before_the_start() {
+    let ns = netns();
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let stuck = tracer.next("stuck");
+    assert_eq!(holder_pids(&stuck), [u64::from(pair.server.pid())]);
+    let (min, max) = (stuck["age_ms"]["min"].as_f64().expect("min"), stuck["age_ms"]["max"].as_f64().expect("max"));
+    assert!(200.0 <= min && min < max && max < 30_000.0, "an honest interval: {min}..{max}");
+    pair.server_closes();
+    assert_eq!(tracer.next("resolved")["cookie"], stuck["cookie"]);
+    assert_eq!(tracer.finish().0["stuck"], 1, "dumped and traced, and still one");
+}
+
+/// No descriptor leads to such a socket: only a look into its namespace finds it.
+fn there_before_the_start_and_never_accepted() {
+    let ns = netns();
+    let (mut server, mut client) = (start(&ns), start(&ns));
+    let listener = server.number("listen 127.0.0.1:0 8").expect("listens");
+    let address = server.address(&format!("address {listener}")).expect("an address");
+    let connected = client.number(&format!("connect {address}")).expect("connects");
+    client.tell(&format!("close {connected}")).expect("closes");
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let stuck = tracer.next("stuck");
+    assert_eq!(stuck["verdict"], "never-accepted");
+    assert_eq!(holder_pids(&stuck), [u64::from(server.pid())]);
+}
+
+fn closed_in_time() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "2s"]);
+    let mut brief = Pair::new(&ns);
+    brief.client_closes();
+    brief.server_closes();
+    // One that stays shows that the other would have been seen by now.
+    let mut long = Pair::new(&ns);
+    long.client_closes();
+    let stuck = tracer.next("stuck");
+    assert_eq!(holder_pids(&stuck), [u64::from(long.server.pid())]);
+    assert_eq!(tracer.finish().0["stuck"], 1);
+}
+
+/// On loopback the peer's close() runs the receiving side too: who reads the current task there
+/// blames the peer, the one process that did close.
+fn the_task_on_the_cpu_is_not_the_owner() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms", "--transitions"]);
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    let entered = tracer.wait_for("CLOSE_WAIT", |e| e["event"] == "transition" && e["new"] == "CLOSE_WAIT");
+    assert_eq!(entered["old"], "ESTABLISHED");
+    assert_eq!(entered["on_cpu_pid"], pair.client.pid(), "the naive reading names the peer");
+    let stuck = tracer.next("stuck");
+    assert_eq!(stuck["cookie"], entered["cookie"]);
+    assert_eq!(holder_pids(&stuck), [u64::from(pair.server.pid())], "we name the holder");
+}
+
+fn an_inherited_descriptor_names_both() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let mut pair = Pair::new(&ns);
+    let child = pair.server.number("fork").expect("forks");
+    pair.client_closes();
+    let stuck = tracer.next("stuck");
+    let mut expected = [u64::from(pair.server.pid()), u64::from(child)];
+    expected.sort_unstable();
+    assert_eq!(holder_pids(&stuck), expected);
+    assert_eq!(stuck["verdict"], "inherited-fd");
+    // One of two closes: nothing is resolved, the next report names who is left.
+    pair.server_closes();
+    let again = tracer.wait_for("the child alone", |e| e["event"] == "stuck" && holder_pids(e).len() == 1);
+    assert_eq!(holder_pids(&again), [u64::from(child)]);
+}
+
+fn never_accepted_names_the_listener() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let (mut server, mut client) = (start(&ns), start(&ns));
+    let listener = server.number("listen 127.0.0.1:0 8").expect("listens");
+    let address = server.address(&format!("address {listener}")).expect("an address");
+    for _ in 0..3 {
+        let connected = client.number(&format!("connect {address}")).expect("connects");
+        client.tell(&format!("close {connected}")).expect("closes");
+    }
+    let stuck = tracer.next("stuck");
+    assert_eq!(stuck["verdict"], "never-accepted");
+    assert_eq!(stuck["holder_source"], "listener");
+    assert_eq!(stuck["listener"]["pid"], server.pid());
+    assert_eq!(stuck["listener"]["local"], address.to_string());
+    assert_eq!((stuck["listener"]["queue"].as_u64(), stuck["listener"]["limit"].as_u64()), (Some(3), Some(8)));
+    assert_eq!(stuck["evidence"]["accepted"], false);
+}
+
+fn a_reset_leaves_a_ghost() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let mut pair = Pair::new(&ns);
+    let first = {
+        pair.client.tell(&format!("shutdown {}", pair.connected)).expect("half-closes");
+        tracer.next("stuck")
+    };
+    // Unread data make the close a reset.
+    pair.server.tell(&format!("send {} 10", pair.served)).expect("sends");
+    pair.client_closes();
+    let ghost = tracer.wait_for("a ghost", |e| e["event"] == "stuck" && e["state"] == "CLOSE");
+    assert_eq!((&ghost["cookie"], &ghost["verdict"]), (&first["cookie"], &json!("ghost-fd")));
+    assert_eq!(holder_pids(&ghost), [u64::from(pair.server.pid())]);
+    pair.server_closes();
+    let resolved = tracer.next("resolved");
+    assert_eq!(resolved["cookie"], first["cookie"]);
+    assert_eq!(resolved["closed_by"]["pid"], pair.server.pid());
+    assert_eq!(tracer.finish().0["stuck"], 1, "one story from the first stay to the end");
+}
+
+fn a_thread_with_its_own_descriptors() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let mut pair = Pair::new(&ns);
+    let tid = pair.server.number(&format!("thread {}", pair.served)).expect("a thread");
+    pair.client_closes();
+    let stuck = tracer.next("stuck");
+    assert_eq!(holder_pids(&stuck), [u64::from(pair.server.pid())]);
+    assert_eq!(stuck["holders"][0]["tid"], tid);
+}
+
+fn a_half_close_in_use_is_silent() {
+    let ns = netns();
+    let mut asked = Tracer::watch(&ns, &["--min-age", "200ms", "--verdict", "half-close-in-use"]);
+    let tracer = Tracer::watch(&ns, &["--min-age", "200ms", "--fail-on-leak"]);
+    let mut pair = Pair::new(&ns);
+    pair.client.tell(&format!("shutdown {}", pair.connected)).expect("half-closes");
+    pair.server.tell(&format!("send {} 1000", pair.served)).expect("sends");
+    let seen = asked.next("stuck");
+    assert_eq!(seen["verdict"], "half-close-in-use");
+    assert!(seen["evidence"]["bytes_sent_since_fin"].as_u64() >= Some(1000));
+    let (summary, status) = tracer.finish();
+    assert_eq!((summary["stuck"].as_u64(), status.code()), (Some(0), Some(0)));
+}
+
+fn its_age_doubles() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms", "--interval", "20ms"]);
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    let ages: Vec<f64> = (0..4).map(|_| tracer.next("stuck")["age_ms"]["min"].as_f64().expect("ms")).collect();
+    for (n, age) in ages.iter().enumerate() {
+        assert!(*age >= 200.0 * f64::from(1 << n), "report {n} at {age} ms");
+    }
+    assert_eq!(tracer.finish().0["stuck"], 1, "reports of one socket count once");
+}
+
+fn every_stay_with_min_age_0() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "0"]);
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    pair.server_closes();
+    let stuck = tracer.next("stuck");
+    let resolved = tracer.next("resolved");
+    assert_eq!(stuck["cookie"], resolved["cookie"]);
+    assert_eq!(resolved["closed_by"]["pid"], pair.server.pid());
+}

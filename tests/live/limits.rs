@@ -1,0 +1,110 @@
+//! Rights, and what is given up after use.
+
+use std::{fs, process::Command};
+
+use crate::{
+    tests,
+    tracer::{Pair, Tracer, holder_pids, netns},
+};
+
+tests![without_rights, each_right_missing, with_two_capabilities_only, rights_are_given_up, nothing_is_left_in_the_kernel];
+
+/// An unprivileged user with the given capabilities, by setpriv (util-linux).
+fn as_nobody(capabilities: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+    let caps = if capabilities.is_empty() { "-all".to_owned() } else { format!("-all,{capabilities}") };
+    command.arg(format!("--inh-caps={caps}")).arg(format!("--ambient-caps={caps}"));
+    command.arg(binary_for_nobody());
+    command
+}
+
+/// The binary where an unprivileged user can reach it.
+fn binary_for_nobody() -> std::path::PathBuf {
+    let copy = std::env::temp_dir().join(format!("tcptrace-live-{}", std::process::id()));
+    if !copy.exists() {
+        let partial = copy.with_extension(format!("{:?}", std::thread::current().id()));
+        fs::copy(env!("CARGO_BIN_EXE_tcptrace"), &partial).expect("copies");
+        fs::rename(&partial, &copy).expect("renames");
+    }
+    copy
+}
+
+fn refused(capabilities: &str) -> String {
+    let output = as_nobody(capabilities).args(["watch", "--duration", "1s"]).output().expect("setpriv is there");
+    let err = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!((output.status.code(), err.lines().count()), (Some(4), 1), "{err}");
+    assert!(output.stdout.is_empty());
+    err
+}
+
+fn without_rights() {
+    let err = refused("");
+    assert!(err.contains("CAP_BPF and CAP_PERFMON") && err.contains("sudo"), "{err}");
+}
+
+fn each_right_missing() {
+    assert!(refused("+perfmon").contains("CAP_BPF needed"));
+    assert!(refused("+bpf").contains("CAP_PERFMON needed"));
+}
+
+/// Other users' descriptors are seen without CAP_SYS_PTRACE: the kernel's iterator names them.
+fn with_two_capabilities_only() {
+    let ns = netns();
+    let mut pair = Pair::new(&ns);
+    let mut command = as_nobody("+bpf,+perfmon");
+    command.args(["watch", "--format", "json", "--min-age", "200ms", "--lport", &pair.address.port().to_string()]);
+    let mut tracer = Tracer::start(command);
+    pair.client_closes();
+    assert_eq!(holder_pids(&tracer.next("stuck")), [u64::from(pair.server.pid())]);
+}
+
+fn rights_are_given_up() {
+    let ns = netns();
+    let tracer = Tracer::watch(&ns, &[]);
+    let status = fs::read_to_string(format!("/proc/{}/status", tracer.pid())).expect("it runs");
+    let field = |name: &str| {
+        let line = status.lines().find_map(|l| l.strip_prefix(name)).expect("a field");
+        u64::from_str_radix(line.trim_start_matches(':').trim(), 16).expect("a number")
+    };
+    // CAP_DAC_READ_SEARCH 2, CAP_SYS_PTRACE 19, CAP_BPF 39 (capabilities(7)).
+    let kept = 1 << 2 | 1 << 19 | 1 << 39;
+    for set in ["CapPrm", "CapEff", "CapBnd"] {
+        assert_eq!(field(set) & !kept, 0, "{set} {:x}", field(set));
+    }
+    assert_eq!(field("NoNewPrivs"), 1);
+}
+
+/// Programs and links are held by descriptors: they go with the process, even if it is killed.
+fn nothing_is_left_in_the_kernel() {
+    let ns = netns();
+    let tracer = Tracer::watch(&ns, &[]);
+    let pid = tracer.pid();
+    let ids: Vec<String> = fs::read_dir(format!("/proc/{pid}/fdinfo"))
+        .expect("it runs")
+        .filter_map(|e| fs::read_to_string(e.ok()?.path()).ok())
+        .filter_map(|info| info.lines().find_map(|l| l.strip_prefix("prog_id:").map(|id| id.trim().to_owned())))
+        .collect();
+    assert!(!ids.is_empty(), "its programs show in its descriptors");
+    // Dropped without a word, which kills it.
+    drop(tracer);
+    let gone = || ids.iter().all(|id| !program_exists(id.parse().expect("an id")));
+    let deadline = std::time::Instant::now() + crate::tracer::DEADLINE;
+    while !gone() {
+        assert!(std::time::Instant::now() < deadline, "programs {ids:?} are still loaded");
+        std::thread::yield_now();
+    }
+}
+
+/// Whether the kernel has a program with this id: bpf(BPF_PROG_GET_FD_BY_ID).
+fn program_exists(id: u32) -> bool {
+    const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
+    let attr = [id, 0, 0];
+    // SAFETY: the attribute is three u32 for this command and outlives the call.
+    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_GET_FD_BY_ID, &raw const attr, size_of_val(&attr)) };
+    if fd >= 0 {
+        // SAFETY: the kernel just made this descriptor for us.
+        drop(unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd as i32) });
+    }
+    fd >= 0
+}

@@ -1,0 +1,61 @@
+//! Live tests: real sockets, real kernel, each in a network namespace of its own. They need root
+//! and a kernel that loads eBPF; without, they fail, they don't skip.
+//!
+//! One executable without a harness, so that it can play the actors too, and be carried as it is
+//! into a virtual machine.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod leaks;
+mod limits;
+mod output;
+mod selection;
+mod storms;
+mod tracer;
+
+use std::{process::ExitCode, sync::RwLock};
+
+use libtest_mimic::{Arguments, Trial};
+
+/// Storms want the machine for themselves: they hold this for writing, all others for reading.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("actor") {
+        return match support::actor::play() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                eprintln!("actor: {e}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let tests = leaks::TESTS.iter().chain(selection::TESTS).chain(limits::TESTS).chain(output::TESTS);
+    let shared = tests.map(|(name, test)| {
+        Trial::test(*name, move || {
+            let _machine = MACHINE.read().unwrap_or_else(|e| e.into_inner());
+            test();
+            Ok(())
+        })
+    });
+    let alone = storms::TESTS.iter().map(|(name, test)| {
+        Trial::test(*name, move || {
+            let _machine = MACHINE.write().unwrap_or_else(|e| e.into_inner());
+            test();
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), shared.chain(alone).collect()).exit_code()
+}
+
+/// A test and its name.
+pub type Test = (&'static str, fn());
+
+/// Lists functions as tests, by their names.
+#[macro_export]
+macro_rules! tests {
+    ($($test:ident),* $(,)?) => {
+        pub const TESTS: &[$crate::Test] = &[$((concat!(module_path!(), "::", stringify!($test)), $test)),*];
+    };
+}

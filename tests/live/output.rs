@@ -1,0 +1,159 @@
+//! Formats, ends, and names that are not to be trusted.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::Stdio,
+};
+
+use rustix::process::Signal;
+
+use crate::{
+    tests,
+    tracer::{Pair, Tracer, netns, tcptrace},
+};
+
+tests![
+    a_table_fits_80_columns,
+    csv_has_a_header_and_one_row_an_event,
+    names_do_not_steer_the_terminal,
+    colour_only_when_asked_for,
+    ends_by_duration,
+    ends_by_count,
+    ends_by_sigterm,
+    leaks_fail_a_script_that_asks,
+    a_closed_pipe_is_no_failure,
+    a_full_disk_is_one,
+];
+
+/// What `watch` prints of one leak and its end, in a format.
+fn printed(name: &str, args: &[&str]) -> String {
+    let ns = netns();
+    let path = ns.path();
+    let mut pair = Pair::new(&ns);
+    pair.server.tell(&format!("name {name}")).expect("renames itself");
+    pair.client_closes();
+    let mut child = tcptrace()
+        .args(["watch", "--min-age", "100ms", "--count", "1", "--netns", path.to_str().expect("plain")])
+        .args(args)
+        .env("COLUMNS", "80")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("tcptrace starts");
+    let mut out = String::new();
+    child.stdout.take().expect("stdout").read_to_string(&mut out).expect("UTF-8");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    out
+}
+
+fn a_table_fits_80_columns() {
+    let out = printed("a-name-of-15-ch", &[]);
+    assert!(out.lines().all(|l| l.chars().count() <= 80), "{out}");
+    let lines: Vec<&str> = out.lines().collect();
+    let column = |word: &str, line: &str| line.find(word).unwrap_or_else(|| panic!("no {word} in {line:?}"));
+    assert_eq!(column("EVENT", lines[0]), column("stuck", lines[1]));
+    assert_eq!(column("STATE", lines[0]), column("CLOSE_WAIT", lines[1]));
+    assert_eq!(column("VERDICT", lines[0]), column("unread-fin", lines[1]));
+    assert_eq!(column("WHO", lines[0]), column("a-name-of-15-ch[", lines[1]));
+    assert!(out.contains("1 stuck, 0 resolved, 1 still open"), "{out}");
+}
+
+fn csv_has_a_header_and_one_row_an_event() {
+    let out = printed("=cmd|calc", &["--format", "csv"]);
+    let mut reader = csv::Reader::from_reader(out.as_bytes());
+    let headers = reader.headers().expect("a header").clone();
+    let rows: Vec<csv::StringRecord> = reader.records().map(|r| r.expect("a row of the same width")).collect();
+    let get = |row: &csv::StringRecord, name: &str| {
+        let at = headers.iter().position(|h| h == name).expect("a column");
+        row.get(at).expect("a field").to_owned()
+    };
+    assert_eq!(rows.iter().map(|r| get(r, "event")).collect::<Vec<_>>(), ["stuck", "summary"]);
+    assert_eq!(get(&rows[0], "verdict"), "unread-fin");
+    assert!(get(&rows[0], "holders").starts_with("'=cmd|calc["), "no formula: {}", get(&rows[0], "holders"));
+}
+
+fn names_do_not_steer_the_terminal() {
+    for format in ["table", "json", "csv"] {
+        // An escape sequence, a line end, C1's CSI, and a byte that is not UTF-8.
+        let out = printed("\\x1b[31m\\nx\\xc2\\x9b2J\\xff", &["--format", format, "--color", "never"]);
+        let bad = out.chars().find(|c| c.is_control() && *c != '\n');
+        assert_eq!(bad, None, "{format}: {out:?}");
+        assert!(!out.contains("\nx"), "{format}: {out:?}");
+    }
+}
+
+fn colour_only_when_asked_for() {
+    assert!(!printed("plain", &[]).contains('\u{1b}'), "a pipe is no terminal");
+    assert!(printed("plain", &["--color", "always"]).contains("\u{1b}["));
+}
+
+fn ends_by_duration() {
+    let ns = netns();
+    let (summary, status) = Tracer::watch(&ns, &["--duration", "300ms"]).ended();
+    assert_eq!((summary["event"].as_str(), status.code()), (Some("summary"), Some(0)));
+}
+
+fn ends_by_count() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "100ms", "--count", "2"]);
+    let mut pairs: Vec<Pair> = (0..3).map(|_| Pair::new(&ns)).collect();
+    pairs.iter_mut().for_each(Pair::client_closes);
+    let (summary, status) = tracer.ended();
+    assert_eq!((summary["event"].as_str(), status.code()), (Some("summary"), Some(0)));
+    assert_eq!(tracer.heard.iter().filter(|e| e["event"] == "stuck").count(), 2);
+}
+
+fn ends_by_sigterm() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &[]);
+    tracer.signal(Signal::TERM);
+    let (summary, status) = tracer.ended();
+    assert_eq!((summary["event"].as_str(), status.code()), (Some("summary"), Some(0)));
+}
+
+fn leaks_fail_a_script_that_asks() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "100ms", "--fail-on-leak"]);
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    tracer.next("stuck");
+    assert_eq!(tracer.finish().1.code(), Some(3));
+    let quiet = Tracer::watch(&netns(), &["--fail-on-leak"]);
+    assert_eq!(quiet.finish().1.code(), Some(0));
+}
+
+fn a_closed_pipe_is_no_failure() {
+    let ns = netns();
+    let path = ns.path();
+    let mut child = tcptrace()
+        .args(["watch", "--transitions", "--state", "all", "--format", "json", "--netns", path.to_str().expect("plain")])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("tcptrace starts");
+    let mut stderr = BufReader::new(child.stderr.take().expect("stderr"));
+    let mut said = String::new();
+    while !said.contains("watching ") {
+        assert!(stderr.read_line(&mut said).expect("stderr") > 0, "{said}");
+    }
+    drop(child.stdout.take());
+    let _pair = Pair::new(&ns);
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    said.clear();
+    stderr.read_to_string(&mut said).expect("UTF-8");
+    assert_eq!(said, "");
+}
+
+fn a_full_disk_is_one() {
+    let full = std::fs::File::create("/dev/full").expect("/dev/full");
+    let output = tcptrace()
+        .args(["watch", "--duration", "100ms", "--format", "json"])
+        .args(["--netns", netns().path().to_str().expect("plain")])
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .expect("tcptrace starts");
+    let err = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.lines().last().is_some_and(|l| l.contains("No space left on device")), "{err}");
+}

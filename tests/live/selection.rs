@@ -1,0 +1,195 @@
+//! What is asked for is shown, and nothing else.
+
+use std::{fs, path::PathBuf};
+
+use crate::{
+    support::actor::Actor,
+    tests,
+    tracer::{Pair, Tracer, holder_pids, netns, run, start},
+};
+
+tests![
+    the_holders_pid,
+    a_listeners_pid,
+    children,
+    comm,
+    one_of_two_cgroups,
+    one_of_two_namespaces,
+    ends_and_family,
+    transitions_by_pid,
+    what_does_not_exist,
+];
+
+const BRIEF: [&str; 2] = ["--min-age", "200ms"];
+
+/// Two leaks, of which the arguments select the first.
+fn first_of_two(first: &mut Pair, second: &mut Pair, args: &[&str]) {
+    let mut tracer = Tracer::unscoped(&[&BRIEF, args].concat());
+    // The one that is not asked for leaks first: had it been taken, it would come first.
+    second.client_closes();
+    first.client_closes();
+    let stuck = tracer.next("stuck");
+    assert_eq!(holder_pids(&stuck), [u64::from(first.server.pid())]);
+    let (summary, _) = tracer.finish();
+    assert_eq!(summary["stuck"], 1, "the other one was not asked for");
+}
+
+fn the_holders_pid() {
+    let ns = netns();
+    let (mut mine, mut other) = (Pair::new(&ns), Pair::new(&ns));
+    let peer = Tracer::unscoped(&[&BRIEF[..], &["--pid", &mine.client.pid().to_string()]].concat());
+    let pid = mine.server.pid().to_string();
+    first_of_two(&mut mine, &mut other, &["--pid", &pid]);
+    assert_eq!(peer.finish().0["stuck"], 0, "the peer holds nothing that leaks");
+}
+
+fn a_listeners_pid() {
+    let ns = netns();
+    let (mut server, mut client) = (start(&ns), start(&ns));
+    let listener = server.number("listen 127.0.0.1:0 8").expect("listens");
+    let address = server.address(&format!("address {listener}")).expect("an address");
+    let mut tracer = Tracer::unscoped(&[&BRIEF[..], &["--pid", &server.pid().to_string()]].concat());
+    let connected = client.number(&format!("connect {address}")).expect("connects");
+    client.tell(&format!("close {connected}")).expect("closes");
+    assert_eq!(tracer.next("stuck")["verdict"], "never-accepted");
+}
+
+fn children() {
+    let ns = netns();
+    let (mut mine, mut other) = (Pair::new(&ns), Pair::new(&ns));
+    let child = mine.server.number("fork").expect("forks");
+    mine.server_closes();
+    let pid = mine.server.pid().to_string();
+    let alone = Tracer::unscoped(&[&BRIEF[..], &["--pid", &pid]].concat());
+    let mut tracer = Tracer::unscoped(&[&BRIEF[..], &["--pid", &pid, "--children"]].concat());
+    other.client_closes();
+    mine.client_closes();
+    assert_eq!(holder_pids(&tracer.next("stuck")), [u64::from(child)]);
+    assert_eq!(tracer.finish().0["stuck"], 1);
+    assert_eq!(alone.finish().0["stuck"], 0, "the parent itself holds it no more");
+}
+
+fn comm() {
+    let ns = netns();
+    let (mut mine, mut other) = (Pair::new(&ns), Pair::new(&ns));
+    mine.server.tell("name leaky one").expect("renames itself");
+    let path = ns.path();
+    first_of_two(&mut mine, &mut other, &["--comm", "leaky one", "--netns", path.to_str().expect("plain")]);
+}
+
+/// A cgroup v2 that is removed with its guard.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new(name: &str) -> Self {
+        let root = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].into_iter().map(PathBuf::from);
+        let v2 = root.into_iter().find(|r| r.join("cgroup.procs").exists()).expect("a cgroup v2 mount");
+        let path = v2.join(format!("tcptrace-test-{}-{name}", std::process::id()));
+        fs::create_dir_all(path.join("below")).expect("root may make cgroups");
+        Self(path)
+    }
+
+    fn take(&self, below: &str, actor: &Actor) {
+        fs::write(self.0.join(below).join("cgroup.procs"), actor.pid().to_string()).expect("moves");
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(self.0.join("below"));
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+fn one_of_two_cgroups() {
+    let (mine, other) = (Cgroup::new("mine"), Cgroup::new("other"));
+    let ns = netns();
+    let pair = |cgroup: &Cgroup, below: &str| {
+        let server = start(&ns);
+        cgroup.take(below, &server);
+        Pair::between(server, start(&ns), "127.0.0.1:0", "127.0.0.1")
+    };
+    let absolute = mine.0.to_str().expect("plain").to_owned();
+    let relative = mine.0.file_name().and_then(|n| n.to_str()).expect("plain").to_owned();
+    for (path, below) in [(&absolute, ""), (&relative, "below")] {
+        first_of_two(&mut pair(&mine, below), &mut pair(&other, ""), &["--cgroup", path]);
+    }
+    // Moved away after its socket was made: the socket's own cgroup still says where it belongs.
+    let mut moved = pair(&mine, "");
+    other.take("", &moved.server);
+    first_of_two(&mut moved, &mut pair(&other, ""), &["--cgroup", &absolute]);
+}
+
+fn one_of_two_namespaces() {
+    let (mine, other) = (netns(), netns());
+    let (mut first, mut second) = (Pair::new(&mine), Pair::new(&other));
+    let path = mine.path();
+    first_of_two(&mut first, &mut second, &["--netns", path.to_str().expect("plain")]);
+    let (mut first, mut second) = (Pair::new(&mine), Pair::new(&other));
+    let of_pid = format!("pid:{}", first.client.pid());
+    first_of_two(&mut first, &mut second, &["--netns", &of_pid]);
+}
+
+fn ends_and_family() {
+    let ns = netns();
+    let path = ns.path();
+    let scope = ["--netns", path.to_str().expect("plain")];
+    let pairs = || (Pair::over(&ns, "127.0.0.2:0", "127.0.0.2"), Pair::over(&ns, "[::1]:0", "::1"));
+    let port = |pair: &Pair| pair.address.port().to_string();
+    type Args = fn(&Pair, &dyn Fn(&Pair) -> String) -> Vec<String>;
+    let ways: [Args; 5] = [
+        |_, _| vec!["--family".into(), "4".into()],
+        |_, _| vec!["--local".into(), "127.0.0.2/31".into()],
+        |pair, port| vec!["--lport".into(), port(pair)],
+        |pair, port| vec!["--local".into(), format!("127.0.0.2:{}", port(pair))],
+        |_, _| vec!["--remote".into(), "127.0.0.0/8".into()],
+    ];
+    for way in ways {
+        let (mut first, mut second) = pairs();
+        let args = way(&first, &port);
+        let args: Vec<&str> = scope.into_iter().chain(args.iter().map(String::as_str)).collect();
+        first_of_two(&mut first, &mut second, &args);
+    }
+}
+
+/// The whole life of a connection is the server's, though none of its first half runs there.
+fn transitions_by_pid() {
+    let ns = netns();
+    let (mut server, other) = (start(&ns), Pair::new(&ns));
+    let listener = server.number("listen 127.0.0.1:0 8").expect("listens");
+    let address = server.address(&format!("address {listener}")).expect("an address");
+    let pid = server.pid().to_string();
+    let mut tracer = Tracer::unscoped(&["--transitions", "--state", "all", "--min-age", "10s", "--pid", &pid]);
+    drop(other);
+    let mut client = start(&ns);
+    let connected = client.number(&format!("connect {address}")).expect("connects");
+    let served = server.number(&format!("accept {listener}")).expect("accepts");
+    client.tell(&format!("close {connected}")).expect("closes");
+    server.tell(&format!("close {served}")).expect("closes");
+    tracer.wait_for("the end", |e| e["event"] == "transition" && e["new"] == "CLOSE");
+    let changes = tracer.heard.iter().filter(|e| e["event"] == "transition");
+    let states: Vec<String> = changes
+        .map(|e| {
+            assert_eq!(e["local"], address.to_string(), "nobody else's");
+            e["new"].as_str().expect("a state").to_owned()
+        })
+        .collect();
+    assert_eq!(states, ["SYN_RECV", "ESTABLISHED", "CLOSE_WAIT", "LAST_ACK", "CLOSE"]);
+}
+
+fn what_does_not_exist() {
+    // The largest pid there can be is never given out here.
+    for args in [
+        ["--pid", "4194304"],
+        ["--cgroup", "no/such/cgroup"],
+        ["--netns", "no-such-netns"],
+        ["--netns", "pid:4194304"],
+        ["--netns", "pid:x"],
+        ["--container", "0123456789abcdef"],
+    ] {
+        let (status, out, err) = run(&["watch", args[0], args[1]]);
+        assert_eq!(status.code(), Some(2), "{args:?}: {err}");
+        assert_eq!((out.as_str(), err.lines().count()), ("", 1), "{err}");
+        assert!(err.starts_with("tcptrace: ") && err.contains(args[0]) && err.contains(args[1]), "{err}");
+    }
+}

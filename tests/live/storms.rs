@@ -1,0 +1,105 @@
+//! Much at once: nothing lost that isn't counted, and right again after a loss.
+
+use std::{collections::HashSet, thread};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::{
+    support::load::short_connections,
+    tests,
+    tracer::{Pair, Tracer, holder_pids, netns},
+};
+
+tests![one_leak_among_100_000_connections, a_ring_too_small, a_stream_into_a_stopped_reader];
+
+/// Each connection over loopback makes five transitions on each side: SYN_SENT, ESTABLISHED,
+/// FIN_WAIT1, FIN_WAIT2, CLOSE; and SYN_RECV, ESTABLISHED, CLOSE_WAIT, LAST_ACK, CLOSE.
+const TRANSITIONS: u64 = 10;
+/// Up to a leak: three for the handshake's client side (with LISTEN), two for its server side,
+/// three for the client's FIN up to FIN_WAIT2 and the server's CLOSE_WAIT.
+const UP_TO_A_LEAK: u64 = 8;
+
+fn load(ns: &crate::support::netns::Netns, count: u64) {
+    thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            ns.enter().expect("enters");
+            short_connections(count, 2).expect("the load runs")
+        });
+        assert_eq!(load.join().expect("the load does not panic").connections, count);
+    });
+}
+
+fn one_leak_among_100_000_connections() {
+    let ns = netns();
+    // A stay that lasts this long among the load's is none of the load's: they take microseconds.
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "3s"]);
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    load(&ns, 100_000);
+    let stuck = tracer.next("stuck");
+    assert_eq!(holder_pids(&stuck), [u64::from(pair.server.pid())]);
+    let (summary, _) = tracer.finish();
+    assert_eq!(summary["stuck"], 1, "exactly that one: {summary}");
+    let count = |name: &str| summary["transitions"][name].as_u64().expect("a count");
+    assert_eq!(count("lost"), 0, "{summary}");
+    assert_eq!(count("seen"), 100_000 * TRANSITIONS + UP_TO_A_LEAK, "as many as the load made: {summary}");
+    assert_eq!(count("seen"), count("filtered") + count("emitted") + count("lost"), "{summary}");
+}
+
+/// Forty events fit; a hundred sockets end while nobody reads.
+fn a_ring_too_small() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms", "--ring-size", "4"]);
+    let mut pairs: Vec<Pair> = (0..100).map(|_| Pair::new(&ns)).collect();
+    pairs.iter_mut().for_each(Pair::client_closes);
+    let mut stuck = HashSet::new();
+    while stuck.len() < pairs.len() {
+        stuck.insert(tracer.next("stuck")["cookie"].as_u64().expect("a cookie"));
+    }
+    tracer.signal(Signal::STOP);
+    let (last, ended) = pairs.split_last_mut().expect("a hundred");
+    ended.iter_mut().for_each(Pair::server_closes);
+    tracer.signal(Signal::CONT);
+
+    let lost = tracer.next("lost");
+    let ring_full = lost["lost"]["ring_full"].as_u64().expect("a count");
+    assert!(ring_full > 0 && ring_full < 100, "{lost}");
+    // The view is right again: all that ended is resolved, the one that did not is still there.
+    let resolved = |heard: &[Value]| heard.iter().filter(|e| e["event"] == "resolved").count();
+    while resolved(&tracer.heard) < ended.len() {
+        tracer.next("resolved");
+    }
+    let unseen = tracer.heard.iter().filter(|e| e["event"] == "resolved" && e["closed_by"].is_null()).count();
+    assert_eq!(unseen as u64, ring_full, "who closed those is not guessed");
+    last.server_closes();
+    assert_eq!(tracer.next("resolved")["closed_by"]["pid"], last.server.pid());
+    let (summary, _) = tracer.finish();
+    let counts = ["stuck", "resolved", "still_open"].map(|k| summary[k].as_u64());
+    assert_eq!(counts, [Some(100), Some(100), Some(0)]);
+    assert_eq!(summary["transitions"]["lost"].as_u64(), Some(ring_full));
+}
+
+fn a_stream_into_a_stopped_reader() {
+    let ns = netns();
+    let mut tracer =
+        Tracer::watch(&ns, &["--transitions", "--state", "all", "--min-age", "10m", "--ring-size", "64"]);
+    tracer.signal(Signal::STOP);
+    load(&ns, 1_000);
+    tracer.signal(Signal::CONT);
+    tracer.next("lost");
+    // As good as new afterwards.
+    let pair = Pair::new(&ns);
+    let port = pair.address.port();
+    tracer.wait_for("the next connection", |e| {
+        e["new"] == "ESTABLISHED" && e["local"].as_str().is_some_and(|l| l.ends_with(&format!(":{port}")))
+    });
+    let streamed = |heard: &[Value]| heard.iter().filter(|e| e["event"] == "transition").count() as u64;
+    let mut heard = streamed(&tracer.heard);
+    tracer.signal(Signal::INT);
+    let (summary, _) = tracer.ended();
+    heard = heard.max(streamed(&tracer.heard));
+    let count = |name: &str| summary["transitions"][name].as_u64().expect("a count");
+    assert_eq!(count("seen"), count("filtered") + count("emitted") + count("lost"), "{summary}");
+    assert_eq!(heard, count("emitted"), "every one that was handed over was shown");
+}

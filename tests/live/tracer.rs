@@ -1,0 +1,210 @@
+//! A running tcptrace: its JSON lines, one by one, with a deadline.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::{actor::Actor, netns::Netns};
+
+/// No condition takes longer than this on a machine that works; slow ones get a little more.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A watch that prints JSON.
+pub struct Tracer {
+    child: Child,
+    lines: Receiver<String>,
+    /// Everything heard so far.
+    pub heard: Vec<Value>,
+}
+
+/// The command, with the binary that was built with this test.
+pub fn tcptrace() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tcptrace"));
+    command.env("LANG", "C.UTF-8").stdin(Stdio::null());
+    command
+}
+
+impl Tracer {
+    /// Starts `tcptrace watch --format json` in one namespace's scope, and waits until it is
+    /// attached.
+    pub fn watch(netns: &Netns, args: &[&str]) -> Self {
+        let path = netns.path();
+        let scope = ["--netns", path.to_str().expect("a plain path")];
+        Self::unscoped(&[&scope, args].concat())
+    }
+
+    /// As [`Self::watch`]; the arguments must do the selecting.
+    pub fn unscoped(args: &[&str]) -> Self {
+        let mut command = tcptrace();
+        command.args(["watch", "--format", "json"]).args(args);
+        Self::start(command)
+    }
+
+    /// Starts a command that prints JSON lines and says on stderr when it is watching.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("tcptrace starts");
+        let stdout = BufReader::new(child.stdout.take().expect("stdout"));
+        let mut stderr = BufReader::new(child.stderr.take().expect("stderr"));
+        let mut said = String::new();
+        while !said.contains("watching ") {
+            let n = stderr.read_line(&mut said).expect("stderr");
+            assert!(n > 0, "tcptrace ended before it was attached: {said}");
+        }
+        // What else it says must not block it.
+        thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        let (tell, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if tell.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines, heard: Vec::new() }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next event that fits, others are passed over (and kept in `heard`).
+    pub fn wait_for(&mut self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    let event = self.take(&line);
+                    if fits(&event) {
+                        return event;
+                    }
+                }
+                Err(e) => panic!("no {what} ({e}); heard {:#?}", self.heard),
+            }
+        }
+    }
+
+    /// The next event of a kind.
+    pub fn next(&mut self, event: &str) -> Value {
+        self.wait_for(event, |e| e["event"] == event)
+    }
+
+    fn take(&mut self, line: &str) -> Value {
+        let event: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}"));
+        self.heard.push(event.clone());
+        event
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a pid");
+        kill_process(pid, signal).expect("the tracer is there");
+    }
+
+    /// Ends it with Ctrl-C; returns the summary and how it ended.
+    pub fn finish(mut self) -> (Value, ExitStatus) {
+        self.signal(Signal::INT);
+        self.ended()
+    }
+
+    /// Waits until it ends by itself; returns the last line and how it ended.
+    pub fn ended(&mut self) -> (Value, ExitStatus) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => drop(self.take(&line)),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("tcptrace does not end; heard {:#?}", self.heard),
+            }
+        }
+        let status = self.child.wait().expect("it ended");
+        (self.heard.last().cloned().unwrap_or(Value::Null), status)
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs tcptrace to its end: status, stdout, stderr.
+pub fn run(args: &[&str]) -> (ExitStatus, String, String) {
+    let mut child = tcptrace().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("tcptrace starts");
+    let (mut out, mut err) = (String::new(), String::new());
+    child.stdout.take().expect("stdout").read_to_string(&mut out).expect("UTF-8");
+    child.stderr.take().expect("stderr").read_to_string(&mut err).expect("UTF-8");
+    (child.wait().expect("it ends"), out, err)
+}
+
+/// Two processes with a connection between them.
+pub struct Pair {
+    pub server: Actor,
+    pub client: Actor,
+    /// The server's listening descriptor.
+    pub listener: u32,
+    /// The server's descriptor for the connection.
+    pub served: u32,
+    /// The client's.
+    pub connected: u32,
+    /// Where the server listens.
+    pub address: std::net::SocketAddr,
+}
+
+impl Pair {
+    /// Over 127.0.0.1.
+    pub fn new(netns: &Netns) -> Self {
+        Self::over(netns, "127.0.0.1:0", "127.0.0.1")
+    }
+
+    /// A server bound to `listen`, a client that connects to it by the address `by`.
+    pub fn over(netns: &Netns, listen: &str, by: &str) -> Self {
+        Self::between(start(netns), start(netns), listen, by)
+    }
+
+    /// As [`Self::over`], between given actors.
+    pub fn between(mut server: Actor, mut client: Actor, listen: &str, by: &str) -> Self {
+        let listener = server.number(&format!("listen {listen} 8")).expect("listens");
+        let address = server.address(&format!("address {listener}")).expect("an address");
+        let to = std::net::SocketAddr::new(by.parse().expect("an address"), address.port());
+        let connected = client.number(&format!("connect {to}")).expect("connects");
+        let served = server.number(&format!("accept {listener}")).expect("accepts");
+        Self { server, client, listener, served, connected, address }
+    }
+
+    /// The client goes: the server is left with a CLOSE_WAIT.
+    pub fn client_closes(&mut self) {
+        let fd = self.connected;
+        self.client.tell(&format!("close {fd}")).expect("closes");
+    }
+
+    /// The server closes what it served.
+    pub fn server_closes(&mut self) {
+        let fd = self.served;
+        self.server.tell(&format!("close {fd}")).expect("closes");
+    }
+}
+
+/// An actor in a namespace.
+pub fn start(netns: &Netns) -> Actor {
+    Actor::start(Some(netns)).expect("an actor")
+}
+
+/// A namespace of the test's own.
+pub fn netns() -> Netns {
+    Netns::new().expect("root may make a network namespace")
+}
+
+/// The pids of an event's holders, in order.
+pub fn holder_pids(event: &Value) -> Vec<u64> {
+    let holders = event["holders"].as_array().expect("holders");
+    holders.iter().map(|h| h["pid"].as_u64().expect("a pid")).collect()
+}

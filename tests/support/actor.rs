@@ -1,0 +1,238 @@
+//! A process that does with sockets what it is told, a line at a time, so that each test composes
+//! its own leak. The same executable plays it: started as `EXE actor`, it calls [`play`].
+
+use std::{
+    collections::HashMap,
+    ffi::CString,
+    io::{self, BufRead, BufReader, Write},
+    net::SocketAddr,
+    os::fd::{AsRawFd, OwnedFd, RawFd},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, accept_with, bind, connect, getsockname,
+    ipproto, listen, recv, send, shutdown, socket_with, sockopt,
+};
+
+use super::netns::Netns;
+
+/// The test's end of an actor. It ends with it.
+pub struct Actor {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Actor {
+    /// Starts one in a namespace, with this executable.
+    pub fn start(netns: Option<&Netns>) -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("actor").stdin(Stdio::piped()).stdout(Stdio::piped());
+        if let Some(netns) = netns {
+            netns.enter_in(&mut command)?;
+        }
+        let mut child = command.spawn()?;
+        let missing = || io::Error::other("a pipe of the actor is missing");
+        let input = child.stdin.take().ok_or_else(missing)?;
+        let output = BufReader::new(child.stdout.take().ok_or_else(missing)?);
+        Ok(Self { child, input: Some(input), output })
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Tells it something and returns its answer.
+    pub fn tell(&mut self, command: &str) -> io::Result<String> {
+        let input = self.input.as_mut().ok_or_else(|| io::Error::other("the actor has ended"))?;
+        writeln!(input, "{command}")?;
+        let mut line = String::new();
+        self.output.read_line(&mut line)?;
+        match line.trim_end().split_once(' ') {
+            Some(("ok", answer)) => Ok(answer.to_owned()),
+            _ => Err(io::Error::other(format!("actor, told {command:?}: {:?}", line.trim_end()))),
+        }
+    }
+
+    /// As [`Self::tell`], for answers that are a descriptor number, a pid or a count.
+    pub fn number(&mut self, command: &str) -> io::Result<u32> {
+        self.tell(command)?.parse().map_err(io::Error::other)
+    }
+
+    /// As [`Self::tell`], for answers that are an address.
+    pub fn address(&mut self, command: &str) -> io::Result<SocketAddr> {
+        self.tell(command)?.parse().map_err(io::Error::other)
+    }
+}
+
+impl Drop for Actor {
+    fn drop(&mut self) {
+        // The end of its input is the end of it; if it is stuck, so be it by force.
+        drop(self.input.take());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What an actor's descriptors are.
+type Sockets = HashMap<RawFd, OwnedFd>;
+
+/// Plays the actor until its input ends. One command a line:
+///
+/// | command | answer |
+/// |---|---|
+/// | `listen ADDR BACKLOG` | the listener's descriptor |
+/// | `address FD` | its local address |
+/// | `accept FD` | the connection's descriptor |
+/// | `connect ADDR` | the connection's descriptor |
+/// | `connect-mptcp ADDR`, `listen-mptcp ADDR BACKLOG` | the same over MPTCP |
+/// | `send FD N`, `recv FD N` | bytes moved |
+/// | `shutdown FD` | `0`: no more will be sent |
+/// | `reset FD` | `0`: closed with a reset |
+/// | `close FD` | `0` |
+/// | `fork` | the pid of a child that holds all descriptors and does nothing |
+/// | `name TEXT` | `0`: command name set, `\xNN` escapes allowed |
+/// | `thread FD` | the tid of a thread with a descriptor table of its own, in which FD is |
+pub fn play() -> io::Result<()> {
+    let mut sockets = Sockets::new();
+    for line in io::stdin().lock().lines() {
+        let line = line?;
+        let answer = match act(&line, &mut sockets) {
+            Ok(answer) => format!("ok {answer}"),
+            Err(e) => format!("error {e}"),
+        };
+        println!("{answer}");
+    }
+    Ok(())
+}
+
+fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
+    let words: Vec<&str> = line.split(' ').collect();
+    let bad = || io::Error::other(format!("no such command: {line}"));
+    let number = |n: usize| words.get(n).and_then(|w| w.parse::<i32>().ok()).ok_or_else(bad);
+    let address = |n: usize| words.get(n).and_then(|w| w.parse::<SocketAddr>().ok()).ok_or_else(bad);
+    let fd = || -> io::Result<&OwnedFd> { sockets.get(&number(1)?).ok_or_else(bad) };
+    let keep = |sockets: &mut Sockets, fd: OwnedFd| {
+        let n = fd.as_raw_fd();
+        sockets.insert(n, fd);
+        Ok(n.to_string())
+    };
+    match words[0] {
+        "listen" | "listen-mptcp" => {
+            let (address, backlog) = (address(1)?, number(2)?);
+            let fd = tcp(address, words[0].ends_with("mptcp"))?;
+            sockopt::set_socket_reuseaddr(&fd, true)?;
+            bind(&fd, &address)?;
+            listen(&fd, backlog)?;
+            keep(sockets, fd)
+        }
+        "address" => {
+            let address: SocketAddr = getsockname(fd()?)?.try_into().map_err(|_| bad())?;
+            Ok(address.to_string())
+        }
+        "accept" => {
+            let fd = accept_with(fd()?, SocketFlags::CLOEXEC)?;
+            keep(sockets, fd)
+        }
+        "connect" | "connect-mptcp" => {
+            let address = address(1)?;
+            let fd = tcp(address, words[0].ends_with("mptcp"))?;
+            connect(&fd, &address)?;
+            keep(sockets, fd)
+        }
+        "send" => Ok(send(fd()?, &vec![b'x'; number(2)?.unsigned_abs() as usize], SendFlags::NOSIGNAL)?.to_string()),
+        "recv" => {
+            let mut buffer = vec![0; number(2)?.unsigned_abs() as usize];
+            let (n, _) = recv(fd()?, &mut buffer[..], RecvFlags::empty())?;
+            Ok(n.to_string())
+        }
+        "shutdown" => shutdown(fd()?, Shutdown::Write).map(|()| "0".to_owned()).map_err(Into::into),
+        "reset" => {
+            // Lingering for no time at all means a reset (socket(7)).
+            sockopt::set_socket_linger(fd()?, Some(std::time::Duration::ZERO))?;
+            sockets.remove(&number(1)?);
+            Ok("0".to_owned())
+        }
+        "close" => {
+            sockets.remove(&number(1)?).ok_or_else(bad)?;
+            Ok("0".to_owned())
+        }
+        "fork" => fork_idle(),
+        "name" => {
+            let name = CString::new(unescape(line.strip_prefix("name ").unwrap_or_default()))?;
+            rustix::thread::set_name(&name)?;
+            Ok("0".to_owned())
+        }
+        "thread" => own_table(number(1)?),
+        _ => Err(bad()),
+    }
+}
+
+fn tcp(address: SocketAddr, mptcp: bool) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let protocol = if mptcp { ipproto::MPTCP } else { ipproto::TCP };
+    Ok(socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(protocol))?)
+}
+
+/// A child that keeps every descriptor and sleeps until its parent is gone.
+fn fork_idle() -> io::Result<String> {
+    // SAFETY: the actor has one thread; the child calls only async-signal-safe functions.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            // SAFETY: plain system calls.
+            unsafe {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                loop {
+                    libc::pause();
+                }
+            }
+        }
+        pid => Ok(pid.to_string()),
+    }
+}
+
+/// A thread with its own copy of the descriptor table, from which everything but `fd` is gone;
+/// the process itself closes `fd`.
+fn own_table(fd: RawFd) -> io::Result<String> {
+    let (say, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        // SAFETY: unshare and gettid are plain system calls.
+        let tid = unsafe {
+            libc::unshare(libc::CLONE_FILES);
+            libc::gettid()
+        };
+        let _ = say.send(tid);
+        loop {
+            std::thread::park();
+        }
+    });
+    let tid = heard.recv().map_err(io::Error::other)?;
+    // SAFETY: the process's own copy of the descriptor; nobody uses it afterwards.
+    unsafe { libc::close(fd) };
+    Ok(tid.to_string())
+}
+
+/// `\xNN` and `\n` become the bytes they stand for.
+fn unescape(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'\\' {
+            out.push(byte);
+            continue;
+        }
+        if let Some(after) = rest.strip_prefix(b"n") {
+            out.push(b'\n');
+            rest = after;
+        } else if rest.len() >= 3 && rest[0] == b'x' {
+            let hex = std::str::from_utf8(&rest[1..3]).unwrap_or("3f");
+            out.push(u8::from_str_radix(hex, 16).unwrap_or(b'?'));
+            rest = &rest[3..];
+        }
+    }
+    out
+}

@@ -1,0 +1,93 @@
+//! A load of short connections over loopback, bounded in number. The client closes first, so each
+//! connection passes through CLOSE_WAIT on the server's side.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// What a load made.
+#[derive(Clone, Copy, Debug)]
+pub struct Made {
+    /// Connections that were opened and closed.
+    pub connections: u64,
+    /// How long that took.
+    pub took: Duration,
+}
+
+impl Made {
+    /// Connections per second.
+    pub fn rate(&self) -> f64 {
+        self.connections as f64 / self.took.as_secs_f64()
+    }
+}
+
+/// Opens and closes `count` connections in the calling thread's network namespace, `clients` at a
+/// time, each client with an address of its own so that ports don't run out in TIME_WAIT.
+pub fn short_connections(count: u64, clients: u64) -> io::Result<Made> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let server = listener.local_addr()?;
+    let each = count / clients;
+    let total = each * clients;
+    let began = Instant::now();
+    thread::scope(|scope| {
+        let serve = scope.spawn(|| serve(&listener, total));
+        let connecting: Vec<_> = (0..clients).map(|n| scope.spawn(move || connect(server, each, n))).collect();
+        for client in connecting {
+            client.join().map_err(|_| io::Error::other("a client panicked"))??;
+        }
+        serve.join().map_err(|_| io::Error::other("the server panicked"))?
+    })?;
+    Ok(Made { connections: total, took: began.elapsed() })
+}
+
+fn serve(listener: &TcpListener, count: u64) -> io::Result<()> {
+    for _ in 0..count {
+        let (mut stream, _) = listener.accept()?;
+        let mut byte = [0; 1];
+        // The end of the stream: from here on we are in CLOSE_WAIT, for as long as it takes to
+        // close.
+        while stream.read(&mut byte)? > 0 {}
+    }
+    Ok(())
+}
+
+/// Distinct sources, 127.1.x.y, take turns: each has 28,000 ports.
+const SOURCES: u64 = 64;
+
+fn connect(server: SocketAddr, count: u64, client: u64) -> io::Result<()> {
+    for n in 0..count {
+        let source = Ipv4Addr::new(127, 1, client as u8, (n % SOURCES) as u8 + 1);
+        let mut stream = connect_from(source, server)?;
+        stream.write_all(b"x")?;
+    }
+    Ok(())
+}
+
+fn connect_from(source: Ipv4Addr, server: SocketAddr) -> io::Result<TcpStream> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, ipproto, socket_with};
+    let fd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
+    // The port is chosen at connect: by then the kernel knows the whole tuple, and finds one
+    // quickly (IP_BIND_ADDRESS_NO_PORT, ip(7)).
+    set_bind_address_no_port(&fd)?;
+    bind(&fd, &SocketAddr::from((source, 0)))?;
+    connect(&fd, &server)?;
+    Ok(TcpStream::from(fd))
+}
+
+fn set_bind_address_no_port(fd: &impl std::os::fd::AsRawFd) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option's value is an int that outlives the call.
+    let done = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

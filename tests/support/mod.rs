@@ -1,0 +1,6 @@
+//! What live tests, the demo and the benchmarks share: network namespaces of their own, processes
+//! that do with sockets what they are told, and a running tcptrace.
+
+pub mod actor;
+pub mod load;
+pub mod netns;
