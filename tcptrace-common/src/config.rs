@@ -41,8 +41,11 @@ offsets! {
     sk_state = "sock_common" "skc_state",
     /// Remote port, network order.
     sk_dport = "sock_common" "skc_dport",
-    /// Local port, host order.
+    /// Local port, host order; 0 from the moment the port is given back (inet_put_port), which is
+    /// before a change to CLOSE is traced.
     sk_num = "sock_common" "skc_num",
+    /// Local port, network order. Stays when the port is given back.
+    inet_sport = "inet_sock" "inet_sport",
     /// Remote IPv4 address, network order.
     sk_daddr = "sock_common" "skc_daddr",
     /// Local IPv4 address, network order.
@@ -135,6 +138,8 @@ pub struct Config {
     pub rport: u32,
     /// Where the kernel keeps things.
     pub offsets: Offsets,
+    /// To the alignment of the u64 members: there while the number of offsets is odd.
+    pub pad: u32,
 }
 
 impl Config {
@@ -149,6 +154,7 @@ impl Config {
         lport: 0,
         rport: 0,
         offsets: Offsets::NONE,
+        pad: 0,
     };
 }
 

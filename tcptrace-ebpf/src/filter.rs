@@ -38,11 +38,11 @@ pub fn matches(sk: Sock) -> bool {
 #[inline(always)]
 pub fn matches_ends(sk: Sock, handshake: bool) -> bool {
     let lport = offsets::lport();
-    if lport != 0 && u32::from(sk.lport()) != lport && !(handshake && sk.lport() == 0) {
+    if lport != 0 && refused(sk.lport(), lport, handshake) {
         return false;
     }
     let rport = offsets::rport();
-    if rport != 0 && u32::from(sk.rport()) != rport && !(handshake && sk.rport() == 0) {
+    if rport != 0 && refused(sk.rport(), rport, handshake) {
         return false;
     }
     let family = offsets::family();
@@ -53,4 +53,9 @@ pub fn matches_ends(sk: Sock, handshake: bool) -> bool {
         }
     }
     true
+}
+
+#[inline(always)]
+fn refused(port: u16, wanted: u32, handshake: bool) -> bool {
+    u32::from(port) != wanted && !(handshake && port == 0)
 }

@@ -102,7 +102,10 @@ impl Sock {
     /// Host order.
     #[inline(always)]
     pub fn lport(self) -> u16 {
-        self.0.read(off!(sk_num))
+        match self.0.read(off!(sk_num)) {
+            0 => self.tcp().map_or(0, |tcp| u16::from_be(tcp.read(off!(inet_sport)))),
+            port => port,
+        }
     }
 
     /// Host order.

@@ -122,12 +122,14 @@ fn one_of_two_cgroups() {
 
 fn one_of_two_namespaces() {
     let (mine, other) = (netns(), netns());
-    let (mut first, mut second) = (Pair::new(&mine), Pair::new(&other));
     let path = mine.path();
-    first_of_two(&mut first, &mut second, &["--netns", path.to_str().expect("plain")]);
-    let (mut first, mut second) = (Pair::new(&mine), Pair::new(&other));
-    let of_pid = format!("pid:{}", first.client.pid());
-    first_of_two(&mut first, &mut second, &["--netns", &of_pid]);
+    let by_path = |_: &Pair| path.to_str().expect("plain").to_owned();
+    let by_pid = |pair: &Pair| format!("pid:{}", pair.client.pid());
+    for name in [&by_path as &dyn Fn(&Pair) -> String, &by_pid] {
+        let (mut first, mut second) = (Pair::new(&mine), Pair::new(&other));
+        let name = name(&first);
+        first_of_two(&mut first, &mut second, &["--netns", &name]);
+    }
 }
 
 fn ends_and_family() {

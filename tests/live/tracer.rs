@@ -149,8 +149,6 @@ pub fn run(args: &[&str]) -> (ExitStatus, String, String) {
 pub struct Pair {
     pub server: Actor,
     pub client: Actor,
-    /// The server's listening descriptor.
-    pub listener: u32,
     /// The server's descriptor for the connection.
     pub served: u32,
     /// The client's.
@@ -177,7 +175,7 @@ impl Pair {
         let to = std::net::SocketAddr::new(by.parse().expect("an address"), address.port());
         let connected = client.number(&format!("connect {to}")).expect("connects");
         let served = server.number(&format!("accept {listener}")).expect("accepts");
-        Self { server, client, listener, served, connected, address }
+        Self { server, client, served, connected, address }
     }
 
     /// The client goes: the server is left with a CLOSE_WAIT.

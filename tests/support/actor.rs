@@ -165,7 +165,7 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
             rustix::thread::set_name(&name)?;
             Ok("0".to_owned())
         }
-        "thread" => own_table(number(1)?),
+        "thread" => own_table(sockets.remove(&number(1)?).ok_or_else(bad)?),
         _ => Err(bad()),
     }
 }
@@ -194,9 +194,8 @@ fn fork_idle() -> io::Result<String> {
     }
 }
 
-/// A thread with its own copy of the descriptor table, from which everything but `fd` is gone;
-/// the process itself closes `fd`.
-fn own_table(fd: RawFd) -> io::Result<String> {
+/// A thread with its own copy of the descriptor table; the process itself then closes `fd`.
+fn own_table(fd: OwnedFd) -> io::Result<String> {
     let (say, heard) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         // SAFETY: unshare and gettid are plain system calls.
@@ -210,8 +209,7 @@ fn own_table(fd: RawFd) -> io::Result<String> {
         }
     });
     let tid = heard.recv().map_err(io::Error::other)?;
-    // SAFETY: the process's own copy of the descriptor; nobody uses it afterwards.
-    unsafe { libc::close(fd) };
+    drop(fd);
     Ok(tid.to_string())
 }
 

@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 /// A fresh network namespace with its loopback up. It is kept by a descriptor of this process, so
 /// nothing is left behind when that ends, however it ends.
@@ -22,7 +22,8 @@ impl Netns {
     /// Makes one. Needs CAP_SYS_ADMIN.
     pub fn new() -> io::Result<Self> {
         let made = thread::spawn(|| -> io::Result<File> {
-            unshare(UnshareFlags::NEWNET)?;
+            // SAFETY: only descriptor tables are unsafe to unshare (CLONE_FILES); this is the network.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
             loopback_up()?;
             File::open("/proc/thread-self/ns/net")
         });

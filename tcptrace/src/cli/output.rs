@@ -35,6 +35,7 @@ enum Color {
 }
 
 #[derive(Debug, clap::Args)]
+#[group(id = "output")]
 #[command(next_help_heading = "Output")]
 pub struct Args {
     /// How to show results; they go to stdout, all else to stderr

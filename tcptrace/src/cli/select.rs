@@ -14,6 +14,7 @@ use crate::{
 };
 
 #[derive(Debug, clap::Args)]
+#[group(id = "select")]
 #[command(next_help_heading = "Selection (kinds combine with and, values of one kind with or)")]
 pub struct Args {
     /// TCP states, as ss or the kernel spells them, or all

@@ -173,6 +173,9 @@ impl Pipeline {
         if self.ownership.is_some() || !suspects.is_empty() {
             let holdings = self.holdings(&suspects, now)?;
             for socket in &suspects {
+                if self.is_done() {
+                    break;
+                }
                 self.judge(socket, &holdings, now, all)?;
             }
         }
