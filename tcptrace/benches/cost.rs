@@ -1,0 +1,270 @@
+//! What a transition costs in the kernel, by the kernel's own accounting
+//! (`kernel.bpf_stats_enabled`), and what is left of the connection rate: ours, and the tools that
+//! people would use instead, on the same load, turn by turn.
+//!
+//! `cargo xtask bench cost` installs the peers and runs this as root.
+
+#[path = "../../tests/support/mod.rs"]
+#[expect(dead_code, reason = "shared with the live tests")]
+mod support;
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context, ensure};
+use aya::programs::loaded_programs;
+use support::{load::short_connections, netns::Netns};
+
+/// Connections in one turn, after a warm-up of a tenth.
+const CONNECTIONS: u64 = 40_000;
+/// Turns for each contender.
+const ROUNDS: usize = 5;
+/// Each connection over loopback makes five transitions on each side.
+const TRANSITIONS: u64 = 10;
+
+const STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+const ONE_LINER: &str = "tracepoint:sock:inet_sock_set_state { printf(\"%d %s %d %d %d %d\\n\", pid, comm, args->oldstate, args->newstate, args->sport, args->dport); }";
+
+struct Contender {
+    name: &'static str,
+    command: Option<Vec<String>>,
+    /// What it prints once it is attached; `None`: it doesn't say, its programs show.
+    says: Option<&'static str>,
+}
+
+#[derive(Default, Clone)]
+struct Turn {
+    /// ns of kernel programs per transition.
+    ns: f64,
+    /// Program runs per transition.
+    runs: f64,
+    /// Connections per second.
+    rate: f64,
+    /// User-space CPU, µs per 1,000 transitions.
+    user_us: f64,
+    /// Lines it printed per transition.
+    lines: f64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let tcptrace = env!("CARGO_BIN_EXE_tcptrace");
+    let this = std::env::current_exe()?.display().to_string();
+    if std::env::args().any(|a| a == "--hold-empty") {
+        return hold_empty();
+    }
+    let words = |line: &[&str]| Some(line.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
+    // The peers want tracefs, which not every machine has mounted: they get it in a mount
+    // namespace of their own.
+    let traced = |line: &[&str]| {
+        let mount = "mount -t tracefs none /sys/kernel/tracing 2>/dev/null; exec \"$@\"";
+        words(&[&["unshare", "--mount", "sh", "-c", mount, "sh"], line].concat())
+    };
+    let contenders = [
+        Contender { name: "nothing", command: None, says: None },
+        Contender { name: "empty program", command: words(&[&this, "--hold-empty"]), says: Some("attached") },
+        Contender { name: "tcptrace watch", command: words(&[tcptrace, "watch"]), says: Some("watching") },
+        Contender {
+            name: "tcptrace watch --transitions --state all",
+            command: words(&[tcptrace, "watch", "--transitions", "--state", "all", "--min-age", "1m", "--format", "json"]),
+            says: Some("watching"),
+        },
+        Contender { name: "tcpstates (libbpf-tools)", command: traced(&["/usr/sbin/tcpstates"]), says: None },
+        Contender { name: "bpftrace one-liner", command: traced(&["bpftrace", "-e", ONE_LINER]), says: None },
+    ];
+    let _stats = Stats::on()?;
+    let netns = Netns::new().context("making a network namespace")?;
+    let mut turns: Vec<Vec<Turn>> = vec![Vec::new(); contenders.len()];
+    for round in 0..ROUNDS {
+        for (contender, turns) in contenders.iter().zip(&mut turns) {
+            eprintln!("round {} of {ROUNDS}: {}", round + 1, contender.name);
+            turns.push(turn(contender, &netns).with_context(|| contender.name.to_owned())?);
+        }
+    }
+    report(&contenders, &turns);
+    Ok(())
+}
+
+/// Attaches the empty program and waits to be ended.
+fn hold_empty() -> anyhow::Result<()> {
+    let _loaded = tcptrace::bpf::loader::load_empty()?;
+    eprintln!("attached");
+    loop {
+        thread::park();
+    }
+}
+
+fn turn(contender: &Contender, netns: &Netns) -> anyhow::Result<Turn> {
+    let before = programs();
+    let mut running = contender.command.as_ref().map(|c| Running::start(c, contender.says, &before)).transpose()?;
+    run_load(netns, CONNECTIONS / 10)?;
+    let start = programs();
+    let user_start = running.as_ref().map_or(0, |r| user_us(r.child.id()));
+    let made = run_load(netns, CONNECTIONS)?;
+    let end = programs();
+    let user_end = running.as_ref().map_or(0, |r| user_us(r.child.id()));
+
+    let transitions = (made.connections * TRANSITIONS) as f64;
+    let (mut ns, mut runs) = (0, 0);
+    for (id, (end_ns, end_runs)) in end.iter().filter(|(id, _)| !before.contains_key(id)) {
+        let (start_ns, start_runs) = start.get(id).copied().unwrap_or_default();
+        ns += end_ns - start_ns;
+        runs += end_runs - start_runs;
+    }
+    let lines = running.as_mut().map_or(0, Running::end) as f64;
+    Ok(Turn {
+        ns: ns as f64 / transitions,
+        runs: runs as f64 / transitions,
+        rate: made.rate(),
+        user_us: (user_end - user_start) as f64 * 1_000.0 / transitions,
+        // The warm-up's lines are counted too.
+        lines: lines / (transitions * 1.1),
+    })
+}
+
+fn run_load(netns: &Netns, connections: u64) -> io::Result<support::load::Made> {
+    thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            netns.enter()?;
+            short_connections(connections, 2)
+        });
+        load.join().map_err(|_| io::Error::other("the load panicked"))?
+    })
+}
+
+/// ns and runs of every loaded program, by id.
+fn programs() -> HashMap<u32, (u64, u64)> {
+    let infos = loaded_programs().filter_map(Result::ok);
+    infos.map(|p| (p.id(), (p.run_time().as_nanos() as u64, p.run_count()))).collect()
+}
+
+struct Running {
+    child: Child,
+    counting: Option<thread::JoinHandle<u64>>,
+}
+
+impl Running {
+    fn start(command: &[String], says: Option<&str>, before: &HashMap<u32, (u64, u64)>) -> anyhow::Result<Self> {
+        let mut child = Command::new(&command[0])
+            .args(&command[1..])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| command[0].clone())?;
+        let stdout = child.stdout.take().context("stdout")?;
+        let counting = thread::spawn(move || {
+            let mut reader = BufReader::with_capacity(1 << 20, stdout);
+            let (mut lines, mut buffer) = (0, Vec::new());
+            while reader.read_until(b'\n', &mut buffer).is_ok_and(|n| n > 0) {
+                lines += 1;
+                buffer.clear();
+            }
+            lines
+        });
+        let mut stderr = BufReader::new(child.stderr.take().context("stderr")?);
+        if let Some(says) = says {
+            let mut said = String::new();
+            while !said.contains(says) {
+                ensure!(stderr.read_line(&mut said)? > 0, "ended before it was attached: {said}");
+            }
+        } else {
+            // It has attached once a program of its own is there and no more come.
+            let mut count = 0;
+            for _ in 0..100 {
+                thread::sleep(Duration::from_millis(100));
+                let now = programs().keys().filter(|id| !before.contains_key(id)).count();
+                if now > 0 && now == count {
+                    break;
+                }
+                count = now;
+            }
+            ensure!(count > 0, "no program of its own was loaded");
+        }
+        thread::spawn(move || io::copy(&mut stderr, &mut io::sink()));
+        Ok(Self { child, counting: Some(counting) })
+    }
+
+    fn end(&mut self) -> u64 {
+        // What it printed last is to arrive.
+        thread::sleep(Duration::from_millis(300));
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.counting.take().and_then(|c| c.join().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// CPU time of a process, µs, user and system.
+fn user_us(pid: u32) -> u64 {
+    let stat = procfs::process::Process::new(pid.cast_signed()).and_then(|p| p.stat());
+    stat.map_or(0, |s| (s.utime + s.stime) * 1_000_000 / procfs::ticks_per_second())
+}
+
+/// Switches the kernel's accounting on, and back to what it was.
+struct Stats(String);
+
+impl Stats {
+    fn on() -> anyhow::Result<Self> {
+        let before = fs::read_to_string(STATS).context(STATS)?;
+        fs::write(STATS, "1").context(STATS)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Stats {
+    fn drop(&mut self) {
+        let _ = fs::write(STATS, self.0.trim());
+    }
+}
+
+fn median(turns: &[Turn], pick: impl Fn(&Turn) -> f64) -> (f64, f64, f64) {
+    let mut values: Vec<f64> = turns.iter().map(pick).collect();
+    values.sort_by(f64::total_cmp);
+    (values[values.len() / 2], values[0], values[values.len() - 1])
+}
+
+#[expect(clippy::print_stdout, reason = "this is what the benchmark is for")]
+fn report(contenders: &[Contender], turns: &[Vec<Turn>]) {
+    let find = |name: &str| contenders.iter().position(|c| c.name == name).map(|n| &turns[n][..]).unwrap_or_default();
+    let (empty, nothing, states) = (find("empty program"), find("nothing"), find("tcpstates (libbpf-tools)"));
+    let base = median(empty, |t| t.ns).0;
+    let rate = median(nothing, |t| t.rate).0;
+    let tcpstates = median(states, |t| t.ns).0;
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    println!(
+        "{} rounds of {CONNECTIONS} connections over loopback, {} CPUs, kernel {}; medians, [lowest, highest]\n",
+        turns[0].len(),
+        thread::available_parallelism().map_or(0, usize::from),
+        kernel.trim()
+    );
+    println!("| on the load | ns/transition in the kernel | vs empty | vs tcpstates | connections/s | vs nothing | CPU of the tool, µs/1,000 transitions | lines/transition |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for (contender, turns) in contenders.iter().zip(turns) {
+        let (ns, low, high) = median(turns, |t| t.ns);
+        let (r, rlow, rhigh) = median(turns, |t| t.rate);
+        let ratio = |a: f64, b: f64| if a == 0.0 { "-".to_owned() } else { format!("{:.3}", a / b) };
+        println!(
+            "| {} | {ns:.0} [{low:.0}, {high:.0}] | {} | {} | {r:.0} [{rlow:.0}, {rhigh:.0}] | {} | {:.0} | {:.3} |",
+            contender.name,
+            ratio(ns, base),
+            ratio(ns, tcpstates),
+            ratio(r, rate),
+            median(turns, |t| t.user_us).0,
+            median(turns, |t| t.lines).0,
+        );
+    }
+    let runs = median(find("tcptrace watch"), |t| t.runs).0;
+    println!("\nThe default watch runs {runs:.2} programs per transition: each change of state, and each socket's end.");
+}
