@@ -12,8 +12,8 @@ pub const SLOTS: usize = 32;
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Counters {
-    /// Transitions of TCP sockets, in the watched network namespace if one was asked for, that
-    /// reached the program on `inet_sock_set_state`.
+    /// Changes of state, in the watched network namespace if one was asked for, that reached the
+    /// program on `inet_sock_set_state`.
     pub seen: u64,
     /// Of those: not asked for, or a stay too short to report.
     pub filtered: u64,

@@ -1,9 +1,6 @@
 //! Who has a descriptor: one pass over every descriptor table of this pid namespace.
 
-use aya_ebpf::{
-    cty::c_void,
-    helpers::generated::bpf_sock_from_file,
-};
+use aya_ebpf::{cty::c_void, helpers::generated::bpf_sock_from_file};
 use tcptrace_common::{
     config::{ALL_DESCRIPTORS, SEED},
     event::{Holder, KIND_HOLDER},

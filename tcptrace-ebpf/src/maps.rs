@@ -7,11 +7,7 @@ use aya_ebpf::{
     helpers::generated::bpf_sk_storage_get,
     macros::btf_map,
 };
-use tcptrace_common::{
-    config::Control,
-    counters::Counters,
-    event::Transition,
-};
+use tcptrace_common::{config::Control, counters::Counters, event::Transition};
 
 use crate::sock::Sock;
 

@@ -2,10 +2,7 @@
 
 use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
-    helpers::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid,
-        generated::bpf_ktime_get_boot_ns,
-    },
+    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
@@ -35,13 +32,13 @@ pub fn set_state(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn change(sk: Sock, old: u32, new: u32, counters: &mut Counters) {
-    // SCTP uses the tracepoint too.
-    if !sk.is_tcp() || !in_netns(sk) {
+    if !in_netns(sk) {
         return;
     }
     counters.seen += 1;
     let (left, entered) = (watched(old), watched(new));
-    if !(left || entered) || !matches_ends(sk, old == CLOSE || new == SYN_SENT || new == SYN_RECV) {
+    // SCTP uses the tracepoint too.
+    if !(left || entered) || !sk.is_tcp() || !matches_ends(sk, old == CLOSE || new == SYN_SENT || new == SYN_RECV) {
         counters.filtered += 1;
         return;
     }

@@ -71,7 +71,17 @@ fn main() -> anyhow::Result<()> {
         Contender { name: "tcptrace watch", command: words(&[tcptrace, "watch"]), says: Some("watching") },
         Contender {
             name: "tcptrace watch --transitions --state all",
-            command: words(&[tcptrace, "watch", "--transitions", "--state", "all", "--min-age", "1m", "--format", "json"]),
+            command: words(&[
+                tcptrace,
+                "watch",
+                "--transitions",
+                "--state",
+                "all",
+                "--min-age",
+                "1m",
+                "--format",
+                "json",
+            ]),
             says: Some("watching"),
         },
         Contender { name: "tcpstates (libbpf-tools)", command: traced(&["/usr/sbin/tcpstates"]), says: None },
@@ -249,7 +259,9 @@ fn report(contenders: &[Contender], turns: &[Vec<Turn>]) {
         thread::available_parallelism().map_or(0, usize::from),
         kernel.trim()
     );
-    println!("| on the load | ns/transition in the kernel | vs empty | vs tcpstates | connections/s | vs nothing | CPU of the tool, µs/1,000 transitions | lines/transition |");
+    println!(
+        "| on the load | ns/transition in the kernel | vs empty | vs tcpstates | connections/s | vs nothing | CPU of the tool, µs/1,000 transitions | lines/transition |"
+    );
     println!("|---|---|---|---|---|---|---|---|");
     for (contender, turns) in contenders.iter().zip(turns) {
         let (ns, low, high) = median(turns, |t| t.ns);
@@ -266,5 +278,7 @@ fn report(contenders: &[Contender], turns: &[Vec<Turn>]) {
         );
     }
     let runs = median(find("tcptrace watch"), |t| t.runs).0;
-    println!("\nThe default watch runs {runs:.2} programs per transition: each change of state, and each socket's end.");
+    println!(
+        "\nThe default watch runs {runs:.2} programs per transition: each change of state, and each socket's end."
+    );
 }

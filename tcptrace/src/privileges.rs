@@ -10,8 +10,7 @@ use rustix::thread::{
 /// What the time after attaching needs: each look opens an iterator, which kernels before 5.19
 /// refuse without CAP_BPF; other users' `/proc/PID` links need CAP_SYS_PTRACE, and the fallback
 /// that reads descriptor tables there CAP_DAC_READ_SEARCH.
-const KEPT: CapabilitySet =
-    CapabilitySet::BPF.union(CapabilitySet::SYS_PTRACE).union(CapabilitySet::DAC_READ_SEARCH);
+const KEPT: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::SYS_PTRACE).union(CapabilitySet::DAC_READ_SEARCH);
 
 /// Gives up every capability of this thread that is not needed any more, for good. To be called
 /// before other threads start.

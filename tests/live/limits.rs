@@ -7,7 +7,13 @@ use crate::{
     tracer::{Pair, Tracer, holder_pids, netns},
 };
 
-tests![without_rights, each_right_missing, with_two_capabilities_only, rights_are_given_up, nothing_is_left_in_the_kernel];
+tests![
+    without_rights,
+    each_right_missing,
+    with_two_capabilities_only,
+    rights_are_given_up,
+    nothing_is_left_in_the_kernel
+];
 
 /// An unprivileged user with the given capabilities, by setpriv (util-linux).
 fn as_nobody(capabilities: &str) -> Command {

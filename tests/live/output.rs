@@ -126,7 +126,16 @@ fn a_closed_pipe_is_no_failure() {
     let ns = netns();
     let path = ns.path();
     let mut child = tcptrace()
-        .args(["watch", "--transitions", "--state", "all", "--format", "json", "--netns", path.to_str().expect("plain")])
+        .args([
+            "watch",
+            "--transitions",
+            "--state",
+            "all",
+            "--format",
+            "json",
+            "--netns",
+            path.to_str().expect("plain"),
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

@@ -83,8 +83,7 @@ fn a_ring_too_small() {
 
 fn a_stream_into_a_stopped_reader() {
     let ns = netns();
-    let mut tracer =
-        Tracer::watch(&ns, &["--transitions", "--state", "all", "--min-age", "10m", "--ring-size", "64"]);
+    let mut tracer = Tracer::watch(&ns, &["--transitions", "--state", "all", "--min-age", "10m", "--ring-size", "64"]);
     tracer.signal(Signal::STOP);
     load(&ns, 1_000);
     tracer.signal(Signal::CONT);

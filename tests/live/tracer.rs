@@ -138,7 +138,8 @@ impl Drop for Tracer {
 
 /// Runs tcptrace to its end: status, stdout, stderr.
 pub fn run(args: &[&str]) -> (ExitStatus, String, String) {
-    let mut child = tcptrace().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("tcptrace starts");
+    let mut child =
+        tcptrace().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("tcptrace starts");
     let (mut out, mut err) = (String::new(), String::new());
     child.stdout.take().expect("stdout").read_to_string(&mut out).expect("UTF-8");
     child.stderr.take().expect("stderr").read_to_string(&mut err).expect("UTF-8");

@@ -45,9 +45,7 @@ impl Netns {
         let fd: OwnedFd = self.0.as_fd().try_clone_to_owned()?;
         // SAFETY: setns is async-signal-safe, and the descriptor lives in the closure.
         unsafe {
-            command.pre_exec(move || {
-                Ok(move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))?)
-            });
+            command.pre_exec(move || Ok(move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))?));
         }
         Ok(())
     }

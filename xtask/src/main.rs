@@ -1,1 +1,59 @@
-fn main(){}
+//! The developer's one door. Every command brings what it needs, asks nothing, and is quick the
+//! second time.
+
+mod bench;
+mod cargo;
+mod demo;
+mod setup;
+mod test;
+mod tidy;
+
+#[path = "../../tests/support/mod.rs"]
+#[expect(dead_code, reason = "shared with the live tests")]
+mod support;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND
+
+  setup          install what building needs: a pinned nightly with rust-src, a pinned bpf-linker
+  build          build target/release/tcptrace, one binary with the kernel programs in it
+  run -- ARGS    build it and run it as root (through sudo where needed)
+  demo           make a leak in a network namespace of its own and watch tcptrace name it
+  test           everything that CI runs: formatting, clippy, tidy, unit, command-line and live tests
+  bench [NAME]   benchmarks against what people would use instead; NAME: cost
+  tidy           the rules of ARCHITECTURE.md, checked";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("xtask: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[String]) -> Result<()> {
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    match &words[..] {
+        ["setup"] => setup::all(),
+        ["build"] => cargo::build_release().map(|path| eprintln!("built {}", path.display())),
+        ["run", rest @ ..] => cargo::run(rest.strip_prefix(&["--"]).unwrap_or(rest)),
+        ["demo"] => demo::run(),
+        ["test"] => test::run(),
+        ["bench"] | ["bench", "cost"] => bench::cost(),
+        ["tidy"] => tidy::run(),
+        // The demo's server and client are this executable too.
+        ["actor"] => Ok(support::actor::play()?),
+        [] | ["help" | "-h" | "--help"] => {
+            eprintln!("{HELP}");
+            Ok(())
+        }
+        _ => bail!("no such command: {}\n{HELP}", args.join(" ")),
+    }
+}

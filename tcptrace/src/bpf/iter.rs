@@ -1,7 +1,11 @@
 //! Passes over what the kernel has now: its live stays, the descriptors for them, and the sockets
 //! that were there before us.
 
-use std::{io, io::Read, os::fd::{AsFd, OwnedFd}};
+use std::{
+    io,
+    io::Read,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use tcptrace_common::event::{Holder, KIND_HOLDER, KIND_SOCKET, Socket};
 use zerocopy::FromBytes;

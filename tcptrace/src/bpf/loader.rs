@@ -55,8 +55,7 @@ impl Kernel {
         let bytes = fs::read(KERNEL_BTF).map_err(Refusal::NoBtf)?;
         config.offsets = btf::offsets(&bytes)?;
         config.jiffy_ns = jiffy_ns();
-        let kernel_btf = Btf::parse(&bytes, Endianness::default())
-            .map_err(|e| refusal(KERNEL_BTF, &e))?;
+        let kernel_btf = Btf::parse(&bytes, Endianness::default()).map_err(|e| refusal(KERNEL_BTF, &e))?;
         drop(bytes);
 
         let mut ebpf = EbpfLoader::new()

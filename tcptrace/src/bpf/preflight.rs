@@ -23,7 +23,9 @@ pub enum Refusal {
     #[error("{KERNEL_BTF}: {0}; tracing needs Linux 5.12 or later")]
     Btf(#[from] super::btf::BtfError),
     /// The kernel is too old.
-    #[error("kernel {release} is too old; tracing needs Linux 5.12 or later (socket storage and cookies in tracing programs)")]
+    #[error(
+        "kernel {release} is too old; tracing needs Linux 5.12 or later (socket storage and cookies in tracing programs)"
+    )]
     TooOld {
         /// Its release string.
         release: String,

@@ -28,16 +28,23 @@ enum Command {
 pub fn run() -> Result<Exit, Failure> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => {
-            // Help and version go to stdout and are no errors.
-            let exit = if e.use_stderr() { Exit::Usage } else { Exit::Done };
-            return match e.print() {
-                Ok(()) => Ok(exit),
-                Err(_) => Ok(Exit::Done),
-            };
-        }
+        // Help and version go to stdout and are no errors, nor is a reader that has seen enough.
+        Err(e) if !e.use_stderr() => return e.print().map_or(Ok(Exit::Done), |()| Ok(Exit::Done)),
+        Err(e) => return Err(usage(&e)),
     };
     match cli.command {
         Command::Watch(args) => watch::run(args),
     }
+}
+
+/// The parser's message in one line, without its usage section.
+fn usage(e: &clap::Error) -> Failure {
+    if e.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::usage("what shall be done? tcptrace watch, for instance; tcptrace --help lists the commands");
+    }
+    let text = e.render().to_string();
+    let told = text.lines().map(str::trim).filter(|l| !l.is_empty());
+    let told = told.take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more information"));
+    let line = told.collect::<Vec<_>>().join(" ");
+    Failure::usage(line.strip_prefix("error: ").unwrap_or(&line))
 }

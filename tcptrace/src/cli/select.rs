@@ -76,11 +76,14 @@ impl Args {
         if self.family == Some(5) {
             return Err(Failure::usage("--family 5: there are 4 and 6"));
         }
-        let find_pid = |pid: &u32| process::find(*pid).ok_or_else(|| Failure::usage(format!("--pid {pid}: no such process")));
+        let find_pid =
+            |pid: &u32| process::find(*pid).ok_or_else(|| Failure::usage(format!("--pid {pid}: no such process")));
         let find_cgroup = |path: &String| cgroupfs::find(path).map_err(Failure::usage);
         for id in &self.container {
             if id.len() < 3 || !process::container_exists(id) {
-                return Err(Failure::usage(format!("--container {id}: no process runs in a container whose id begins so")));
+                return Err(Failure::usage(format!(
+                    "--container {id}: no process runs in a container whose id begins so"
+                )));
             }
         }
         Ok(Selection {

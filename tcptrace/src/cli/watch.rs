@@ -112,7 +112,8 @@ async fn watch(args: &Args, selection: Selection) -> Result<Exit, Failure> {
     pipeline.start(boot_now()).context("who holds what already")?;
     announce(args);
 
-    let interval = args.interval.unwrap_or((args.min_age / 4).clamp(Duration::from_millis(50), Duration::from_millis(500)));
+    let interval =
+        args.interval.unwrap_or((args.min_age / 4).clamp(Duration::from_millis(50), Duration::from_millis(500)));
     let end = args.duration.map(|d| Instant::now() + d);
     let mut next_look = Instant::now();
     let mut next_poll = Instant::now();
@@ -186,10 +187,15 @@ fn seed(kernel: &mut Kernel, selection: &Selection) -> io::Result<()> {
     }
     if let Some((netns, e)) = failed.first() {
         let path = netns.path.display();
-        warn(&format!("{} network namespaces could not be entered without CAP_SYS_ADMIN ({path}: {e}): {LOST}", failed.len()));
+        warn(&format!(
+            "{} network namespaces could not be entered without CAP_SYS_ADMIN ({path}: {e}): {LOST}",
+            failed.len()
+        ));
     }
     if !process::in_initial_pid_namespace() {
-        warn("not in the host's pid namespace: processes outside this container are not seen; run with the host's pids (docker run --pid=host)");
+        warn(
+            "not in the host's pid namespace: processes outside this container are not seen; run with the host's pids (docker run --pid=host)",
+        );
     }
     Ok(())
 }

@@ -101,7 +101,9 @@ mod tests {
         for path in [
             format!("/docker/{ID}"),
             format!("/system.slice/docker-{ID}.scope"),
-            format!("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-containerd-{ID}.scope"),
+            format!(
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-containerd-{ID}.scope"
+            ),
             format!("/kubepods/besteffort/pod0c8d/{ID}"),
             format!("/kubepods.slice/kubepods-pod1.slice/crio-{ID}.scope/container"),
             format!("/machine.slice/libpod-{ID}.scope"),

@@ -70,10 +70,7 @@ impl Age {
     /// Of a stay that began in an interval, at `now`. `earliest` 0: unknown.
     #[must_use]
     pub fn at(now: BootNs, earliest: BootNs, latest: BootNs) -> Self {
-        Self {
-            min_ns: now.saturating_sub(latest),
-            max_ns: (earliest != 0).then(|| now.saturating_sub(earliest)),
-        }
+        Self { min_ns: now.saturating_sub(latest), max_ns: (earliest != 0).then(|| now.saturating_sub(earliest)) }
     }
 
     /// The beginning was traced.

@@ -63,7 +63,10 @@ impl FromStr for States {
                 format!("no TCP state is called {word:?}; write for instance close_wait, fin-wait-2, estab or all")
             })?;
             if state == TcpState::TimeWait {
-                return Err("TIME_WAIT can't be traced: the kernel keeps no socket for it; ss -tan state time-wait counts them".to_owned());
+                return Err(
+                    "TIME_WAIT can't be traced: the kernel keeps no socket for it; ss -tan state time-wait counts them"
+                        .to_owned(),
+                );
             }
             mask |= state.bit();
         }
@@ -118,7 +121,8 @@ impl FromStr for EndPattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let help = || format!("{text:?} is no address; write for instance 10.0.0.1, 10.0.0.0/8, 10.0.0.1:8080 or [::1]:80");
+        let help =
+            || format!("{text:?} is no address; write for instance 10.0.0.1, 10.0.0.0/8, 10.0.0.1:8080 or [::1]:80");
         let (address, port) = split_port(text).ok_or_else(help)?;
         let port = match port {
             Some(port) => Some(port.parse::<u16>().map_err(|_| help())?),
@@ -200,9 +204,8 @@ mod tests {
 
     #[test]
     fn ends() {
-        let matches = |pattern: &str, end: &str| {
-            pattern.parse::<EndPattern>().expect(pattern).matches(end.parse().expect(end))
-        };
+        let matches =
+            |pattern: &str, end: &str| pattern.parse::<EndPattern>().expect(pattern).matches(end.parse().expect(end));
         assert!(matches("10.0.0.1", "10.0.0.1:99"));
         assert!(matches("10.0.0.0/8", "10.200.0.1:99"));
         assert!(!matches("10.0.0.0/8", "11.0.0.1:99"));

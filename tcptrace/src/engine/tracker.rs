@@ -270,7 +270,9 @@ mod tests {
         assert!(tracker.reconcile(&live, 500).is_empty());
         assert!(tracker.in_doubt());
         let said = tracker.reconcile(&live, 600);
-        assert!(matches!(&said[..], [Update::Resolved { record, closed_by: None, .. }] if record.connection.cookie == 5));
+        assert!(
+            matches!(&said[..], [Update::Resolved { record, closed_by: None, .. }] if record.connection.cookie == 5)
+        );
         assert!(!tracker.in_doubt());
         assert_eq!(tracker.open(), 1);
     }

@@ -3,7 +3,7 @@
 
 use tcptrace_common::state::TcpState;
 
-use super::event::{Evidence, Record, HolderSource};
+use super::event::{Evidence, HolderSource, Record};
 
 /// The words are the interface: the same in table, JSON, metrics and documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

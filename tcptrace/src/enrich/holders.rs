@@ -60,7 +60,12 @@ pub fn from_proc(suspects: &[Socket], listeners: &[Socket], processes: &Processe
 
 /// The pids that have a descriptor for any of these listeners' ports, by namespace and port.
 #[must_use]
-pub fn listening(sockets: &[Socket], holders: &[Raw], wanted: impl Fn(&Holder) -> bool, processes: &Processes) -> HashSet<(u32, u16)> {
+pub fn listening(
+    sockets: &[Socket],
+    holders: &[Raw],
+    wanted: impl Fn(&Holder) -> bool,
+    processes: &Processes,
+) -> HashSet<(u32, u16)> {
     let holdings = from_kernel(&[], holders, processes);
     let listeners = sockets.iter().filter(|s| holdings.by_cookie.get(&s.cookie).is_some_and(|h| h.iter().any(&wanted)));
     listeners.map(|s| (s.tuple.netns, s.tuple.lport)).collect()

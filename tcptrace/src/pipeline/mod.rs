@@ -168,7 +168,8 @@ impl Pipeline {
         let all = self.check_losses(now)?;
         let listing = self.kernel.look(now, all)?;
         self.skipped += listing.skipped;
-        let due = |s: &&Socket| self.plan.selection.matches_connection(&Connection::new(s.cookie, &s.tuple, s.protocol));
+        let due =
+            |s: &&Socket| self.plan.selection.matches_connection(&Connection::new(s.cookie, &s.tuple, s.protocol));
         let suspects: Vec<Socket> = listing.sockets.iter().filter(due).copied().collect();
         if self.ownership.is_some() || !suspects.is_empty() {
             let holdings = self.holdings(&suspects, now)?;

@@ -8,11 +8,7 @@ use tcptrace_common::state::TcpState;
 
 use crate::{
     bpf::iter::Listing,
-    engine::{
-        decode::Event,
-        event::Holder,
-        filter::Selection,
-    },
+    engine::{decode::Event, event::Holder, filter::Selection},
     enrich::{holders, process, process::Processes},
 };
 
@@ -45,7 +41,9 @@ impl Ownership {
         let came_in = || self.ports.contains(&(connection.netns, connection.local.port()));
         let owns = match self.sockets.get(&connection.cookie) {
             Some(true) => true,
-            _ if event.by_call => wanted(&processes.caller(event.change.on_cpu_pid, &"?".into()), selection) || came_in(),
+            _ if event.by_call => {
+                wanted(&processes.caller(event.change.on_cpu_pid, &"?".into()), selection) || came_in()
+            }
             Some(false) => false,
             None => came_in(),
         };

@@ -42,7 +42,11 @@ impl<W: Write> Sink for Json<W> {
                 if closed_by.is_none() {
                     line.unknown.insert("closed_by", unknown);
                 }
-                self.line(&ResolvedLine { record: line, stayed_ms: stayed.into(), closed_by: closed_by.as_ref().map(closer) })
+                self.line(&ResolvedLine {
+                    record: line,
+                    stayed_ms: stayed.into(),
+                    closed_by: closed_by.as_ref().map(closer),
+                })
             }
             Update::Lost(lost) => self.line(&LostLine { event: "lost", time: stamp, lost: counts(lost) }),
             Update::Summary(summary) => self.line(&SummaryLine::new(stamp, summary)),

@@ -87,7 +87,8 @@ mod tests {
 
     #[test]
     fn lengths_of_time() {
-        let cases = [(0, "0ms"), (350, "350ms"), (1_299, "1.2s"), (42_000, "42s"), (187_000, "3m07s"), (7_500_000, "2h05m")];
+        let cases =
+            [(0, "0ms"), (350, "350ms"), (1_299, "1.2s"), (42_000, "42s"), (187_000, "3m07s"), (7_500_000, "2h05m")];
         for (ms, text) in cases {
             assert_eq!(human(ms * 1_000_000), text);
         }

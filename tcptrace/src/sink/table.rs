@@ -81,7 +81,16 @@ impl<W: Write> Table<W> {
         writeln!(self.out, "{ends}{DIM}{detail}{DIM:#}")
     }
 
-    fn record(&mut self, time: BootNs, event: &str, style: Style, age: &Age, r: &Record, who: &str, detail: &str) -> io::Result<()> {
+    fn record(
+        &mut self,
+        time: BootNs,
+        event: &str,
+        style: Style,
+        age: &Age,
+        r: &Record,
+        who: &str,
+        detail: &str,
+    ) -> io::Result<()> {
         let verdict = r.verdict.map_or("-", Verdict::name);
         let lead = columns(&self.clock.short(time), event, &age_text(age), r.state.name(), verdict);
         self.row(style, &lead, &r.connection, who, detail)
@@ -89,10 +98,7 @@ impl<W: Write> Table<W> {
 
     fn summary(&mut self, s: &Summary) -> io::Result<()> {
         writeln!(self.out)?;
-        self.styled(
-            BOLD,
-            &format!("{} stuck, {} resolved, {} still open", s.stuck, s.resolved, s.still_open),
-        )?;
+        self.styled(BOLD, &format!("{} stuck, {} resolved, {} still open", s.stuck, s.resolved, s.still_open))?;
         write!(self.out, "; {} transitions seen", s.seen)?;
         if s.lost.total() > 0 {
             self.styled(BAD, &format!(", {} lost ({})", s.lost.total(), lost_text(&s.lost)))?;
@@ -122,7 +128,8 @@ impl<W: Write> Sink for Table<W> {
         match update {
             Update::Transition(c) => {
                 let age = c.stayed.as_ref().map_or_else(|| "-".to_owned(), age_text);
-                let lead = columns(&self.clock.short(time), "change", &age, c.old.name(), &format!("-> {}", c.new.name()));
+                let lead =
+                    columns(&self.clock.short(time), "change", &age, c.old.name(), &format!("-> {}", c.new.name()));
                 self.row(PLAIN, &lead, &c.connection, &format!("on cpu: {}", c.on_cpu_pid), "")
             }
             Update::Stuck(r) => {
@@ -135,7 +142,8 @@ impl<W: Write> Sink for Table<W> {
             }
             Update::Lost(lost) => {
                 self.head()?;
-                let line = format!("{} lost     {}: ages and ends are resynced", self.clock.short(time), lost_text(lost));
+                let line =
+                    format!("{} lost     {}: ages and ends are resynced", self.clock.short(time), lost_text(lost));
                 self.styled(BAD, &line)?;
                 writeln!(self.out)
             }
@@ -157,7 +165,9 @@ fn who(r: &Record) -> String {
             format!("listener {}{queue}", names.join(", "))
         }
         HolderSource::OutsideFdTables => "held outside descriptor tables".to_owned(),
-        _ if r.holders.is_empty() => r.unknown.get("holders").map_or_else(|| "nobody".to_owned(), |why| (*why).to_owned()),
+        _ if r.holders.is_empty() => {
+            r.unknown.get("holders").map_or_else(|| "nobody".to_owned(), |why| (*why).to_owned())
+        }
         _ => r.holders.iter().map(|h| format!("{} fd {}", process(h), h.fd)).collect::<Vec<_>>().join(", "),
     }
 }

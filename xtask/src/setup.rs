@@ -1,0 +1,126 @@
+//! What building and testing need, pinned.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+
+/// Builds the kernel programs: `-Z build-std` needs a nightly. This one's LLVM is what the pinned
+/// bpf-linker reads.
+const NIGHTLY: &str = "nightly-2026-05-20";
+/// The last line that brings its own LLVM: 0.11 wants one installed.
+const BPF_LINKER: &str = "0.10.4";
+
+/// Everything that building needs. Returns nothing where all is there already.
+pub fn all() -> Result<()> {
+    let nightly = nightly()?;
+    bpf_linker()?;
+    eprintln!("ready: {nightly} with rust-src, bpf-linker {BPF_LINKER}");
+    Ok(())
+}
+
+/// The nightly to build the kernel programs with, rust-src included: the pinned one, or where that
+/// can't be had, the installed one.
+pub fn nightly() -> Result<String> {
+    if has_rust_src(NIGHTLY) {
+        return Ok(NIGHTLY.to_owned());
+    }
+    if which("rustup").is_none() {
+        bail!("rustup is needed to build the kernel programs; it is at https://rustup.rs");
+    }
+    eprintln!("installing {NIGHTLY} with rust-src");
+    let install =
+        ["toolchain", "install", NIGHTLY, "--profile", "minimal", "--component", "rust-src", "--component", "clippy"];
+    if quiet(Command::new("rustup").args(install)) && has_rust_src(NIGHTLY) {
+        return Ok(NIGHTLY.to_owned());
+    }
+    let _ = quiet(Command::new("rustup").args(["component", "add", "rust-src", "--toolchain", "nightly"]));
+    if has_rust_src("nightly") {
+        eprintln!("{NIGHTLY} can't be downloaded here: the installed nightly builds the kernel programs instead");
+        return Ok("nightly".to_owned());
+    }
+    bail!(
+        "no nightly with rust-src could be downloaded; install it: rustup toolchain install {NIGHTLY} --component rust-src"
+    )
+}
+
+fn has_rust_src(toolchain: &str) -> bool {
+    let mut command = Command::new("rustup");
+    command.args(["run", toolchain, "rustc", "--print", "sysroot"]).stderr(Stdio::null());
+    let Ok(output) = command.output() else { return false };
+    let sysroot = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    output.status.success() && sysroot.join("lib/rustlib/src/rust/library/core").is_dir()
+}
+
+/// The linker of BPF objects, in the pinned version.
+pub fn bpf_linker() -> Result<()> {
+    let version = Command::new("bpf-linker").arg("--version").output();
+    if version.is_ok_and(|v| String::from_utf8_lossy(&v.stdout).contains(BPF_LINKER)) {
+        return Ok(());
+    }
+    eprintln!("installing bpf-linker {BPF_LINKER} (a minute or two)");
+    let mut install = Command::new("cargo");
+    install.args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--quiet", "--force"]);
+    // The caller's toolchain and flags are the workspace's business, not this tool's.
+    for name in ["RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO_BUILD_TARGET"] {
+        install.env_remove(name);
+    }
+    let done = install.status().context("running cargo install")?;
+    if !done.success() {
+        bail!("bpf-linker could not be built; install it: cargo install bpf-linker --version {BPF_LINKER} --locked");
+    }
+    Ok(())
+}
+
+/// Makes programs available that a test or benchmark needs, from Debian's or Fedora's packages.
+pub fn packages(wanted: &[(&str, &str, &str)]) -> Result<()> {
+    let missing: Vec<_> = wanted.iter().filter(|(program, _, _)| which(program).is_none()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let debian: Vec<&str> = missing.iter().map(|(_, debian, _)| *debian).collect();
+    let fedora: Vec<&str> = missing.iter().map(|(_, _, fedora)| *fedora).collect();
+    let root = rustix::process::geteuid().is_root();
+    let done = root
+        && if which("apt-get").is_some() {
+            eprintln!("installing {}", debian.join(" "));
+            let install = |update: bool| {
+                let mut command = Command::new("apt-get");
+                command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq");
+                if update {
+                    command.arg("update")
+                } else {
+                    command.args(["install", "-y", "--no-install-recommends"]).args(&debian)
+                };
+                quiet(&mut command)
+            };
+            install(false) || install(true) && install(false)
+        } else {
+            which("dnf").is_some() && quiet(Command::new("dnf").args(["install", "-y", "-q"]).args(&fedora))
+        };
+    if !done {
+        bail!("needed: {} (Debian) or {} (Fedora); install them as root", debian.join(" "), fedora.join(" "));
+    }
+    Ok(())
+}
+
+/// Where a program is: PATH, and the directories of system programs that users' PATHs leave out.
+pub fn which(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(system).map(|dir| dir.join(program)).find(|p| p.is_file())
+}
+
+fn quiet(command: &mut Command) -> bool {
+    let output = command.stdin(Stdio::null()).output();
+    match output {
+        Ok(output) if output.status.success() => true,
+        Ok(output) => {
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+            false
+        }
+        Err(_) => false,
+    }
+}

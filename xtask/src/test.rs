@@ -1,0 +1,36 @@
+//! Everything that CI runs.
+
+use anyhow::Result;
+
+use crate::{
+    cargo::{cargo, check},
+    setup, tidy,
+};
+
+/// Formatting, clippy for both sides, tidy, and every test. Root is needed: live tests load eBPF,
+/// and a machine that can't do that fails here.
+pub fn run() -> Result<()> {
+    setup::packages(&[("setpriv", "util-linux", "util-linux")])?;
+    step("formatting");
+    check(cargo()?.args(["fmt", "--all", "--check"]))?;
+    step("tidy");
+    tidy::run()?;
+    step("clippy");
+    check(cargo()?.args(["clippy", "--locked", "--all-targets", "--quiet", "--", "--deny", "warnings"]))?;
+    let mut kernel = cargo()?;
+    let toolchain = format!("+{}", setup::nightly()?);
+    // The kernel programs' lints, on the toolchain and target that build them.
+    kernel.arg(toolchain).args(["clippy", "--locked", "--package", "tcptrace-ebpf", "--target", "bpfel-unknown-none"]);
+    kernel.args(["-Z", "build-std=core", "--quiet", "--target-dir", "target/clippy-ebpf", "--", "--deny", "warnings"]);
+    check(kernel.env("CARGO_ENCODED_RUSTFLAGS", "--cfg=bpf_target_arch=\"x86_64\""))?;
+    step("documentation");
+    check(cargo()?.args(["doc", "--locked", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "--deny warnings"))?;
+    step("unit, property and command-line tests");
+    check(cargo()?.args(["test", "--locked", "--quiet", "--lib", "--bins", "--test", "cli"]))?;
+    step("live tests");
+    check(cargo()?.args(["test", "--locked", "--package", "tcptrace", "--test", "live"]))
+}
+
+fn step(name: &str) {
+    eprintln!("== {name}");
+}
