@@ -148,5 +148,5 @@ pub fn emit(sk: Sock, kind: u8, (old, new): (u32, u32), now: u64, ended: Ended, 
     // Streamed transitions are many and the reader polls for them; ends of long stays are rare
     // and wake it.
     let flags = if offsets::transitions() != 0 && kind != KIND_DESTROY { u64::from(BPF_RB_NO_WAKEUP) } else { 0 };
-    EVENTS.output(&event, flags).is_ok()
+    EVENTS.output(event, flags).is_ok()
 }

@@ -5,6 +5,7 @@
 //! into a virtual machine.
 
 #[path = "../support/mod.rs"]
+#[expect(dead_code, reason = "shared with the demo and the benchmarks")]
 mod support;
 
 mod leaks;

@@ -103,7 +103,7 @@ pub fn play() -> io::Result<()> {
             Ok(answer) => format!("ok {answer}"),
             Err(e) => format!("error {e}"),
         };
-        println!("{answer}");
+        writeln!(io::stdout(), "{answer}")?;
     }
     Ok(())
 }

@@ -31,8 +31,7 @@ pub fn nightly() -> Result<String> {
         bail!("rustup is needed to build the kernel programs; it is at https://rustup.rs");
     }
     eprintln!("installing {NIGHTLY} with rust-src");
-    let install =
-        ["toolchain", "install", NIGHTLY, "--profile", "minimal", "--component", "rust-src", "--component", "clippy"];
+    let install = ["toolchain", "install", NIGHTLY, "--profile", "minimal", "--component", "rust-src"];
     if quiet(Command::new("rustup").args(install)) && has_rust_src(NIGHTLY) {
         return Ok(NIGHTLY.to_owned());
     }
@@ -44,6 +43,19 @@ pub fn nightly() -> Result<String> {
     bail!(
         "no nightly with rust-src could be downloaded; install it: rustup toolchain install {NIGHTLY} --component rust-src"
     )
+}
+
+/// The lints for the kernel programs, on their toolchain.
+pub fn clippy(toolchain: &str) -> Result<()> {
+    let there = || {
+        let mut command = Command::new("rustup");
+        command.args(["run", toolchain, "cargo-clippy", "--version"]).output().is_ok_and(|o| o.status.success())
+    };
+    let add = || quiet(Command::new("rustup").args(["component", "add", "clippy", "--toolchain", toolchain]));
+    if !there() && !add() {
+        bail!("clippy is needed for {toolchain}: rustup component add clippy --toolchain {toolchain}");
+    }
+    Ok(())
 }
 
 fn has_rust_src(toolchain: &str) -> bool {

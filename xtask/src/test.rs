@@ -18,7 +18,9 @@ pub fn run() -> Result<()> {
     step("clippy");
     check(cargo()?.args(["clippy", "--locked", "--all-targets", "--quiet", "--", "--deny", "warnings"]))?;
     let mut kernel = cargo()?;
-    let toolchain = format!("+{}", setup::nightly()?);
+    let nightly = setup::nightly()?;
+    setup::clippy(&nightly)?;
+    let toolchain = format!("+{nightly}");
     // The kernel programs' lints, on the toolchain and target that build them.
     kernel.arg(toolchain).args(["clippy", "--locked", "--package", "tcptrace-ebpf", "--target", "bpfel-unknown-none"]);
     kernel.args(["-Z", "build-std=core", "--quiet", "--target-dir", "target/clippy-ebpf", "--", "--deny", "warnings"]);

@@ -28,7 +28,8 @@ pub struct Listing {
 pub struct Pass(pub(super) OwnedFd);
 
 impl Pass {
-    /// Runs it and reads all that it lists. See [`sys::open_iter`] for what it sees.
+    /// Runs it and reads all that it lists. A pass over sockets sees the network namespace, one
+    /// over tasks the pid namespace, that the calling thread is in.
     ///
     /// # Errors
     /// What the kernel answers to opening or reading.

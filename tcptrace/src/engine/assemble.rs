@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
 };
 
@@ -22,8 +22,17 @@ use super::{
 pub struct Holdings {
     /// Holders by socket cookie.
     pub by_cookie: HashMap<u64, Vec<Holder>>,
-    /// Listening sockets by network namespace and port, without their holders.
-    listeners: HashMap<(u32, u16), Vec<(Connection, u32, u32)>>,
+    /// Listening sockets by network namespace and port.
+    listeners: HashMap<(u32, u16), Vec<Listening>>,
+}
+
+/// A listening socket, its holders apart.
+#[derive(Clone, Copy, Debug)]
+struct Listening {
+    cookie: u64,
+    local: SocketAddr,
+    queue: u32,
+    limit: u32,
 }
 
 impl Holdings {
@@ -33,13 +42,14 @@ impl Holdings {
         for holders in by_cookie.values_mut() {
             holders.sort_by_key(|h| (h.process.pid, h.tid, h.fd));
         }
-        let mut listeners: HashMap<_, Vec<(Connection, u32, u32)>> = HashMap::new();
+        let mut listeners: HashMap<_, Vec<Listening>> = HashMap::new();
         for socket in sockets.iter().filter(|s| s.state == TcpState::Listen as u8) {
-            let connection = Connection::new(socket.cookie, &socket.tuple, socket.protocol);
-            let list = listeners.entry((connection.netns, connection.local.port())).or_default();
+            let Connection { netns, local, cookie, .. } =
+                Connection::new(socket.cookie, &socket.tuple, socket.protocol);
+            let list = listeners.entry((netns, local.port())).or_default();
             // A listener with several descriptors is listed once for each.
-            if list.iter().all(|(c, _, _)| c.cookie != connection.cookie) {
-                list.push((connection, socket.backlog, socket.max_backlog));
+            if list.iter().all(|l| l.cookie != cookie) {
+                list.push(Listening { cookie, local, queue: socket.backlog, limit: socket.max_backlog });
             }
         }
         Self { by_cookie, listeners }
@@ -51,14 +61,15 @@ impl Holdings {
     #[must_use]
     pub fn listener(&self, c: &Connection) -> Option<Listener> {
         let list = self.listeners.get(&(c.netns, c.local.port()))?;
-        let exact: Vec<_> = list.iter().filter(|(l, _, _)| l.local.ip() == c.local.ip()).collect();
-        let any: Vec<_> = list.iter().filter(|(l, _, _)| takes_any(l.local.ip(), c.local.ip())).collect();
-        let found = if exact.is_empty() { any } else { exact };
-        let queued: Vec<_> = found.iter().copied().filter(|(_, queue, _)| *queue > 0).collect();
+        let pick = |fits: &dyn Fn(&&Listening) -> bool| list.iter().filter(fits).copied().collect::<Vec<_>>();
+        let exact = pick(&|l| l.local.ip() == c.local.ip());
+        let found = if exact.is_empty() { pick(&|l| takes_any(l.local.ip(), c.local.ip())) } else { exact };
+        let queued: Vec<Listening> = found.iter().copied().filter(|l| l.queue > 0).collect();
         let found = if queued.is_empty() { found } else { queued };
-        let (first, queue, limit) = found.iter().max_by_key(|(_, queue, _)| *queue)?;
-        let held = found.iter().filter_map(|(l, _, _)| self.by_cookie.get(&l.cookie));
-        Some(Listener { local: first.local, queue: *queue, limit: *limit, holders: held.flatten().cloned().collect() })
+        let first = found.iter().max_by_key(|l| l.queue)?;
+        let held = found.iter().filter_map(|l| self.by_cookie.get(&l.cookie));
+        let holders = held.flatten().cloned().collect();
+        Some(Listener { local: first.local, queue: first.queue, limit: first.limit, holders })
     }
 }
 
@@ -165,5 +176,78 @@ pub fn ended(event: &Event, holders: Vec<Holder>) -> Record {
         listener: None,
         cgroup: None,
         unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tcptrace_common::event::KIND_SOCKET;
+    use zerocopy::FromZeros;
+
+    use super::*;
+    use crate::engine::{event::ProcessId, verdict::Verdict};
+
+    const V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 1];
+    const ANY_V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 0, 0, 0, 0];
+
+    fn socket(cookie: u64, state: TcpState, laddr: [u8; 16]) -> Socket {
+        let mut s = Socket::new_zeroed();
+        (s.kind, s.cookie, s.state, s.protocol) = (KIND_SOCKET, cookie, state as u8, 6);
+        (s.earliest_ns, s.latest_ns, s.flags) = (1, 1, HAS_TCP);
+        (s.tuple.laddr, s.tuple.lport, s.tuple.netns) = (laddr, 80, 1);
+        (s.tuple.raddr, s.tuple.rport) = (V4, 5000);
+        s
+    }
+
+    fn listener(cookie: u64, laddr: [u8; 16], queue: u32) -> Socket {
+        let mut s = socket(cookie, TcpState::Listen, laddr);
+        (s.backlog, s.max_backlog) = (queue, 8);
+        s
+    }
+
+    fn holder(pid: u32) -> Holder {
+        let process = ProcessId { pid, start_ns: 0 };
+        Holder { process, tid: None, ppid: 1, fd: 3, comm: "x".into(), cgroups: None, opener: None }
+    }
+
+    fn blamed(listeners: &[Socket]) -> Vec<u32> {
+        let held = listeners.iter().map(|l| (l.cookie, vec![holder(l.cookie as u32)])).collect();
+        let record = record(&socket(99, TcpState::CloseWait, V4), &Holdings::new(listeners, held), None, None);
+        record.holders.iter().map(|h| h.process.pid).collect()
+    }
+
+    #[test]
+    fn the_closest_listener_is_blamed() {
+        assert_eq!(blamed(&[listener(1, ANY_V4, 1), listener(2, V4, 1)]), [2], "bound to the address itself");
+        assert_eq!(blamed(&[listener(1, ANY_V4, 1)]), [1]);
+        assert_eq!(blamed(&[listener(1, [0; 16], 1)]), [1], ":: takes IPv4");
+        assert_eq!(blamed(&[listener(1, V4, 0), listener(2, V4, 3)]), [2], "SO_REUSEPORT: the one with a queue");
+        assert_eq!(blamed(&[listener(1, V4, 1), listener(2, V4, 1)]), [1, 2], "or all of them");
+        let mut elsewhere = listener(1, V4, 1);
+        elsewhere.tuple.netns = 2;
+        assert_eq!(blamed(&[elsewhere]), [0; 0]);
+    }
+
+    #[test]
+    fn verdicts_follow_the_evidence() {
+        let judge = |change: &dyn Fn(&mut Socket), held: &[u32]| {
+            let mut s = socket(7, TcpState::CloseWait, V4);
+            s.flags |= HAS_SOCKET;
+            change(&mut s);
+            let held = (!held.is_empty()).then(|| (7, held.iter().map(|pid| holder(*pid)).collect()));
+            let record = record(&s, &Holdings::new(&[], held.into_iter().collect()), None, None);
+            record.verdict.map(|v| (v, record.also.clone()))
+        };
+        assert_eq!(judge(&|_| {}, &[1]), Some((Verdict::EofNotClosed, vec![])));
+        assert_eq!(judge(&|s| s.recv_q = 1, &[1]), Some((Verdict::UnreadFin, vec![])));
+        assert_eq!(judge(&|s| s.recv_q = 2, &[1]), Some((Verdict::UnreadData, vec![])));
+        assert_eq!(judge(&|s| s.recv_q = 2, &[1, 2]), Some((Verdict::InheritedFd, vec![Verdict::UnreadData])));
+        assert_eq!(judge(&|_| {}, &[1, 1]), Some((Verdict::EofNotClosed, vec![])), "two descriptors, one process");
+        assert_eq!(judge(&|s| s.bytes_sent = 9, &[1]), Some((Verdict::HalfCloseInUse, vec![Verdict::EofNotClosed])));
+        assert_eq!(judge(&|s| s.send_q = 9, &[1]).map(|v| v.0), Some(Verdict::HalfCloseInUse), "the peer reads slowly");
+        assert_eq!(judge(&|s| s.flags &= !HAS_SOCKET, &[]), Some((Verdict::Orphan, vec![])));
+        assert_eq!(judge(&|s| s.flags &= !HAS_TCP, &[1]), None, "unknown queues are no empty queues");
+        assert_eq!(judge(&|s| s.state = TcpState::Close as u8, &[1]), Some((Verdict::GhostFd, vec![])));
+        assert_eq!(judge(&|s| s.state = TcpState::Established as u8, &[1]), None);
     }
 }

@@ -23,8 +23,11 @@ const KEPT: usize = 10_000;
 /// Remembers what it asked, for a while.
 #[derive(Debug, Default)]
 pub struct Processes {
-    cgroups: RefCell<HashMap<ProcessId, (Instant, Option<Rc<Cgroups>>)>>,
+    cgroups: RefCell<HashMap<ProcessId, Answer>>,
 }
+
+/// When a process's cgroups were asked for, and what came back.
+type Answer = (Instant, Option<Rc<Cgroups>>);
 
 impl Processes {
     /// The process's cgroups; `None` where it is gone.

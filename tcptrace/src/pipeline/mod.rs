@@ -109,7 +109,7 @@ impl Pipeline {
             if self.is_done() {
                 break;
             }
-            let Some(event) = ring.next().map(|bytes| decode::event(&bytes)) else { break };
+            let Some(event) = ring.take().map(|bytes| decode::event(&bytes)) else { break };
             match event {
                 Some(event) => self.event(&event)?,
                 None => self.skipped += 1,

@@ -81,19 +81,9 @@ impl<W: Write> Table<W> {
         writeln!(self.out, "{ends}{DIM}{detail}{DIM:#}")
     }
 
-    fn record(
-        &mut self,
-        time: BootNs,
-        event: &str,
-        style: Style,
-        age: &Age,
-        r: &Record,
-        who: &str,
-        detail: &str,
-    ) -> io::Result<()> {
+    fn lead(&self, time: BootNs, event: &str, age: &Age, r: &Record) -> String {
         let verdict = r.verdict.map_or("-", Verdict::name);
-        let lead = columns(&self.clock.short(time), event, &age_text(age), r.state.name(), verdict);
-        self.row(style, &lead, &r.connection, who, detail)
+        columns(&self.clock.short(time), event, &age_text(age), r.state.name(), verdict)
     }
 
     fn summary(&mut self, s: &Summary) -> io::Result<()> {
@@ -134,11 +124,13 @@ impl<W: Write> Sink for Table<W> {
             }
             Update::Stuck(r) => {
                 let (who, detail) = (who(r), detail(r));
-                self.record(time, "stuck", BAD, &r.age(time), r, &who, &detail)
+                let lead = self.lead(time, "stuck", &r.age(time), r);
+                self.row(BAD, &lead, &r.connection, &who, &detail)
             }
             Update::Resolved { record, stayed, closed_by, unknown } => {
                 let who = closed_by.as_ref().map_or_else(|| (*unknown).to_owned(), closer);
-                self.record(time, "resolved", GOOD, stayed, record, &who, "")
+                let lead = self.lead(time, "resolved", stayed, record);
+                self.row(GOOD, &lead, &record.connection, &who, "")
             }
             Update::Lost(lost) => {
                 self.head()?;

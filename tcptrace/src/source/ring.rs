@@ -28,7 +28,7 @@ impl Ring {
     }
 
     /// The oldest record's bytes, taken out of the ring.
-    pub fn next(&mut self) -> Option<impl std::ops::Deref<Target = [u8]> + '_> {
+    pub fn take(&mut self) -> Option<impl std::ops::Deref<Target = [u8]> + '_> {
         self.0.get_mut().next()
     }
 }
