@@ -136,10 +136,10 @@ pub struct Config {
     pub lport: u32,
     /// Only this remote port, host order.
     pub rport: u32,
+    /// 1: stays begin in the nursery. Only where the holders pass sees every process of the host.
+    pub nursery: u32,
     /// Where the kernel keeps things.
     pub offsets: Offsets,
-    /// To the alignment of the u64 members: there while the number of offsets is odd.
-    pub pad: u32,
 }
 
 impl Config {
@@ -153,8 +153,8 @@ impl Config {
         family: 0,
         lport: 0,
         rport: 0,
+        nursery: 0,
         offsets: Offsets::NONE,
-        pad: 0,
     };
 }
 
@@ -167,7 +167,7 @@ pub struct Control {
     /// The number of the look, from 1. Sockets that a look reports carry it, and the holders of
     /// just those are then asked for.
     pub look: u32,
-    /// [`LOOK_ALL`], [`SEED`], [`ALL_DESCRIPTORS`].
+    /// [`LOOK_ALL`], [`SEED`], [`ALL_DESCRIPTORS`], [`PROMOTE`].
     pub mode: u32,
 }
 
@@ -177,3 +177,5 @@ pub const LOOK_ALL: u32 = 1;
 pub const SEED: u32 = 2;
 /// [`Control::mode`]: the holders pass lists every TCP socket, not only those of the last look.
 pub const ALL_DESCRIPTORS: u32 = 4;
+/// [`Control::mode`]: the holders pass moves aged stays from the nursery to socket storage.
+pub const PROMOTE: u32 = 8;

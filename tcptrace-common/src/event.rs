@@ -72,6 +72,8 @@ pub const HAS_SOCKET: u8 = 1;
 pub const HAS_TCP: u8 = 2;
 /// [`Socket::flags`]: the stay began before tracing did.
 pub const SEEDED: u8 = 4;
+/// [`Socket::flags`]: no descriptor led to it; of a slot of the nursery, which knows little.
+pub const UNPLACED: u8 = 8;
 
 /// A socket as an iterator saw it.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -89,7 +91,7 @@ pub struct Socket {
     pub max_backlog: u32,
     /// State.
     pub state: u8,
-    /// [`HAS_SOCKET`], [`HAS_TCP`], [`SEEDED`].
+    /// [`HAS_SOCKET`], [`HAS_TCP`], [`SEEDED`], [`UNPLACED`].
     pub flags: u8,
     /// `IPPROTO_TCP` (6) or `IPPROTO_MPTCP` (262).
     pub protocol: u16,
@@ -135,7 +137,44 @@ pub struct Holder {
     pub comm: [u8; 16],
 }
 
+/// Slots of the nursery: where stays begin, see [`Slot`].
+pub const SLOTS: usize = 8192;
+
+/// A stay that has just begun. Most end within microseconds; those that don't move to socket
+/// storage, which costs ten times as much to make.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Slot {
+    /// A number that stands for the socket while it exists: taken; 0: free.
+    pub sk: u64,
+    /// When the stay began; 0: not filled in yet.
+    pub since_ns: u64,
+}
+
+/// Whose stay it is, for those that no descriptor leads to.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SlotInfo {
+    /// The socket; 0 where asking would have named its listener.
+    pub cookie: u64,
+    /// `bytes_sent` when the stay began.
+    pub sent_before: u64,
+    /// Its ends.
+    pub tuple: Tuple,
+    /// `IPPROTO_TCP` (6) or `IPPROTO_MPTCP` (262).
+    pub protocol: u16,
+    /// State.
+    pub state: u8,
+    /// 1 where a `struct socket` was there.
+    pub has_socket: u8,
+    /// To the alignment of the u64 members.
+    pub pad: u32,
+}
+
 const _: () = {
+    assert!(SLOTS.is_power_of_two());
+    assert!(size_of::<Slot>() == 16);
+    assert!(size_of::<SlotInfo>() == 64);
     assert!(size_of::<Tuple>() == 40);
     assert!(size_of::<Transition>() == 104);
     assert!(size_of::<Socket>() == 112);

@@ -4,16 +4,15 @@ use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, macros::btf_tracepoint
 use tcptrace_common::event::KIND_DESTROY;
 
 use crate::{
-    maps,
+    filter::{CLOSE, watched},
+    maps, nursery,
     set_state::{Ended, emit},
     sock::Sock,
 };
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn destroy(ctx: BtfTracePointContext) -> i32 {
-    if let Some(sk) = Sock::new(ctx.arg(0))
-        && sk.has_storage()
-    {
+    if let Some(sk) = Sock::new(ctx.arg(0)) {
         end(sk);
     }
     0
@@ -21,13 +20,19 @@ pub fn destroy(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn end(sk: Sock) {
-    let Some(stay) = maps::stay(sk) else { return };
-    let state = u32::from(stay.state);
-    if state == 0 {
-        return;
-    }
-    let ended = Ended::of(stay, state);
-    stay.state = 0;
+    // All other states are left by a change of state, which ends their stays.
+    let young = if watched(CLOSE) { nursery::end(sk) } else { None };
+    let stay = if sk.has_storage() { maps::stay(sk) } else { None };
+    let settled = match stay {
+        Some(stay) if stay.state != 0 => {
+            let state = u32::from(stay.state);
+            let ended = Ended::of(stay, state);
+            stay.state = 0;
+            Some((ended, state))
+        }
+        _ => None,
+    };
+    let Some((ended, state)) = settled.or(young.map(|since| (Ended::exactly(since), CLOSE))) else { return };
     // SAFETY: the helper takes no argument.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     if !ended.aged(now) {

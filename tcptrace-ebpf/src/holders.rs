@@ -2,14 +2,16 @@
 
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_sock_from_file};
 use tcptrace_common::{
-    config::{ALL_DESCRIPTORS, SEED},
-    event::{Holder, KIND_HOLDER},
+    config::{ALL_DESCRIPTORS, Control, PROMOTE, SEED},
+    event::{Holder, KIND_HOLDER, SlotInfo, Socket},
 };
 
 use crate::{
     filter::{LISTEN, in_netns},
-    maps::{self, CONTROL},
-    offsets::{known, off},
+    look::next_doubling,
+    maps::{self, CONTROL, Stay},
+    nursery,
+    offsets::{self, known, off},
     seed::{adopt, context, write},
     sock::{Kernel, Sock, cgroup_id},
 };
@@ -46,10 +48,54 @@ fn descriptor(ctx: *mut c_void, task: Kernel, fd: u32, sk: Sock) {
         }
         return;
     }
+    if control.mode & PROMOTE != 0
+        && let Some((since, info)) = nursery::peek(sk)
+    {
+        promote(ctx, task, fd, sk, since, info, control);
+        return;
+    }
     let asked = control.mode & ALL_DESCRIPTORS != 0
         || sk.has_storage() && maps::stay(sk).is_some_and(|stay| stay.look == control.look);
     if asked {
         write(ctx, &holder(task, fd, sk));
+    }
+}
+
+/// A stay and its holder in one record: both are handed over, or neither.
+#[repr(C)]
+struct Promoted {
+    socket: Socket,
+    holder: Holder,
+}
+
+/// Moves a stay that has aged from the nursery to socket storage, and reports it.
+#[inline(always)]
+fn promote(ctx: *mut c_void, task: Kernel, fd: u32, sk: Sock, since: u64, info: &SlotInfo, control: &Control) {
+    let age = control.now_ns.saturating_sub(since);
+    if age < offsets::min_age_ns() {
+        return;
+    }
+    let mut promoted = Promoted { socket: sk.describe(), holder: holder(task, fd, sk) };
+    let socket = &mut promoted.socket;
+    (socket.state, socket.earliest_ns, socket.latest_ns) = (info.state, since, since);
+    socket.bytes_sent = socket.bytes_sent.saturating_sub(info.sent_before);
+    let Some(stay) = maps::stay_or_new(sk) else { return };
+    // A record that did not fit comes again in the next read, and the slot is still there then.
+    if !write(ctx, &promoted) {
+        return;
+    }
+    *stay = Stay {
+        earliest_ns: since,
+        latest_ns: since,
+        due_ns: since + next_doubling(age),
+        sent_before: info.sent_before,
+        look: control.look,
+        state: info.state,
+        flags: 0,
+        pad: 0,
+    };
+    if !nursery::moved(sk) {
+        stay.state = 0;
     }
 }
 

@@ -13,6 +13,8 @@ use crate::{
 
 /// With `--min-age 0` a stay is first reported at once; from then on its age doubles from here.
 const FIRST_REPEAT_NS: u64 = 1_000_000_000;
+/// From this age on a stay's state is its socket's.
+const SETTLED_NS: u64 = 100_000_000;
 
 #[unsafe(link_section = "iter/bpf_sk_storage_map")]
 #[unsafe(no_mangle)]
@@ -36,6 +38,12 @@ fn report(ctx: *mut c_void, sk: Sock, stay: &mut Stay) {
         return;
     }
     let age = control.now_ns.saturating_sub(stay.latest_ns);
+    // Its end was missed: the kernel could not run the program. (A change of state is traced just
+    // before it is made, so a young stay may be ahead of its socket.)
+    if age >= SETTLED_NS && state != sk.state() {
+        stay.state = 0;
+        return;
+    }
     let min_age = offsets::min_age_ns();
     let due = if stay.due_ns == 0 { age >= min_age } else { control.now_ns >= stay.due_ns };
     if !due && control.mode & LOOK_ALL == 0 {
@@ -51,15 +59,16 @@ fn report(ctx: *mut c_void, sk: Sock, stay: &mut Stay) {
     if write(ctx, &socket) {
         stay.look = control.look;
         if due {
-            let first = if min_age == 0 { FIRST_REPEAT_NS } else { min_age };
-            stay.due_ns = stay.latest_ns + next_doubling(first, age);
+            stay.due_ns = stay.latest_ns + next_doubling(age);
         }
     }
 }
 
-/// The smallest `first * 2^k` above `age`.
+/// The age at which a stay of `age` is reported next: the smallest doubling of min-age above it.
 #[inline(always)]
-fn next_doubling(first: u64, age: u64) -> u64 {
+pub fn next_doubling(age: u64) -> u64 {
+    let min_age = offsets::min_age_ns();
+    let first = if min_age == 0 { FIRST_REPEAT_NS } else { min_age };
     let times = age / first;
     first << (64 - times.leading_zeros())
 }

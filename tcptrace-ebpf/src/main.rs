@@ -10,12 +10,16 @@
 //! | `empty` | `tp_btf/inet_sock_set_state` | nothing: the floor that `cargo xtask bench` compares with |
 #![no_std]
 #![no_main]
+// The library has no compare-and-exchange for BPF, which has the instruction since Linux 5.12.
+#![feature(core_intrinsics)]
+#![expect(internal_features, reason = "the nightly that builds this is pinned")]
 
 mod destroy;
 mod filter;
 mod holders;
 mod look;
 mod maps;
+mod nursery;
 mod offsets;
 mod seed;
 mod set_state;

@@ -24,6 +24,13 @@ read!(netns: u32);
 read!(family: u32);
 read!(lport: u32);
 read!(rport: u32);
+read!(nursery: u32);
+
+/// An address that never moves.
+#[inline(always)]
+pub fn anchor() -> *const Config {
+    &raw const CONFIG
+}
 
 /// One offset.
 #[inline(always)]

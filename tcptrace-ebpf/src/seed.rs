@@ -9,6 +9,7 @@ use tcptrace_common::event::SEEDED;
 use crate::{
     filter::{CLOSE_WAIT, matches, watched},
     maps::{self, CONTROL},
+    nursery,
     offsets::{self, off},
     sock::Sock,
 };
@@ -39,6 +40,10 @@ pub fn adopt(sk: Sock) {
     if !watched(u32::from(state)) || !matches(sk) {
         return;
     }
+    // One that changed state since we attached is timed already.
+    if nursery::peek(sk).is_some() {
+        return;
+    }
     let Some(control) = CONTROL.get(0) else { return };
     let Some(stay) = maps::stay_or_new(sk) else {
         if let Some(counters) = maps::counters() {
@@ -53,7 +58,7 @@ pub fn adopt(sk: Sock) {
     stay.earliest_ns = earliest_ns;
     stay.latest_ns = latest_ns;
     stay.due_ns = 0;
-    stay.sent_before = sk.tcp().map_or(0, |tcp| tcp.read(off!(tcp_bytes_sent)));
+    stay.sent_before = sk.bytes_sent();
     stay.flags = SEEDED;
     stay.state = state;
 }

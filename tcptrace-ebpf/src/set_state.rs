@@ -12,9 +12,9 @@ use tcptrace_common::{
 };
 
 use crate::{
-    filter::{CLOSE, CLOSE_WAIT, LISTEN, SYN_RECV, SYN_SENT, in_netns, matches_ends, watched},
+    filter::{CLOSE, CLOSE_WAIT, SYN_RECV, SYN_SENT, in_netns, matches_ends, watched},
     maps::{self, EVENTS, Stay},
-    offsets::{self, off},
+    nursery, offsets,
     sock::Sock,
 };
 
@@ -47,34 +47,10 @@ fn change(sk: Sock, old: u32, new: u32, counters: &mut Counters) {
     // A reset takes the connection, not the descriptor: the socket stays on, as a ghost.
     let ghost = left && new == CLOSE && sk.has_socket() && sk.shutdown() != SHUTDOWN_MASK;
 
-    let ended = if entered || ghost {
-        let sent = if new == CLOSE_WAIT { sk.tcp().map_or(0, |tcp| tcp.read(off!(tcp_bytes_sent))) } else { 0 };
-        if let Some(stay) = maps::stay_or_new(sk) {
-            let ended = Ended::of(stay, old);
-            *stay = Stay {
-                earliest_ns: now,
-                latest_ns: now,
-                due_ns: 0,
-                sent_before: sent,
-                look: 0,
-                state: new as u8,
-                flags: 0,
-                pad: 0,
-            };
-            ended
-        } else {
-            counters.storage_failed += 1;
-            Ended::UNKNOWN
-        }
-    } else if sk.has_storage()
-        && let Some(stay) = maps::stay(sk)
-    {
-        let ended = Ended::of(stay, old);
-        stay.state = 0;
-        ended
-    } else {
-        Ended::UNKNOWN
-    };
+    let ended = if left { leave(sk, old) } else { Ended::UNKNOWN };
+    if (ghost || entered && !nursery::begin(sk, old, new, now)) && !settle(sk, new, now) {
+        counters.storage_failed += 1;
+    }
 
     let aged = left && ended.aged(now);
     if left {
@@ -89,6 +65,32 @@ fn change(sk: Sock, old: u32, new: u32, counters: &mut Counters) {
     }
 }
 
+/// Ends the stay in state `old`, wherever it is kept.
+#[inline(always)]
+fn leave(sk: Sock, old: u32) -> Ended {
+    let young = nursery::end(sk).map(Ended::exactly);
+    // A look may be moving it from there to here at this moment.
+    let settled = match sk.has_storage().then(|| maps::stay(sk)).flatten() {
+        Some(stay) => {
+            let ended = Ended::of(stay, old);
+            stay.state = 0;
+            ended
+        }
+        None => Ended::UNKNOWN,
+    };
+    young.unwrap_or(settled)
+}
+
+/// Begins a stay in socket storage. False: the kernel has no memory.
+#[inline(always)]
+fn settle(sk: Sock, new: u32, now: u64) -> bool {
+    let sent_before = if new == CLOSE_WAIT { sk.bytes_sent() } else { 0 };
+    let Some(stay) = maps::stay_or_new(sk) else { return false };
+    *stay =
+        Stay { earliest_ns: now, latest_ns: now, due_ns: 0, sent_before, look: 0, state: new as u8, flags: 0, pad: 0 };
+    true
+}
+
 /// When the stay that just ended had begun.
 #[derive(Clone, Copy)]
 pub struct Ended {
@@ -99,6 +101,12 @@ pub struct Ended {
 impl Ended {
     /// Nobody timed it.
     pub const UNKNOWN: Self = Self { earliest_ns: 0, latest_ns: 0 };
+
+    /// It began at that moment.
+    #[inline(always)]
+    pub fn exactly(since: u64) -> Self {
+        Self { earliest_ns: since, latest_ns: since }
+    }
 
     /// Of a socket that leaves state `old`.
     #[inline(always)]
@@ -130,8 +138,7 @@ impl Ended {
 pub fn emit(sk: Sock, kind: u8, (old, new): (u32, u32), now: u64, ended: Ended, name_task: bool) -> bool {
     let event = Transition {
         time_ns: now,
-        // Up to 6.12 the socket of this transition is a copy that still has the listener's cookie.
-        cookie: if old == LISTEN && new == SYN_RECV { 0 } else { sk.cookie() },
+        cookie: sk.cookie_unless_listener(old, new),
         earliest_ns: ended.earliest_ns,
         latest_ns: ended.latest_ns,
         tuple: sk.tuple(),

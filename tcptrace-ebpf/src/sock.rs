@@ -7,7 +7,10 @@ use aya_ebpf::{
 };
 use tcptrace_common::event::{HAS_SOCKET, HAS_TCP, KIND_SOCKET, Socket, Tuple};
 
-use crate::offsets::{known, off};
+use crate::{
+    filter::{LISTEN, SYN_RECV},
+    offsets::{known, off},
+};
 
 pub const AF_INET: u16 = 2;
 pub const AF_INET6: u16 = 10;
@@ -131,6 +134,19 @@ impl Sock {
     pub fn cookie(self) -> u64 {
         // SAFETY: the helper takes any socket the verifier vouches for.
         unsafe { bpf_get_socket_cookie(self.as_ptr()) }
+    }
+
+    /// The cookie, where asking would not name the listener instead: up to 6.12 the socket of
+    /// LISTEN to SYN_RECV is a copy that still has the listener's.
+    #[inline(always)]
+    pub fn cookie_unless_listener(self, old: u32, new: u32) -> u64 {
+        if old == LISTEN && new == SYN_RECV { 0 } else { self.cookie() }
+    }
+
+    /// Data bytes sent so far, retransmissions included.
+    #[inline(always)]
+    pub fn bytes_sent(self) -> u64 {
+        self.tcp().map_or(0, |tcp| tcp.read(off!(tcp_bytes_sent)))
     }
 
     /// The `struct tcp_sock`; `None` for MPTCP's own sockets.

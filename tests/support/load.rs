@@ -1,5 +1,5 @@
-//! A load of short connections over loopback, bounded in number. The client closes first, so each
-//! connection passes through CLOSE_WAIT on the server's side.
+//! A load of short connections over loopback, bounded in number: a byte asked, a byte answered. The
+//! client closes first, so each connection passes through CLOSE_WAIT on the server's side.
 
 use std::{
     io::{self, Read, Write},
@@ -47,9 +47,11 @@ fn serve(listener: &TcpListener, count: u64) -> io::Result<()> {
     for _ in 0..count {
         let (mut stream, _) = listener.accept()?;
         let mut byte = [0; 1];
-        // The end of the stream: from here on we are in CLOSE_WAIT, for as long as it takes to
-        // close.
-        while stream.read(&mut byte)? > 0 {}
+        // A request, its answer, and the end of the stream: from there on we are in CLOSE_WAIT, for
+        // as long as it takes to close.
+        while stream.read(&mut byte)? > 0 {
+            stream.write_all(&byte)?;
+        }
     }
     Ok(())
 }
@@ -62,6 +64,7 @@ fn connect(server: SocketAddr, count: u64, client: u64) -> io::Result<()> {
         let source = Ipv4Addr::new(127, 1, client as u8, (n % SOURCES) as u8 + 1);
         let mut stream = connect_from(source, server)?;
         stream.write_all(b"x")?;
+        stream.read_exact(&mut [0; 1])?;
         // First to close, but not to leave: who runs ahead of the server fills its accept queue,
         // and a dropped SYN costs a second.
         stream.shutdown(Shutdown::Write)?;

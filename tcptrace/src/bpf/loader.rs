@@ -12,7 +12,7 @@ use aya::{
     programs::{BtfTracePoint, Iter, Program, ProgramError},
 };
 use tcptrace_common::{
-    config::{ALL_DESCRIPTORS, Config, Control, LOOK_ALL, SEED},
+    config::{ALL_DESCRIPTORS, Config, Control, LOOK_ALL, PROMOTE, SEED},
     counters::Counters,
 };
 use zerocopy::{FromBytes, IntoBytes};
@@ -20,6 +20,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::{
     btf,
     iter::{Listing, Pass},
+    nursery::Nursery,
     preflight::{self, KERNEL_BTF, Refusal},
     sys,
 };
@@ -33,6 +34,7 @@ pub struct Kernel {
     ebpf: Ebpf,
     control: Array<MapData, [u8; size_of::<Control>()]>,
     counters: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
+    nursery: Nursery,
     look: Pass,
     holders: Pass,
     seed: Pass,
@@ -75,7 +77,9 @@ impl Kernel {
         let events = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(|e| refusal("the ring buffer", &e))?;
         let control = Array::try_from(take(&mut ebpf, "CONTROL")?).map_err(|e| refusal("the control map", &e))?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?).map_err(|e| refusal("the counters", &e))?;
-        Ok((Self { ebpf, control, counters, look, holders, seed, looks: 0 }, events))
+        let (slots, infos) = (map(&ebpf, "NURSERY")?, map(&ebpf, "NURSERY_INFO")?);
+        let nursery = Nursery::new(slots, infos).map_err(|e| refusal("the nursery", &e))?;
+        Ok((Self { ebpf, control, counters, nursery, look, holders, seed, looks: 0 }, events))
     }
 
     /// Lists the live stays that are due for a report at `now_ns`, or all of them.
@@ -89,12 +93,13 @@ impl Kernel {
     }
 
     /// Lists who has a descriptor for the sockets that the last look listed, and all listeners
-    /// with theirs.
+    /// with theirs. `promote`: also the stays of the nursery that have aged, which move to socket
+    /// storage.
     ///
     /// # Errors
     /// What the kernel answers.
-    pub fn holders(&mut self, now_ns: u64) -> io::Result<Listing> {
-        self.set_control(now_ns, 0)?;
+    pub fn holders(&mut self, now_ns: u64, promote: bool) -> io::Result<Listing> {
+        self.set_control(now_ns, if promote { PROMOTE } else { 0 })?;
         self.holders.run()
     }
 
@@ -116,14 +121,12 @@ impl Kernel {
         self.holders.run().map(drop)
     }
 
-    /// Gives every matching socket of the calling thread's network namespace a stay, those that
-    /// nobody has accepted included. Seeds made since the last [`Self::seed_by_descriptor`] carry
-    /// its time.
-    ///
-    /// # Errors
-    /// What the kernel answers.
-    pub fn seed_this_namespace(&self) -> io::Result<()> {
-        self.seed.run().map(drop)
+    /// A pass that gives every matching socket of the calling thread's network namespace a stay,
+    /// those that nobody has accepted included. The stays it makes carry the time of the last
+    /// [`Self::seed_by_descriptor`].
+    #[must_use]
+    pub fn seed_by_namespace(&self) -> &Pass {
+        &self.seed
     }
 
     fn set_control(&mut self, now_ns: u64, mode: u32) -> io::Result<()> {
@@ -131,6 +134,12 @@ impl Kernel {
         let mut bytes = [0; size_of::<Control>()];
         bytes.copy_from_slice(control.as_bytes());
         self.control.set(0, bytes, 0).map_err(io::Error::other)
+    }
+
+    /// Where young stays are.
+    #[must_use]
+    pub fn nursery(&self) -> &Nursery {
+        &self.nursery
     }
 
     /// The programs' counters, summed over all CPUs.
@@ -188,14 +197,17 @@ fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, Refusal> {
     ebpf.take_map(name).ok_or_else(|| absent(name))
 }
 
+fn map<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a MapData, Refusal> {
+    match ebpf.map(name) {
+        Some(Map::Array(data) | Map::SkStorage(data)) => Ok(data),
+        _ => Err(absent(name)),
+    }
+}
+
 fn load_iter(ebpf: &mut Ebpf, btf: &Btf, name: &str, kind: &str, map: Option<&str>) -> Result<Pass, Refusal> {
     let what = format!("iterator {kind}");
     program::<Iter>(ebpf, name)?.load(kind, btf).map_err(|e| refusal(&what, &e))?;
-    let map = match map.map(|m| (m, ebpf.map(m))) {
-        Some((_, Some(Map::SkStorage(data)))) => Some(data.fd().as_fd()),
-        Some((map, _)) => return Err(absent(map)),
-        None => None,
-    };
+    let map = map.map(|name| self::map(ebpf, name)).transpose()?.map(|data| data.fd().as_fd());
     let program = ebpf.program(name).ok_or_else(|| absent(name))?;
     let fd = program.fd().map_err(|e| refusal(&what, &e))?;
     sys::link_iter(fd.as_fd(), map).map(Pass).map_err(|e| refusal(&what, &e))
@@ -220,15 +232,26 @@ fn absent(name: &str) -> Refusal {
     Refusal::Kernel { what: name.to_owned(), detail: "missing from the embedded object".to_owned() }
 }
 
-/// The error and its causes in one line.
+/// The error and its causes in one line each, joined to one.
 fn refusal(what: &str, error: &(dyn Error + 'static)) -> Refusal {
     let mut lines = Vec::new();
     let mut cause = Some(error);
     while let Some(e) = cause {
-        lines.push(e.to_string().lines().next().unwrap_or_default().trim().to_owned());
+        lines.push(telling(&e.to_string()));
         cause = e.source();
     }
     Refusal::Kernel { what: what.to_owned(), detail: lines.join(": ") }
+}
+
+/// The line of a message that says why. The verifier says it last, before its statistics.
+fn telling(message: &str) -> String {
+    let (head, log) = message.split_once("Verifier output:").unwrap_or((message, ""));
+    let head = head.lines().next().unwrap_or_default().trim();
+    let lines = log.lines().map(str::trim).take_while(|l| !l.starts_with("processed "));
+    match lines.filter(|l| !l.is_empty()).last() {
+        Some(why) => format!("{head} The verifier says: {why}"),
+        None => head.to_owned(),
+    }
 }
 
 /// The length of a jiffy: the coarse clocks advance once per jiffy.

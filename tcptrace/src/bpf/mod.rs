@@ -4,5 +4,6 @@
 pub mod btf;
 pub mod iter;
 pub mod loader;
+pub mod nursery;
 pub mod preflight;
 mod sys;

@@ -163,6 +163,8 @@ fn config(args: &Args, selection: &Selection) -> Config {
         family: u32::from(selection.family.unwrap_or(0)),
         lport: u32::from(selection.only_lport().unwrap_or(0)),
         rport: u32::from(selection.only_rport().unwrap_or(0)),
+        // The pass that moves stays out of the nursery must see every process.
+        nursery: u32::from(process::in_initial_pid_namespace()),
         ..Config::NONE
     }
 }
@@ -180,7 +182,8 @@ fn seed(kernel: &mut Kernel, selection: &Selection) -> io::Result<()> {
     if !selection.netns.is_empty() {
         all.retain(|n| selection.netns.contains(&n.inode));
     }
-    let failed = netns::each(&all, || kernel.seed_this_namespace());
+    let pass = kernel.seed_by_namespace();
+    let failed = netns::each(&all, || pass.run().map(drop));
     const LOST: &str = "connections that have waited there to be accepted since before the start are not seen";
     if hidden > 0 {
         warn(&format!("the network namespaces of {hidden} processes can't be told without CAP_SYS_PTRACE: {LOST}"));

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tcptrace_common::{
-    event::{HAS_SOCKET, HAS_TCP, SEEDED, Socket},
+    event::{HAS_SOCKET, HAS_TCP, SEEDED, Socket, UNPLACED},
     state::TcpState,
 };
 
@@ -85,6 +85,8 @@ fn takes_any(bound: IpAddr, local: IpAddr) -> bool {
 const HELD_OUTSIDE: &str = "held outside descriptor tables: in flight over a unix socket, an io_uring fixed file, a \
                             kernel socket, or in a pid namespace that can't be seen from here";
 
+const NO_WAY: &str = "no descriptor leads to it";
+
 /// A record of a socket that a look listed. `sent_before`: see [`judge`].
 #[must_use]
 pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, sent_before: Option<u64>) -> Record {
@@ -94,7 +96,7 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, sen
     let mut unknown = BTreeMap::new();
     if !has(HAS_TCP) {
         for field in ["recv_q", "send_q", "bytes_sent_since_fin"] {
-            unknown.insert(field, "MPTCP keeps these in its subflows");
+            unknown.insert(field, if has(UNPLACED) { NO_WAY } else { "MPTCP keeps these in its subflows" });
         }
     } else if has(SEEDED) {
         unknown.insert("bytes_sent_since_fin", "counted from the start of tracing, later than the FIN");
@@ -121,10 +123,18 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, sen
     };
     // A child is a clone of its listener and keeps its limit; who connected out has none, unless
     // it was told to listen with a limit of 0.
-    let role = if socket.max_backlog > 0 || waiting || listener.is_some() { Role::Server } else { Role::Client };
+    let role = match socket.max_backlog {
+        1.. => Some(Role::Server),
+        0 if waiting || listener.is_some() => Some(Role::Server),
+        0 if has(UNPLACED) => {
+            unknown.insert("role", NO_WAY);
+            None
+        }
+        0 => Some(Role::Client),
+    };
     let mut record = Record {
         connection,
-        role: Some(role),
+        role,
         state,
         earliest_ns: socket.earliest_ns,
         latest_ns: socket.latest_ns,
@@ -144,7 +154,7 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, sen
         unknown,
     };
     if record.evidence.inode.is_none() {
-        record.unknown.insert("inode", "it has no file");
+        record.unknown.insert("inode", if has(UNPLACED) { NO_WAY } else { "it has no file" });
     }
     match judge(&record, sent_before) {
         Ok((verdict, also)) => (record.verdict, record.also) = (Some(verdict), also),

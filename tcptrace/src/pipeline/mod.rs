@@ -4,15 +4,15 @@
 mod ownership;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io,
     time::{Duration, Instant},
 };
 
-use tcptrace_common::{counters::Counters, event::Socket};
+use tcptrace_common::{counters::Counters, event::Socket, state::TcpState};
 
 use crate::{
-    bpf::loader::Kernel,
+    bpf::{loader::Kernel, nursery::Young},
     engine::{
         assemble::{self, Holdings},
         decode,
@@ -49,6 +49,8 @@ pub struct Pipeline {
     cgroup_ids: CgroupIds,
     ownership: Option<Ownership>,
     kernel_names_processes: bool,
+    /// Stays in the nursery that no descriptor leads to, and when to try again.
+    unplaced: HashMap<Young, BootNs>,
     skipped: u64,
     reported: u64,
     told: Lost,
@@ -58,6 +60,9 @@ pub struct Pipeline {
 
 /// Events taken in before other things get their turn.
 const BATCH: usize = 1 << 17;
+/// A stay that no descriptor leads to is looked for again when its age has doubled, but not sooner
+/// than after this.
+const FIRST_RETRY_NS: u64 = 1_000_000_000;
 /// A look takes at most this share of the time, however many stays there are.
 const SHARE: u32 = 50;
 
@@ -74,6 +79,7 @@ impl Pipeline {
             cgroup_ids: CgroupIds::default(),
             ownership,
             kernel_names_processes: holders::kernel_names_processes(),
+            unplaced: HashMap::new(),
             skipped: 0,
             reported: 0,
             told: Lost::default(),
@@ -166,13 +172,12 @@ impl Pipeline {
     pub fn look(&mut self, now: BootNs) -> io::Result<Duration> {
         let began = Instant::now();
         let all = self.check_losses(now)?;
+        let young = self.young(now);
         let listing = self.kernel.look(now, all)?;
         self.skipped += listing.skipped;
-        let due =
-            |s: &&Socket| self.plan.selection.matches_connection(&Connection::new(s.cookie, &s.tuple, s.protocol));
-        let suspects: Vec<Socket> = listing.sockets.iter().filter(due).copied().collect();
-        if self.ownership.is_some() || !suspects.is_empty() {
-            let holdings = self.holdings(&suspects, now)?;
+        let mut suspects: Vec<Socket> = listing.sockets.iter().filter(|s| self.asks_for(s)).copied().collect();
+        if self.ownership.is_some() || !suspects.is_empty() || !young.is_empty() {
+            let holdings = self.holdings(&mut suspects, &young, now)?;
             for socket in &suspects {
                 if self.is_done() {
                     break;
@@ -181,7 +186,7 @@ impl Pipeline {
             }
         }
         if all {
-            let live: HashSet<u64> = listing.sockets.iter().map(|s| s.cookie).collect();
+            let live = listing.sockets.iter().map(|s| s.cookie).chain(self.kernel.nursery().cookies()).collect();
             for update in self.tracker.reconcile(&live, now) {
                 self.say(now, &update)?;
             }
@@ -191,9 +196,37 @@ impl Pipeline {
         Ok(began.elapsed() * SHARE)
     }
 
-    fn holdings(&mut self, suspects: &[Socket], now: BootNs) -> io::Result<Holdings> {
-        let listing = self.kernel.holders(now)?;
+    fn asks_for(&self, s: &Socket) -> bool {
+        self.plan.selection.matches_connection(&Connection::new(s.cookie, &s.tuple, s.protocol))
+    }
+
+    /// The stays in the nursery that have aged and are not known to lead nowhere, or not lately.
+    fn young(&mut self, now: BootNs) -> Vec<Young> {
+        let aged: HashSet<Young> = self.kernel.nursery().aged(now, self.plan.min_age_ns).collect();
+        self.unplaced.retain(|young, _| aged.contains(young));
+        aged.into_iter().filter(|young| self.unplaced.get(young).is_none_or(|next| now >= *next)).collect()
+    }
+
+    /// Finds out who holds what. Stays that leave the nursery join the suspects: with all that is
+    /// known where a descriptor leads to them, else with what their slot says.
+    fn holdings(&mut self, suspects: &mut Vec<Socket>, young: &[Young], now: BootNs) -> io::Result<Holdings> {
+        let listing = self.kernel.holders(now, !young.is_empty())?;
         self.skipped += listing.skipped;
+        let promoted = listing.sockets.iter().filter(|s| s.state != TcpState::Listen as u8 && self.asks_for(s));
+        suspects.extend(promoted);
+        for young in young {
+            let Some(socket) = self.kernel.nursery().still(young) else { continue };
+            if self.kernel.missed() > 0 {
+                // Its end may be among those that nobody saw: better silent than wrong.
+                self.kernel.nursery().evict(young);
+                continue;
+            }
+            let age = now.saturating_sub(socket.latest_ns);
+            self.unplaced.insert(*young, now + age.max(FIRST_RETRY_NS));
+            if self.asks_for(&socket) {
+                suspects.push(socket);
+            }
+        }
         if let Some(ownership) = &mut self.ownership {
             ownership.learn_listeners(&listing, &self.plan.selection, &self.processes);
         }
