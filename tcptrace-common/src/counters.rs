@@ -8,9 +8,10 @@ pub const STATES: usize = 16;
 /// last one also counts everything longer (from 18 minutes on).
 pub const SLOTS: usize = 32;
 
-/// One CPU's counters. `seen = filtered + emitted + ring_full` holds at any quiet moment.
-#[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
-#[repr(C)]
+/// One CPU's counters, a cache line. `seen = filtered + emitted + ring_full` holds at any quiet
+/// moment.
+#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
 pub struct Counters {
     /// Changes of state, in the watched network namespace if one was asked for, that reached the
     /// program on `inet_sock_set_state`.
@@ -23,26 +24,20 @@ pub struct Counters {
     pub ring_full: u64,
     /// Stays that could not be timed because the kernel had no memory for socket storage.
     pub storage_failed: u64,
+    /// The same, of sockets that were there before tracing began.
+    pub seed_failed: u64,
     /// Ends of sockets that were handed to user space by the program on `tcp_destroy_sock`.
     pub destroy_emitted: u64,
     /// Ends of sockets that were wanted, but the ring buffer was full.
     pub destroy_ring_full: u64,
-    /// Stays by the state that was left and by their length, see [`slot`].
-    pub stays: [[u64; SLOTS]; STATES],
 }
 
-impl Counters {
-    /// All zero.
-    pub const ZERO: Self = Self {
-        seen: 0,
-        filtered: 0,
-        emitted: 0,
-        ring_full: 0,
-        storage_failed: 0,
-        destroy_emitted: 0,
-        destroy_ring_full: 0,
-        stays: [[0; SLOTS]; STATES],
-    };
+/// Stays by the state that was left and by their length, see [`slot`].
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Histogram {
+    /// One row a state.
+    pub stays: [[u64; SLOTS]; STATES],
 }
 
 /// The histogram slot of a stay of `ns` nanoseconds: the bit length of its whole microseconds,
@@ -78,7 +73,13 @@ pub const fn slot(ns: u64) -> usize {
     slot + (rest >> 1) as usize
 }
 
-const _: () = assert!(size_of::<Counters>() == 8 * (7 + SLOTS * STATES));
+const _: () = assert!(size_of::<Counters>() == 64);
+
+/// The length that all stays of a histogram slot are below, ns; the last slot has no such length.
+#[must_use]
+pub const fn below(slot: usize) -> Option<u64> {
+    if slot < SLOTS - 1 { Some(1024 << slot) } else { None }
+}
 
 #[cfg(test)]
 mod tests {
@@ -91,6 +92,15 @@ mod tests {
             let first = 1u64 << (n - 1) << 10;
             assert_eq!((slot(first), slot(2 * first - 1)), (n, n), "slot {n}");
         }
-        assert_eq!((slot(1 << 40), slot(u64::MAX)), (SLOTS - 1, SLOTS - 1));
+        assert_eq!((slot(1 << 41), slot(u64::MAX)), (SLOTS - 1, SLOTS - 1));
+    }
+
+    #[test]
+    fn a_slot_ends_where_the_next_begins() {
+        for n in 0..SLOTS - 1 {
+            let end = below(n).expect("an end");
+            assert_eq!((slot(end - 1), slot(end)), (n, n + 1));
+        }
+        assert_eq!(below(SLOTS - 1), None);
     }
 }

@@ -1,13 +1,17 @@
 //! What the programs share with one another and with user space.
 
 use aya_ebpf::{
-    bindings::BPF_SK_STORAGE_GET_F_CREATE,
+    bindings::{BPF_F_MMAPABLE, BPF_SK_STORAGE_GET_F_CREATE},
     btf_maps::{Array, PerCpuArray, RingBuf, SkStorage},
     cty::c_void,
-    helpers::generated::bpf_sk_storage_get,
+    helpers::{bpf_get_smp_processor_id, generated::bpf_sk_storage_get},
     macros::btf_map,
 };
-use tcptrace_common::{config::Control, counters::Counters, event::Transition};
+use tcptrace_common::{
+    config::Control,
+    counters::{Counters, Histogram},
+    event::Transition,
+};
 
 use crate::sock::Sock;
 
@@ -38,8 +42,13 @@ pub static STAYS: SkStorage<Stay> = SkStorage::new();
 #[btf_map]
 pub static EVENTS: RingBuf<Transition, { 1 << 20 }> = RingBuf::new();
 
+/// By CPU number; user space sets the length. A plain array, because a per-CPU one costs the hot
+/// path another cache line to find; mapped, because then its values lie on cache lines.
 #[btf_map]
-pub static COUNTERS: PerCpuArray<Counters, 1> = PerCpuArray::new();
+pub static COUNTERS: Array<Counters, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+
+#[btf_map]
+pub static HISTOGRAM: PerCpuArray<Histogram, 1> = PerCpuArray::new();
 
 #[btf_map]
 pub static CONTROL: Array<Control, 1> = Array::new();
@@ -49,7 +58,14 @@ pub static CONTROL: Array<Control, 1> = Array::new();
 #[inline(always)]
 pub fn counters() -> Option<&'static mut Counters> {
     // SAFETY: the slot is this CPU's own and lives as long as the program.
-    unsafe { COUNTERS.get_ptr_mut(0).map(|c| &mut *c) }
+    unsafe { COUNTERS.get_ptr_mut(bpf_get_smp_processor_id()).map(|c| &mut *c) }
+}
+
+/// This CPU's histogram, written by one program only.
+#[inline(always)]
+pub fn histogram() -> Option<&'static mut Histogram> {
+    // SAFETY: as above.
+    unsafe { HISTOGRAM.get_ptr_mut(0).map(|h| &mut *h) }
 }
 
 /// The socket's stay, if it has one.

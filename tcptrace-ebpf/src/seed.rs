@@ -47,7 +47,7 @@ pub fn adopt(sk: Sock) {
     let Some(control) = CONTROL.get(0) else { return };
     let Some(stay) = maps::stay_or_new(sk) else {
         if let Some(counters) = maps::counters() {
-            counters.storage_failed += 1;
+            counters.seed_failed += 1;
         }
         return;
     };

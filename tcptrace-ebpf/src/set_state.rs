@@ -54,7 +54,7 @@ fn change(sk: Sock, old: u32, new: u32, counters: &mut Counters) {
 
     let aged = left && ended.aged(now);
     if left {
-        ended.count(&mut counters.stays, old, now);
+        ended.count(old, now);
     }
     if offsets::transitions() == 0 && !aged {
         counters.filtered += 1;
@@ -126,9 +126,13 @@ impl Ended {
 
     /// Adds it to the histogram, where its length is known.
     #[inline(always)]
-    pub fn count(self, stays: &mut [[u64; SLOTS]; STATES], old: u32, now: u64) {
-        if self.latest_ns != 0 && self.latest_ns == self.earliest_ns {
-            stays[old as usize & (STATES - 1)][slot(now.wrapping_sub(self.latest_ns)) & (SLOTS - 1)] += 1;
+    pub fn count(self, old: u32, now: u64) {
+        if self.latest_ns != 0
+            && self.latest_ns == self.earliest_ns
+            && let Some(histogram) = maps::histogram()
+        {
+            let slot = slot(now.wrapping_sub(self.latest_ns));
+            histogram.stays[old as usize & (STATES - 1)][slot & (SLOTS - 1)] += 1;
         }
     }
 }

@@ -10,10 +10,11 @@ use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
     maps::{Array, Map, MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, Iter, Program, ProgramError},
+    util::nr_cpus,
 };
 use tcptrace_common::{
     config::{ALL_DESCRIPTORS, Config, Control, LOOK_ALL, PROMOTE, SEED},
-    counters::Counters,
+    counters::{Counters, Histogram},
 };
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -28,12 +29,14 @@ use super::{
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcptrace-ebpf"));
 
 const COUNTER_WORDS: usize = size_of::<Counters>() / 8;
+const HISTOGRAM_WORDS: usize = size_of::<Histogram>() / 8;
 
 /// The programs in the kernel. Dropping it takes them out.
 pub struct Kernel {
     ebpf: Ebpf,
     control: Array<MapData, [u8; size_of::<Control>()]>,
-    counters: PerCpuArray<MapData, [u64; COUNTER_WORDS]>,
+    counters: Array<MapData, [u64; COUNTER_WORDS]>,
+    histogram: PerCpuArray<MapData, [u64; HISTOGRAM_WORDS]>,
     nursery: Nursery,
     look: Pass,
     holders: Pass,
@@ -60,11 +63,14 @@ impl Kernel {
         let kernel_btf = Btf::parse(&bytes, Endianness::default()).map_err(|e| refusal(KERNEL_BTF, &e))?;
         drop(bytes);
 
+        let cpus = nr_cpus().map_err(|(_, e)| refusal("the number of CPUs", &e))?;
+        let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
         let mut ebpf = EbpfLoader::new()
             .btf(Some(&kernel_btf))
             .verifier_log_level(VerifierLogLevel::DEBUG)
             .override_global("CONFIG", config.as_bytes(), true)
             .map_max_entries("EVENTS", ring_bytes)
+            .map_max_entries("COUNTERS", cpus)
             .load(OBJECT)
             .map_err(|e| refusal("creating the maps", &e))?;
 
@@ -76,10 +82,12 @@ impl Kernel {
 
         let events = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(|e| refusal("the ring buffer", &e))?;
         let control = Array::try_from(take(&mut ebpf, "CONTROL")?).map_err(|e| refusal("the control map", &e))?;
-        let counters = PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?).map_err(|e| refusal("the counters", &e))?;
+        let histogram =
+            PerCpuArray::try_from(take(&mut ebpf, "HISTOGRAM")?).map_err(|e| refusal("the histogram", &e))?;
+        let counters = Array::try_from(take(&mut ebpf, "COUNTERS")?).map_err(|e| refusal("the counters", &e))?;
         let (slots, infos) = (map(&ebpf, "NURSERY")?, map(&ebpf, "NURSERY_INFO")?);
         let nursery = Nursery::new(slots, infos).map_err(|e| refusal("the nursery", &e))?;
-        Ok((Self { ebpf, control, counters, nursery, look, holders, seed, looks: 0 }, events))
+        Ok((Self { ebpf, control, counters, histogram, nursery, look, holders, seed, looks: 0 }, events))
     }
 
     /// Lists the live stays that are due for a report at `now_ns`, or all of them.
@@ -148,12 +156,22 @@ impl Kernel {
     /// What the kernel answers.
     pub fn counters(&self) -> io::Result<Counters> {
         let mut sum = [0u64; COUNTER_WORDS];
-        for cpu in self.counters.get(&0, 0).map_err(io::Error::other)?.iter() {
-            for (total, n) in sum.iter_mut().zip(cpu) {
-                *total += n;
-            }
+        for cpu in self.counters.iter() {
+            add(&mut sum, &cpu.map_err(io::Error::other)?);
         }
         Counters::read_from_bytes(sum.as_bytes()).map_err(|_| io::Error::other("counters of another size"))
+    }
+
+    /// How long stays were that ended, summed over all CPUs.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn histogram(&self) -> io::Result<Histogram> {
+        let mut sum = [0u64; HISTOGRAM_WORDS];
+        for cpu in self.histogram.get(&0, 0).map_err(io::Error::other)?.iter() {
+            add(&mut sum, cpu);
+        }
+        Histogram::read_from_bytes(sum.as_bytes()).map_err(|_| io::Error::other("a histogram of another size"))
     }
 
     /// How often the kernel could not run a program because it interrupted itself on that CPU
@@ -241,6 +259,12 @@ fn refusal(what: &str, error: &(dyn Error + 'static)) -> Refusal {
         cause = e.source();
     }
     Refusal::Kernel { what: what.to_owned(), detail: lines.join(": ") }
+}
+
+fn add(sum: &mut [u64], more: &[u64]) {
+    for (total, n) in sum.iter_mut().zip(more) {
+        *total += n;
+    }
 }
 
 /// The line of a message that says why. The verifier says it last, before its statistics.

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use tcptrace_common::{event::Tuple, state::TcpState};
+use tcptrace_common::{counters::below, event::Tuple, state::TcpState};
 
 use super::{cgroup::Cgroups, verdict::Verdict};
 
@@ -283,6 +283,38 @@ impl Lost {
     }
 }
 
+/// The stays in one state that have ended, and how long half and nearly all of them were, to the
+/// power of two above.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stays {
+    /// The state.
+    pub state: TcpState,
+    /// How many.
+    pub count: u64,
+    /// Half were below this, ns; `None`: they were longer than anything that is told apart.
+    pub half_below_ns: Option<u64>,
+    /// 99 of 100 were below this, ns.
+    pub most_below_ns: Option<u64>,
+}
+
+impl Stays {
+    /// From a histogram's row; `None` where it is empty.
+    #[must_use]
+    pub fn new(state: TcpState, row: &[u64]) -> Option<Self> {
+        let count: u64 = row.iter().sum();
+        let quantile = |hundredths: u64| {
+            let wanted = (count * hundredths).div_ceil(100);
+            let mut sum = 0;
+            let slot = row.iter().position(|n| {
+                sum += n;
+                sum >= wanted
+            });
+            slot.and_then(below)
+        };
+        (count > 0).then(|| Self { state, count, half_below_ns: quantile(50), most_below_ns: quantile(99) })
+    }
+}
+
 /// The last word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -300,6 +332,8 @@ pub struct Summary {
     pub by_verdict: BTreeMap<&'static str, u64>,
     /// Stuck ones by remote address, without the port.
     pub by_remote: BTreeMap<IpAddr, u64>,
+    /// How long those stays were that have ended, by state.
+    pub stays: Vec<Stays>,
     /// Transitions that reached the program.
     pub seen: u64,
     /// Of those: not wanted.
@@ -332,4 +366,22 @@ pub enum Update {
     Lost(Lost),
     /// The end.
     Summary(Box<Summary>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_of_stays() {
+        let stays =
+            |row: &[u64]| Stays::new(TcpState::CloseWait, row).map(|s| (s.count, s.half_below_ns, s.most_below_ns));
+        assert_eq!(stays(&[0; 32]), None);
+        assert_eq!(stays(&[3]), Some((3, Some(1024), Some(1024))));
+        assert_eq!(stays(&[50, 49, 1]), Some((100, Some(1024), Some(2048))));
+        assert_eq!(stays(&[1, 0, 0, 1]), Some((2, Some(1024), Some(8192))));
+        let mut longest = [0; 32];
+        longest[31] = 1;
+        assert_eq!(stays(&longest), Some((1, None, None)));
+    }
 }

@@ -9,14 +9,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tcptrace_common::{counters::Counters, event::Socket, state::TcpState};
+use tcptrace_common::{
+    counters::{Counters, Histogram},
+    event::Socket,
+    state::TcpState,
+};
 
 use crate::{
     bpf::{loader::Kernel, nursery::Young},
     engine::{
         assemble::{self, Holdings},
         decode,
-        event::{BootNs, Change, Connection, Lost, Record, Summary, Update},
+        event::{BootNs, Change, Connection, Lost, Record, Stays, Summary, Update},
         filter::Selection,
         tracker::{Outcome, Tracker},
     },
@@ -273,7 +277,7 @@ impl Pipeline {
         let counters = self.kernel.counters()?;
         let lost = Lost {
             ring_full: counters.ring_full + counters.destroy_ring_full,
-            storage_failed: counters.storage_failed,
+            storage_failed: counters.storage_failed + counters.seed_failed,
             recursion: self.kernel.missed(),
             skipped: self.skipped,
         };
@@ -300,6 +304,7 @@ impl Pipeline {
             seen: counters.seen,
             filtered: counters.filtered,
             emitted: counters.emitted,
+            stays: stays(&self.kernel.histogram()?),
             lost,
             ..self.tracker.summary()
         };
@@ -308,4 +313,10 @@ impl Pipeline {
         self.sink.flush()?;
         Ok(leaks)
     }
+}
+
+/// The states that were left, in the kernel's order.
+fn stays(histogram: &Histogram) -> Vec<Stays> {
+    let states = TcpState::ALL.into_iter().filter_map(|state| Stays::new(state, histogram.stays.get(state as usize)?));
+    states.collect()
 }

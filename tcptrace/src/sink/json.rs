@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
 use super::{Clock, Sink, text::steers};
-use crate::engine::event::{Age, BootNs, Change, ClosedBy, Holder, Listener, Lost, Record, Summary, Update};
+use crate::engine::event::{Age, BootNs, Change, ClosedBy, Holder, Listener, Lost, Record, Stays, Summary, Update};
 
 /// Writes JSON lines.
 #[derive(Debug)]
@@ -302,8 +302,22 @@ struct SummaryLine<'a> {
     by_holder: &'a BTreeMap<String, u64>,
     by_verdict: &'a BTreeMap<&'static str, u64>,
     by_remote: &'a BTreeMap<IpAddr, u64>,
+    stays: BTreeMap<&'static str, StaysLine>,
     transitions: Transitions,
     lost: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Serialize)]
+struct StaysLine {
+    count: u64,
+    half_below_ms: Option<Ms>,
+    most_below_ms: Option<Ms>,
+}
+
+impl From<&Stays> for StaysLine {
+    fn from(s: &Stays) -> Self {
+        Self { count: s.count, half_below_ms: s.half_below_ns.map(Ms), most_below_ms: s.most_below_ns.map(Ms) }
+    }
 }
 
 #[derive(Serialize)]
@@ -326,6 +340,7 @@ impl<'a> SummaryLine<'a> {
             by_holder: &s.by_holder,
             by_verdict: &s.by_verdict,
             by_remote: &s.by_remote,
+            stays: s.stays.iter().map(|s| (s.state.name(), StaysLine::from(s))).collect(),
             transitions: Transitions { seen: s.seen, filtered: s.filtered, emitted: s.emitted, lost: s.lost.total() },
             lost: counts(&s.lost),
         }

@@ -66,12 +66,13 @@ impl Clock {
     }
 }
 
-/// A length of time for people: `350ms`, `1.2s`, `42s`, `3m07s`, `2h05m`, `3d04h`.
+/// A length of time for people: `17µs`, `350ms`, `1.2s`, `42s`, `3m07s`, `2h05m`, `3d04h`.
 #[must_use]
 pub fn human(ns: u64) -> String {
     let d = SignedDuration::from_nanos(i64::try_from(ns).unwrap_or(i64::MAX));
     let (s, ms) = (d.as_secs(), d.as_millis());
     match s {
+        0 if ms == 0 && ns > 0 => format!("{}µs", d.as_micros()),
         0 => format!("{ms}ms"),
         1..10 => format!("{s}.{}s", ms / 100 % 10),
         10..60 => format!("{s}s"),

@@ -98,7 +98,14 @@ impl<W: Write> Table<W> {
         writeln!(self.out)?;
         self.top("by holder", s.by_holder.iter().map(|(k, n)| (safe(k).into_owned(), *n)).collect())?;
         self.top("by verdict", s.by_verdict.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect())?;
-        self.top("by remote", s.by_remote.iter().map(|(k, n)| (k.to_string(), *n)).collect())
+        self.top("by remote", s.by_remote.iter().map(|(k, n)| (k.to_string(), *n)).collect())?;
+        for stays in &s.stays {
+            let below = |ns: Option<u64>| ns.map_or_else(|| "any bound".to_owned(), human);
+            let (half, most) = (below(stays.half_below_ns), below(stays.most_below_ns));
+            let text = format!("{} {}, half below {half}, 99% below {most}", stays.state.name(), stays.count);
+            writeln!(self.out, "  {DIM}{}{DIM:#}{text}", pad("all stays", 12))?;
+        }
+        Ok(())
     }
 
     fn top(&mut self, title: &str, mut list: Vec<(String, u64)>) -> io::Result<()> {
