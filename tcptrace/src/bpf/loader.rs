@@ -42,6 +42,7 @@ pub struct Kernel {
     holders: Pass,
     seed: Pass,
     looks: u32,
+    follows_ends: bool,
 }
 
 /// The programs with counters in the kernel's books.
@@ -77,8 +78,9 @@ impl Kernel {
         let look = load_iter(&mut ebpf, &kernel_btf, "look", "bpf_sk_storage_map", Some("STAYS"))?;
         let holders = load_iter(&mut ebpf, &kernel_btf, "holders", "task_file", None)?;
         let seed = load_iter(&mut ebpf, &kernel_btf, "seed", "tcp", None)?;
-        attach(&mut ebpf, &kernel_btf, "destroy", "tcp_destroy_sock")?;
-        attach(&mut ebpf, &kernel_btf, "set_state", "inet_sock_set_state")?;
+        load(&mut ebpf, &kernel_btf, "destroy", "tcp_destroy_sock")?;
+        load(&mut ebpf, &kernel_btf, "set_state", "inet_sock_set_state")?;
+        attach(&mut ebpf, "set_state")?;
 
         let events = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(|e| refusal("the ring buffer", &e))?;
         let control = Array::try_from(take(&mut ebpf, "CONTROL")?).map_err(|e| refusal("the control map", &e))?;
@@ -87,7 +89,24 @@ impl Kernel {
         let counters = Array::try_from(take(&mut ebpf, "COUNTERS")?).map_err(|e| refusal("the counters", &e))?;
         let (slots, infos) = (map(&ebpf, "NURSERY")?, map(&ebpf, "NURSERY_INFO")?);
         let nursery = Nursery::new(slots, infos).map_err(|e| refusal("the nursery", &e))?;
-        Ok((Self { ebpf, control, counters, histogram, nursery, look, holders, seed, looks: 0 }, events))
+        Ok((
+            Self { ebpf, control, counters, histogram, nursery, look, holders, seed, looks: 0, follows_ends: false },
+            events,
+        ))
+    }
+
+    /// From now on the ends of sockets are seen too, which end stays in CLOSE. Not from the start:
+    /// it would cost every connection, for what on most machines never happens. True: it is new.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn follow_ends(&mut self) -> Result<bool, Refusal> {
+        if self.follows_ends {
+            return Ok(false);
+        }
+        attach(&mut self.ebpf, "destroy")?;
+        self.follows_ends = true;
+        Ok(true)
     }
 
     /// Lists the live stays that are due for a report at `now_ns`, or all of them.
@@ -207,7 +226,8 @@ pub fn load_empty() -> Result<Ebpf, Refusal> {
         .map_max_entries("EVENTS", 4096)
         .load(OBJECT)
         .map_err(|e| refusal("creating the maps", &e))?;
-    attach(&mut ebpf, &btf, "empty", "inet_sock_set_state")?;
+    load(&mut ebpf, &btf, "empty", "inet_sock_set_state")?;
+    attach(&mut ebpf, "empty")?;
     Ok(ebpf)
 }
 
@@ -231,12 +251,14 @@ fn load_iter(ebpf: &mut Ebpf, btf: &Btf, name: &str, kind: &str, map: Option<&st
     sys::link_iter(fd.as_fd(), map).map(Pass).map_err(|e| refusal(&what, &e))
 }
 
-fn attach(ebpf: &mut Ebpf, btf: &Btf, name: &str, tracepoint: &str) -> Result<(), Refusal> {
-    let program = program::<BtfTracePoint>(ebpf, name)?;
-    program
+fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str, tracepoint: &str) -> Result<(), Refusal> {
+    program::<BtfTracePoint>(ebpf, name)?
         .load(tracepoint, btf)
-        .and_then(|()| program.attach().map(drop))
         .map_err(|e| refusal(&format!("tracepoint {tracepoint}"), &e))
+}
+
+fn attach(ebpf: &mut Ebpf, name: &str) -> Result<(), Refusal> {
+    program::<BtfTracePoint>(ebpf, name)?.attach().map(drop).map_err(|e| refusal(&format!("attaching {name}"), &e))
 }
 
 fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, Refusal>

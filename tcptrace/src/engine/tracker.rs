@@ -58,7 +58,7 @@ impl Tracker {
         let cookie = event.change.connection.cookie;
         // A reset ends the connection; with its descriptor open the socket stays, as a ghost, and
         // the next look reports it as such.
-        if !event.destroyed && event.has_socket && is_ghost(event) && self.open.contains_key(&cookie) {
+        if is_ghost(event) && self.open.contains_key(&cookie) {
             return Outcome::Silence;
         }
         if self.refused.remove(&cookie) {
@@ -163,9 +163,15 @@ impl Tracker {
     }
 }
 
-fn is_ghost(event: &Event) -> bool {
+/// Whether a connection ended and left its descriptor behind.
+#[must_use]
+pub fn is_ghost(event: &Event) -> bool {
     use tcptrace_common::state::TcpState::Close;
-    event.change.new == Close && event.change.old != Close && event.closed_by.is_none()
+    !event.destroyed
+        && event.has_socket
+        && event.change.new == Close
+        && event.change.old != Close
+        && event.closed_by.is_none()
 }
 
 #[cfg(test)]

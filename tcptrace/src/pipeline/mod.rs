@@ -22,7 +22,7 @@ use crate::{
         decode,
         event::{BootNs, Change, Connection, Lost, Record, Stays, Summary, Update},
         filter::Selection,
-        tracker::{Outcome, Tracker},
+        tracker::{Outcome, Tracker, is_ghost},
     },
     enrich::{cgroupfs::CgroupIds, holders, process, process::Processes},
     sink::Sink,
@@ -35,6 +35,8 @@ use ownership::Ownership;
 pub struct Plan {
     /// Whom and what the user asked for.
     pub selection: Selection,
+    /// Watched states: bit `1 << number`.
+    pub states: u32,
     /// Stream transitions.
     pub transitions: bool,
     /// Shorter stays are not reported, ns.
@@ -67,6 +69,8 @@ const BATCH: usize = 1 << 17;
 /// A stay that no descriptor leads to is looked for again when its age has doubled, but not sooner
 /// than after this.
 const FIRST_RETRY_NS: u64 = 1_000_000_000;
+/// Passes over all stays after a loss: a tracker believes an absence when it sees it twice.
+const RESYNCS: u8 = 2;
 /// A look takes at most this share of the time, however many stays there are.
 const SHARE: u32 = 50;
 
@@ -91,11 +95,15 @@ impl Pipeline {
         }
     }
 
-    /// Learns whose the sockets are that exist already, where transitions are asked for by holder.
+    /// Gets ready: stays in CLOSE need their ends from the start; and where transitions are asked
+    /// for by holder, whose the sockets are that exist already.
     ///
     /// # Errors
     /// What the kernel answers.
     pub fn start(&mut self, now: BootNs) -> io::Result<()> {
+        if self.plan.states & TcpState::Close.bit() != 0 {
+            self.follow_ends()?;
+        }
         if let Some(ownership) = &mut self.ownership {
             let listing = self.kernel.descriptors(now)?;
             ownership.learn(&listing, &self.plan.selection, &self.processes);
@@ -135,6 +143,9 @@ impl Pipeline {
         }
         if !self.plan.selection.matches_connection(connection) {
             return Ok(());
+        }
+        if is_ghost(event) {
+            self.follow_ends()?;
         }
         match self.tracker.event(event) {
             Outcome::Say(update) => self.say(event.time, &update),
@@ -179,6 +190,9 @@ impl Pipeline {
         let young = self.young(now);
         let listing = self.kernel.look(now, all)?;
         self.skipped += listing.skipped;
+        if listing.sockets.iter().any(|s| s.state == TcpState::Close as u8) {
+            self.follow_ends()?;
+        }
         let mut suspects: Vec<Socket> = listing.sockets.iter().filter(|s| self.asks_for(s)).copied().collect();
         if self.ownership.is_some() || !suspects.is_empty() || !young.is_empty() {
             let holdings = self.holdings(&mut suspects, &young, now)?;
@@ -198,6 +212,14 @@ impl Pipeline {
         }
         self.sink.flush()?;
         Ok(began.elapsed() * SHARE)
+    }
+
+    /// There is a ghost: how it ends is to be seen. One that ended meanwhile shows by its absence.
+    fn follow_ends(&mut self) -> io::Result<()> {
+        if self.kernel.follow_ends().map_err(io::Error::other)? {
+            self.resyncs = RESYNCS;
+        }
+        Ok(())
     }
 
     fn asks_for(&self, s: &Socket) -> bool {
@@ -267,7 +289,7 @@ impl Pipeline {
                 self.kernel.seed_by_descriptor(now)?;
             }
             self.told = lost;
-            self.resyncs = 2;
+            self.resyncs = RESYNCS;
             self.say(now, &Update::Lost(lost))?;
         }
         Ok(self.resyncs > 0 || self.tracker.in_doubt())
