@@ -4,12 +4,13 @@ use std::{fs, process::Command};
 
 use crate::{
     tests,
-    tracer::{Pair, Tracer, holder_pids, netns},
+    tracer::{Pair, Tracer, holder_pids, netns, start},
 };
 
 tests![
     without_rights,
     each_right_missing,
+    namespaces_out_of_reach_are_said,
     with_two_capabilities_only,
     rights_are_given_up,
     nothing_is_left_in_the_kernel
@@ -52,6 +53,21 @@ fn without_rights() {
 fn each_right_missing() {
     assert!(refused("+perfmon").contains("CAP_BPF needed"));
     assert!(refused("+bpf").contains("CAP_PERFMON needed"));
+}
+
+fn namespaces_out_of_reach_are_said() {
+    let _elsewhere = start(&netns());
+    let said = |capabilities| {
+        let output = as_nobody(capabilities).args(["watch", "--duration", "50ms"]).output().expect("setpriv is there");
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    let err = said("+bpf,+perfmon");
+    assert!(err.contains("can't be told without CAP_SYS_PTRACE"), "{err}");
+    let err = said("+bpf,+perfmon,+sys_ptrace");
+    assert!(err.contains("could not be entered without CAP_SYS_ADMIN"), "{err}");
+    let err = said("+bpf,+perfmon,+sys_ptrace,+sys_admin");
+    assert_eq!(err.lines().count(), 1, "nothing is out of reach: {err}");
 }
 
 /// Other users' descriptors are seen without CAP_SYS_PTRACE: the kernel's iterator names them.

@@ -46,13 +46,11 @@ impl<W: Write> Table<W> {
         if std::mem::replace(&mut self.headed, true) {
             return Ok(());
         }
-        let mut line = columns("TIME", "EVENT", "AGE", "STATE", "VERDICT");
+        let mut line = lead("TIME", "EVENT", "AGE", "STATE");
         if self.wide() {
-            line.push_str(&format!("{}{}WHO", pad("LOCAL", 25), pad("REMOTE", 25)));
-        } else {
-            line.push_str("WHO");
+            line.push_str(&format!("{}{}{}", pad("VERDICT", 18), pad("LOCAL", 25), pad("REMOTE", 25)));
         }
-        self.styled(DIM, line.trim_end())?;
+        self.styled(DIM, &format!("{line}WHO"))?;
         writeln!(self.out)
     }
 
@@ -60,30 +58,40 @@ impl<W: Write> Table<W> {
         write!(self.out, "{style}{text}{style:#}")
     }
 
-    /// The parts of a line in order, `ends` where they fit.
-    fn row(&mut self, style: Style, lead: &str, c: &Connection, who: &str, detail: &str) -> io::Result<()> {
+    /// One line where the width allows it; else one with who, and below it the rest.
+    fn row(&mut self, row: &Row<'_>) -> io::Result<()> {
         self.head()?;
+        let lead = lead(&self.clock.short(row.time), row.event, &row.age, row.state);
         let (time, rest) = lead.split_at(lead.len().min(9));
         self.styled(DIM, time)?;
-        self.styled(style, rest)?;
-        let (local, remote) = (c.local.to_string(), c.remote.to_string());
+        self.styled(row.style, rest)?;
+        let (local, remote) = (row.connection.local.to_string(), row.connection.remote.to_string());
         if self.wide() {
-            write!(self.out, "{}{}", pad(&local, 25), pad(&remote, 25))?;
-            self.styled(BOLD, who)?;
-            let detail = if detail.is_empty() { String::new() } else { format!("  {detail}") };
+            write!(self.out, "{}{}{}", pad(row.verdict, 18), pad(&local, 25), pad(&remote, 25))?;
+            self.styled(BOLD, &row.who)?;
+            let detail = if row.detail.is_empty() { String::new() } else { format!("  {}", row.detail) };
             return writeln!(self.out, "{DIM}{detail}{DIM:#}");
         }
-        self.styled(BOLD, &cut(who, self.width.saturating_sub(lead.width())))?;
+        self.styled(BOLD, &cut(&row.who, self.width.saturating_sub(lead.width())))?;
         writeln!(self.out)?;
-        let ends = format!("         {local} <- {remote}");
-        let room = self.width.saturating_sub(ends.width() + 2);
-        let detail = if detail.is_empty() { String::new() } else { format!("  {}", cut(detail, room)) };
-        writeln!(self.out, "{ends}{DIM}{detail}{DIM:#}")
+        let remote = format!("<- {remote}");
+        let words = [local.as_str(), &remote, row.verdict];
+        self.wrapped(9, words.into_iter().chain(row.detail.split(' ')))
     }
 
-    fn lead(&self, time: BootNs, event: &str, age: &Age, r: &Record) -> String {
-        let verdict = r.verdict.map_or("-", Verdict::name);
-        columns(&self.clock.short(time), event, &age_text(age), r.state.name(), verdict)
+    /// Words, as many a line as fit, all lines indented.
+    fn wrapped<'a>(&mut self, indent: usize, words: impl Iterator<Item = &'a str>) -> io::Result<()> {
+        let mut at = 0;
+        for word in words.filter(|w| !w.is_empty()) {
+            if at > 0 && at + 1 + word.width() > self.width {
+                writeln!(self.out)?;
+                at = 0;
+            }
+            let space = if at == 0 { indent } else { 1 };
+            write!(self.out, "{}{word}", " ".repeat(space))?;
+            at += space + word.width();
+        }
+        writeln!(self.out)
     }
 
     fn summary(&mut self, s: &Summary) -> io::Result<()> {
@@ -97,13 +105,19 @@ impl<W: Write> Table<W> {
         }
         writeln!(self.out)?;
         self.top("by holder", s.by_holder.iter().map(|(k, n)| (safe(k).into_owned(), *n)).collect())?;
-        self.top("by verdict", s.by_verdict.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect())?;
         self.top("by remote", s.by_remote.iter().map(|(k, n)| (k.to_string(), *n)).collect())?;
+        self.top("by verdict", s.by_verdict.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect())?;
         for stays in &s.stays {
             let below = |ns: Option<u64>| ns.map_or_else(|| "any bound".to_owned(), human);
             let (half, most) = (below(stays.half_below_ns), below(stays.most_below_ns));
-            let text = format!("{} {}, half below {half}, 99% below {most}", stays.state.name(), stays.count);
-            writeln!(self.out, "  {DIM}{}{DIM:#}{text}", pad("all stays", 12))?;
+            let text = format!("{} {}: half below {half}, 99% below {most}", stays.state.name(), stays.count);
+            writeln!(self.out, "  {DIM}{}{DIM:#}{text}", pad("ended stays", 12))?;
+        }
+        for verdict in Verdict::ALL.into_iter().filter(|v| s.by_verdict.contains_key(v.name())) {
+            writeln!(self.out)?;
+            self.styled(BOLD, &format!("{}:", verdict.name()))?;
+            writeln!(self.out)?;
+            self.wrapped(2, verdict.advice().split(' '))?;
         }
         Ok(())
     }
@@ -120,25 +134,55 @@ impl<W: Write> Table<W> {
     }
 }
 
+/// What a line says.
+struct Row<'a> {
+    style: Style,
+    time: BootNs,
+    event: &'static str,
+    age: String,
+    state: &'static str,
+    verdict: &'a str,
+    connection: &'a Connection,
+    who: String,
+    detail: String,
+}
+
 impl<W: Write> Sink for Table<W> {
     fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
         match update {
-            Update::Transition(c) => {
-                let age = c.stayed.as_ref().map_or_else(|| "-".to_owned(), age_text);
-                let lead =
-                    columns(&self.clock.short(time), "change", &age, c.old.name(), &format!("-> {}", c.new.name()));
-                self.row(PLAIN, &lead, &c.connection, &format!("on cpu: {}", c.on_cpu_pid), "")
-            }
-            Update::Stuck(r) => {
-                let (who, detail) = (who(r), detail(r));
-                let lead = self.lead(time, "stuck", &r.age(time), r);
-                self.row(BAD, &lead, &r.connection, &who, &detail)
-            }
-            Update::Resolved { record, stayed, closed_by, unknown } => {
-                let who = closed_by.as_ref().map_or_else(|| (*unknown).to_owned(), closer);
-                let lead = self.lead(time, "resolved", stayed, record);
-                self.row(GOOD, &lead, &record.connection, &who, "")
-            }
+            Update::Transition(c) => self.row(&Row {
+                style: PLAIN,
+                time,
+                event: "change",
+                age: c.stayed.as_ref().map_or_else(|| "-".to_owned(), age_text),
+                state: c.old.name(),
+                verdict: &format!("-> {}", c.new.name()),
+                connection: &c.connection,
+                who: format!("on cpu: {}", c.on_cpu_pid),
+                detail: String::new(),
+            }),
+            Update::Stuck(r) => self.row(&Row {
+                style: BAD,
+                time,
+                event: "stuck",
+                age: age_text(&r.age(time)),
+                state: r.state.name(),
+                verdict: r.verdict.map_or("-", Verdict::name),
+                connection: &r.connection,
+                who: who(r),
+                detail: detail(r),
+            }),
+            Update::Resolved { record: r, stayed, closed_by, unknown } => self.row(&Row {
+                style: GOOD,
+                time,
+                event: "resolved",
+                age: age_text(stayed),
+                state: r.state.name(),
+                verdict: r.verdict.map_or("-", Verdict::name),
+                connection: &r.connection,
+                who: closed_by.as_ref().map_or_else(|| (*unknown).to_owned(), closer),
+                detail: String::new(),
+            }),
             Update::Lost(lost) => {
                 self.head()?;
                 let line =
@@ -204,8 +248,8 @@ fn age_text(age: &Age) -> String {
     if age.is_exact() { human(age.min_ns) } else { format!(">{}", human(age.min_ns)) }
 }
 
-fn columns(time: &str, event: &str, age: &str, state: &str, verdict: &str) -> String {
-    format!("{}{}{}{}{}", pad(time, 9), pad(event, 9), pad(age, 8), pad(state, 12), pad(verdict, 18))
+fn lead(time: &str, event: &str, age: &str, state: &str) -> String {
+    format!("{}{}{}{}", pad(time, 9), pad(event, 9), pad(age, 8), pad(state, 12))
 }
 
 /// Pads to `width` columns, with at least one space.
