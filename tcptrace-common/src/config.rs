@@ -94,6 +94,8 @@ offsets! {
     tcp_snd_una = "tcp_sock" "snd_una",
     /// Data bytes sent, retransmissions included.
     tcp_bytes_sent = "tcp_sock" "bytes_sent",
+    /// A subflow of MPTCP: the kernel's socket, below the program's.
+    tcp_is_mptcp = "tcp_sock" "is_mptcp",
     /// When the last acknowledgement came, in jiffies.
     tcp_rcv_tstamp = "tcp_sock" "rcv_tstamp",
     /// When the last data came, in jiffies.
@@ -140,6 +142,8 @@ pub struct Config {
     pub nursery: u32,
     /// Where the kernel keeps things.
     pub offsets: Offsets,
+    /// To the alignment of the u64 members: there while the number of offsets is even.
+    pub pad: u32,
 }
 
 impl Config {
@@ -155,6 +159,7 @@ impl Config {
         rport: 0,
         nursery: 0,
         offsets: Offsets::NONE,
+        pad: 0,
     };
 }
 

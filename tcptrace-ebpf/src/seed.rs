@@ -37,7 +37,7 @@ pub extern "C" fn seed(ctx: *mut c_void) -> i32 {
 #[inline(always)]
 pub fn adopt(sk: Sock) {
     let state = sk.state();
-    if !watched(u32::from(state)) || !matches(sk) {
+    if !watched(u32::from(state)) || !matches(sk) || sk.is_subflow() {
         return;
     }
     // One that changed state since we attached is timed already.

@@ -48,6 +48,8 @@ fn change(sk: Sock, old: u32, new: u32, counters: &mut Counters) {
     let ghost = left && new == CLOSE && sk.has_socket() && sk.shutdown() != SHUTDOWN_MASK;
 
     let ended = if left { leave(sk, old) } else { Ended::UNKNOWN };
+    // A subflow's stays say nothing about the program: those of the socket above it do.
+    let entered = entered && !sk.is_subflow();
     if (ghost || entered && !nursery::begin(sk, old, new, now)) && !settle(sk, new, now) {
         counters.storage_failed += 1;
     }

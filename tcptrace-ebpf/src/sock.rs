@@ -143,6 +143,12 @@ impl Sock {
         if old == LISTEN && new == SYN_RECV { 0 } else { self.cookie() }
     }
 
+    /// A subflow of MPTCP: a socket of the kernel's own, below the one that the program holds.
+    #[inline(always)]
+    pub fn is_subflow(self) -> bool {
+        known(off!(tcp_is_mptcp)) && self.tcp().is_some_and(|tcp| tcp.read::<u8>(off!(tcp_is_mptcp)) != 0)
+    }
+
     /// Data bytes sent so far, retransmissions included.
     #[inline(always)]
     pub fn bytes_sent(self) -> u64 {

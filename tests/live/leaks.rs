@@ -1,5 +1,8 @@
 //! Who is named, for each way to leak.
 
+use std::{os::fd::AsFd, process::Command};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::json;
 
 use crate::{
@@ -16,6 +19,9 @@ tests![
     mptcp,
     there_before_the_start,
     there_before_the_start_and_never_accepted,
+    there_before_the_start_in_a_named_namespace,
+    held_outside_descriptor_tables,
+    from_within_a_pid_namespace,
     closed_in_time,
     the_task_on_the_cpu_is_not_the_owner,
     an_inherited_descriptor_names_both,
@@ -106,11 +112,16 @@ fn mptcp() {
     }
     let ns = netns();
     let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let mut open = Tracer::watch(&ns, &["--min-age", "200ms", "--state", "established"]);
     let (mut server, mut client) = (start(&ns), start(&ns));
     let listener = server.number("listen-mptcp 127.0.0.1:0 8").expect("listens");
     let address = server.address(&format!("address {listener}")).expect("an address");
     let connected = client.number(&format!("connect-mptcp {address}")).expect("connects");
     let served = server.number(&format!("accept {listener}")).expect("accepts");
+    for _ in 0..2 {
+        assert_eq!(open.next("stuck")["protocol"], "mptcp", "both ends, and no subflow");
+    }
+    assert_eq!(open.finish().0["stuck"], 2);
     client.tell(&format!("close {connected}")).expect("closes");
     let stuck = tracer.next("stuck");
     assert_eq!(stuck["protocol"], "mptcp");
@@ -148,6 +159,93 @@ fn there_before_the_start_and_never_accepted() {
     let stuck = tracer.next("stuck");
     assert_eq!(stuck["verdict"], "never-accepted");
     assert_eq!(holder_pids(&stuck), [u64::from(server.pid())]);
+}
+
+/// No process is in such a namespace: only its name leads there.
+fn there_before_the_start_in_a_named_namespace() {
+    let name = Named::new(&netns());
+    let (listener, client) = name.within(|| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listens");
+        let client = std::net::TcpStream::connect(listener.local_addr().expect("an address")).expect("connects");
+        (listener, client)
+    });
+    drop(client);
+    let mut tracer = Tracer::unscoped(&["--min-age", "200ms", "--netns", &name.0]);
+    let stuck = tracer.next("stuck");
+    assert_eq!(stuck["verdict"], "never-accepted");
+    assert_eq!(stuck["local"], listener.local_addr().expect("an address").to_string());
+    assert_eq!(holder_pids(&stuck), [u64::from(std::process::id())]);
+}
+
+/// A name below /run/netns, as ip netns gives, that goes with its guard.
+struct Named(String);
+
+impl Named {
+    fn new(netns: &Netns) -> Self {
+        let name = format!("tcptrace-test-{}", std::process::id());
+        let path = format!("/run/netns/{name}");
+        std::fs::create_dir_all("/run/netns").expect("root may");
+        std::fs::write(&path, "").expect("root may");
+        let mounted = Command::new("mount").arg("--bind").args([netns.path(), path.into()]).status();
+        assert!(mounted.is_ok_and(|s| s.success()), "mounts");
+        Self(name)
+    }
+
+    /// Runs something in it, on a thread that ends there.
+    fn within<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let there = std::fs::File::open(format!("/run/netns/{}", self.0)).expect("it is there");
+        std::thread::scope(|scope| {
+            let run = || {
+                move_into_link_name_space(there.as_fd(), Some(LinkNameSpaceType::Network)).expect("enters");
+                work()
+            };
+            scope.spawn(run).join().expect("no panic")
+        })
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let path = format!("/run/netns/{}", self.0);
+        let _ = Command::new("umount").arg(&path).status();
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// On its way through a unix socket, a descriptor is in nobody's table.
+fn held_outside_descriptor_tables() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let mut pair = Pair::new(&ns);
+    pair.server.tell(&format!("post {}", pair.served)).expect("posts it");
+    pair.client_closes();
+    let stuck = tracer.next("stuck");
+    assert_eq!(stuck["holder_source"], "outside-fd-tables");
+    assert_eq!(stuck["holders"], json!([]));
+    assert!(stuck["unknown"]["holders"].as_str().is_some_and(|why| why.contains("in flight")), "{stuck}");
+    assert_eq!(stuck["age_ms"]["min"], stuck["age_ms"]["max"], "it was traced all the same");
+    // With the unix socket the descriptor goes, and with it the connection.
+    let Pair { server, client, .. } = pair;
+    drop(server);
+    assert_eq!(tracer.next("resolved")["cookie"], stuck["cookie"]);
+    drop(client);
+}
+
+/// Pids are others there: who is outside can't be named, and is not named wrongly.
+fn from_within_a_pid_namespace() {
+    let ns = netns();
+    let mut command = Command::new("unshare");
+    command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--", env!("CARGO_BIN_EXE_tcptrace")]);
+    command.args(["watch", "--format", "json", "--min-age", "200ms"]);
+    let mut pair = Pair::new(&ns);
+    // By its port: the path of a namespace leads through this process, which is not to be seen there.
+    command.args(["--lport", &pair.address.port().to_string(), "--local", "127.0.0.1"]);
+    let mut tracer = Tracer::start(command);
+    pair.client_closes();
+    let stuck = tracer.wait_for("ours", |e| e["event"] == "stuck" && e["netns"] == ns.inode());
+    assert_eq!(stuck["holders"], json!([]), "its holder is outside");
+    assert_eq!(stuck["holder_source"], "outside-fd-tables");
+    assert_eq!(stuck["verdict"], "unread-fin", "the socket itself is seen");
 }
 
 fn closed_in_time() {

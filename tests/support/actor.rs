@@ -4,15 +4,17 @@
 use std::{
     collections::HashMap,
     ffi::CString,
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, IoSlice, Write},
+    mem::MaybeUninit,
     net::SocketAddr,
-    os::fd::{AsRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, accept_with, bind, connect, getsockname,
-    ipproto, listen, recv, send, shutdown, socket_with, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
+    accept_with, bind, connect, getsockname, ipproto, listen, recv, send, sendmsg, shutdown, socket_with, socketpair,
+    sockopt,
 };
 
 use super::netns::Netns;
@@ -92,6 +94,7 @@ type Sockets = HashMap<RawFd, OwnedFd>;
 /// | `shutdown FD` | `0`: no more will be sent |
 /// | `reset FD` | `0`: closed with a reset |
 /// | `close FD` | `0` |
+/// | `post FD` | `0`: it is in flight over a unix socket, and in no table |
 /// | `fork` | the pid of a child that holds all descriptors and does nothing |
 /// | `name TEXT` | `0`: command name set, `\xNN` escapes allowed |
 /// | `thread FD` | the tid of a thread with a descriptor table of its own, in which FD is |
@@ -159,6 +162,7 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
             sockets.remove(&number(1)?).ok_or_else(bad)?;
             Ok("0".to_owned())
         }
+        "post" => post(sockets.remove(&number(1)?).ok_or_else(bad)?, sockets),
         "fork" => fork_idle(),
         "name" => {
             let name = CString::new(unescape(line.strip_prefix("name ").unwrap_or_default()))?;
@@ -174,6 +178,19 @@ fn tcp(address: SocketAddr, mptcp: bool) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let protocol = if mptcp { ipproto::MPTCP } else { ipproto::TCP };
     Ok(socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(protocol))?)
+}
+
+/// Sends a descriptor into a unix socket pair and closes it: it is on its way for ever.
+fn post(fd: OwnedFd, sockets: &mut Sockets) -> io::Result<String> {
+    let (from, to) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let carried = [fd.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&carried));
+    sendmsg(&from, &[IoSlice::new(b"x")], &mut control, SendFlags::empty())?;
+    sockets.insert(from.as_raw_fd(), from);
+    sockets.insert(to.as_raw_fd(), to);
+    Ok("0".to_owned())
 }
 
 /// A child that keeps every descriptor and sleeps until its parent is gone.

@@ -61,8 +61,10 @@ pub fn offsets(btf: &[u8]) -> Result<Offsets, BtfError> {
     missing.map_or(Ok(offsets), Err)
 }
 
-/// Kernels built without cgroups lack these: then a socket's cgroup is unknown.
-const OPTIONAL: [(&str, &str); 2] = [("sock", "sk_cgrp_data.cgroup"), ("css_set", "dfl_cgrp")];
+/// Kernels built without cgroups lack the first two (then a socket's cgroup is unknown), those
+/// built without MPTCP the third (then no socket is a subflow).
+const OPTIONAL: [(&str, &str); 3] =
+    [("sock", "sk_cgrp_data.cgroup"), ("css_set", "dfl_cgrp"), ("tcp_sock", "is_mptcp")];
 
 struct Btf<'a> {
     types: &'a [u8],
