@@ -60,8 +60,6 @@ offsets! {
     net_inum = "net" "ns.inum",
     /// `IPPROTO_TCP` or `IPPROTO_MPTCP`.
     sk_protocol = "sock" "sk_protocol",
-    /// `RCV_SHUTDOWN` (1) and `SEND_SHUTDOWN` (2).
-    sk_shutdown = "sock" "sk_shutdown",
     /// Null while the connection waits in an accept queue, and again once it is orphaned.
     sk_socket = "sock" "sk_socket",
     /// Null while no BPF program has stored anything with this socket.
@@ -80,6 +78,10 @@ offsets! {
     socket_file = "socket" "file",
     /// The `struct sock` of a `struct socket`.
     socket_sk = "socket" "sk",
+    /// References to a file, up to 6.12: 0 while its last one is being closed.
+    file_count = "file" "f_count",
+    /// The same from 6.13 on (`file_ref_t`): negative while its last one is being closed.
+    file_ref = "file" "f_ref.refcnt",
     /// The inode of a file.
     file_inode = "file" "f_inode",
     /// An inode's number.
@@ -94,6 +96,8 @@ offsets! {
     tcp_snd_una = "tcp_sock" "snd_una",
     /// Data bytes sent, retransmissions included.
     tcp_bytes_sent = "tcp_sock" "bytes_sent",
+    /// When data was sent last, in jiffies.
+    tcp_lsndtime = "tcp_sock" "lsndtime",
     /// A subflow of MPTCP: the kernel's socket, below the program's.
     tcp_is_mptcp = "tcp_sock" "is_mptcp",
     /// When the last acknowledgement came, in jiffies.

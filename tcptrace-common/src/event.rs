@@ -27,6 +27,13 @@ pub const KIND_TRANSITION: u8 = 1;
 /// [`Transition::kind`]: the kernel freed the connection (`tcp_destroy_sock`).
 pub const KIND_DESTROY: u8 = 2;
 
+/// [`Transition::socket`]: no `struct socket`: in an accept queue, or orphaned.
+pub const NO_SOCKET: u8 = 0;
+/// [`Transition::socket`]: there, and a descriptor leads to it.
+pub const OPEN: u8 = 1;
+/// [`Transition::socket`]: the task on the CPU is closing it.
+pub const CLOSING: u8 = 2;
+
 /// A record of the ring buffer.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -47,18 +54,16 @@ pub struct Transition {
     pub protocol: u16,
     /// [`KIND_TRANSITION`] or [`KIND_DESTROY`].
     pub kind: u8,
-    /// `sk_shutdown` at that moment.
-    pub shutdown: u8,
+    /// [`NO_SOCKET`], [`OPEN`] or [`CLOSING`].
+    pub socket: u8,
     /// Thread name on the CPU; empty where nobody asked.
     pub comm: [u8; 16],
     /// State before.
     pub old: u8,
     /// State after.
     pub new: u8,
-    /// 1 where a `struct socket` was there: accepted or connected, and not orphaned.
-    pub has_socket: u8,
     /// To the alignment of the u64 members.
-    pub pad: [u8; 5],
+    pub pad: [u8; 6],
 }
 
 /// [`Socket::kind`] and [`Holder::kind`]: how an iterator's records are told apart.
@@ -107,6 +112,8 @@ pub struct Socket {
     pub cgroup: u64,
     /// Data bytes sent since the stay began (of a seeded one: since it was first looked at).
     pub bytes_sent: u64,
+    /// How long ago data was sent last, ns.
+    pub sent_ago_ns: u64,
     /// Its ends.
     pub tuple: Tuple,
 }
@@ -177,6 +184,6 @@ const _: () = {
     assert!(size_of::<SlotInfo>() == 64);
     assert!(size_of::<Tuple>() == 40);
     assert!(size_of::<Transition>() == 104);
-    assert!(size_of::<Socket>() == 112);
+    assert!(size_of::<Socket>() == 120);
     assert!(size_of::<Holder>() == 64);
 };

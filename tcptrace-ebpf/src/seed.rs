@@ -2,7 +2,7 @@
 
 use aya_ebpf::{
     cty::c_void,
-    helpers::generated::{bpf_jiffies64, bpf_seq_write, bpf_skc_to_tcp_sock},
+    helpers::generated::{bpf_seq_write, bpf_skc_to_tcp_sock},
 };
 use tcptrace_common::event::SEEDED;
 
@@ -11,7 +11,7 @@ use crate::{
     maps::{self, CONTROL},
     nursery,
     offsets::{self, off},
-    sock::Sock,
+    sock::{Sock, jiffies_since},
 };
 
 /// Jiffies of slack on each side: the kernel rounds.
@@ -71,11 +71,8 @@ fn bounds(sk: Sock, state: u32, now: u64) -> (u64, u64) {
     if state != CLOSE_WAIT {
         return (0, now);
     }
-    // SAFETY: the helper takes no argument.
-    let jiffies = unsafe { bpf_jiffies64() } as u32;
-    let since = |stamp: u32| u64::from(jiffies.wrapping_sub(stamp));
-    let data = since(tcp.read(off!(icsk_lrcvtime))) + SLACK;
-    let ack = since(tcp.read(off!(tcp_rcv_tstamp))).saturating_sub(SLACK);
+    let data = jiffies_since(tcp.read(off!(icsk_lrcvtime))) + SLACK;
+    let ack = jiffies_since(tcp.read(off!(tcp_rcv_tstamp))).saturating_sub(SLACK);
     let ns = |jiffies: u64| now.saturating_sub(jiffies * offsets::jiffy_ns());
     (ns(data), ns(ack))
 }

@@ -8,7 +8,7 @@ use aya_ebpf::{
 };
 use tcptrace_common::{
     counters::{Counters, SLOTS, STATES, slot},
-    event::{KIND_DESTROY, KIND_TRANSITION, Transition},
+    event::{KIND_DESTROY, KIND_TRANSITION, OPEN, Transition},
 };
 
 use crate::{
@@ -17,9 +17,6 @@ use crate::{
     nursery, offsets,
     sock::Sock,
 };
-
-/// Both `RCV_SHUTDOWN` and `SEND_SHUTDOWN`: tcp_close() sets it before it changes the state.
-const SHUTDOWN_MASK: u8 = 3;
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn set_state(ctx: BtfTracePointContext) -> i32 {
@@ -44,8 +41,8 @@ fn change(sk: Sock, old: u32, new: u32, counters: &mut Counters) {
     }
     // SAFETY: the helper takes no argument.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    // A reset takes the connection, not the descriptor: the socket stays on, as a ghost.
-    let ghost = left && new == CLOSE && sk.has_socket() && sk.shutdown() != SHUTDOWN_MASK;
+    // A packet may end the connection, but not the descriptor: the socket stays on, as a ghost.
+    let ghost = left && new == CLOSE && sk.above() == OPEN;
 
     let ended = if left { leave(sk, old) } else { Ended::UNKNOWN };
     // A subflow's stays say nothing about the program: those of the socket above it do.
@@ -151,12 +148,11 @@ pub fn emit(sk: Sock, kind: u8, (old, new): (u32, u32), now: u64, ended: Ended, 
         pid: (bpf_get_current_pid_tgid() >> 32) as u32,
         protocol: sk.protocol(),
         kind,
-        shutdown: sk.shutdown(),
+        socket: sk.above(),
         comm: if name_task { bpf_get_current_comm().unwrap_or([0; 16]) } else { [0; 16] },
         old: old as u8,
         new: new as u8,
-        has_socket: u8::from(sk.has_socket()),
-        pad: [0; 5],
+        pad: [0; 6],
     };
     // Streamed transitions are many and the reader polls for them; ends of long stays are rare
     // and wake it.

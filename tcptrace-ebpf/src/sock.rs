@@ -3,13 +3,13 @@
 
 use aya_ebpf::{
     cty::c_void,
-    helpers::generated::{bpf_get_socket_cookie, bpf_skc_to_tcp_sock},
+    helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64, bpf_skc_to_tcp_sock},
 };
-use tcptrace_common::event::{HAS_SOCKET, HAS_TCP, KIND_SOCKET, Socket, Tuple};
+use tcptrace_common::event::{CLOSING, HAS_SOCKET, HAS_TCP, KIND_SOCKET, NO_SOCKET, OPEN, Socket, Tuple};
 
 use crate::{
     filter::{LISTEN, SYN_RECV},
-    offsets::{known, off},
+    offsets::{self, known, off},
 };
 
 pub const AF_INET: u16 = 2;
@@ -78,11 +78,6 @@ impl Sock {
         self.0.read(off!(sk_state))
     }
 
-    #[inline(always)]
-    pub fn shutdown(self) -> u8 {
-        self.0.read(off!(sk_shutdown))
-    }
-
     /// TCP or MPTCP over IP: what all programs are about.
     #[inline(always)]
     pub fn is_tcp(self) -> bool {
@@ -100,6 +95,20 @@ impl Sock {
     #[inline(always)]
     pub fn has_socket(self) -> bool {
         self.0.read::<u64>(off!(sk_socket)) != 0
+    }
+
+    /// What is above it. close() and shutdown() set the same flags before they change the state;
+    /// but while the last descriptor is being closed, its file has no references left (__fput).
+    #[inline(always)]
+    pub fn above(self) -> u8 {
+        let Some(socket) = self.0.follow(off!(sk_socket)) else { return NO_SOCKET };
+        let Some(file) = socket.follow(off!(socket_file)) else { return OPEN };
+        let closing = if known(off!(file_ref)) {
+            file.read::<i64>(off!(file_ref)) < 0
+        } else {
+            known(off!(file_count)) && file.read::<i64>(off!(file_count)) == 0
+        };
+        if closing { CLOSING } else { OPEN }
     }
 
     /// Host order.
@@ -211,6 +220,7 @@ impl Sock {
             inode: self.inode(),
             cgroup: self.cgroup(),
             bytes_sent: 0,
+            sent_ago_ns: u64::MAX,
             tuple: self.tuple(),
         };
         if let Some(tcp) = self.tcp() {
@@ -218,6 +228,7 @@ impl Sock {
             s.recv_q = diff(tcp.read(off!(tcp_rcv_nxt)), tcp.read(off!(tcp_copied_seq)));
             s.send_q = diff(tcp.read(off!(tcp_write_seq)), tcp.read(off!(tcp_snd_una)));
             s.bytes_sent = tcp.read(off!(tcp_bytes_sent));
+            s.sent_ago_ns = jiffies_since(tcp.read(off!(tcp_lsndtime))) * offsets::jiffy_ns();
         }
         s
     }
@@ -227,6 +238,13 @@ impl Sock {
 #[inline(always)]
 pub fn cgroup_id(cgroup: Kernel) -> u64 {
     cgroup.follow(off!(cgroup_kn)).map_or(0, |kn| kn.read(off!(kn_id)))
+}
+
+/// Jiffies since a 32-bit stamp.
+#[inline(always)]
+pub fn jiffies_since(stamp: u32) -> u64 {
+    // SAFETY: the helper takes no argument.
+    u64::from((unsafe { bpf_jiffies64() } as u32).wrapping_sub(stamp))
 }
 
 /// Distance of two sequence numbers, 0 where it would be negative (as sock_diag has it).

@@ -76,6 +76,7 @@ impl Nursery {
             inode: 0,
             cgroup: 0,
             bytes_sent: 0,
+            sent_ago_ns: u64::MAX,
             tuple: info.tuple,
         })
     }

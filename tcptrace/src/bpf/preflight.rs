@@ -11,7 +11,7 @@ pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// A capability is missing.
-    #[error("{} needed to load kernel programs; run as root (sudo tcptrace …) or grant CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN", missing.join(" and "))]
+    #[error("{} needed to load kernel programs; run as root (sudo tcptrace …) or grant CAP_BPF and CAP_PERFMON", missing.join(" and "))]
     Capability {
         /// The missing ones.
         missing: Vec<&'static str>,

@@ -13,6 +13,9 @@ use crate::{
     source::netns::{NAMED, Netns},
 };
 
+/// What the kernel keeps of a command name (TASK_COMM_LEN without its NUL).
+const COMM_LEN: usize = 15;
+
 #[derive(Debug, clap::Args)]
 #[group(id = "select")]
 #[command(next_help_heading = "Selection (kinds combine with and, values of one kind with or)")]
@@ -76,8 +79,16 @@ impl Args {
         if self.family == Some(5) {
             return Err(Failure::usage("--family 5: there are 4 and 6"));
         }
-        let find_pid =
-            |pid: &u32| process::find(*pid).ok_or_else(|| Failure::usage(format!("--pid {pid}: no such process")));
+        for comm in &self.comm {
+            if comm.is_empty() || comm.len() > COMM_LEN {
+                return Err(Failure::usage(format!(
+                    "--comm {comm:?}: command names have 1 to {COMM_LEN} bytes; ps -o comm shows them"
+                )));
+            }
+        }
+        let find_pid = |pid: &u32| {
+            process::find(*pid).ok_or_else(|| Failure::usage(format!("--pid {pid}: no such process; ps -e lists them")))
+        };
         let find_cgroup = |path: &String| cgroupfs::find(path).map_err(Failure::usage);
         for id in &self.container {
             if id.len() < 3 || !process::container_exists(id) {

@@ -21,6 +21,7 @@ use crate::{
     exit::{Exit, Failure},
     pipeline::{Pipeline, Plan},
     privileges,
+    sink::human,
     source::{netns, ring::Ring},
 };
 
@@ -58,7 +59,7 @@ pub struct Args {
     count: Option<u64>,
 
     /// Look this often at what is live [default: a quarter of --min-age, between 50ms and 500ms]
-    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    #[arg(long, value_name = "DUR", value_parser = interval)]
     interval: Option<Duration>,
 
     /// End with exit code 3 if leaks were found
@@ -77,9 +78,16 @@ pub struct Args {
 const RING_KIB: u32 = 1024;
 /// Streamed transitions: 80,000 fit, a third of a second of all that two cores can make.
 const STREAM_RING_KIB: u32 = 8192;
+/// Looking more often would be all that it does.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 /// How often the ring is emptied while transitions stream: often enough that a quarter of it fills
 /// at most, seldom enough that waking up costs nothing.
 const POLL: Duration = Duration::from_millis(20);
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = parse::duration(text)?;
+    if interval < SHORTEST_INTERVAL { Err("write at least 1ms".to_owned()) } else { Ok(interval) }
+}
 
 fn ring_kib(text: &str) -> Result<u32, String> {
     let kib: u32 = text.parse().map_err(|_| "write a number of KiB".to_owned())?;
@@ -211,7 +219,8 @@ fn announce(args: &Args) {
         .map(tcptrace_common::state::TcpState::name)
         .collect();
     let until = if args.duration.is_some() { "" } else { "; Ctrl-C ends it" };
-    warn(&format!("watching {} for stays over {:?}{until}", states.join(", "), args.min_age));
+    let min_age = human(nanoseconds(args.min_age));
+    warn(&format!("watching {} for stays over {min_age}{until}", states.join(", ")));
 }
 
 fn warn(text: &str) {

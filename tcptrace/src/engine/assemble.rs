@@ -13,7 +13,7 @@ use tcptrace_common::{
 
 use super::{
     decode::Event,
-    event::{Connection, Evidence, Holder, HolderSource, Listener, Record, Role},
+    event::{BootNs, Connection, Evidence, Holder, HolderSource, Listener, Record, Role},
     verdict::judge,
 };
 
@@ -24,6 +24,8 @@ pub struct Holdings {
     pub by_cookie: HashMap<u64, Vec<Holder>>,
     /// Listening sockets by network namespace and port.
     listeners: HashMap<(u32, u16), Vec<Listening>>,
+    /// Whether every process of the host was asked.
+    all_seen: bool,
 }
 
 /// A listening socket, its holders apart.
@@ -38,7 +40,7 @@ struct Listening {
 impl Holdings {
     /// Sorts a pass: the listening sockets, and the holders of all sockets by cookie.
     #[must_use]
-    pub fn new(sockets: &[Socket], mut by_cookie: HashMap<u64, Vec<Holder>>) -> Self {
+    pub fn new(sockets: &[Socket], mut by_cookie: HashMap<u64, Vec<Holder>>, all_seen: bool) -> Self {
         for holders in by_cookie.values_mut() {
             holders.sort_by_key(|h| (h.process.pid, h.tid, h.fd));
         }
@@ -52,7 +54,7 @@ impl Holdings {
                 list.push(Listening { cookie, local, queue: socket.backlog, limit: socket.max_backlog });
             }
         }
-        Self { by_cookie, listeners }
+        Self { by_cookie, listeners, all_seen }
     }
 
     /// The listener whose child a connection is. Several may share the port (SO_REUSEPORT): those
@@ -85,11 +87,12 @@ fn takes_any(bound: IpAddr, local: IpAddr) -> bool {
 const HELD_OUTSIDE: &str = "held outside descriptor tables: in flight over a unix socket, an io_uring fixed file, a \
                             kernel socket, or in a pid namespace that can't be seen from here";
 
+const NOT_ALL: &str = "not every process can be seen from here";
 const NO_WAY: &str = "no descriptor leads to it";
 
-/// A record of a socket that a look listed. `sent_before`: see [`judge`].
+/// A record of a socket that the look at `now` listed.
 #[must_use]
-pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, sent_before: Option<u64>) -> Record {
+pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, now: BootNs) -> Record {
     let connection = Connection::new(socket.cookie, &socket.tuple, socket.protocol);
     let has = |flag| socket.flags & flag != 0;
     let state = TcpState::from_number(socket.state).unwrap_or(TcpState::Close);
@@ -99,7 +102,7 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, sen
             unknown.insert(field, if has(UNPLACED) { NO_WAY } else { "MPTCP keeps these in its subflows" });
         }
     } else if has(SEEDED) {
-        unknown.insert("bytes_sent_since_fin", "counted from the start of tracing, later than the FIN");
+        unknown.insert("bytes_sent_since_fin", "the FIN came before tracing began");
     }
     if socket.earliest_ns == 0 {
         unknown.insert("age_ms.max", "it was there before tracing, and nothing bounds how long");
@@ -117,7 +120,7 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, sen
             (Vec::new(), HolderSource::OutsideFdTables)
         }
         _ => {
-            unknown.insert("holders", "no process has a descriptor for it");
+            unknown.insert("holders", if holdings.all_seen { "no process has a descriptor for it" } else { NOT_ALL });
             (Vec::new(), HolderSource::None)
         }
     };
@@ -138,13 +141,14 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, sen
         state,
         earliest_ns: socket.earliest_ns,
         latest_ns: socket.latest_ns,
+        seen_ns: now,
         verdict: None,
         also: Vec::new(),
         evidence: Evidence {
             recv_q: has(HAS_TCP).then_some(socket.recv_q),
             send_q: has(HAS_TCP).then_some(socket.send_q),
             accepted: Some(has(HAS_SOCKET)),
-            bytes_sent_since_fin: has(HAS_TCP).then_some(socket.bytes_sent),
+            bytes_sent_since_fin: (has(HAS_TCP) && !has(SEEDED)).then_some(socket.bytes_sent),
             inode: (socket.inode != 0).then_some(socket.inode),
         },
         holders,
@@ -156,7 +160,7 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, sen
     if record.evidence.inode.is_none() {
         record.unknown.insert("inode", if has(UNPLACED) { NO_WAY } else { "it has no file" });
     }
-    match judge(&record, sent_before) {
+    match judge(&record, socket.sent_ago_ns, now, holdings.all_seen) {
         Ok((verdict, also)) => (record.verdict, record.also) = (Some(verdict), also),
         Err(why) => drop(record.unknown.insert("verdict", why)),
     }
@@ -178,6 +182,7 @@ pub fn ended(event: &Event, holders: Vec<Holder>) -> Record {
         state: event.change.old,
         earliest_ns: event.since.0,
         latest_ns: event.since.1,
+        seen_ns: event.time,
         verdict: None,
         also: Vec::new(),
         evidence: Evidence { accepted: Some(event.has_socket), ..Evidence::default() },
@@ -197,13 +202,14 @@ mod tests {
     use super::*;
     use crate::engine::{event::ProcessId, verdict::Verdict};
 
+    const SECOND: u64 = 1_000_000_000;
     const V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 1];
     const ANY_V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 0, 0, 0, 0];
 
     fn socket(cookie: u64, state: TcpState, laddr: [u8; 16]) -> Socket {
         let mut s = Socket::new_zeroed();
         (s.kind, s.cookie, s.state, s.protocol) = (KIND_SOCKET, cookie, state as u8, 6);
-        (s.earliest_ns, s.latest_ns, s.flags) = (1, 1, HAS_TCP);
+        (s.earliest_ns, s.latest_ns, s.flags, s.sent_ago_ns) = (1, 1, HAS_TCP, u64::MAX);
         (s.tuple.laddr, s.tuple.lport, s.tuple.netns) = (laddr, 80, 1);
         (s.tuple.raddr, s.tuple.rport) = (V4, 5000);
         s
@@ -222,7 +228,8 @@ mod tests {
 
     fn blamed(listeners: &[Socket]) -> Vec<u32> {
         let held = listeners.iter().map(|l| (l.cookie, vec![holder(l.cookie as u32)])).collect();
-        let record = record(&socket(99, TcpState::CloseWait, V4), &Holdings::new(listeners, held), None, None);
+        let holdings = Holdings::new(listeners, held, true);
+        let record = record(&socket(99, TcpState::CloseWait, V4), &holdings, None, 9);
         record.holders.iter().map(|h| h.process.pid).collect()
     }
 
@@ -245,7 +252,7 @@ mod tests {
             s.flags |= HAS_SOCKET;
             change(&mut s);
             let held = (!held.is_empty()).then(|| (7, held.iter().map(|pid| holder(*pid)).collect()));
-            let record = record(&s, &Holdings::new(&[], held.into_iter().collect()), None, None);
+            let record = record(&s, &Holdings::new(&[], held.into_iter().collect(), true), None, 100 * SECOND);
             record.verdict.map(|v| (v, record.also.clone()))
         };
         assert_eq!(judge(&|_| {}, &[1]), Some((Verdict::EofNotClosed, vec![])));
@@ -253,7 +260,20 @@ mod tests {
         assert_eq!(judge(&|s| s.recv_q = 2, &[1]), Some((Verdict::UnreadData, vec![])));
         assert_eq!(judge(&|s| s.recv_q = 2, &[1, 2]), Some((Verdict::InheritedFd, vec![Verdict::UnreadData])));
         assert_eq!(judge(&|_| {}, &[1, 1]), Some((Verdict::EofNotClosed, vec![])), "two descriptors, one process");
-        assert_eq!(judge(&|s| s.bytes_sent = 9, &[1]), Some((Verdict::HalfCloseInUse, vec![Verdict::EofNotClosed])));
+        let sent = |s: &mut Socket, ago| (s.bytes_sent, s.sent_ago_ns) = (9, ago);
+        let in_use = Some((Verdict::HalfCloseInUse, vec![Verdict::EofNotClosed]));
+        let not_closed = Some((Verdict::EofNotClosed, vec![]));
+        assert_eq!(judge(&|s| sent(s, 3 * SECOND), &[1]), in_use);
+        assert_eq!(judge(&|s| sent(s, 40 * SECOND), &[1]), not_closed, "it has stopped sending");
+        // Seeded: the FIN came 10 to 60 seconds ago.
+        let seeded = |s: &mut Socket, ago| {
+            (s.earliest_ns, s.latest_ns, s.sent_ago_ns) = (40 * SECOND, 90 * SECOND, ago);
+            s.flags |= SEEDED;
+        };
+        assert_eq!(judge(&|s| seeded(s, 3 * SECOND), &[1]), in_use, "sent after the FIN");
+        assert_eq!(judge(&|s| seeded(s, 20 * SECOND), &[1]), in_use, "or perhaps before: the benefit of the doubt");
+        assert_eq!(judge(&|s| seeded(s, 40 * SECOND), &[1]), not_closed);
+        assert_eq!(judge(&|s| seeded(s, 60 * SECOND), &[1]), not_closed, "sent before the FIN");
         assert_eq!(judge(&|s| s.send_q = 9, &[1]).map(|v| v.0), Some(Verdict::HalfCloseInUse), "the peer reads slowly");
         assert_eq!(judge(&|s| s.flags &= !HAS_SOCKET, &[]), Some((Verdict::Orphan, vec![])));
         assert_eq!(judge(&|s| s.flags &= !HAS_TCP, &[1]), None, "unknown queues are no empty queues");

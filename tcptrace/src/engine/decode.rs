@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use tcptrace_common::{
-    event::{KIND_DESTROY, KIND_TRANSITION, Transition},
+    event::{CLOSING, KIND_DESTROY, KIND_TRANSITION, NO_SOCKET, OPEN, Transition},
     state::TcpState,
 };
 use zerocopy::FromBytes;
@@ -19,8 +19,10 @@ pub struct Event {
     pub change: Change,
     /// The kernel freed the socket.
     pub destroyed: bool,
-    /// A `struct socket` was there.
+    /// A descriptor led to the socket, or was just being closed.
     pub has_socket: bool,
+    /// The connection ended, and its descriptor did not.
+    pub ghost: bool,
     /// When the stay in the state before began: not before, not after; 0 where unknown.
     pub since: (BootNs, BootNs),
     /// A program's call made the change: the task on the CPU is the one that called.
@@ -28,9 +30,6 @@ pub struct Event {
     /// That task, where the stay was long enough to ask.
     pub closed_by: Option<ClosedBy>,
 }
-
-/// Both `RCV_SHUTDOWN` and `SEND_SHUTDOWN` (include/net/sock.h).
-const SHUTDOWN_MASK: u8 = 3;
 
 /// Decodes a record; `None` where it makes no sense.
 #[must_use]
@@ -43,7 +42,8 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
         _ => return None,
     };
     let stayed = (t.latest_ns != 0).then(|| Age::at(t.time_ns, t.earliest_ns, t.latest_ns));
-    let by_call = if destroyed { t.old == TcpState::Close as u8 } else { by_call(old, new, t.shutdown) };
+    let closing = t.socket == CLOSING;
+    let by_call = closing || destroyed && old == TcpState::Close || is_call(old, new);
     Some(Event {
         time: t.time_ns,
         change: Change {
@@ -54,24 +54,20 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
             on_cpu_pid: t.pid,
         },
         destroyed,
-        has_socket: t.has_socket != 0,
+        has_socket: t.socket != NO_SOCKET,
+        ghost: !destroyed && new == TcpState::Close && old != new && t.socket == OPEN,
         since: (t.earliest_ns, t.latest_ns),
         by_call,
-        closed_by: (by_call && t.comm[0] != 0).then(|| ClosedBy { pid: t.pid, comm: comm(&t.comm) }),
+        closed_by: ((closing || destroyed && by_call) && t.comm[0] != 0)
+            .then(|| ClosedBy { pid: t.pid, comm: comm(&t.comm) }),
     })
 }
 
-/// Whether a program's own call made the change, so that the task on the CPU is the one that made
-/// it. A FIN goes out only from close() and shutdown() (tcp_close_state); a connection goes
-/// straight to CLOSE either on a packet's doing or in close(), which has set both shutdown flags
-/// by then (tcp_close).
-fn by_call(old: TcpState, new: TcpState, shutdown: u8) -> bool {
+/// Whether only a program's own call makes such a change: a SYN goes out from connect(), a FIN from
+/// close() and shutdown() (tcp_close_state). The task on the CPU is then the one that called.
+fn is_call(old: TcpState, new: TcpState) -> bool {
     use TcpState::{Close, CloseWait, Established, FinWait1, LastAck, SynRecv, SynSent};
-    match (old, new) {
-        (CloseWait, LastAck) | (Established | SynRecv, FinWait1) | (Close, SynSent) => true,
-        (Established | CloseWait | SynSent | SynRecv, Close) => shutdown & SHUTDOWN_MASK == SHUTDOWN_MASK,
-        _ => false,
-    }
+    matches!((old, new), (CloseWait, LastAck) | (Established | SynRecv, FinWait1) | (Close, SynSent))
 }
 
 /// A kernel command name: up to a NUL, not necessarily UTF-8.
@@ -94,6 +90,7 @@ mod tests {
         (t.cookie, t.pid, t.protocol, t.kind) = (7, 42, 6, KIND_TRANSITION);
         (t.old, t.new) = (TcpState::CloseWait as u8, TcpState::LastAck as u8);
         t.comm[..4].copy_from_slice(b"java");
+        t.socket = CLOSING;
         t.tuple.laddr = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 1];
         t.tuple.raddr = [0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9];
         (t.tuple.lport, t.tuple.rport) = (8080, 51514);
@@ -110,14 +107,22 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_has_no_closer_but_a_close_with_unread_data_has() {
-        let mut t = sample();
-        t.new = TcpState::Close as u8;
-        assert_eq!(event(t.as_bytes()).expect("a record").closed_by, None);
-        t.shutdown = 3;
-        assert!(event(t.as_bytes()).expect("a record").closed_by.is_some());
-        (t.old, t.new) = (TcpState::LastAck as u8, TcpState::Close as u8);
-        assert_eq!(event(t.as_bytes()).expect("a record").closed_by, None, "the last ACK came by packet");
+    fn only_who_closes_is_named_as_closer() {
+        let of = |old: TcpState, new: TcpState, socket: u8| {
+            let mut t = sample();
+            (t.old, t.new, t.socket) = (old as u8, new as u8, socket);
+            let event = event(t.as_bytes()).expect("a record");
+            (event.closed_by.is_some(), event.by_call, event.ghost)
+        };
+        use TcpState::{Close, CloseWait, LastAck, Listen};
+        assert_eq!(of(CloseWait, LastAck, CLOSING), (true, true, false));
+        assert_eq!(of(CloseWait, LastAck, OPEN), (false, true, false), "shutdown() leaves the descriptor open");
+        assert_eq!(of(CloseWait, Close, CLOSING), (true, true, false), "closed with data unread");
+        assert_eq!(of(CloseWait, Close, OPEN), (false, false, true), "reset by a packet");
+        assert_eq!(of(CloseWait, Close, NO_SOCKET), (false, false, false), "its listener went");
+        assert_eq!(of(LastAck, Close, NO_SOCKET), (false, false, false), "the last ACK came by packet");
+        assert_eq!(of(LastAck, Close, OPEN), (false, false, true), "shut down, never closed");
+        assert_eq!(of(Listen, Close, CLOSING), (true, true, false));
     }
 
     #[test]

@@ -195,6 +195,8 @@ pub struct Record {
     pub earliest_ns: BootNs,
     /// The stay began not after this.
     pub latest_ns: BootNs,
+    /// When it was looked at: verdict, evidence and holders are as of then.
+    pub seen_ns: BootNs,
     /// Why it sits there.
     pub verdict: Option<Verdict>,
     /// What holds besides.

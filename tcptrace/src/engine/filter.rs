@@ -155,6 +155,7 @@ mod tests {
             state: TcpState::CloseWait,
             earliest_ns: 1,
             latest_ns: 1,
+            seen_ns: 0,
             verdict: Some(Verdict::EofNotClosed),
             also: Vec::new(),
             evidence: Evidence::default(),

@@ -1,7 +1,7 @@
 //! All sockets that were reported, from the report to their end.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     rc::Rc,
 };
 
@@ -58,14 +58,17 @@ impl Tracker {
         let cookie = event.change.connection.cookie;
         // A reset ends the connection; with its descriptor open the socket stays, as a ghost, and
         // the next look reports it as such.
-        if is_ghost(event) && self.open.contains_key(&cookie) {
+        if event.ghost && self.open.contains_key(&cookie) {
             return Outcome::Silence;
         }
         if self.refused.remove(&cookie) {
             return Outcome::Silence;
         }
         if self.open.contains_key(&cookie) {
-            let why = "a packet ended it, not a call";
+            let why = match event.by_call {
+                true => "shutdown() ended the state; the descriptor is still open",
+                false => "no call on this socket ended it: a packet did, or the end of its listener",
+            };
             return self.close(cookie, event.time, event.closed_by.clone(), why).map_or(Outcome::Silence, Outcome::Say);
         }
         match event.change.stayed {
@@ -82,30 +85,34 @@ impl Tracker {
         let since = (record.earliest_ns, record.latest_ns);
         match self.open.get_mut(&cookie) {
             Some(open) => {
-                self.summary.leaks -= u64::from(open.record.is_leak());
-                open.record = Rc::clone(&record);
+                let before = std::mem::replace(&mut open.record, Rc::clone(&record));
                 open.absent = 0;
+                self.count(&before, false);
             }
             None => {
                 self.open.insert(cookie, Open { record: Rc::clone(&record), since, absent: 0 });
-                self.count(&record);
+                self.summary.stuck += 1;
             }
         }
-        self.summary.leaks += u64::from(record.is_leak());
+        self.count(&record, true);
         Update::Stuck(record)
     }
 
-    /// A look found it stuck, and it is not asked for, or not any more.
-    pub fn refuse(&mut self, cookie: u64) {
-        if !self.open.contains_key(&cookie) {
+    /// A look found it stuck, and it is not asked for, or not any more: what was said of it before
+    /// is corrected in the summary.
+    pub fn refuse(&mut self, record: Record) {
+        let cookie = record.connection.cookie;
+        if self.open.contains_key(&cookie) {
+            self.stuck(record);
+        } else {
             self.refused.insert(cookie);
         }
     }
 
-    /// Its verdict and evidence as of the look before, for the next judgement.
+    /// Whether it was reported and has not ended.
     #[must_use]
-    pub fn before(&self, cookie: u64) -> Option<&Record> {
-        self.open.get(&cookie).map(|open| &*open.record)
+    pub fn knows(&self, cookie: u64) -> bool {
+        self.open.contains_key(&cookie)
     }
 
     /// Takes in a pass over all live stays at `now`, after events were lost: what is not there any
@@ -149,35 +156,35 @@ impl Tracker {
         Some(Update::Resolved { record: open.record, stayed, closed_by, unknown })
     }
 
-    fn count(&mut self, record: &Record) {
-        self.summary.stuck += 1;
+    /// Adds a record to the counts, or takes it out of them.
+    fn count(&mut self, record: &Record, add: bool) {
         let mut holders: Vec<String> =
             record.holders.iter().map(|h| format!("{}[{}]", h.comm, h.process.pid)).collect();
         holders.sort_unstable();
         holders.dedup();
-        for holder in holders {
-            *self.summary.by_holder.entry(holder).or_default() += 1;
+        if holders.is_empty() {
+            holders.push("unknown".to_owned());
         }
-        *self.summary.by_verdict.entry(record.verdict.map_or("unknown", Verdict::name)).or_default() += 1;
-        *self.summary.by_remote.entry(record.connection.remote.ip()).or_default() += 1;
+        for holder in holders {
+            tally(&mut self.summary.by_holder, holder, add);
+        }
+        tally(&mut self.summary.by_verdict, record.verdict.map_or("unknown", Verdict::name), add);
+        tally(&mut self.summary.by_remote, record.connection.remote.ip(), add);
+        let leak = u64::from(record.is_leak());
+        self.summary.leaks = if add { self.summary.leaks + leak } else { self.summary.leaks - leak };
     }
 }
 
-/// Whether a connection ended and left its descriptor behind.
-#[must_use]
-pub fn is_ghost(event: &Event) -> bool {
-    use tcptrace_common::state::TcpState::Close;
-    !event.destroyed
-        && event.has_socket
-        && event.change.new == Close
-        && event.change.old != Close
-        && event.closed_by.is_none()
+fn tally<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, add: bool) {
+    let mut n = counts.remove(&key).unwrap_or(0);
+    n = if add { n + 1 } else { n.saturating_sub(1) };
+    if n > 0 {
+        counts.insert(key, n);
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
     use tcptrace_common::state::TcpState;
 
@@ -201,6 +208,7 @@ mod tests {
             state: TcpState::CloseWait,
             earliest_ns: since,
             latest_ns: since,
+            seen_ns: 0,
             verdict: Some(Verdict::EofNotClosed),
             also: Vec::new(),
             evidence: Evidence::default(),
@@ -224,6 +232,7 @@ mod tests {
             },
             destroyed: false,
             has_socket: true,
+            ghost: new == TcpState::Close,
             since: (1, 1),
             by_call: new == TcpState::LastAck,
             closed_by: (new == TcpState::LastAck).then(|| ClosedBy { pid: 42, comm: "java".into() }),
@@ -253,7 +262,7 @@ mod tests {
         ghost.state = TcpState::Close;
         tracker.stuck(ghost);
         let mut end = event(5, 900, TcpState::Close, TcpState::Close);
-        end.destroyed = true;
+        (end.destroyed, end.ghost) = (true, false);
         let Outcome::Say(Update::Resolved { stayed, .. }) = tracker.event(&end) else { panic!("resolved") };
         assert_eq!(stayed.min_ns, 800, "from the first stay on");
         assert_eq!(tracker.summary().stuck, 1);
@@ -262,7 +271,7 @@ mod tests {
     #[test]
     fn the_end_of_one_that_nobody_asked_for_is_not_told() {
         let mut tracker = Tracker::default();
-        tracker.refuse(5);
+        tracker.refuse(record(5, 1));
         assert!(matches!(tracker.event(&event(5, 9, TcpState::CloseWait, TcpState::LastAck)), Outcome::Silence));
         assert!(matches!(tracker.event(&event(6, 9, TcpState::CloseWait, TcpState::LastAck)), Outcome::Unreported));
     }
@@ -291,13 +300,13 @@ mod tests {
             let (mut stuck, mut resolved) = (0u64, 0u64);
             for (n, (what, cookie)) in steps.into_iter().enumerate() {
                 let now = n as u64 + 1;
-                let known = tracker.before(cookie).is_some();
+                let known = tracker.knows(cookie);
                 match what {
                     0 => {
                         tracker.stuck(record(cookie, now));
                         stuck += u64::from(!known);
                     }
-                    1 => tracker.refuse(cookie),
+                    1 => tracker.refuse(record(cookie, now)),
                     2 | 3 => {
                         let new = if what == 2 { TcpState::LastAck } else { TcpState::Close };
                         if matches!(tracker.event(&event(cookie, now, TcpState::CloseWait, new)), Outcome::Say(_)) {

@@ -3,7 +3,7 @@
 
 use tcptrace_common::state::TcpState;
 
-use super::event::{Evidence, HolderSource, Record};
+use super::event::{BootNs, HolderSource, Record};
 
 /// The words are the interface: the same in table, JSON, metrics and documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,7 +62,7 @@ impl Verdict {
                 "the listening process does not call accept(): look at what its threads wait in, or give it more workers; no sysctl helps"
             }
             Self::UnreadData => {
-                "the process accepted and does not come back to read: look for a blocked event loop or a used-up thread pool; then read to the end and close()"
+                "data wait and the process does not come back to read them: look for a blocked event loop or a used-up thread pool; then read to the end and close()"
             }
             Self::UnreadFin => {
                 "all data was read, the end of the stream was not: an idle or pooled connection that nobody looks at; close idle connections, or test them before use"
@@ -75,7 +75,7 @@ impl Verdict {
             }
             Self::HalfCloseInUse => "the peer sends no more but still receives: a deliberate half-close, not a leak",
             Self::GhostFd => {
-                "the connection was reset and its descriptor is still open, invisible to ss and netstat: close() it when a read or write fails"
+                "the connection is over (a reset, or a shutdown() that both sides finished) and its descriptor is still open, invisible to ss and netstat: close() it"
             }
             Self::Orphan => "no process holds it: the kernel is taking it down by itself",
         }
@@ -83,22 +83,31 @@ impl Verdict {
 }
 
 /// Judges a record: the verdict that explains most first, then what holds besides; or why there is
-/// none. `sent_before`: the bytes sent since the FIN as of the look before, where there was one.
+/// none. `sent_ago_ns`: how long ago data was sent last; `now`: the time of the look;
+/// `all_seen`: every process of the host was asked for its descriptors.
 ///
 /// # Errors
 /// The reason why nothing can be said.
-pub fn judge(record: &Record, sent_before: Option<u64>) -> Result<(Verdict, Vec<Verdict>), &'static str> {
+pub fn judge(
+    record: &Record,
+    sent_ago_ns: u64,
+    now: BootNs,
+    all_seen: bool,
+) -> Result<(Verdict, Vec<Verdict>), &'static str> {
     match record.state {
         TcpState::Close if record.holder_source == HolderSource::FdTable => return Ok((Verdict::GhostFd, Vec::new())),
         TcpState::CloseWait => {}
         _ => return Err("verdicts are about CLOSE_WAIT, and about CLOSE with an open descriptor"),
     }
     if record.evidence.accepted == Some(false) {
-        let verdict = if record.listener.is_some() { Verdict::NeverAccepted } else { Verdict::Orphan };
-        return Ok((verdict, Vec::new()));
+        return match record.listener {
+            Some(_) => Ok((Verdict::NeverAccepted, Vec::new())),
+            None if all_seen => Ok((Verdict::Orphan, Vec::new())),
+            None => Err("not every process can be seen from here"),
+        };
     }
     let mut verdicts = Vec::new();
-    if in_use(&record.evidence, sent_before) {
+    if in_use(record, sent_ago_ns, now) {
         verdicts.push(Verdict::HalfCloseInUse);
     }
     let mut processes: Vec<u32> = record.holders.iter().map(|h| h.process.pid).collect();
@@ -120,9 +129,22 @@ pub fn judge(record: &Record, sent_before: Option<u64>) -> Result<(Verdict, Vec<
     Ok((primary, verdicts))
 }
 
-/// Data flowed since the last look, or wait for the peer to take them: the send queue may be full
-/// and nothing move for a while.
-fn in_use(evidence: &Evidence, sent_before: Option<u64>) -> bool {
-    let sent = evidence.bytes_sent_since_fin.unwrap_or(0);
-    sent > sent_before.unwrap_or(0) || evidence.send_q.unwrap_or(0) > 0
+/// Who sent nothing for so long does not use its half of the connection any more.
+const IN_USE_NS: u64 = 30_000_000_000;
+/// The kernel's stamps are this coarse, and an answer takes a moment.
+const SLACK_NS: u64 = 1_000_000_000;
+
+/// Data wait for the peer to take them (the send queue may be full and nothing move for a while),
+/// or were sent not long ago and after the FIN. Of a socket that was there before tracing, the FIN
+/// is only known to lie in an interval: what may have been sent after it gets the benefit of the
+/// doubt, for as long.
+fn in_use(record: &Record, sent_ago_ns: u64, now: BootNs) -> bool {
+    if record.evidence.send_q.unwrap_or(0) > 0 {
+        return true;
+    }
+    let after_the_fin = match record.evidence.bytes_sent_since_fin {
+        Some(bytes) => bytes > 0,
+        None => record.age(now).max_ns.is_none_or(|max| max > sent_ago_ns.saturating_add(SLACK_NS)),
+    };
+    after_the_fin && sent_ago_ns < IN_USE_NS
 }

@@ -47,6 +47,9 @@ fn mounts() -> Vec<Mount> {
 /// # Errors
 /// One line that says what was tried.
 pub fn find(text: &str) -> Result<CgroupPattern, String> {
+    if text.is_empty() {
+        return Err("--cgroup: write a path, such as system.slice/app.service".to_owned());
+    }
     let mounts = mounts();
     if mounts.is_empty() {
         return Err(format!("--cgroup {text}: no cgroup file system is mounted here"));

@@ -34,7 +34,7 @@ pub fn from_kernel(sockets: &[Socket], holders: &[Raw], processes: &Processes) -
             opener: None,
         });
     }
-    Holdings::new(sockets, by_cookie)
+    Holdings::new(sockets, by_cookie, true)
 }
 
 /// Holders as `/proc/PID/fd` shows them, for the given sockets and listeners, by inode number.
@@ -55,7 +55,7 @@ pub fn from_proc(suspects: &[Socket], listeners: &[Socket], processes: &Processe
             by_cookie.entry(*cookie).or_default().push(Holder { fd: fd.fd.unsigned_abs(), ..holder.clone() });
         }
     }
-    Holdings::new(listeners, by_cookie)
+    Holdings::new(listeners, by_cookie, false)
 }
 
 /// The pids that have a descriptor for any of these listeners' ports, by namespace and port.

@@ -22,7 +22,7 @@ use crate::{
         decode,
         event::{BootNs, Change, Connection, Lost, Record, Stays, Summary, Update},
         filter::Selection,
-        tracker::{Outcome, Tracker, is_ghost},
+        tracker::{Outcome, Tracker},
     },
     enrich::{cgroupfs::CgroupIds, holders, process, process::Processes},
     sink::Sink,
@@ -144,7 +144,7 @@ impl Pipeline {
         if !self.plan.selection.matches_connection(connection) {
             return Ok(());
         }
-        if is_ghost(event) {
+        if event.ghost {
             self.follow_ends()?;
         }
         match self.tracker.event(event) {
@@ -266,15 +266,13 @@ impl Pipeline {
     /// Says that a socket is stuck, if it is asked for. A pass over all stays repeats nothing that
     /// was said before.
     fn judge(&mut self, socket: &Socket, holdings: &Holdings, now: BootNs, all: bool) -> io::Result<()> {
-        let before = self.tracker.before(socket.cookie);
-        if all && (before.is_some() || now.saturating_sub(socket.latest_ns) < self.plan.min_age_ns) {
+        if all && (self.tracker.knows(socket.cookie) || now.saturating_sub(socket.latest_ns) < self.plan.min_age_ns) {
             return Ok(());
         }
-        let sent_before = before.and_then(|r| r.evidence.bytes_sent_since_fin);
         let cgroup = self.cgroup_ids.path(socket.cgroup);
-        let record = assemble::record(socket, holdings, cgroup, sent_before);
+        let record = assemble::record(socket, holdings, cgroup, now);
         if !self.plan.selection.matches_record(&record, &process::descends) {
-            self.tracker.refuse(socket.cookie);
+            self.tracker.refuse(record);
             return Ok(());
         }
         let update = self.tracker.stuck(record);

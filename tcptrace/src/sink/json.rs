@@ -43,6 +43,7 @@ impl<W: Write> Sink for Json<W> {
                     line.unknown.insert("closed_by", unknown);
                 }
                 self.line(&ResolvedLine {
+                    as_of: self.clock.rfc3339(record.seen_ns),
                     record: line,
                     stayed_ms: stayed.into(),
                     closed_by: closed_by.as_ref().map(closer),
@@ -220,6 +221,8 @@ fn protocol(mptcp: bool) -> &'static str {
 struct ResolvedLine<'a> {
     #[serde(flatten)]
     record: RecordLine<'a>,
+    /// When verdict, evidence and holders were looked at.
+    as_of: String,
     stayed_ms: AgeMs,
     closed_by: Option<CloserLine<'a>>,
 }

@@ -97,7 +97,7 @@ impl<W: Write> Table<W> {
     fn summary(&mut self, s: &Summary) -> io::Result<()> {
         writeln!(self.out)?;
         self.styled(BOLD, &format!("{} stuck, {} resolved, {} still open", s.stuck, s.resolved, s.still_open))?;
-        write!(self.out, "; {} transitions seen", s.seen)?;
+        write!(self.out, "; {} transitions of all sockets seen", s.seen)?;
         if s.lost.total() > 0 {
             self.styled(BAD, &format!(", {} lost ({})", s.lost.total(), lost_text(&s.lost)))?;
         } else {
@@ -110,8 +110,9 @@ impl<W: Write> Table<W> {
         for stays in &s.stays {
             let below = |ns: Option<u64>| ns.map_or_else(|| "any bound".to_owned(), human);
             let (half, most) = (below(stays.half_below_ns), below(stays.most_below_ns));
-            let text = format!("{} {}: half below {half}, 99% below {most}", stays.state.name(), stays.count);
-            writeln!(self.out, "  {DIM}{}{DIM:#}{text}", pad("ended stays", 12))?;
+            let text =
+                format!("{} of all sockets: {}, half below {half}, 99% below {most}", stays.state.name(), stays.count);
+            writeln!(self.out, "  {DIM}{}{DIM:#}{text}", pad("ended", 12))?;
         }
         for verdict in Verdict::ALL.into_iter().filter(|v| s.by_verdict.contains_key(v.name())) {
             writeln!(self.out)?;

@@ -14,6 +14,9 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// Where `ip netns` keeps its names (ip-netns(8)).
 pub const NAMED: &str = "/run/netns";
 
+/// What namespace files lie on (uapi/linux/magic.h).
+const NSFS_MAGIC: u64 = 0x6e73_6673;
+
 /// A namespace and a way into it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Netns {
@@ -30,6 +33,9 @@ impl Netns {
     /// What stat answers; or that the file is no namespace's.
     pub fn of(path: &Path) -> io::Result<Self> {
         let meta = fs::metadata(path)?;
+        if rustix::fs::statfs(path)?.f_type as u64 != NSFS_MAGIC {
+            return Err(io::Error::other("not a network namespace"));
+        }
         let inode = u32::try_from(meta.ino()).map_err(|_| io::Error::other("not a network namespace"))?;
         Ok(Self { inode, path: path.to_owned() })
     }
