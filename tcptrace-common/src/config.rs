@@ -78,6 +78,14 @@ offsets! {
     socket_file = "socket" "file",
     /// The `struct sock` of a `struct socket`.
     socket_sk = "socket" "sk",
+    /// The connection that has waited longest in a listener's accept queue.
+    icsk_accept_head = "inet_connection_sock" "icsk_accept_queue.rskq_accept_head",
+    /// The next one in the queue.
+    req_next = "request_sock" "dl_next",
+    /// Its socket.
+    req_sk = "request_sock" "sk",
+    /// A socket's cookie; 0: nobody has asked for it.
+    sk_cookie = "sock_common" "skc_cookie",
     /// References to a file, up to 6.12: 0 while its last one is being closed.
     file_count = "file" "f_count",
     /// The same from 6.13 on (`file_ref_t`): negative while its last one is being closed.

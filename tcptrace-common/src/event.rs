@@ -71,6 +71,9 @@ pub const KIND_SOCKET: u32 = 1;
 /// See [`KIND_SOCKET`].
 pub const KIND_HOLDER: u32 = 2;
 
+/// See [`KIND_SOCKET`].
+pub const KIND_QUEUED: u32 = 3;
+
 /// [`Socket::flags`]: a `struct socket` is there.
 pub const HAS_SOCKET: u8 = 1;
 /// [`Socket::flags`]: `recv_q`, `send_q` and `bytes_sent` are known.
@@ -178,6 +181,20 @@ pub struct SlotInfo {
     pub pad: u32,
 }
 
+/// A connection in a listener's accept queue.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Queued {
+    /// [`KIND_QUEUED`].
+    pub kind: u32,
+    /// To the alignment of the u64 members.
+    pub pad: u32,
+    /// The connection; 0: nobody has asked for its cookie, so nobody asks for it now.
+    pub cookie: u64,
+    /// The listener.
+    pub listener: u64,
+}
+
 const _: () = {
     assert!(SLOTS.is_power_of_two());
     assert!(size_of::<Slot>() == 16);
@@ -186,4 +203,5 @@ const _: () = {
     assert!(size_of::<Transition>() == 104);
     assert!(size_of::<Socket>() == 120);
     assert!(size_of::<Holder>() == 64);
+    assert!(size_of::<Queued>() == 24);
 };

@@ -3,7 +3,7 @@
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_sock_from_file};
 use tcptrace_common::{
     config::{ALL_DESCRIPTORS, Control, PROMOTE, SEED},
-    event::{Holder, KIND_HOLDER, SlotInfo, Socket},
+    event::{Holder, KIND_HOLDER, KIND_QUEUED, Queued, SlotInfo, Socket},
 };
 
 use crate::{
@@ -45,6 +45,7 @@ fn descriptor(ctx: *mut c_void, task: Kernel, fd: u32, sk: Sock) {
     if u32::from(sk.state()) == LISTEN {
         if in_netns(sk) && write(ctx, &sk.describe()) {
             write(ctx, &holder(task, fd, sk));
+            queue(ctx, sk);
         }
         return;
     }
@@ -58,6 +59,25 @@ fn descriptor(ctx: *mut c_void, task: Kernel, fd: u32, sk: Sock) {
         || sk.has_storage() && maps::stay(sk).is_some_and(|stay| stay.look == control.look);
     if asked {
         write(ctx, &holder(task, fd, sk));
+    }
+}
+
+/// Connections at the head of an accept queue that are listed. Only where several listeners share a
+/// port (SO_REUSEPORT) does it matter in whose queue one waits.
+const QUEUE: u32 = 256;
+
+/// Lists who waits in the listener's queue. Nothing locks it here: what is read of a request that
+/// is being accepted may be stale, never more than read.
+#[inline(always)]
+fn queue(ctx: *mut c_void, sk: Sock) {
+    let Some(tcp) = sk.tcp() else { return };
+    let listener = sk.cookie();
+    let mut next = tcp.follow(off!(icsk_accept_head));
+    for _ in 0..QUEUE {
+        let Some(request) = next else { return };
+        let cookie = request.follow(off!(req_sk)).map_or(0, |child| child.read(off!(sk_cookie)));
+        write(ctx, &Queued { kind: KIND_QUEUED, pad: 0, cookie, listener });
+        next = request.follow(off!(req_next));
     }
 }
 

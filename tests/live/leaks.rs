@@ -26,6 +26,10 @@ tests![
     the_task_on_the_cpu_is_not_the_owner,
     an_inherited_descriptor_names_both,
     never_accepted_names_the_listener,
+    each_in_the_queue_of_its_own_listener,
+    the_end_of_the_listener_is_nobodys_close,
+    a_shutdown_is_no_close,
+    a_listener_that_is_closed,
     a_reset_leaves_a_ghost,
     a_thread_with_its_own_descriptors,
     a_half_close_in_use_is_silent,
@@ -311,6 +315,79 @@ fn never_accepted_names_the_listener() {
     assert_eq!(stuck["listener"]["local"], address.to_string());
     assert_eq!((stuck["listener"]["queue"].as_u64(), stuck["listener"]["limit"].as_u64()), (Some(3), Some(8)));
     assert_eq!(stuck["evidence"]["accepted"], false);
+}
+
+/// SO_REUSEPORT: the kernel spreads connections over listeners of different processes.
+fn each_in_the_queue_of_its_own_listener() {
+    let ns = netns();
+    let (mut one, mut two, mut client) = (start(&ns), start(&ns), start(&ns));
+    let listener = one.number("listen-shared 127.0.0.1:0 64").expect("listens");
+    let address = one.address(&format!("address {listener}")).expect("an address");
+    let other = two.number(&format!("listen-shared {address} 64")).expect("listens");
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    for _ in 0..16 {
+        let connected = client.number(&format!("connect {address}")).expect("connects");
+        client.tell(&format!("close {connected}")).expect("closes");
+    }
+    let mut blamed = std::collections::HashMap::new();
+    for _ in 0..16 {
+        let stuck = tracer.next("stuck");
+        let &[pid] = &holder_pids(&stuck)[..] else { panic!("one listener each: {stuck}") };
+        *blamed.entry(pid).or_insert(0) += 1;
+    }
+    // What each process finds in its queue is what it was blamed for.
+    for (actor, listener) in [(&mut one, listener), (&mut two, other)] {
+        let expected = blamed.get(&u64::from(actor.pid())).copied().unwrap_or(0);
+        for _ in 0..expected {
+            actor.number(&format!("accept {listener}")).expect("accepts without waiting");
+        }
+    }
+    assert_eq!(blamed.values().sum::<i32>(), 16);
+}
+
+fn the_end_of_the_listener_is_nobodys_close() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let (mut server, mut client) = (start(&ns), start(&ns));
+    let listener = server.number("listen 127.0.0.1:0 8").expect("listens");
+    let address = server.address(&format!("address {listener}")).expect("an address");
+    let connected = client.number(&format!("connect {address}")).expect("connects");
+    client.tell(&format!("close {connected}")).expect("closes");
+    tracer.next("stuck");
+    server.tell(&format!("close {listener}")).expect("closes");
+    let resolved = tracer.next("resolved");
+    assert_eq!(resolved["closed_by"], json!(null));
+    assert!(resolved["unknown"]["closed_by"].as_str().is_some_and(|why| why.contains("listener")), "{resolved}");
+}
+
+fn a_shutdown_is_no_close() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms", "--state", "close_wait,last_ack"]);
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    tracer.next("stuck");
+    pair.server.tell(&format!("shutdown {}", pair.served)).expect("shuts down");
+    let resolved = tracer.wait_for("the end of CLOSE_WAIT", |e| e["event"] == "resolved" && e["state"] == "CLOSE_WAIT");
+    assert_eq!(resolved["closed_by"], json!(null), "the descriptor is still open");
+    // Both sides are done, the connection is gone, and the descriptor is there.
+    let ghost = tracer.next("stuck");
+    assert_eq!((&ghost["verdict"], &ghost["cookie"]), (&json!("ghost-fd"), &resolved["cookie"]));
+    assert_eq!(holder_pids(&ghost), [u64::from(pair.server.pid())]);
+    pair.server_closes();
+    assert_eq!(tracer.next("resolved")["closed_by"]["pid"], pair.server.pid());
+}
+
+fn a_listener_that_is_closed() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms", "--state", "listen"]);
+    let mut server = start(&ns);
+    let listener = server.number("listen 127.0.0.1:0 8").expect("listens");
+    let stuck = tracer.next("stuck");
+    assert_eq!(holder_pids(&stuck), [u64::from(server.pid())]);
+    server.tell(&format!("close {listener}")).expect("closes");
+    let resolved = tracer.next("resolved");
+    assert_eq!((&resolved["cookie"], &resolved["closed_by"]["pid"]), (&stuck["cookie"], &json!(server.pid())));
+    assert_eq!(tracer.finish().0["transitions"]["lost"], 0);
 }
 
 fn a_reset_leaves_a_ghost() {

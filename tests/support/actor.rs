@@ -9,6 +9,7 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    time::Duration,
 };
 
 use rustix::net::{
@@ -86,6 +87,7 @@ type Sockets = HashMap<RawFd, OwnedFd>;
 /// | command | answer |
 /// |---|---|
 /// | `listen ADDR BACKLOG` | the listener's descriptor |
+/// | `listen-shared ADDR BACKLOG` | the same with SO_REUSEPORT |
 /// | `address FD` | its local address |
 /// | `accept FD` | the connection's descriptor |
 /// | `connect ADDR` | the connection's descriptor |
@@ -123,12 +125,15 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
         Ok(n.to_string())
     };
     match words[0] {
-        "listen" | "listen-mptcp" => {
+        "listen" | "listen-shared" | "listen-mptcp" => {
             let (address, backlog) = (address(1)?, number(2)?);
             let fd = tcp(address, words[0].ends_with("mptcp"))?;
             sockopt::set_socket_reuseaddr(&fd, true)?;
+            sockopt::set_socket_reuseport(&fd, words[0].ends_with("shared"))?;
             bind(&fd, &address)?;
             listen(&fd, backlog)?;
+            // A test that waits for a connection which never comes is to fail, not to hang.
+            sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(Duration::from_secs(20)))?;
             keep(sockets, fd)
         }
         "address" => {
@@ -154,7 +159,7 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
         "shutdown" => shutdown(fd()?, Shutdown::Write).map(|()| "0".to_owned()).map_err(Into::into),
         "reset" => {
             // Lingering for no time at all means a reset (socket(7)).
-            sockopt::set_socket_linger(fd()?, Some(std::time::Duration::ZERO))?;
+            sockopt::set_socket_linger(fd()?, Some(Duration::ZERO))?;
             sockets.remove(&number(1)?);
             Ok("0".to_owned())
         }

@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use tcptrace_common::event::{Holder, KIND_HOLDER, KIND_SOCKET, Socket};
+use tcptrace_common::event::{Holder, KIND_HOLDER, KIND_QUEUED, KIND_SOCKET, Queued, Socket};
 use zerocopy::FromBytes;
 
 use super::sys;
@@ -19,6 +19,8 @@ pub struct Listing {
     pub sockets: Vec<Socket>,
     /// Descriptors.
     pub holders: Vec<Holder>,
+    /// Connections in the queues of listeners.
+    pub queued: Vec<Queued>,
     /// Records of a kind or length that nobody knows: a defect, counted.
     pub skipped: u64,
 }
@@ -60,6 +62,10 @@ impl Listing {
                 }
                 KIND_HOLDER if let Ok((holder, rest)) = Holder::read_from_prefix(bytes) => {
                     self.holders.push(holder);
+                    bytes = rest;
+                }
+                KIND_QUEUED if let Ok((queued, rest)) = Queued::read_from_prefix(bytes) => {
+                    self.queued.push(queued);
                     bytes = rest;
                 }
                 _ => break,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tcptrace_common::{
-    event::{HAS_SOCKET, HAS_TCP, SEEDED, Socket, UNPLACED},
+    event::{HAS_SOCKET, HAS_TCP, Queued, SEEDED, Socket, UNPLACED},
     state::TcpState,
 };
 
@@ -24,6 +24,8 @@ pub struct Holdings {
     pub by_cookie: HashMap<u64, Vec<Holder>>,
     /// Listening sockets by network namespace and port.
     listeners: HashMap<(u32, u16), Vec<Listening>>,
+    /// Listeners by the cookies of the connections that wait in their queues.
+    queued: HashMap<u64, u64>,
     /// Whether every process of the host was asked.
     all_seen: bool,
 }
@@ -40,7 +42,12 @@ struct Listening {
 impl Holdings {
     /// Sorts a pass: the listening sockets, and the holders of all sockets by cookie.
     #[must_use]
-    pub fn new(sockets: &[Socket], mut by_cookie: HashMap<u64, Vec<Holder>>, all_seen: bool) -> Self {
+    pub fn new(
+        sockets: &[Socket],
+        queued: &[Queued],
+        mut by_cookie: HashMap<u64, Vec<Holder>>,
+        all_seen: bool,
+    ) -> Self {
         for holders in by_cookie.values_mut() {
             holders.sort_by_key(|h| (h.process.pid, h.tid, h.fd));
         }
@@ -54,18 +61,22 @@ impl Holdings {
                 list.push(Listening { cookie, local, queue: socket.backlog, limit: socket.max_backlog });
             }
         }
-        Self { by_cookie, listeners, all_seen }
+        let queued = queued.iter().filter(|q| q.cookie != 0).map(|q| (q.cookie, q.listener)).collect();
+        Self { by_cookie, listeners, queued, all_seen }
     }
 
-    /// The listener whose child a connection is. Several may share the port (SO_REUSEPORT): those
-    /// bound to the very address come before those bound to any, those with a queue before those
-    /// without, and all that remain are blamed together.
+    /// The listener whose child a connection is: the one in whose queue it waits. Of one that was
+    /// accepted, or waits far back, only the port is known, which several may share
+    /// (SO_REUSEPORT): those bound to the very address come before those bound to any, those with a
+    /// queue before those without, and all that remain are named together.
     #[must_use]
     pub fn listener(&self, c: &Connection) -> Option<Listener> {
         let list = self.listeners.get(&(c.netns, c.local.port()))?;
         let pick = |fits: &dyn Fn(&&Listening) -> bool| list.iter().filter(fits).copied().collect::<Vec<_>>();
+        let parent = pick(&|l| self.queued.get(&c.cookie) == Some(&l.cookie));
         let exact = pick(&|l| l.local.ip() == c.local.ip());
-        let found = if exact.is_empty() { pick(&|l| takes_any(l.local.ip(), c.local.ip())) } else { exact };
+        let any = pick(&|l| takes_any(l.local.ip(), c.local.ip()));
+        let found = [parent, exact, any].into_iter().find(|list| !list.is_empty())?;
         let queued: Vec<Listening> = found.iter().copied().filter(|l| l.queue > 0).collect();
         let found = if queued.is_empty() { found } else { queued };
         let first = found.iter().max_by_key(|l| l.queue)?;
@@ -196,7 +207,7 @@ pub fn ended(event: &Event, holders: Vec<Holder>) -> Record {
 
 #[cfg(test)]
 mod tests {
-    use tcptrace_common::event::KIND_SOCKET;
+    use tcptrace_common::event::{KIND_QUEUED, KIND_SOCKET};
     use zerocopy::FromZeros;
 
     use super::*;
@@ -227,8 +238,12 @@ mod tests {
     }
 
     fn blamed(listeners: &[Socket]) -> Vec<u32> {
+        blamed_with(listeners, &[])
+    }
+
+    fn blamed_with(listeners: &[Socket], queued: &[Queued]) -> Vec<u32> {
         let held = listeners.iter().map(|l| (l.cookie, vec![holder(l.cookie as u32)])).collect();
-        let holdings = Holdings::new(listeners, held, true);
+        let holdings = Holdings::new(listeners, queued, held, true);
         let record = record(&socket(99, TcpState::CloseWait, V4), &holdings, None, 9);
         record.holders.iter().map(|h| h.process.pid).collect()
     }
@@ -240,6 +255,9 @@ mod tests {
         assert_eq!(blamed(&[listener(1, [0; 16], 1)]), [1], ":: takes IPv4");
         assert_eq!(blamed(&[listener(1, V4, 0), listener(2, V4, 3)]), [2], "SO_REUSEPORT: the one with a queue");
         assert_eq!(blamed(&[listener(1, V4, 1), listener(2, V4, 1)]), [1, 2], "or all of them");
+        let two = [listener(1, V4, 1), listener(2, V4, 1)];
+        let queued = Queued { kind: KIND_QUEUED, pad: 0, cookie: 99, listener: 1 };
+        assert_eq!(blamed_with(&two, &[queued]), [1], "the one in whose queue it is");
         let mut elsewhere = listener(1, V4, 1);
         elsewhere.tuple.netns = 2;
         assert_eq!(blamed(&[elsewhere]), [0; 0]);
@@ -252,7 +270,7 @@ mod tests {
             s.flags |= HAS_SOCKET;
             change(&mut s);
             let held = (!held.is_empty()).then(|| (7, held.iter().map(|pid| holder(*pid)).collect()));
-            let record = record(&s, &Holdings::new(&[], held.into_iter().collect(), true), None, 100 * SECOND);
+            let record = record(&s, &Holdings::new(&[], &[], held.into_iter().collect(), true), None, 100 * SECOND);
             record.verdict.map(|v| (v, record.also.clone()))
         };
         assert_eq!(judge(&|_| {}, &[1]), Some((Verdict::EofNotClosed, vec![])));

@@ -7,7 +7,7 @@ use std::{
 };
 
 use procfs::process::{FDTarget, all_processes};
-use tcptrace_common::event::{Holder as Raw, Socket};
+use tcptrace_common::event::{Holder as Raw, Queued, Socket};
 
 use super::process::{self, Processes};
 use crate::engine::{
@@ -18,7 +18,7 @@ use crate::engine::{
 
 /// Holders as the kernel's `task_file` pass listed them.
 #[must_use]
-pub fn from_kernel(sockets: &[Socket], holders: &[Raw], processes: &Processes) -> Holdings {
+pub fn from_kernel(sockets: &[Socket], queued: &[Queued], holders: &[Raw], processes: &Processes) -> Holdings {
     let mut by_cookie: HashMap<u64, Vec<Holder>> = HashMap::new();
     let mut comms: HashMap<[u8; 16], Rc<str>> = HashMap::new();
     for raw in holders {
@@ -34,13 +34,13 @@ pub fn from_kernel(sockets: &[Socket], holders: &[Raw], processes: &Processes) -
             opener: None,
         });
     }
-    Holdings::new(sockets, by_cookie, true)
+    Holdings::new(sockets, queued, by_cookie, true)
 }
 
 /// Holders as `/proc/PID/fd` shows them, for the given sockets and listeners, by inode number.
 /// Descriptor tables of single threads are not visible there.
 #[must_use]
-pub fn from_proc(suspects: &[Socket], listeners: &[Socket], processes: &Processes) -> Holdings {
+pub fn from_proc(suspects: &[Socket], listeners: &[Socket], queued: &[Queued], processes: &Processes) -> Holdings {
     let wanted: HashMap<u64, u64> =
         suspects.iter().chain(listeners).filter(|s| s.inode != 0).map(|s| (s.inode, s.cookie)).collect();
     let mut by_cookie: HashMap<u64, Vec<Holder>> = HashMap::new();
@@ -55,7 +55,7 @@ pub fn from_proc(suspects: &[Socket], listeners: &[Socket], processes: &Processe
             by_cookie.entry(*cookie).or_default().push(Holder { fd: fd.fd.unsigned_abs(), ..holder.clone() });
         }
     }
-    Holdings::new(listeners, by_cookie, false)
+    Holdings::new(listeners, queued, by_cookie, false)
 }
 
 /// The pids that have a descriptor for any of these listeners' ports, by namespace and port.
@@ -66,7 +66,7 @@ pub fn listening(
     wanted: impl Fn(&Holder) -> bool,
     processes: &Processes,
 ) -> HashSet<(u32, u16)> {
-    let holdings = from_kernel(&[], holders, processes);
+    let holdings = from_kernel(&[], &[], holders, processes);
     let listeners = sockets.iter().filter(|s| holdings.by_cookie.get(&s.cookie).is_some_and(|h| h.iter().any(&wanted)));
     listeners.map(|s| (s.tuple.netns, s.tuple.lport)).collect()
 }

@@ -257,9 +257,9 @@ impl Pipeline {
             ownership.learn_listeners(&listing, &self.plan.selection, &self.processes);
         }
         Ok(if self.kernel_names_processes {
-            holders::from_kernel(&listing.sockets, &listing.holders, &self.processes)
+            holders::from_kernel(&listing.sockets, &listing.queued, &listing.holders, &self.processes)
         } else {
-            holders::from_proc(suspects, &listing.sockets, &self.processes)
+            holders::from_proc(suspects, &listing.sockets, &listing.queued, &self.processes)
         })
     }
 

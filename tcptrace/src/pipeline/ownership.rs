@@ -23,7 +23,7 @@ pub struct Ownership {
 impl Ownership {
     /// Takes in a pass over all descriptors.
     pub fn learn(&mut self, listing: &Listing, selection: &Selection, processes: &Processes) {
-        for (cookie, held) in holders::from_kernel(&[], &listing.holders, processes).by_cookie {
+        for (cookie, held) in holders::from_kernel(&[], &[], &listing.holders, processes).by_cookie {
             let wanted = held.into_iter().any(|h| wanted(&h, selection));
             self.sockets.insert(cookie, wanted);
         }
