@@ -8,6 +8,7 @@
 #[expect(dead_code, reason = "shared with the demo and the benchmarks")]
 mod support;
 
+mod ends;
 mod leaks;
 mod limits;
 mod output;
@@ -32,7 +33,8 @@ fn main() -> ExitCode {
             }
         };
     }
-    let tests = leaks::TESTS.iter().chain(selection::TESTS).chain(limits::TESTS).chain(output::TESTS);
+    let tests =
+        leaks::TESTS.iter().chain(ends::TESTS).chain(selection::TESTS).chain(limits::TESTS).chain(output::TESTS);
     let shared = tests.map(|(name, test)| {
         Trial::test(*name, move || {
             let _machine = MACHINE.read().unwrap_or_else(|e| e.into_inner());

@@ -1,0 +1,109 @@
+//! How stays end, and who ended them.
+
+use serde_json::json;
+
+use crate::{
+    tests,
+    tracer::{Pair, Tracer, holder_pids, netns, start},
+};
+
+tests![
+    the_end_of_the_listener_is_nobodys_close,
+    a_shutdown_is_no_close,
+    a_listener_that_is_closed,
+    a_reset_leaves_a_ghost,
+    closed_in_time,
+    every_stay_with_min_age_0,
+];
+
+fn the_end_of_the_listener_is_nobodys_close() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let (mut server, mut client) = (start(&ns), start(&ns));
+    let listener = server.number("listen 127.0.0.1:0 8").expect("listens");
+    let address = server.address(&format!("address {listener}")).expect("an address");
+    let connected = client.number(&format!("connect {address}")).expect("connects");
+    client.tell(&format!("close {connected}")).expect("closes");
+    tracer.next("stuck");
+    server.tell(&format!("close {listener}")).expect("closes");
+    let resolved = tracer.next("resolved");
+    assert_eq!(resolved["closed_by"], json!(null));
+    assert!(resolved["unknown"]["closed_by"].as_str().is_some_and(|why| why.contains("listener")), "{resolved}");
+}
+
+fn a_shutdown_is_no_close() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms", "--state", "close_wait,last_ack"]);
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    tracer.next("stuck");
+    pair.server.tell(&format!("shutdown {}", pair.served)).expect("shuts down");
+    let resolved = tracer.wait_for("the end of CLOSE_WAIT", |e| e["event"] == "resolved" && e["state"] == "CLOSE_WAIT");
+    assert_eq!(resolved["closed_by"], json!(null), "the descriptor is still open");
+    // Both sides are done, the connection is gone, and the descriptor is there.
+    let ghost = tracer.next("stuck");
+    assert_eq!((&ghost["verdict"], &ghost["cookie"]), (&json!("ghost-fd"), &resolved["cookie"]));
+    assert_eq!(holder_pids(&ghost), [u64::from(pair.server.pid())]);
+    pair.server_closes();
+    assert_eq!(tracer.next("resolved")["closed_by"]["pid"], pair.server.pid());
+}
+
+fn a_listener_that_is_closed() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms", "--state", "listen"]);
+    let mut server = start(&ns);
+    let listener = server.number("listen 127.0.0.1:0 8").expect("listens");
+    let stuck = tracer.next("stuck");
+    assert_eq!(holder_pids(&stuck), [u64::from(server.pid())]);
+    server.tell(&format!("close {listener}")).expect("closes");
+    let resolved = tracer.next("resolved");
+    assert_eq!((&resolved["cookie"], &resolved["closed_by"]["pid"]), (&stuck["cookie"], &json!(server.pid())));
+    assert_eq!(tracer.finish().0["transitions"]["lost"], 0);
+}
+
+fn a_reset_leaves_a_ghost() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let mut pair = Pair::new(&ns);
+    let first = {
+        pair.client.tell(&format!("shutdown {}", pair.connected)).expect("half-closes");
+        tracer.next("stuck")
+    };
+    // Unread data make the close a reset.
+    pair.server.tell(&format!("send {} 10", pair.served)).expect("sends");
+    pair.client_closes();
+    let ghost = tracer.wait_for("a ghost", |e| e["event"] == "stuck" && e["state"] == "CLOSE");
+    assert_eq!((&ghost["cookie"], &ghost["verdict"]), (&first["cookie"], &json!("ghost-fd")));
+    assert_eq!(holder_pids(&ghost), [u64::from(pair.server.pid())]);
+    pair.server_closes();
+    let resolved = tracer.next("resolved");
+    assert_eq!(resolved["cookie"], first["cookie"]);
+    assert_eq!(resolved["closed_by"]["pid"], pair.server.pid());
+    assert_eq!(tracer.finish().0["stuck"], 1, "one story from the first stay to the end");
+}
+
+fn closed_in_time() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "2s"]);
+    let mut brief = Pair::new(&ns);
+    brief.client_closes();
+    brief.server_closes();
+    // One that stays shows that the other would have been seen by now.
+    let mut long = Pair::new(&ns);
+    long.client_closes();
+    let stuck = tracer.next("stuck");
+    assert_eq!(holder_pids(&stuck), [u64::from(long.server.pid())]);
+    assert_eq!(tracer.finish().0["stuck"], 1);
+}
+
+fn every_stay_with_min_age_0() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "0"]);
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    pair.server_closes();
+    let stuck = tracer.next("stuck");
+    let resolved = tracer.next("resolved");
+    assert_eq!(stuck["cookie"], resolved["cookie"]);
+    assert_eq!(resolved["closed_by"]["pid"], pair.server.pid());
+}
