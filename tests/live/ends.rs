@@ -58,7 +58,9 @@ fn a_listener_that_is_closed() {
     server.tell(&format!("close {listener}")).expect("closes");
     let resolved = tracer.next("resolved");
     assert_eq!((&resolved["cookie"], &resolved["closed_by"]["pid"]), (&stuck["cookie"], &json!(server.pid())));
-    assert_eq!(tracer.finish().0["transitions"]["lost"], 0);
+    let (summary, _) = tracer.finish();
+    assert_eq!(summary["transitions"]["lost"], 0);
+    assert_eq!((summary["stuck"].as_u64(), summary["leaks"].as_u64()), (Some(1), Some(0)), "to listen is no leak");
 }
 
 fn a_reset_leaves_a_ghost() {

@@ -222,10 +222,17 @@ impl Record {
         Age::at(now, self.earliest_ns, self.latest_ns)
     }
 
-    /// Whether it counts as a leak: a half-close in use does not.
+    /// Whether it is shown to who did not ask for its verdict: a half-close in use is not.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.verdict != Some(Verdict::HalfCloseInUse)
+    }
+
+    /// Whether it counts as a leak. To listen, or to be connected, for long is what sockets are
+    /// for.
     #[must_use]
     pub fn is_leak(&self) -> bool {
-        self.verdict != Some(Verdict::HalfCloseInUse)
+        self.is_shown() && !matches!(self.state, TcpState::Listen | TcpState::Established)
     }
 }
 

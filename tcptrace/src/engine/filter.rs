@@ -67,7 +67,7 @@ impl Selection {
     pub fn matches_record(&self, record: &Record, descends: Descends<'_>) -> bool {
         let verdict = if self.verdicts.is_empty() {
             // A half-close that is in use is no leak: only who asks for it sees it.
-            record.is_leak()
+            record.is_shown()
         } else {
             record.verdict.iter().chain(&record.also).any(|v| self.verdicts.contains(v))
         };
