@@ -254,12 +254,15 @@ fn median(turns: &[Turn], pick: impl Fn(&Turn) -> f64) -> (f64, f64, f64) {
 fn report(contenders: &[Contender], turns: &[Vec<Turn>]) {
     let find = |name: &str| contenders.iter().position(|c| c.name == name).map(|n| &turns[n][..]).unwrap_or_default();
     let (empty, nothing, states) = (find("empty program"), find("nothing"), find("tcpstates (libbpf-tools)"));
-    let base = median(empty, |t| t.ns).0;
-    let rate = median(nothing, |t| t.rate).0;
-    let tcpstates = median(states, |t| t.ns).0;
+    // Each turn against the other contender's turn of the same round: the machine drifts.
+    let paired = |turns: &[Turn], others: &[Turn], pick: fn(&Turn) -> f64| {
+        let ratios = turns.iter().zip(others).map(|(t, o)| Turn { ns: pick(t) / pick(o), ..Turn::default() });
+        let (ratio, low, high) = median(&ratios.collect::<Vec<_>>(), |t| t.ns);
+        if ratio == 0.0 || !ratio.is_finite() { "-".to_owned() } else { format!("{ratio:.3} [{low:.2}, {high:.2}]") }
+    };
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!(
-        "{} rounds of {CONNECTIONS} connections over loopback, {} CPUs, kernel {}; medians, [lowest, highest]\n",
+        "{} rounds of {CONNECTIONS} connections over loopback, {} CPUs, kernel {}; medians, [lowest, highest], ratios within a round\n",
         turns[0].len(),
         thread::available_parallelism().map_or(0, usize::from),
         kernel.trim()
@@ -271,13 +274,12 @@ fn report(contenders: &[Contender], turns: &[Vec<Turn>]) {
     for (contender, turns) in contenders.iter().zip(turns) {
         let (ns, low, high) = median(turns, |t| t.ns);
         let (r, rlow, rhigh) = median(turns, |t| t.rate);
-        let ratio = |a: f64, b: f64| if a == 0.0 { "-".to_owned() } else { format!("{:.3}", a / b) };
         println!(
             "| {} | {ns:.0} [{low:.0}, {high:.0}] | {} | {} | {r:.0} [{rlow:.0}, {rhigh:.0}] | {} | {:.0} | {:.3} |",
             contender.name,
-            ratio(ns, base),
-            ratio(ns, tcpstates),
-            ratio(r, rate),
+            paired(turns, empty, |t| t.ns),
+            paired(turns, states, |t| t.ns),
+            paired(turns, nothing, |t| t.rate),
             median(turns, |t| t.user_us).0,
             median(turns, |t| t.lines).0,
         );
