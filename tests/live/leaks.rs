@@ -104,10 +104,6 @@ fn over_a_mapped_address() {
 
 /// The application's socket is MPTCP's own; its subflows are the kernel's and are not reported.
 fn mptcp() {
-    if std::fs::read_to_string("/proc/sys/net/mptcp/enabled").is_err() {
-        eprintln!("SKIPPED leaks::mptcp: this kernel has no MPTCP");
-        return;
-    }
     let ns = netns();
     let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
     let mut open = Tracer::watch(&ns, &["--min-age", "200ms", "--state", "established"]);

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
             test();
             Ok(())
         })
+        .with_ignored_flag(cannot_run(name))
     });
     let alone = storms::TESTS.iter().map(|(name, test)| {
         Trial::test(*name, move || {
@@ -50,6 +51,15 @@ fn main() -> ExitCode {
         })
     });
     libtest_mimic::run(&Arguments::from_args(), shared.chain(alone).collect()).exit_code()
+}
+
+/// Whether this machine lacks what a test needs; then it says so, and counts as ignored.
+fn cannot_run(name: &str) -> bool {
+    let skipped = name.ends_with("::mptcp") && !std::path::Path::new("/proc/sys/net/mptcp/enabled").exists();
+    if skipped {
+        eprintln!("SKIPPED {name}: this kernel has no MPTCP");
+    }
+    skipped
 }
 
 /// A test and its name.

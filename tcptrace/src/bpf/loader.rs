@@ -197,15 +197,10 @@ impl Kernel {
     /// (`recursion_misses`): transitions that nobody saw.
     #[must_use]
     pub fn missed(&self) -> u64 {
-        self.fdinfo("recursion_misses").iter().map(|(_, n)| n).sum()
+        TRACED.iter().filter_map(|name| self.program_fdinfo(name, "recursion_misses")).sum()
     }
 
-    /// One field of each tracing program's fdinfo, for instance `run_cnt` or `run_time_ns` (ns).
-    #[must_use]
-    pub fn fdinfo(&self, field: &str) -> Vec<(&'static str, u64)> {
-        TRACED.iter().filter_map(|name| Some((*name, self.program_fdinfo(name, field)?))).collect()
-    }
-
+    /// One field of a program's fdinfo.
     fn program_fdinfo(&self, name: &str, field: &str) -> Option<u64> {
         let fd = self.ebpf.program(name)?.fd().ok()?;
         let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;

@@ -240,9 +240,10 @@ impl Pipeline {
         self.skipped += listing.skipped;
         let promoted = listing.sockets.iter().filter(|s| s.state != TcpState::Listen as u8 && self.asks_for(s));
         suspects.extend(promoted);
+        let ends_missed = !young.is_empty() && self.kernel.missed() > 0;
         for young in young {
             let Some(socket) = self.kernel.nursery().still(young) else { continue };
-            if self.kernel.missed() > 0 {
+            if ends_missed {
                 // Its end may be among those that nobody saw: better silent than wrong.
                 self.kernel.nursery().evict(young);
                 continue;
