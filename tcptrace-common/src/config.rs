@@ -68,6 +68,10 @@ offsets! {
     sk_ack_backlog = "sock" "sk_ack_backlog",
     /// Limit of a listener's accept queue. A child is a clone of its listener and keeps it.
     sk_max_ack_backlog = "sock" "sk_max_ack_backlog",
+    /// Connections that a listener dropped.
+    sk_drops = "sock" "sk_drops",
+    /// Null while the socket's own timer does not run: keepalive's, outside LISTEN.
+    sk_timer = "sock" "sk_timer.entry.pprev",
     /// The socket's cgroup v2.
     sk_cgroup = "sock" "sk_cgrp_data.cgroup",
     /// The directory of a cgroup.

@@ -83,7 +83,14 @@ pub const SEEDED: u8 = 4;
 /// [`Socket::flags`]: no descriptor led to it; of a slot of the nursery, which knows little.
 pub const UNPLACED: u8 = 8;
 
-/// A socket as an iterator saw it.
+/// [`Socket::flags`]: the keepalive timer runs.
+pub const KEEPALIVE: u8 = 16;
+/// [`Socket::flags`]: whether it does is not known.
+pub const NO_TIMER: u8 = 32;
+/// [`Socket::flags`]: `max_backlog` is not known.
+pub const NO_LIMIT: u8 = 64;
+
+/// A socket as an iterator or sock_diag saw it.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Socket {
@@ -99,7 +106,8 @@ pub struct Socket {
     pub max_backlog: u32,
     /// State.
     pub state: u8,
-    /// [`HAS_SOCKET`], [`HAS_TCP`], [`SEEDED`], [`UNPLACED`].
+    /// [`HAS_SOCKET`], [`HAS_TCP`], [`SEEDED`], [`UNPLACED`], [`KEEPALIVE`], [`NO_TIMER`],
+    /// [`NO_LIMIT`].
     pub flags: u8,
     /// `IPPROTO_TCP` (6) or `IPPROTO_MPTCP` (262).
     pub protocol: u16,
@@ -117,6 +125,15 @@ pub struct Socket {
     pub bytes_sent: u64,
     /// How long ago data was sent last, ns.
     pub sent_ago_ns: u64,
+    /// How long ago the last acknowledgement came, ns.
+    pub acked_ago_ns: u64,
+    /// How long ago the last data came, ns.
+    pub received_ago_ns: u64,
+    /// Of a listener: connections that it dropped, most of them because its queue was full
+    /// (`tcp_listendrop`).
+    pub drops: u32,
+    /// To the alignment of the u64 members.
+    pub pad: u32,
     /// Its ends.
     pub tuple: Tuple,
 }
@@ -141,8 +158,8 @@ pub struct Holder {
     pub tid: u32,
     /// Parent process.
     pub ppid: u32,
-    /// To the alignment of the u64 members.
-    pub pad: u32,
+    /// The socket's [`Socket::max_backlog`].
+    pub max_backlog: u32,
     /// The process's command name.
     pub comm: [u8; 16],
 }
@@ -201,7 +218,7 @@ const _: () = {
     assert!(size_of::<SlotInfo>() == 64);
     assert!(size_of::<Tuple>() == 40);
     assert!(size_of::<Transition>() == 104);
-    assert!(size_of::<Socket>() == 120);
+    assert!(size_of::<Socket>() == 144);
     assert!(size_of::<Holder>() == 64);
     assert!(size_of::<Queued>() == 24);
 };

@@ -19,20 +19,26 @@ use crate::{
 #[unsafe(link_section = "iter/task_file")]
 #[unsafe(no_mangle)]
 pub extern "C" fn holders(ctx: *mut c_void) -> i32 {
-    // The context: meta, task, fd (u32), file. A null file ends the pass.
-    let (task, file) = (Kernel::new(context(ctx, 1)), context(ctx, 3));
-    // SAFETY: the verifier checks the access against the iterator's context type.
-    let fd = unsafe { ctx.cast::<u32>().add(4).read_volatile() };
-    if let Some(task) = task
-        && !file.is_null()
-        // SAFETY: the helper takes any file the verifier vouches for.
-        && let Some(socket) = Kernel::new(unsafe { bpf_sock_from_file(file.cast()) }.cast())
-        && let Some(sk) = socket.follow(off!(socket_sk)).map(Sock::from_kernel)
-        && sk.is_tcp()
-    {
+    if let Some((task, fd, sk)) = opened(ctx) {
         descriptor(ctx, task, fd, sk);
     }
     0
+}
+
+/// The task, the descriptor and the TCP socket that this step of the pass is about.
+#[inline(always)]
+pub fn opened(ctx: *mut c_void) -> Option<(Kernel, u32, Sock)> {
+    // The context: meta, task, fd (u32), file. A null file ends the pass.
+    let (task, file) = (Kernel::new(context(ctx, 1))?, context(ctx, 3));
+    // SAFETY: the verifier checks the access against the iterator's context type.
+    let fd = unsafe { ctx.cast::<u32>().add(4).read_volatile() };
+    if file.is_null() {
+        return None;
+    }
+    // SAFETY: the helper takes any file the verifier vouches for.
+    let socket = Kernel::new(unsafe { bpf_sock_from_file(file.cast()) }.cast())?;
+    let sk = socket.follow(off!(socket_sk)).map(Sock::from_kernel)?;
+    sk.is_tcp().then_some((task, fd, sk))
 }
 
 #[inline(always)]
@@ -69,7 +75,7 @@ const QUEUE: u32 = 256;
 /// Lists who waits in the listener's queue. Nothing locks it here: what is read of a request that
 /// is being accepted may be stale, never more than read.
 #[inline(always)]
-fn queue(ctx: *mut c_void, sk: Sock) {
+pub fn queue(ctx: *mut c_void, sk: Sock) {
     let Some(tcp) = sk.tcp() else { return };
     let listener = sk.cookie();
     let mut next = tcp.follow(off!(icsk_accept_head));
@@ -120,7 +126,7 @@ fn promote(ctx: *mut c_void, task: Kernel, fd: u32, sk: Sock, since: u64, info: 
 }
 
 #[inline(always)]
-fn holder(task: Kernel, fd: u32, sk: Sock) -> Holder {
+pub fn holder(task: Kernel, fd: u32, sk: Sock) -> Holder {
     let leader = task.follow(off!(task_leader)).unwrap_or(task);
     let comm: [u64; 2] = [leader.read(off!(task_comm)), leader.read(off!(task_comm) + 8)];
     let cgroup = if known(off!(css_set_dfl)) {
@@ -137,7 +143,7 @@ fn holder(task: Kernel, fd: u32, sk: Sock) -> Holder {
         pid: task.read(off!(task_tgid)),
         tid: task.read(off!(task_pid)),
         ppid: leader.follow(off!(task_real_parent)).map_or(0, |parent| parent.read(off!(task_tgid))),
-        pad: 0,
+        max_backlog: sk.max_backlog(),
         // SAFETY: two u64 are 16 plain bytes.
         comm: unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(comm) },
     }

@@ -6,6 +6,7 @@
 //! | `destroy` | `tp_btf/tcp_destroy_sock` | ends the stay of a socket that the kernel frees |
 //! | `look` | `iter/bpf_sk_storage_map` | lists the live stays that are due for a report |
 //! | `holders` | `iter/task_file` | lists who has a descriptor for those, and for listeners |
+//! | `snapshot` | `iter/task_file` | lists who has a descriptor for anything, connections that are over included |
 //! | `seed` | `iter/tcp` | gives the sockets that were there before us a stay |
 //! | `empty` | `tp_btf/inet_sock_set_state` | nothing: the floor that `cargo xtask bench` compares with |
 #![no_std]
@@ -23,6 +24,7 @@ mod nursery;
 mod offsets;
 mod seed;
 mod set_state;
+mod snapshot;
 mod sock;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};

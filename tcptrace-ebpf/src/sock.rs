@@ -5,7 +5,9 @@ use aya_ebpf::{
     cty::c_void,
     helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64, bpf_skc_to_tcp_sock},
 };
-use tcptrace_common::event::{CLOSING, HAS_SOCKET, HAS_TCP, KIND_SOCKET, NO_SOCKET, OPEN, Socket, Tuple};
+use tcptrace_common::event::{
+    CLOSING, HAS_SOCKET, HAS_TCP, KEEPALIVE, KIND_SOCKET, NO_SOCKET, NO_TIMER, OPEN, Socket, Tuple,
+};
 
 use crate::{
     filter::{LISTEN, SYN_RECV},
@@ -201,6 +203,20 @@ impl Sock {
         self.0.follow(off!(sk_cgroup)).map_or(0, cgroup_id)
     }
 
+    #[inline(always)]
+    fn keepalive(self) -> u8 {
+        if !known(off!(sk_timer)) {
+            return NO_TIMER;
+        }
+        if self.0.read::<u64>(off!(sk_timer)) != 0 { KEEPALIVE } else { 0 }
+    }
+
+    /// Limit of a listener's accept queue; a connection has its listener's, or 0.
+    #[inline(always)]
+    pub fn max_backlog(self) -> u32 {
+        self.0.read(off!(sk_max_ack_backlog))
+    }
+
     /// Everything an iterator reports of a socket; the times are the caller's.
     #[inline(always)]
     pub fn describe(self) -> Socket {
@@ -210,7 +226,7 @@ impl Sock {
             recv_q: 0,
             send_q: 0,
             backlog: self.0.read(off!(sk_ack_backlog)),
-            max_backlog: self.0.read(off!(sk_max_ack_backlog)),
+            max_backlog: self.max_backlog(),
             state: self.state(),
             flags: if has_socket { HAS_SOCKET } else { 0 },
             protocol: self.protocol(),
@@ -221,6 +237,10 @@ impl Sock {
             cgroup: self.cgroup(),
             bytes_sent: 0,
             sent_ago_ns: u64::MAX,
+            acked_ago_ns: u64::MAX,
+            received_ago_ns: u64::MAX,
+            drops: if known(off!(sk_drops)) { self.0.read(off!(sk_drops)) } else { 0 },
+            pad: 0,
             tuple: self.tuple(),
         };
         if let Some(tcp) = self.tcp() {
@@ -228,8 +248,12 @@ impl Sock {
             s.recv_q = diff(tcp.read(off!(tcp_rcv_nxt)), tcp.read(off!(tcp_copied_seq)));
             s.send_q = diff(tcp.read(off!(tcp_write_seq)), tcp.read(off!(tcp_snd_una)));
             s.bytes_sent = tcp.read(off!(tcp_bytes_sent));
-            s.sent_ago_ns = jiffies_since(tcp.read(off!(tcp_lsndtime))) * offsets::jiffy_ns();
+            let ago = |stamp| jiffies_since(tcp.read(stamp)) * offsets::jiffy_ns();
+            s.sent_ago_ns = ago(off!(tcp_lsndtime));
+            s.acked_ago_ns = ago(off!(tcp_rcv_tstamp));
+            s.received_ago_ns = ago(off!(icsk_lrcvtime));
         }
+        s.flags |= self.keepalive();
         s
     }
 }

@@ -62,13 +62,16 @@ pub fn offsets(btf: &[u8]) -> Result<Offsets, BtfError> {
 }
 
 /// Kernels built without cgroups lack the first two (then a socket's cgroup is unknown), those
-/// built without MPTCP the third (then no socket is a subflow); of the last two each has one.
-const OPTIONAL: [(&str, &str); 5] = [
+/// built without MPTCP the third (then no socket is a subflow); of the next two each has one. The
+/// last two are evidence that is unknown without them.
+const OPTIONAL: [(&str, &str); 7] = [
     ("sock", "sk_cgrp_data.cgroup"),
     ("css_set", "dfl_cgrp"),
     ("tcp_sock", "is_mptcp"),
     ("file", "f_count"),
     ("file", "f_ref.refcnt"),
+    ("sock", "sk_drops"),
+    ("sock", "sk_timer.entry.pprev"),
 ];
 
 struct Btf<'a> {

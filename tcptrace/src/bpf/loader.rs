@@ -56,24 +56,8 @@ impl Kernel {
     ///
     /// # Errors
     /// A [`Refusal`] that names what is missing.
-    pub fn load(mut config: Config, ring_bytes: u32) -> Result<(Self, RingBuf<MapData>), Refusal> {
-        preflight::check()?;
-        let bytes = fs::read(KERNEL_BTF).map_err(Refusal::NoBtf)?;
-        config.offsets = btf::offsets(&bytes)?;
-        config.jiffy_ns = jiffy_ns();
-        let kernel_btf = Btf::parse(&bytes, Endianness::default()).map_err(|e| refusal(KERNEL_BTF, &e))?;
-        drop(bytes);
-
-        let cpus = nr_cpus().map_err(|(_, e)| refusal("the number of CPUs", &e))?;
-        let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
-        let mut ebpf = EbpfLoader::new()
-            .btf(Some(&kernel_btf))
-            .verifier_log_level(VerifierLogLevel::DEBUG)
-            .override_global("CONFIG", config.as_bytes(), true)
-            .map_max_entries("EVENTS", ring_bytes)
-            .map_max_entries("COUNTERS", cpus)
-            .load(OBJECT)
-            .map_err(|e| refusal("creating the maps", &e))?;
+    pub fn load(config: Config, ring_bytes: u32) -> Result<(Self, RingBuf<MapData>), Refusal> {
+        let (mut ebpf, kernel_btf) = prepare(config, ring_bytes)?;
 
         let look = load_iter(&mut ebpf, &kernel_btf, "look", "bpf_sk_storage_map", Some("STAYS"))?;
         let holders = load_iter(&mut ebpf, &kernel_btf, "holders", "task_file", None)?;
@@ -208,6 +192,55 @@ impl Kernel {
         value.trim().parse().ok()
     }
 }
+
+/// Checks the host and makes the maps; no program is loaded yet.
+fn prepare(mut config: Config, ring_bytes: u32) -> Result<(Ebpf, Btf), Refusal> {
+    preflight::check()?;
+    let bytes = fs::read(KERNEL_BTF).map_err(Refusal::NoBtf)?;
+    config.offsets = btf::offsets(&bytes)?;
+    config.jiffy_ns = jiffy_ns();
+    let kernel_btf = Btf::parse(&bytes, Endianness::default()).map_err(|e| refusal(KERNEL_BTF, &e))?;
+    drop(bytes);
+
+    let cpus = nr_cpus().map_err(|(_, e)| refusal("the number of CPUs", &e))?;
+    let ebpf = EbpfLoader::new()
+        .btf(Some(&kernel_btf))
+        .verifier_log_level(VerifierLogLevel::DEBUG)
+        .override_global("CONFIG", config.as_bytes(), true)
+        .map_max_entries("EVENTS", ring_bytes)
+        .map_max_entries("COUNTERS", u32::try_from(cpus).unwrap_or(u32::MAX))
+        .load(OBJECT)
+        .map_err(|e| refusal("creating the maps", &e))?;
+    Ok((ebpf, kernel_btf))
+}
+
+/// The one program that a snapshot needs; nothing is attached.
+#[derive(Debug)]
+pub struct Descriptors(Pass);
+
+impl Descriptors {
+    /// Checks the host and loads the pass over descriptor tables, for sockets in `states` (bit
+    /// `1 << number`) of one network namespace (inode number), or of all (0).
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names what is missing.
+    pub fn load(states: u32, netns: u32) -> Result<Self, Refusal> {
+        let (mut ebpf, kernel_btf) = prepare(Config { states, netns, ..Config::NONE }, SMALLEST_RING)?;
+        load_iter(&mut ebpf, &kernel_btf, "snapshot", "task_file", None).map(Self)
+    }
+
+    /// Lists who has a descriptor for any of those sockets, all listeners with theirs and their
+    /// queues, and connections that are over and still have a descriptor.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn list(&self) -> io::Result<Listing> {
+        self.0.run()
+    }
+}
+
+/// A page: nothing is ever written into it.
+const SMALLEST_RING: u32 = 4096;
 
 /// The empty program of the benchmark, attached alone.
 ///

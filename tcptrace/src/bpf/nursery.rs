@@ -10,7 +10,7 @@ use std::{
 
 use aya::maps::MapData;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use tcptrace_common::event::{HAS_SOCKET, KIND_SOCKET, SLOTS, Slot, SlotInfo, Socket, UNPLACED};
+use tcptrace_common::event::{HAS_SOCKET, KIND_SOCKET, NO_TIMER, SLOTS, Slot, SlotInfo, Socket, UNPLACED};
 
 /// Young stays, seen without a system call.
 pub struct Nursery {
@@ -68,7 +68,7 @@ impl Nursery {
             backlog: 0,
             max_backlog: 0,
             state: info.state,
-            flags: UNPLACED | if info.has_socket != 0 { HAS_SOCKET } else { 0 },
+            flags: UNPLACED | NO_TIMER | if info.has_socket != 0 { HAS_SOCKET } else { 0 },
             protocol: info.protocol,
             cookie: info.cookie,
             earliest_ns: since_ns,
@@ -77,6 +77,10 @@ impl Nursery {
             cgroup: 0,
             bytes_sent: 0,
             sent_ago_ns: u64::MAX,
+            acked_ago_ns: u64::MAX,
+            received_ago_ns: u64::MAX,
+            drops: 0,
+            pad: 0,
             tuple: info.tuple,
         })
     }

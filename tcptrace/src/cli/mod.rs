@@ -2,11 +2,21 @@
 
 mod output;
 mod select;
+mod snapshot;
 mod watch;
 
-use clap::{Parser, Subcommand};
+use std::{
+    io::{self, ErrorKind},
+    time::Duration,
+};
 
-use crate::exit::{Exit, Failure};
+use clap::{Parser, Subcommand};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::{
+    engine::event::BootNs,
+    exit::{Exit, Failure},
+};
 
 /// Names the process that never calls close(): a kernel tracer for TCP state transitions
 #[derive(Debug, Parser)]
@@ -19,6 +29,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Watch(watch::Args),
+    Snapshot(snapshot::Args),
 }
 
 /// Parses the command line and runs what it says.
@@ -34,6 +45,7 @@ pub fn run() -> Result<Exit, Failure> {
     };
     match cli.command {
         Command::Watch(args) => watch::run(args),
+        Command::Snapshot(args) => snapshot::run(&args),
     }
 }
 
@@ -47,4 +59,26 @@ fn usage(e: &clap::Error) -> Failure {
     let told = told.take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more information"));
     let line = told.collect::<Vec<_>>().join(" ");
     Failure::usage(line.strip_prefix("error: ").unwrap_or(&line))
+}
+
+/// A reader that has seen enough is no failure.
+fn ended_by(e: io::Error) -> Result<Exit, Failure> {
+    match e.kind() {
+        ErrorKind::BrokenPipe => Ok(Exit::Done),
+        _ => Err(anyhow::Error::from(e).context("writing or looking").into()),
+    }
+}
+
+fn warn(text: &str) {
+    anstream::eprintln!("tcptrace: {text}");
+}
+
+fn nanoseconds(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The boot clock, ns.
+fn boot_now() -> BootNs {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }

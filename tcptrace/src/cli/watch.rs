@@ -1,22 +1,18 @@
 //! `tcptrace watch`: reports sockets that stay in a state, live.
 
-use std::{
-    io::{self, ErrorKind},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use anyhow::Context;
-use rustix::time::{ClockId, clock_gettime};
 use tcptrace_common::config::Config;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep_until},
 };
 
-use super::{output, select};
+use super::{boot_now, ended_by, nanoseconds, output, select, warn};
 use crate::{
     bpf::loader::Kernel,
-    engine::{event::BootNs, filter::Selection, parse},
+    engine::{filter::Selection, parse},
     enrich::process,
     exit::{Exit, Failure},
     pipeline::{Pipeline, Plan},
@@ -96,7 +92,8 @@ fn ring_kib(text: &str) -> Result<u32, String> {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> Result<Exit, Failure> {
+pub fn run(mut args: Args) -> Result<Exit, Failure> {
+    args.select.state = args.select.state.traceable().map_err(|why| Failure::usage(format!("--state: {why}")))?;
     let selection = args.select.resolve()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(watch(&args, selection))
@@ -154,14 +151,6 @@ async fn watch(args: &Args, selection: Selection) -> Result<Exit, Failure> {
     }
 }
 
-/// A reader that has seen enough is no failure.
-fn ended_by(e: io::Error) -> Result<Exit, Failure> {
-    match e.kind() {
-        ErrorKind::BrokenPipe => Ok(Exit::Done),
-        _ => Err(anyhow::Error::from(e).context("writing or looking").into()),
-    }
-}
-
 /// What the kernel can filter by itself without dropping a true match.
 fn config(args: &Args, selection: &Selection) -> Config {
     Config {
@@ -192,7 +181,7 @@ fn seed(kernel: &mut Kernel, selection: &Selection) -> io::Result<()> {
         all.retain(|n| selection.netns.contains(&n.inode));
     }
     let pass = kernel.seed_by_namespace();
-    let failed = netns::each(&all, || pass.run().map(drop));
+    let (_, failed) = netns::each(&all, |_| pass.run().map(drop));
     const LOST: &str = "connections that have waited there to be accepted since before the start are not seen";
     if hidden > 0 {
         warn(&format!("the network namespaces of {hidden} processes can't be told without CAP_SYS_PTRACE: {LOST}"));
@@ -223,20 +212,6 @@ fn announce(args: &Args) {
     warn(&format!("watching {} for stays over {min_age}{until}", states.join(", ")));
 }
 
-fn warn(text: &str) {
-    anstream::eprintln!("tcptrace: {text}");
-}
-
 fn far() -> Instant {
     Instant::now() + Duration::from_secs(86_400)
-}
-
-fn nanoseconds(d: Duration) -> u64 {
-    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The boot clock, ns.
-fn boot_now() -> BootNs {
-    let now = clock_gettime(ClockId::Boottime);
-    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }

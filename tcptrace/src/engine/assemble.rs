@@ -7,13 +7,14 @@ use std::{
 };
 
 use tcptrace_common::{
-    event::{HAS_SOCKET, HAS_TCP, Queued, SEEDED, Socket, UNPLACED},
+    event::{HAS_SOCKET, HAS_TCP, KEEPALIVE, NO_LIMIT, NO_TIMER, Queued, SEEDED, Socket, UNPLACED},
     state::TcpState,
 };
 
 use super::{
     decode::Event,
     event::{BootNs, Connection, Evidence, Holder, HolderSource, Listener, Record, Role},
+    opener,
     verdict::judge,
 };
 
@@ -37,6 +38,7 @@ struct Listening {
     local: SocketAddr,
     queue: u32,
     limit: u32,
+    drops: u32,
 }
 
 impl Holdings {
@@ -58,7 +60,13 @@ impl Holdings {
             let list = listeners.entry((netns, local.port())).or_default();
             // A listener with several descriptors is listed once for each.
             if list.iter().all(|l| l.cookie != cookie) {
-                list.push(Listening { cookie, local, queue: socket.backlog, limit: socket.max_backlog });
+                list.push(Listening {
+                    cookie,
+                    local,
+                    queue: socket.backlog,
+                    limit: socket.max_backlog,
+                    drops: socket.drops,
+                });
             }
         }
         let queued = queued.iter().filter(|q| q.cookie != 0).map(|q| (q.cookie, q.listener)).collect();
@@ -82,7 +90,7 @@ impl Holdings {
         let first = found.iter().max_by_key(|l| l.queue)?;
         let held = found.iter().filter_map(|l| self.by_cookie.get(&l.cookie));
         let holders = held.flatten().cloned().collect();
-        Some(Listener { local: first.local, queue: first.queue, limit: first.limit, holders })
+        Some(Listener { local: first.local, queue: first.queue, limit: first.limit, drops: first.drops, holders })
     }
 }
 
@@ -118,15 +126,16 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, now
     if socket.earliest_ns == 0 {
         unknown.insert("age_ms.max", "it was there before tracing, and nothing bounds how long");
     }
-    unknown.insert("opener", "nobody watched it being opened");
-
     let listener = holdings.listener(&connection);
-    let waiting = !has(HAS_SOCKET) && state == TcpState::CloseWait;
-    let held = holdings.by_cookie.get(&socket.cookie).cloned().unwrap_or_default();
+    let mut held = holdings.by_cookie.get(&socket.cookie).cloned().unwrap_or_default();
+    opener::mark(&mut held, socket.latest_ns);
+    // It may have been accepted between the look at it and the one at the descriptors.
+    let accepted = has(HAS_SOCKET) || !held.is_empty();
+    let waiting = !accepted && waits(state);
     let (holders, holder_source) = match &listener {
         _ if !held.is_empty() => (held, HolderSource::FdTable),
         Some(listener) if waiting => (listener.holders.clone(), HolderSource::Listener),
-        _ if has(HAS_SOCKET) => {
+        _ if accepted => {
             unknown.insert("holders", HELD_OUTSIDE);
             (Vec::new(), HolderSource::OutsideFdTables)
         }
@@ -144,6 +153,10 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, now
             unknown.insert("role", NO_WAY);
             None
         }
+        0 if has(NO_LIMIT) => {
+            unknown.insert("role", "no listener on its port, and only BPF shows who connected");
+            None
+        }
         0 => Some(Role::Client),
     };
     let mut record = Record {
@@ -158,12 +171,18 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, now
         evidence: Evidence {
             recv_q: has(HAS_TCP).then_some(socket.recv_q),
             send_q: has(HAS_TCP).then_some(socket.send_q),
-            accepted: Some(has(HAS_SOCKET)),
+            accepted: Some(accepted),
             bytes_sent_since_fin: (has(HAS_TCP) && !has(SEEDED)).then_some(socket.bytes_sent),
             inode: (socket.inode != 0).then_some(socket.inode),
+            keepalive: (!has(NO_TIMER)).then_some(has(KEEPALIVE)),
+            sent_ago_ns: known(socket.sent_ago_ns),
+            received_ago_ns: known(socket.received_ago_ns),
+            acked_ago_ns: known(socket.acked_ago_ns),
         },
         holders,
         holder_source,
+        former_holders: Vec::new(),
+        came_in_by: listener.as_ref().map(|l| l.local),
         listener: listener.filter(|_| waiting),
         cgroup,
         unknown,
@@ -171,11 +190,43 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, now
     if record.evidence.inode.is_none() {
         record.unknown.insert("inode", if has(UNPLACED) { NO_WAY } else { "it has no file" });
     }
-    match judge(&record, socket.sent_ago_ns, now, holdings.all_seen) {
+    if record.evidence.keepalive.is_none() {
+        record
+            .unknown
+            .insert("keepalive", if has(UNPLACED) { NO_WAY } else { "another timer runs, or the kernel hides it" });
+    }
+    note_opener(&mut record);
+    match judge(&record, holdings.all_seen) {
         Ok((verdict, also)) => (record.verdict, record.also) = (Some(verdict), also),
         Err(why) => drop(record.unknown.insert("verdict", why)),
     }
     record
+}
+
+/// Whether a connection without a `struct socket` waits to be accepted, and is not being torn down.
+fn waits(state: TcpState) -> bool {
+    matches!(state, TcpState::SynRecv | TcpState::NewSynRecv | TcpState::Established | TcpState::CloseWait)
+}
+
+/// The kernel programs' u64::MAX stands for "never, or nobody knows".
+fn known(ago_ns: u64) -> Option<u64> {
+    (ago_ns != u64::MAX).then_some(ago_ns)
+}
+
+/// Says why an opener is unknown, where one is.
+pub fn note_opener(record: &mut Record) {
+    let unknown = record.holder_source == HolderSource::FdTable && record.holders.iter().any(|h| h.opener.is_none());
+    if !unknown {
+        record.unknown.remove("opener");
+        return;
+    }
+    let alone = record.holders.iter().all(|h| h.process == record.holders[0].process);
+    let why = if alone {
+        "it holds the socket alone: whether it opened it, or another did and has let go, nobody watched"
+    } else {
+        "not told by parents and descriptor numbers, and nobody watched it being opened"
+    };
+    record.unknown.insert("opener", why);
 }
 
 /// A record of a stay that ended before a look found it: only its event speaks.
@@ -183,7 +234,9 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, now
 pub fn ended(event: &Event, holders: Vec<Holder>) -> Record {
     const GONE: &str = "it ended before it could be looked at";
     let mut unknown: BTreeMap<_, _> =
-        ["role", "verdict", "recv_q", "send_q", "bytes_sent_since_fin", "inode"].map(|field| (field, GONE)).into();
+        ["role", "verdict", "recv_q", "send_q", "bytes_sent_since_fin", "inode", "keepalive"]
+            .map(|field| (field, GONE))
+            .into();
     if holders.is_empty() {
         unknown.insert("holders", GONE);
     }
@@ -199,7 +252,9 @@ pub fn ended(event: &Event, holders: Vec<Holder>) -> Record {
         evidence: Evidence { accepted: Some(event.has_socket), ..Evidence::default() },
         holders,
         holder_source: HolderSource::None,
+        former_holders: Vec::new(),
         listener: None,
+        came_in_by: None,
         cgroup: None,
         unknown,
     }

@@ -163,6 +163,8 @@ pub struct Listener {
     pub queue: u32,
     /// How many may.
     pub limit: u32,
+    /// Connections that it dropped so far, most of them because its queue was full.
+    pub drops: u32,
     /// Who holds it.
     pub holders: Vec<Holder>,
 }
@@ -180,6 +182,14 @@ pub struct Evidence {
     pub bytes_sent_since_fin: Option<u64>,
     /// The socket file's inode number.
     pub inode: Option<u64>,
+    /// Whether the keepalive timer runs.
+    pub keepalive: Option<bool>,
+    /// How long before the look data was sent last, ns.
+    pub sent_ago_ns: Option<u64>,
+    /// How long before the look data came last, ns.
+    pub received_ago_ns: Option<u64>,
+    /// How long before the look an acknowledgement came last, ns: keepalive's answers too.
+    pub acked_ago_ns: Option<u64>,
 }
 
 /// All that is said of a socket.
@@ -207,8 +217,12 @@ pub struct Record {
     pub holders: Vec<Holder>,
     /// How that is known.
     pub holder_source: HolderSource,
+    /// Who held it at an earlier look, and does not any more.
+    pub former_holders: Vec<Holder>,
     /// In whose queue it waits.
     pub listener: Option<Listener>,
+    /// Where the listener is bound that it came in by, as far as its port tells.
+    pub came_in_by: Option<SocketAddr>,
     /// The socket's own cgroup v2, where it could be found.
     pub cgroup: Option<Rc<str>>,
     /// What is null, and why.
@@ -324,6 +338,68 @@ impl Stays {
     }
 }
 
+/// Sockets that have something in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// What they have in common.
+    pub by: GroupBy,
+    /// Its value; of holders and listeners it may hold anything.
+    pub key: String,
+    /// How many.
+    pub count: u64,
+    /// Of those: leaks.
+    pub leaks: u64,
+    /// The age of the oldest.
+    pub oldest: Age,
+    /// By verdict.
+    pub by_verdict: BTreeMap<&'static str, u64>,
+}
+
+/// What sockets are grouped by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupBy {
+    /// Process, `comm[pid]`.
+    Holder,
+    /// Verdict.
+    Verdict,
+    /// Remote address, without the port.
+    Remote,
+    /// Listener: local address and port of the one they came in by.
+    Listener,
+}
+
+impl GroupBy {
+    /// As the interface spells it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Holder => "holder",
+            Self::Verdict => "verdict",
+            Self::Remote => "remote",
+            Self::Listener => "listener",
+        }
+    }
+}
+
+/// What one look saw in all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// Sockets listed.
+    pub sockets: u64,
+    /// Of those: leaks.
+    pub leaks: u64,
+    /// Network namespaces looked into.
+    pub namespaces: u64,
+    /// All TCP sockets there, by state, listed or not.
+    pub states: Vec<(TcpState, u64)>,
+    /// Listed ones by holder (`comm[pid]`).
+    pub by_holder: BTreeMap<String, u64>,
+    /// Listed ones by verdict.
+    pub by_verdict: BTreeMap<&'static str, u64>,
+    /// Listed ones by remote address, without the port.
+    pub by_remote: BTreeMap<IpAddr, u64>,
+}
+
 /// The last word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -371,6 +447,12 @@ pub enum Update {
         /// Why `closed_by` is unknown.
         unknown: &'static str,
     },
+    /// A socket as one look saw it.
+    Socket(Rc<Record>),
+    /// Sockets that have something in common.
+    Group(Box<Group>),
+    /// What one look saw in all.
+    Overview(Box<Overview>),
     /// Something could not be seen or shown.
     Lost(Lost),
     /// The end.

@@ -169,7 +169,9 @@ mod tests {
                 opener: None,
             }],
             holder_source: HolderSource::FdTable,
+            former_holders: Vec::new(),
             listener: None,
+            came_in_by: None,
             cgroup: None,
             unknown: BTreeMap::new(),
         }

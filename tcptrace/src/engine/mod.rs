@@ -2,10 +2,13 @@
 //! no kernel, file, clock or output here, so a recording gives what the live run gave.
 
 pub mod assemble;
+pub mod census;
 pub mod cgroup;
 pub mod decode;
+pub mod diag;
 pub mod event;
 pub mod filter;
+pub mod opener;
 pub mod parse;
 pub mod tracker;
 pub mod verdict;

@@ -56,37 +56,48 @@ impl FromStr for States {
         let mut mask = 0;
         for word in text.split(',') {
             if word.eq_ignore_ascii_case("all") {
-                mask |= TRACEABLE.iter().fold(0, |m, s| m | s.bit());
+                mask |= Self::ALL.0;
                 continue;
             }
             let state = state(word.trim()).ok_or_else(|| {
                 format!("no TCP state is called {word:?}; write for instance close_wait, fin-wait-2, estab or all")
             })?;
-            if state == TcpState::TimeWait {
-                return Err(
-                    "TIME_WAIT can't be traced: the kernel keeps no socket for it; ss -tan state time-wait counts them"
-                        .to_owned(),
-                );
-            }
             mask |= state.bit();
         }
         Ok(Self(mask))
     }
 }
 
-/// The states that the tracepoint shows.
-const TRACEABLE: [TcpState; 10] = [
-    TcpState::Established,
-    TcpState::SynSent,
-    TcpState::SynRecv,
-    TcpState::FinWait1,
-    TcpState::FinWait2,
-    TcpState::Close,
-    TcpState::CloseWait,
-    TcpState::LastAck,
-    TcpState::Listen,
-    TcpState::Closing,
-];
+impl States {
+    /// Those that have names (RFC 9293, 3.3.2).
+    pub const ALL: Self = Self(
+        TcpState::Established.bit()
+            | TcpState::SynSent.bit()
+            | TcpState::SynRecv.bit()
+            | TcpState::FinWait1.bit()
+            | TcpState::FinWait2.bit()
+            | TcpState::TimeWait.bit()
+            | TcpState::Close.bit()
+            | TcpState::CloseWait.bit()
+            | TcpState::LastAck.bit()
+            | TcpState::Listen.bit()
+            | TcpState::Closing.bit(),
+    );
+
+    /// Those that the tracepoint shows.
+    ///
+    /// # Errors
+    /// One line, if TIME_WAIT was asked for by name.
+    pub fn traceable(self) -> Result<Self, &'static str> {
+        const TIME_WAIT: u32 = TcpState::TimeWait.bit();
+        if self.0 & TIME_WAIT != 0 && self != Self::ALL {
+            return Err(
+                "TIME_WAIT can't be traced: the kernel keeps no socket for it; tcptrace snapshot --state time_wait lists them",
+            );
+        }
+        Ok(Self(self.0 & !TIME_WAIT))
+    }
+}
 
 impl FromStr for Verdict {
     type Err = String;
@@ -194,12 +205,16 @@ mod tests {
         let two = TcpState::FinWait2.bit() | TcpState::Established.bit();
         assert_eq!("fin-wait-2,ESTAB".parse(), Ok(States(two)));
         assert!("all".parse::<States>().expect("all").0 & close_wait.0 != 0);
-        for text in ["", "close_wait,", "closewaiting", "time_wait"] {
+        for text in ["", "close_wait,", "closewaiting"] {
             assert!(text.parse::<States>().is_err(), "{text:?}");
         }
-        for state in TRACEABLE {
+        let named = TcpState::ALL.into_iter().filter(|s| States::ALL.0 & s.bit() != 0);
+        for state in named {
             assert_eq!(state.name().parse(), Ok(States(state.bit())), "the kernel's own spelling");
         }
+        assert!(States(TcpState::TimeWait.bit()).traceable().is_err());
+        assert_eq!(States::ALL.traceable(), Ok(States(States::ALL.0 & !TcpState::TimeWait.bit())));
+        assert_eq!(close_wait.traceable(), Ok(close_wait));
     }
 
     #[test]

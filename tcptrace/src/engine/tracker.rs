@@ -6,8 +6,11 @@ use std::{
 };
 
 use super::{
+    assemble,
+    census::holder_names,
     decode::Event,
-    event::{Age, BootNs, ClosedBy, Record, Summary, Update},
+    event::{Age, BootNs, ClosedBy, HolderSource, Record, Summary, Update},
+    opener,
     verdict::Verdict,
 };
 
@@ -75,6 +78,30 @@ impl Tracker {
             Some(stayed) if stayed.min_ns >= self.min_age_ns => Outcome::Unreported,
             _ => Outcome::Silence,
         }
+    }
+
+    /// Adds what earlier looks at the same socket saw: who held it then, and holds it no more. A
+    /// socket that one holder let go of and another did not is an inherited one.
+    pub fn remember(&self, record: &mut Record) {
+        let Some(open) = self.open.get(&record.connection.cookie) else { return };
+        if record.holder_source != HolderSource::FdTable || open.record.holder_source != HolderSource::FdTable {
+            return;
+        }
+        let earlier = [&open.record.holders[..], &open.record.former_holders].concat();
+        opener::mark_by_earlier(&mut record.holders, &open.record.holders);
+        record.former_holders = opener::former(&record.holders, &earlier);
+        if record.former_holders.is_empty() {
+            return;
+        }
+        for holder in &mut record.holders {
+            let before = open.record.holders.iter().find(|b| b.process == holder.process);
+            holder.opener = holder.opener.or(before.and_then(|b| b.opener));
+        }
+        if let Some(verdict) = record.verdict.filter(|v| v.is_unclosed()) {
+            record.also.insert(0, verdict);
+            record.verdict = Some(Verdict::InheritedFd);
+        }
+        assemble::note_opener(record);
     }
 
     /// A look found it stuck, and it is asked for.
@@ -158,14 +185,7 @@ impl Tracker {
 
     /// Adds a record to the counts, or takes it out of them.
     fn count(&mut self, record: &Record, add: bool) {
-        let mut holders: Vec<String> =
-            record.holders.iter().map(|h| format!("{}[{}]", h.comm, h.process.pid)).collect();
-        holders.sort_unstable();
-        holders.dedup();
-        if holders.is_empty() {
-            holders.push("unknown".to_owned());
-        }
-        for holder in holders {
+        for holder in holder_names(record) {
             tally(&mut self.summary.by_holder, holder, add);
         }
         tally(&mut self.summary.by_verdict, record.verdict.map_or("unknown", Verdict::name), add);
@@ -189,7 +209,7 @@ mod tests {
     use tcptrace_common::state::TcpState;
 
     use super::*;
-    use crate::engine::event::{Change, Connection, Evidence, HolderSource};
+    use crate::engine::event::{Change, Connection, Evidence, Holder, ProcessId};
 
     fn connection(cookie: u64) -> Connection {
         Connection {
@@ -214,7 +234,9 @@ mod tests {
             evidence: Evidence::default(),
             holders: Vec::new(),
             holder_source: HolderSource::None,
+            former_holders: Vec::new(),
             listener: None,
+            came_in_by: None,
             cgroup: None,
             unknown: BTreeMap::new(),
         }
@@ -266,6 +288,36 @@ mod tests {
         let Outcome::Say(Update::Resolved { stayed, .. }) = tracker.event(&end) else { panic!("resolved") };
         assert_eq!(stayed.min_ns, 800, "from the first stay on");
         assert_eq!(tracker.summary().stuck, 1);
+    }
+
+    #[test]
+    fn a_holder_that_let_go_makes_the_other_an_inheritor() {
+        let holder = |pid, ppid| Holder {
+            process: ProcessId { pid, start_ns: 1 },
+            tid: None,
+            ppid,
+            fd: 4,
+            comm: "x".into(),
+            cgroups: None,
+            opener: None,
+        };
+        let held_by = |holders: &[Holder]| {
+            let mut r = record(5, 100);
+            (r.holders, r.holder_source) = (holders.to_vec(), HolderSource::FdTable);
+            opener::mark(&mut r.holders, 100);
+            r
+        };
+        let mut tracker = Tracker::default();
+        tracker.stuck(held_by(&[holder(7, 1), holder(8, 7)]));
+        let mut parent = held_by(&[holder(7, 1)]);
+        tracker.remember(&mut parent);
+        assert_eq!((parent.verdict, &parent.also[..]), (Some(Verdict::InheritedFd), &[Verdict::EofNotClosed][..]));
+        assert_eq!(parent.former_holders.iter().map(|h| h.process.pid).collect::<Vec<_>>(), [8]);
+        assert_eq!(parent.holders[0].opener, Some(true), "known from the earlier look");
+        tracker.stuck(parent);
+        let mut later = held_by(&[holder(7, 1)]);
+        tracker.remember(&mut later);
+        assert_eq!(later.former_holders.len(), 1, "not forgotten");
     }
 
     #[test]

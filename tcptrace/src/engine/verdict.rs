@@ -3,7 +3,7 @@
 
 use tcptrace_common::state::TcpState;
 
-use super::event::{BootNs, HolderSource, Record};
+use super::event::{HolderSource, Record};
 
 /// The words are the interface: the same in table, JSON, metrics and documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,6 +54,12 @@ impl Verdict {
         }
     }
 
+    /// Whether it is one holder's not having closed: what a second holder explains better.
+    #[must_use]
+    pub const fn is_unclosed(self) -> bool {
+        matches!(self, Self::UnreadData | Self::UnreadFin | Self::EofNotClosed)
+    }
+
     /// What to do, in a line.
     #[must_use]
     pub const fn advice(self) -> &'static str {
@@ -83,19 +89,18 @@ impl Verdict {
 }
 
 /// Judges a record: the verdict that explains most first, then what holds besides; or why there is
-/// none. `sent_ago_ns`: how long ago data was sent last; `now`: the time of the look;
-/// `all_seen`: every process of the host was asked for its descriptors.
+/// none. `all_seen`: every process of the host was asked for its descriptors.
 ///
 /// # Errors
 /// The reason why nothing can be said.
-pub fn judge(
-    record: &Record,
-    sent_ago_ns: u64,
-    now: BootNs,
-    all_seen: bool,
-) -> Result<(Verdict, Vec<Verdict>), &'static str> {
+pub fn judge(record: &Record, all_seen: bool) -> Result<(Verdict, Vec<Verdict>), &'static str> {
     match record.state {
-        TcpState::Close if record.holder_source == HolderSource::FdTable => return Ok((Verdict::GhostFd, Vec::new())),
+        TcpState::Close if record.holder_source == HolderSource::FdTable => {
+            return match record.connection.remote.port() {
+                0 => Err("it was never connected"),
+                _ => Ok((Verdict::GhostFd, Vec::new())),
+            };
+        }
         TcpState::CloseWait => {}
         _ => return Err("verdicts are about CLOSE_WAIT, and about CLOSE with an open descriptor"),
     }
@@ -107,7 +112,7 @@ pub fn judge(
         };
     }
     let mut verdicts = Vec::new();
-    if in_use(record, sent_ago_ns, now) {
+    if in_use(record) {
         verdicts.push(Verdict::HalfCloseInUse);
     }
     let mut processes: Vec<u32> = record.holders.iter().map(|h| h.process.pid).collect();
@@ -138,13 +143,14 @@ const SLACK_NS: u64 = 1_000_000_000;
 /// or were sent not long ago and after the FIN. Of a socket that was there before tracing, the FIN
 /// is only known to lie in an interval: what may have been sent after it gets the benefit of the
 /// doubt, for as long.
-fn in_use(record: &Record, sent_ago_ns: u64, now: BootNs) -> bool {
+fn in_use(record: &Record) -> bool {
     if record.evidence.send_q.unwrap_or(0) > 0 {
         return true;
     }
+    let Some(sent_ago_ns) = record.evidence.sent_ago_ns else { return false };
     let after_the_fin = match record.evidence.bytes_sent_since_fin {
         Some(bytes) => bytes > 0,
-        None => record.age(now).max_ns.is_none_or(|max| max > sent_ago_ns.saturating_add(SLACK_NS)),
+        None => record.age(record.seen_ns).max_ns.is_none_or(|max| max > sent_ago_ns.saturating_add(SLACK_NS)),
     };
     after_the_fin && sent_ago_ns < IN_USE_NS
 }

@@ -3,10 +3,11 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    ffi::OsStr,
+    fs, io,
     rc::Rc,
 };
 
-use procfs::process::{FDTarget, all_processes};
 use tcptrace_common::event::{Holder as Raw, Queued, Socket};
 
 use super::process::{self, Processes};
@@ -38,24 +39,70 @@ pub fn from_kernel(sockets: &[Socket], queued: &[Queued], holders: &[Raw], proce
 }
 
 /// Holders as `/proc/PID/fd` shows them, for the given sockets and listeners, by inode number.
-/// Descriptor tables of single threads are not visible there.
+/// Descriptor tables of single threads are read only for sockets that no process holds.
 #[must_use]
 pub fn from_proc(suspects: &[Socket], listeners: &[Socket], queued: &[Queued], processes: &Processes) -> Holdings {
     let wanted: HashMap<u64, u64> =
         suspects.iter().chain(listeners).filter(|s| s.inode != 0).map(|s| (s.inode, s.cookie)).collect();
-    let mut by_cookie: HashMap<u64, Vec<Holder>> = HashMap::new();
-    for p in all_processes().into_iter().flatten().flatten() {
-        let Ok(fds) = p.fd() else { continue };
-        let mut holder = None;
-        for fd in fds.flatten() {
-            let FDTarget::Socket(inode) = fd.target else { continue };
-            let Some(cookie) = wanted.get(&inode) else { continue };
-            let pid = p.pid.unsigned_abs();
-            let holder: &Holder = holder.get_or_insert_with(|| processes.caller(pid, &"?".into()));
-            by_cookie.entry(*cookie).or_default().push(Holder { fd: fd.fd.unsigned_abs(), ..holder.clone() });
+    let mut tables = Tables { wanted, by_cookie: HashMap::new(), hidden: false };
+    let pids: Vec<u32> = numbers("/proc").into_iter().flatten().collect();
+    for pid in &pids {
+        tables.read(&format!("/proc/{pid}/fd"), *pid, None, processes);
+    }
+    if tables.wanted.values().any(|cookie| !tables.by_cookie.contains_key(cookie)) {
+        for pid in &pids {
+            for tid in numbers(&format!("/proc/{pid}/task")).into_iter().flatten().filter(|tid| tid != pid) {
+                tables.read(&format!("/proc/{pid}/task/{tid}/fd"), *pid, Some(tid), processes);
+            }
         }
     }
-    Holdings::new(listeners, queued, by_cookie, false)
+    let all_seen = !tables.hidden && kernel_names_processes();
+    Holdings::new(listeners, queued, tables.by_cookie, all_seen)
+}
+
+/// Descriptor tables read so far.
+struct Tables {
+    /// Cookies by inode number.
+    wanted: HashMap<u64, u64>,
+    by_cookie: HashMap<u64, Vec<Holder>>,
+    /// Some could not be read.
+    hidden: bool,
+}
+
+impl Tables {
+    fn read(&mut self, table: &str, pid: u32, tid: Option<u32>, processes: &Processes) {
+        let fds = match numbers(table) {
+            Ok(fds) => fds,
+            Err(e) => {
+                self.hidden |= e.kind() == io::ErrorKind::PermissionDenied;
+                return;
+            }
+        };
+        let mut holder = None;
+        for fd in fds {
+            let Ok(link) = fs::read_link(format!("{table}/{fd}")) else { continue };
+            let Some(cookie) = socket_inode(link.as_os_str()).and_then(|inode| self.wanted.get(&inode)) else {
+                continue;
+            };
+            let holder: &Holder = holder.get_or_insert_with(|| processes.caller(pid, &"?".into()));
+            let held = self.by_cookie.entry(*cookie).or_default();
+            // A thread's table is its process's, unless it has one of its own.
+            if tid.is_none() || held.iter().all(|h| h.process != holder.process) {
+                held.push(Holder { fd, tid, ..holder.clone() });
+            }
+        }
+    }
+}
+
+/// The entries of a directory that are numbers.
+fn numbers(dir: &str) -> io::Result<Vec<u32>> {
+    let names = fs::read_dir(dir)?.flatten();
+    Ok(names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// `socket:[70091]` (proc_pid_fd(5)).
+fn socket_inode(link: &OsStr) -> Option<u64> {
+    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// The pids that have a descriptor for any of these listeners' ports, by namespace and port.

@@ -2,6 +2,7 @@
 //! says what was asked for.
 
 mod ownership;
+pub mod survey;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -271,7 +272,8 @@ impl Pipeline {
             return Ok(());
         }
         let cgroup = self.cgroup_ids.path(socket.cgroup);
-        let record = assemble::record(socket, holdings, cgroup, now);
+        let mut record = assemble::record(socket, holdings, cgroup, now);
+        self.tracker.remember(&mut record);
         if !self.plan.selection.matches_record(&record, &process::descends) {
             self.tracker.refuse(record);
             return Ok(());

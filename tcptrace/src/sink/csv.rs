@@ -6,7 +6,7 @@ use super::{Clock, Sink, text::safe};
 use crate::engine::event::{Age, BootNs, ClosedBy, Connection, Holder, Record, Update};
 
 /// The columns, in order.
-const COLUMNS: [&str; 29] = [
+const COLUMNS: [&str; 31] = [
     "event",
     "time",
     "cookie",
@@ -36,6 +36,8 @@ const COLUMNS: [&str; 29] = [
     "on_cpu_pid",
     "counts",
     "advice",
+    "group_by",
+    "group",
 ];
 
 /// Writes CSV (RFC 4180).
@@ -164,16 +166,37 @@ impl<W: Write> Sink for Csv<W> {
                 row.closer(closed_by.as_ref());
                 row
             }
+            Update::Socket(record) => {
+                let mut row = Row::new("socket", stamp);
+                row.record(record);
+                row.age(&record.age(time));
+                row
+            }
+            Update::Group(group) => {
+                let mut row = Row::new("group", stamp);
+                row.age(&group.oldest);
+                row.set("group_by", group.by.name());
+                row.set("group", inert(&safe(&group.key)));
+                let verdicts = group.by_verdict.iter().map(|(name, n)| (*name, *n));
+                row.set("counts", named([("count", group.count), ("leaks", group.leaks)].into_iter().chain(verdicts)));
+                row
+            }
+            Update::Overview(o) => {
+                let mut row = Row::new("summary", stamp);
+                let states = o.states.iter().map(|(state, n)| (state.name(), *n));
+                row.set("counts", named([("sockets", o.sockets), ("leaks", o.leaks)].into_iter().chain(states)));
+                row
+            }
             Update::Lost(lost) => {
                 let mut row = Row::new("lost", stamp);
-                row.set("counts", named(&lost.named()));
+                row.set("counts", named(lost.named()));
                 row
             }
             Update::Summary(s) => {
                 let mut row = Row::new("summary", stamp);
                 row.set(
                     "counts",
-                    named(&[
+                    named([
                         ("stuck", s.stuck),
                         ("resolved", s.resolved),
                         ("still_open", s.still_open),
@@ -195,8 +218,8 @@ impl<W: Write> Sink for Csv<W> {
     }
 }
 
-fn named(counts: &[(&str, u64)]) -> String {
-    counts.iter().map(|(name, n)| format!("{name}={n}")).collect::<Vec<_>>().join(" ")
+fn named<'a>(counts: impl IntoIterator<Item = (&'a str, u64)>) -> String {
+    counts.into_iter().map(|(name, n)| format!("{name}={n}")).collect::<Vec<_>>().join(" ")
 }
 
 fn io_error(e: csv::Error) -> io::Error {

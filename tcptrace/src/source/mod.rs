@@ -1,4 +1,5 @@
 //! Where sockets and events come from: the network namespaces of this host, and the ring buffer.
 
+pub mod diag;
 pub mod netns;
 pub mod ring;

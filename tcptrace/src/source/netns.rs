@@ -71,18 +71,23 @@ fn mounted() -> Vec<PathBuf> {
     nsfs.map(|m| m.mount_point).collect()
 }
 
-/// Runs `work` once in each namespace, on a thread of its own, and returns the namespaces that
-/// could not be entered.
-pub fn each<W>(list: &[Netns], work: W) -> Vec<(Netns, io::Error)>
+/// Runs `work` once in each namespace, on a thread of its own, and returns what came of it, and the
+/// namespaces that could not be entered.
+pub fn each<W, T>(list: &[Netns], work: W) -> (Vec<T>, Vec<(Netns, io::Error)>)
 where
-    W: Fn() -> io::Result<()> + Sync,
+    W: Fn(&Netns) -> io::Result<T> + Sync,
+    T: Send,
 {
     thread::scope(|scope| {
         let visit = || {
-            let visit_one = |netns: &Netns| -> Result<(), (Netns, io::Error)> {
-                enter(netns).and_then(|()| work()).map_err(|e| (netns.clone(), e))
-            };
-            list.iter().filter_map(|netns| visit_one(netns).err()).collect()
+            let (mut done, mut failed) = (Vec::new(), Vec::new());
+            for netns in list {
+                match enter(netns).and_then(|()| work(netns)) {
+                    Ok(result) => done.push(result),
+                    Err(e) => failed.push((netns.clone(), e)),
+                }
+            }
+            (done, failed)
         };
         scope.spawn(visit).join().unwrap_or_default()
     })

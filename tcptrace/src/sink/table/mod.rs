@@ -1,13 +1,19 @@
 //! Lines for people: aligned, one an update where the width allows it, else two.
 
-use std::io::{self, Write};
+mod words;
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
 use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
+use self::words::{age_text, closer, cut, detail, lost_text, pad, who};
 use super::{Clock, Sink, human, text::safe};
 use crate::engine::{
-    event::{Age, BootNs, ClosedBy, Connection, Holder, HolderSource, Lost, Record, Summary, Update},
+    event::{BootNs, Connection, Group, Overview, Record, Stays, Summary, Update},
     verdict::Verdict,
 };
 
@@ -15,6 +21,8 @@ use crate::engine::{
 const WIDE: usize = 132;
 /// Rows of the summary's lists.
 const TOP: usize = 5;
+/// Where the second line of a record begins.
+const INDENT: usize = 9;
 
 const BAD: Style = AnsiColor::Red.on_default().bold();
 const GOOD: Style = AnsiColor::Green.on_default();
@@ -42,11 +50,12 @@ impl<W: Write> Table<W> {
         self.width >= WIDE
     }
 
-    fn head(&mut self) -> io::Result<()> {
+    /// The header of records: with the time and the event, or of one look without.
+    fn head(&mut self, live: bool) -> io::Result<()> {
         if std::mem::replace(&mut self.headed, true) {
             return Ok(());
         }
-        let mut line = lead("TIME", "EVENT", "AGE", "STATE");
+        let mut line = lead(live.then_some(("TIME", "EVENT")), "AGE", "STATE");
         if self.wide() {
             line.push_str(&format!("{}{}{}", pad("VERDICT", 18), pad("LOCAL", 25), pad("REMOTE", 25)));
         }
@@ -60,9 +69,10 @@ impl<W: Write> Table<W> {
 
     /// One line where the width allows it; else one with who, and below it the rest.
     fn row(&mut self, row: &Row<'_>) -> io::Result<()> {
-        self.head()?;
-        let lead = lead(&self.clock.short(row.time), row.event, &row.age, row.state);
-        let (time, rest) = lead.split_at(lead.len().min(9));
+        self.head(row.event.is_some())?;
+        let stamp = row.event.map(|(time, event)| (self.clock.short(time), event));
+        let lead = lead(stamp.as_ref().map(|(time, event)| (time.as_str(), *event)), &row.age, row.state);
+        let (time, rest) = lead.split_at(if stamp.is_some() { lead.len().min(9) } else { 0 });
         self.styled(DIM, time)?;
         self.styled(row.style, rest)?;
         let (local, remote) = (row.connection.local.to_string(), row.connection.remote.to_string());
@@ -76,7 +86,7 @@ impl<W: Write> Table<W> {
         writeln!(self.out)?;
         let remote = format!("<- {remote}");
         let words = [local.as_str(), &remote, row.verdict];
-        self.wrapped(9, words.into_iter().chain(row.detail.split(' ')))
+        self.wrapped(INDENT, words.into_iter().chain(row.detail.split(' ')))
     }
 
     /// Words, as many a line as fit, all lines indented.
@@ -104,17 +114,61 @@ impl<W: Write> Table<W> {
             write!(self.out, ", none lost")?;
         }
         writeln!(self.out)?;
-        self.top("by holder", s.by_holder.iter().map(|(k, n)| (safe(k).into_owned(), *n)).collect())?;
-        self.top("by remote", s.by_remote.iter().map(|(k, n)| (k.to_string(), *n)).collect())?;
-        self.top("by verdict", s.by_verdict.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect())?;
-        for stays in &s.stays {
-            let below = |ns: Option<u64>| ns.map_or_else(|| "any bound".to_owned(), human);
-            let (half, most) = (below(stays.half_below_ns), below(stays.most_below_ns));
-            let text =
-                format!("{} of all sockets: {}, half below {half}, 99% below {most}", stays.state.name(), stays.count);
-            writeln!(self.out, "  {DIM}{}{DIM:#}{text}", pad("ended", 12))?;
+        self.tops(&s.by_holder, &s.by_remote, &s.by_verdict)?;
+        s.stays.iter().try_for_each(|stays| self.stays(stays))?;
+        self.advice(&s.by_verdict)
+    }
+
+    fn stays(&mut self, stays: &Stays) -> io::Result<()> {
+        let below = |ns: Option<u64>| ns.map_or_else(|| "any bound".to_owned(), human);
+        let (half, most) = (below(stays.half_below_ns), below(stays.most_below_ns));
+        let text =
+            format!("{} of all sockets: {}, half below {half}, 99% below {most}", stays.state.name(), stays.count);
+        writeln!(self.out, "  {DIM}{}{DIM:#}{text}", pad("ended", 12))
+    }
+
+    fn overview(&mut self, o: &Overview) -> io::Result<()> {
+        if o.sockets > 0 {
+            writeln!(self.out)?;
         }
-        for verdict in Verdict::ALL.into_iter().filter(|v| s.by_verdict.contains_key(v.name())) {
+        self.styled(BOLD, &format!("{} sockets, {} leaks", o.sockets, o.leaks))?;
+        writeln!(self.out, " in {} network namespaces", o.namespaces)?;
+        let states: Vec<String> = o.states.iter().map(|(state, n)| format!("{} {n}", state.name())).collect();
+        write!(self.out, "  {DIM}{}{DIM:#}", pad("all by state", 14))?;
+        writeln!(self.out, "{}", states.join(", "))?;
+        self.tops(&o.by_holder, &o.by_remote, &o.by_verdict)?;
+        self.advice(&o.by_verdict)
+    }
+
+    fn group(&mut self, group: &Group) -> io::Result<()> {
+        if !std::mem::replace(&mut self.headed, true) {
+            let head = format!("{}{}{}", pad("COUNT", 9), pad("OLDEST", 9), group.by.name().to_uppercase());
+            self.styled(DIM, &head)?;
+            writeln!(self.out)?;
+        }
+        let style = if group.leaks > 0 { BAD } else { PLAIN };
+        self.styled(style, &format!("{}{}", pad(&group.count.to_string(), 9), pad(&age_text(&group.oldest), 9)))?;
+        self.styled(BOLD, &safe(&group.key))?;
+        let mut verdicts: Vec<_> = group.by_verdict.iter().collect();
+        verdicts.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
+        let verdicts: Vec<String> = verdicts.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        writeln!(self.out, "  {DIM}{}{DIM:#}", verdicts.join(", "))
+    }
+
+    fn tops(
+        &mut self,
+        holders: &BTreeMap<String, u64>,
+        remotes: &BTreeMap<std::net::IpAddr, u64>,
+        verdicts: &BTreeMap<&'static str, u64>,
+    ) -> io::Result<()> {
+        self.top("by holder", holders.iter().map(|(k, n)| (safe(k).into_owned(), *n)).collect())?;
+        self.top("by remote", remotes.iter().map(|(k, n)| (k.to_string(), *n)).collect())?;
+        self.top("by verdict", verdicts.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect())
+    }
+
+    /// What to do about each verdict that was given.
+    fn advice(&mut self, verdicts: &BTreeMap<&'static str, u64>) -> io::Result<()> {
+        for verdict in Verdict::ALL.into_iter().filter(|v| verdicts.contains_key(v.name())) {
             writeln!(self.out)?;
             self.styled(BOLD, &format!("{}:", verdict.name()))?;
             writeln!(self.out)?;
@@ -138,8 +192,8 @@ impl<W: Write> Table<W> {
 /// What a line says.
 struct Row<'a> {
     style: Style,
-    time: BootNs,
-    event: &'static str,
+    /// When, and what happened; of one look: nothing.
+    event: Option<(BootNs, &'static str)>,
     age: String,
     state: &'static str,
     verdict: &'a str,
@@ -153,8 +207,7 @@ impl<W: Write> Sink for Table<W> {
         match update {
             Update::Transition(c) => self.row(&Row {
                 style: PLAIN,
-                time,
-                event: "change",
+                event: Some((time, "change")),
                 age: c.stayed.as_ref().map_or_else(|| "-".to_owned(), age_text),
                 state: c.old.name(),
                 verdict: &format!("-> {}", c.new.name()),
@@ -162,21 +215,13 @@ impl<W: Write> Sink for Table<W> {
                 who: format!("on cpu: {}", c.on_cpu_pid),
                 detail: String::new(),
             }),
-            Update::Stuck(r) => self.row(&Row {
-                style: BAD,
-                time,
-                event: "stuck",
-                age: age_text(&r.age(time)),
-                state: r.state.name(),
-                verdict: r.verdict.map_or("-", Verdict::name),
-                connection: &r.connection,
-                who: who(r),
-                detail: detail(r),
-            }),
+            Update::Stuck(r) => self.row(&Row::of(r, time, Some((time, "stuck")))),
+            Update::Socket(r) => self.row(&Row::of(r, time, None)),
+            Update::Group(group) => self.group(group),
+            Update::Overview(overview) => self.overview(overview),
             Update::Resolved { record: r, stayed, closed_by, unknown } => self.row(&Row {
                 style: GOOD,
-                time,
-                event: "resolved",
+                event: Some((time, "resolved")),
                 age: age_text(stayed),
                 state: r.state.name(),
                 verdict: r.verdict.map_or("-", Verdict::name),
@@ -185,7 +230,7 @@ impl<W: Write> Sink for Table<W> {
                 detail: String::new(),
             }),
             Update::Lost(lost) => {
-                self.head()?;
+                self.head(true)?;
                 let line =
                     format!("{} lost     {}: ages and ends are resynced", self.clock.short(time), lost_text(lost));
                 self.styled(BAD, &line)?;
@@ -200,77 +245,22 @@ impl<W: Write> Sink for Table<W> {
     }
 }
 
-/// `java[4711] fd 12`, several separated by commas; for a connection that waits, its listener.
-fn who(r: &Record) -> String {
-    match r.holder_source {
-        HolderSource::Listener => {
-            let names: Vec<String> = r.holders.iter().map(process).collect();
-            let queue = r.listener.as_ref().map(|l| format!(" queue {}/{}", l.queue, l.limit)).unwrap_or_default();
-            format!("listener {}{queue}", names.join(", "))
+impl<'a> Row<'a> {
+    fn of(r: &'a Record, now: BootNs, event: Option<(BootNs, &'static str)>) -> Self {
+        Row {
+            style: if r.is_leak() { BAD } else { PLAIN },
+            event,
+            age: age_text(&r.age(now)),
+            state: r.state.name(),
+            verdict: r.verdict.map_or("-", Verdict::name),
+            connection: &r.connection,
+            who: who(r),
+            detail: detail(r),
         }
-        HolderSource::OutsideFdTables => "held outside descriptor tables".to_owned(),
-        _ if r.holders.is_empty() => {
-            r.unknown.get("holders").map_or_else(|| "nobody".to_owned(), |why| (*why).to_owned())
-        }
-        _ => r.holders.iter().map(|h| format!("{} fd {}", process(h), h.fd)).collect::<Vec<_>>().join(", "),
     }
 }
 
-fn process(h: &Holder) -> String {
-    format!("{}[{}]", safe(&h.comm), h.process.pid)
-}
-
-fn closer(c: &ClosedBy) -> String {
-    format!("closed by {}[{}]", safe(&c.comm), c.pid)
-}
-
-fn detail(r: &Record) -> String {
-    let mut parts = Vec::new();
-    if let Some(role) = r.role {
-        parts.push(role.name().to_owned());
-    }
-    if let Some(n) = r.evidence.recv_q {
-        parts.push(format!("recv-q {n}"));
-    }
-    if let Some(n) = r.evidence.send_q.filter(|n| *n > 0) {
-        parts.push(format!("send-q {n}"));
-    }
-    parts.extend(r.also.iter().map(|v| v.name().to_owned()));
-    parts.join(" ")
-}
-
-fn lost_text(lost: &Lost) -> String {
-    let kinds = lost.named().into_iter().filter(|(_, n)| *n > 0);
-    kinds.map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
-}
-
-/// `5.0s`, or for an interval `>5.0s` (what is certain).
-fn age_text(age: &Age) -> String {
-    if age.is_exact() { human(age.min_ns) } else { format!(">{}", human(age.min_ns)) }
-}
-
-fn lead(time: &str, event: &str, age: &str, state: &str) -> String {
-    format!("{}{}{}{}", pad(time, 9), pad(event, 9), pad(age, 8), pad(state, 12))
-}
-
-/// Pads to `width` columns, with at least one space.
-fn pad(text: &str, width: usize) -> String {
-    format!("{text}{}", " ".repeat(width.saturating_sub(text.width()).max(1)))
-}
-
-/// Cuts to `width` columns, and says so with an ellipsis.
-fn cut(text: &str, width: usize) -> String {
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let mut out = String::new();
-    for c in text.chars() {
-        let mut next = out.clone();
-        next.push(c);
-        if next.width() + 1 > width {
-            break;
-        }
-        out = next;
-    }
-    out + "…"
+fn lead(event: Option<(&str, &str)>, age: &str, state: &str) -> String {
+    let event = event.map(|(time, event)| format!("{}{}", pad(time, 9), pad(event, 9))).unwrap_or_default();
+    format!("{event}{}{}", pad(age, 8), pad(state, 12))
 }

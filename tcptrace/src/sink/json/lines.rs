@@ -1,83 +1,19 @@
-//! One JSON object a line. The names are a contract.
+//! The shapes of JSON lines. Field names are the contract.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
-    io::{self, Write},
     net::{IpAddr, SocketAddr},
 };
 
 use serde::{Serialize, Serializer};
-use serde_json::ser::Formatter;
 
-use super::{Clock, Sink, text::steers};
-use crate::engine::event::{Age, BootNs, Change, ClosedBy, Holder, Listener, Lost, Record, Stays, Summary, Update};
-
-/// Writes JSON lines.
-#[derive(Debug)]
-pub struct Json<W> {
-    out: W,
-    clock: Clock,
-}
-
-impl<W: Write> Json<W> {
-    /// A sink that writes to `out`.
-    pub fn new(out: W, clock: Clock) -> Self {
-        Self { out, clock }
-    }
-
-    fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
-        value.serialize(&mut serde_json::Serializer::with_formatter(&mut self.out, Escaping))?;
-        self.out.write_all(b"\n")
-    }
-}
-
-impl<W: Write> Sink for Json<W> {
-    fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
-        let stamp = self.clock.rfc3339(time);
-        match update {
-            Update::Transition(change) => self.line(&TransitionLine::new(stamp, change)),
-            Update::Stuck(record) => self.line(&RecordLine::new("stuck", stamp, time, record)),
-            Update::Resolved { record, stayed, closed_by, unknown } => {
-                let mut line = RecordLine::new("resolved", stamp, time, record);
-                if closed_by.is_none() {
-                    line.unknown.insert("closed_by", unknown);
-                }
-                self.line(&ResolvedLine {
-                    as_of: self.clock.rfc3339(record.seen_ns),
-                    record: line,
-                    stayed_ms: stayed.into(),
-                    closed_by: closed_by.as_ref().map(closer),
-                })
-            }
-            Update::Lost(lost) => self.line(&LostLine { event: "lost", time: stamp, lost: counts(lost) }),
-            Update::Summary(summary) => self.line(&SummaryLine::new(stamp, summary)),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
-    }
-}
-
-/// JSON lets control characters from U+007F on pass; terminals act on some of them.
-struct Escaping;
-
-impl Formatter for Escaping {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
-        let mut rest = fragment;
-        while let Some(at) = rest.find(steers) {
-            let (before, from) = rest.split_at(at);
-            let c = from.chars().next().unwrap_or_default();
-            // All characters that steer are below U+10000: one escape each.
-            write!(out, "{before}\\u{:04x}", c as u32)?;
-            rest = &from[c.len_utf8()..];
-        }
-        out.write_all(rest.as_bytes())
-    }
-}
+use crate::engine::event::{
+    Age, BootNs, Change, ClosedBy, Group, Holder, Listener, Lost, Overview, Record, Stays, Summary,
+};
 
 #[derive(Serialize)]
-struct AgeMs {
+pub struct AgeMs {
     min: Ms,
     max: Option<Ms>,
 }
@@ -99,7 +35,7 @@ impl Serialize for Ms {
 }
 
 #[derive(Serialize)]
-struct RecordLine<'a> {
+pub struct RecordLine<'a> {
     event: &'static str,
     time: String,
     cookie: u64,
@@ -116,23 +52,29 @@ struct RecordLine<'a> {
     evidence: EvidenceLine,
     holders: Vec<HolderLine<'a>>,
     holder_source: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    former_holders: Vec<HolderLine<'a>>,
     listener: Option<ListenerLine<'a>>,
     cgroup: Option<&'a str>,
     advice: Option<&'static str>,
-    unknown: BTreeMap<&'static str, &'static str>,
+    unknown: Cow<'a, BTreeMap<&'static str, &'static str>>,
 }
 
 #[derive(Serialize)]
-struct EvidenceLine {
+pub struct EvidenceLine {
     recv_q: Option<u32>,
     send_q: Option<u32>,
     accepted: Option<bool>,
     bytes_sent_since_fin: Option<u64>,
     inode: Option<u64>,
+    keepalive: Option<bool>,
+    last_data_sent_ms: Option<Ms>,
+    last_data_recv_ms: Option<Ms>,
+    last_ack_recv_ms: Option<Ms>,
 }
 
 #[derive(Serialize)]
-struct HolderLine<'a> {
+pub struct HolderLine<'a> {
     pid: u32,
     tid: Option<u32>,
     fd: u32,
@@ -158,12 +100,13 @@ impl<'a> From<&'a Holder> for HolderLine<'a> {
 }
 
 #[derive(Serialize)]
-struct ListenerLine<'a> {
+pub struct ListenerLine<'a> {
     local: SocketAddr,
     pid: Option<u32>,
     comm: Option<&'a str>,
     queue: u32,
     limit: u32,
+    drops: u32,
 }
 
 impl<'a> From<&'a Listener> for ListenerLine<'a> {
@@ -175,12 +118,13 @@ impl<'a> From<&'a Listener> for ListenerLine<'a> {
             comm: first.map(|h| &*h.comm),
             queue: l.queue,
             limit: l.limit,
+            drops: l.drops,
         }
     }
 }
 
 impl<'a> RecordLine<'a> {
-    fn new(event: &'static str, time: String, now: BootNs, r: &'a Record) -> Self {
+    pub fn new(event: &'static str, time: String, now: BootNs, r: &'a Record) -> Self {
         let c = &r.connection;
         Self {
             event,
@@ -202,13 +146,18 @@ impl<'a> RecordLine<'a> {
                 accepted: r.evidence.accepted,
                 bytes_sent_since_fin: r.evidence.bytes_sent_since_fin,
                 inode: r.evidence.inode,
+                keepalive: r.evidence.keepalive,
+                last_data_sent_ms: r.evidence.sent_ago_ns.map(Ms),
+                last_data_recv_ms: r.evidence.received_ago_ns.map(Ms),
+                last_ack_recv_ms: r.evidence.acked_ago_ns.map(Ms),
             },
             holders: r.holders.iter().map(HolderLine::from).collect(),
             holder_source: r.holder_source.name(),
+            former_holders: r.former_holders.iter().map(HolderLine::from).collect(),
             listener: r.listener.as_ref().map(ListenerLine::from),
             cgroup: r.cgroup.as_deref(),
             advice: r.verdict.map(|v| v.advice()),
-            unknown: r.unknown.clone(),
+            unknown: Cow::Borrowed(&r.unknown),
         }
     }
 }
@@ -218,7 +167,7 @@ fn protocol(mptcp: bool) -> &'static str {
 }
 
 #[derive(Serialize)]
-struct ResolvedLine<'a> {
+pub struct ResolvedLine<'a> {
     #[serde(flatten)]
     record: RecordLine<'a>,
     /// When verdict, evidence and holders were looked at.
@@ -228,17 +177,29 @@ struct ResolvedLine<'a> {
 }
 
 #[derive(Serialize)]
-struct CloserLine<'a> {
+pub struct CloserLine<'a> {
     pid: u32,
     comm: &'a str,
 }
 
-fn closer(c: &ClosedBy) -> CloserLine<'_> {
-    CloserLine { pid: c.pid, comm: &c.comm }
+impl<'a> ResolvedLine<'a> {
+    pub fn new(
+        mut record: RecordLine<'a>,
+        as_of: String,
+        stayed: &Age,
+        closed_by: Option<&'a ClosedBy>,
+        unknown: &'static str,
+    ) -> Self {
+        if closed_by.is_none() {
+            record.unknown.to_mut().insert("closed_by", unknown);
+        }
+        let closed_by = closed_by.map(|c| CloserLine { pid: c.pid, comm: &c.comm });
+        Self { record, as_of, stayed_ms: stayed.into(), closed_by }
+    }
 }
 
 #[derive(Serialize)]
-struct TransitionLine {
+pub struct TransitionLine {
     event: &'static str,
     time: String,
     cookie: Option<u64>,
@@ -256,7 +217,7 @@ struct TransitionLine {
 }
 
 impl TransitionLine {
-    fn new(time: String, change: &Change) -> Self {
+    pub fn new(time: String, change: &Change) -> Self {
         let c = &change.connection;
         let mut unknown = BTreeMap::new();
         if c.cookie == 0 {
@@ -284,10 +245,16 @@ impl TransitionLine {
 }
 
 #[derive(Serialize)]
-struct LostLine {
+pub struct LostLine {
     event: &'static str,
     time: String,
     lost: BTreeMap<&'static str, u64>,
+}
+
+impl LostLine {
+    pub fn new(time: String, lost: &Lost) -> Self {
+        Self { event: "lost", time, lost: counts(lost) }
+    }
 }
 
 fn counts(lost: &Lost) -> BTreeMap<&'static str, u64> {
@@ -295,7 +262,7 @@ fn counts(lost: &Lost) -> BTreeMap<&'static str, u64> {
 }
 
 #[derive(Serialize)]
-struct SummaryLine<'a> {
+pub struct SummaryLine<'a> {
     event: &'static str,
     time: String,
     stuck: u64,
@@ -311,7 +278,7 @@ struct SummaryLine<'a> {
 }
 
 #[derive(Serialize)]
-struct StaysLine {
+pub struct StaysLine {
     count: u64,
     half_below_ms: Option<Ms>,
     most_below_ms: Option<Ms>,
@@ -324,7 +291,7 @@ impl From<&Stays> for StaysLine {
 }
 
 #[derive(Serialize)]
-struct Transitions {
+pub struct Transitions {
     seen: u64,
     filtered: u64,
     emitted: u64,
@@ -332,7 +299,7 @@ struct Transitions {
 }
 
 impl<'a> SummaryLine<'a> {
-    fn new(time: String, s: &'a Summary) -> Self {
+    pub fn new(time: String, s: &'a Summary) -> Self {
         Self {
             event: "summary",
             time,
@@ -346,6 +313,62 @@ impl<'a> SummaryLine<'a> {
             stays: s.stays.iter().map(|s| (s.state.name(), StaysLine::from(s))).collect(),
             transitions: Transitions { seen: s.seen, filtered: s.filtered, emitted: s.emitted, lost: s.lost.total() },
             lost: counts(&s.lost),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct GroupLine<'a> {
+    event: &'static str,
+    time: String,
+    by: &'static str,
+    key: &'a str,
+    count: u64,
+    leaks: u64,
+    oldest_ms: AgeMs,
+    by_verdict: &'a BTreeMap<&'static str, u64>,
+}
+
+impl<'a> GroupLine<'a> {
+    pub fn new(time: String, g: &'a Group) -> Self {
+        Self {
+            event: "group",
+            time,
+            by: g.by.name(),
+            key: &g.key,
+            count: g.count,
+            leaks: g.leaks,
+            oldest_ms: (&g.oldest).into(),
+            by_verdict: &g.by_verdict,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct OverviewLine<'a> {
+    event: &'static str,
+    time: String,
+    sockets: u64,
+    leaks: u64,
+    namespaces: u64,
+    states: BTreeMap<&'static str, u64>,
+    by_holder: &'a BTreeMap<String, u64>,
+    by_verdict: &'a BTreeMap<&'static str, u64>,
+    by_remote: &'a BTreeMap<IpAddr, u64>,
+}
+
+impl<'a> OverviewLine<'a> {
+    pub fn new(time: String, o: &'a Overview) -> Self {
+        Self {
+            event: "summary",
+            time,
+            sockets: o.sockets,
+            leaks: o.leaks,
+            namespaces: o.namespaces,
+            states: o.states.iter().map(|(state, n)| (state.name(), *n)).collect(),
+            by_holder: &o.by_holder,
+            by_verdict: &o.by_verdict,
+            by_remote: &o.by_remote,
         }
     }
 }

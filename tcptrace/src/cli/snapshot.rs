@@ -1,0 +1,135 @@
+//! `tcptrace snapshot`: one look at now.
+
+use std::{
+    io::{self, ErrorKind},
+    rc::Rc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use tcptrace_common::state::TcpState;
+
+use super::{boot_now, ended_by, nanoseconds, output, select, warn};
+use crate::{
+    engine::{
+        census::Groups,
+        event::{GroupBy, Overview, Update},
+        parse,
+    },
+    exit::{Exit, Failure},
+    pipeline::survey::{self, Survey},
+    sink::Sink,
+};
+
+/// One look at now: what sits in a state, since when, who holds it, and why
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "One look at now: what sits in a state, since when, who holds it, and why.\n\n\
+                  All network namespaces, the oldest first, with the number of sockets in each state as netstat | awk \
+                  would count them. Ages are intervals: a socket that was there before says only when its last data \
+                  and its last acknowledgement came. Works without BPF and, for one's own processes, without rights; with \
+                  BPF it is faster, and sees connections that are over and still have a descriptor (ghost-fd), which \
+                  --state close_wait lists too.",
+    after_help = "Examples:\n  \
+                  tcptrace snapshot                                every CLOSE_WAIT of the machine, and the totals\n  \
+                  tcptrace snapshot --group-by holder              who has how many\n  \
+                  tcptrace snapshot --group-by remote --lport 8080 whose connections they were\n  \
+                  tcptrace snapshot --state all --pid 4711         all sockets of one process\n  \
+                  tcptrace snapshot --format json | jq -r .verdict | sort | uniq -c"
+)]
+pub struct Args {
+    #[command(flatten)]
+    select: select::Args,
+
+    /// List sockets whose age is certainly more than this
+    #[arg(long, value_name = "DUR", default_value = "0", value_parser = parse::duration)]
+    min_age: Duration,
+
+    /// Count sockets by what they have in common instead of listing them
+    #[arg(long, value_name = "WHAT")]
+    group_by: Option<By>,
+
+    /// Use sock_diag and /proc only
+    #[arg(long)]
+    no_bpf: bool,
+
+    /// End with exit code 3 if leaks were found
+    #[arg(long)]
+    fail_on_leak: bool,
+
+    #[command(flatten)]
+    output: output::Args,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum By {
+    /// Process that holds them, or their listener
+    Holder,
+    /// Why they are there
+    Verdict,
+    /// Remote address
+    Remote,
+    /// Listener that they came in by
+    Listener,
+}
+
+impl From<By> for GroupBy {
+    fn from(by: By) -> Self {
+        match by {
+            By::Holder => Self::Holder,
+            By::Verdict => Self::Verdict,
+            By::Remote => Self::Remote,
+            By::Listener => Self::Listener,
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let plan = survey::Plan {
+        selection: args.select.resolve()?,
+        states: with_ghosts(args.select.state.0),
+        min_age_ns: nanoseconds(args.min_age),
+        without_bpf: args.no_bpf,
+        clock: boot_now,
+    };
+    let mut survey = Survey::take(plan).context("looking at the sockets")?;
+    for missing in &survey.missing {
+        warn(missing);
+    }
+    let outcome = args.output.sink(survey.now).and_then(|mut sink| show(&mut survey, args, &mut *sink));
+    match outcome {
+        Ok(leaks) if leaks > 0 && args.fail_on_leak => Ok(Exit::LeaksFound),
+        Ok(_) => Ok(Exit::Done),
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(Exit::Done),
+        Err(e) => ended_by(e),
+    }
+}
+
+/// Who asks for CLOSE_WAIT wants to know of what became of it by a reset, too.
+fn with_ghosts(states: u32) -> u32 {
+    if states & TcpState::CloseWait.bit() != 0 { states | TcpState::Close.bit() } else { states }
+}
+
+/// Returns how many leaks there are.
+fn show(survey: &mut Survey, args: &Args, sink: &mut dyn Sink) -> io::Result<u64> {
+    let now = survey.now;
+    let mut overview =
+        Overview { namespaces: survey.namespaces.len() as u64, states: survey.states(), ..Overview::default() };
+    let mut groups = args.group_by.map(|by| Groups::new(by.into(), now));
+    for record in survey.records() {
+        overview.add(&record);
+        match &mut groups {
+            Some(groups) => groups.add(&record),
+            None => sink.update(now, &Update::Socket(Rc::new(record)))?,
+        }
+    }
+    for group in groups.into_iter().flat_map(Groups::sorted) {
+        sink.update(now, &Update::Group(Box::new(group)))?;
+    }
+    let leaks = overview.leaks;
+    sink.update(now, &Update::Overview(Box::new(overview)))?;
+    sink.flush()?;
+    Ok(leaks)
+}

@@ -1,0 +1,76 @@
+//! One JSON object a line. The names are a contract.
+
+mod lines;
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::ser::Formatter;
+
+use self::lines::{GroupLine, LostLine, OverviewLine, RecordLine, ResolvedLine, SummaryLine, TransitionLine};
+use super::{Clock, Sink, text::steers};
+use crate::engine::event::{BootNs, Update};
+
+/// Writes JSON lines.
+#[derive(Debug)]
+pub struct Json<W> {
+    out: W,
+    clock: Clock,
+}
+
+impl<W: Write> Json<W> {
+    /// A sink that writes to `out`.
+    pub fn new(out: W, clock: Clock) -> Self {
+        Self { out, clock }
+    }
+
+    fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
+        value.serialize(&mut serde_json::Serializer::with_formatter(&mut self.out, Escaping))?;
+        self.out.write_all(b"\n")
+    }
+}
+
+impl<W: Write> Sink for Json<W> {
+    fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
+        let stamp = self.clock.rfc3339(time);
+        match update {
+            Update::Transition(change) => self.line(&TransitionLine::new(stamp, change)),
+            Update::Stuck(record) => self.line(&RecordLine::new("stuck", stamp, time, record)),
+            Update::Resolved { record, stayed, closed_by, unknown } => {
+                let as_of = self.clock.rfc3339(record.seen_ns);
+                let line = RecordLine::new("resolved", stamp, time, record);
+                self.line(&ResolvedLine::new(line, as_of, stayed, closed_by.as_ref(), unknown))
+            }
+            Update::Socket(record) => self.line(&RecordLine::new("socket", stamp, time, record)),
+            Update::Group(group) => self.line(&GroupLine::new(stamp, group)),
+            Update::Overview(overview) => self.line(&OverviewLine::new(stamp, overview)),
+            Update::Lost(lost) => self.line(&LostLine::new(stamp, lost)),
+            Update::Summary(summary) => self.line(&SummaryLine::new(stamp, summary)),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// JSON lets control characters from U+007F on pass; terminals act on some of them.
+struct Escaping;
+
+impl Formatter for Escaping {
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+        // Nearly all that is ever written.
+        if fragment.bytes().all(|b| b < 0x7f) {
+            return out.write_all(fragment.as_bytes());
+        }
+        let mut rest = fragment;
+        while let Some(at) = rest.find(steers) {
+            let (before, from) = rest.split_at(at);
+            let c = from.chars().next().unwrap_or_default();
+            // All characters that steer are below U+10000: one escape each.
+            write!(out, "{before}\\u{:04x}", c as u32)?;
+            rest = &from[c.len_utf8()..];
+        }
+        out.write_all(rest.as_bytes())
+    }
+}
