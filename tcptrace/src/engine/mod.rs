@@ -3,6 +3,7 @@
 
 pub mod assemble;
 pub mod cgroup;
+pub mod container;
 pub mod decode;
 pub mod event;
 pub mod filter;

@@ -98,7 +98,7 @@ pub fn descends(pid: u32, roots: &[ProcessId]) -> bool {
 pub fn container_exists(id: &str) -> bool {
     procfs::process::all_processes().into_iter().flatten().flatten().any(|p| {
         let text = fs::read_to_string(format!("/proc/{}/cgroup", p.pid)).unwrap_or_default();
-        Cgroups::parse(&text).container().is_some_and(|c| c.starts_with(id))
+        Cgroups::parse(&text).container().is_some_and(|c| c.id.starts_with(id))
     })
 }
 

@@ -10,7 +10,10 @@ use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
 use super::{Clock, Sink, text::steers};
-use crate::engine::event::{Age, BootNs, Change, ClosedBy, Holder, Listener, Lost, Record, Stays, Summary, Update};
+use crate::engine::{
+    container::Runtime,
+    event::{Age, BootNs, Change, ClosedBy, Holder, Listener, Lost, Record, Stays, Summary, Update},
+};
 
 /// Writes JSON lines.
 #[derive(Debug)]
@@ -138,20 +141,25 @@ struct HolderLine<'a> {
     fd: u32,
     comm: &'a str,
     cgroup: Option<String>,
-    container: Option<String>,
+    container: Option<&'a str>,
+    runtime: Option<&'static str>,
+    pod: Option<&'a str>,
     opener: Option<bool>,
 }
 
 impl<'a> From<&'a Holder> for HolderLine<'a> {
     fn from(h: &'a Holder) -> Self {
         let cgroups = h.cgroups.as_deref();
+        let container = cgroups.and_then(|c| c.container());
         Self {
             pid: h.process.pid,
             tid: h.tid,
             fd: h.fd,
             comm: &h.comm,
             cgroup: cgroups.and_then(|c| c.path()).map(|p| p.to_string()),
-            container: cgroups.and_then(|c| c.container()).map(|c| c.to_string()),
+            container: container.map(|c| &*c.id),
+            runtime: container.and_then(|c| c.runtime).map(Runtime::name),
+            pod: container.and_then(|c| c.pod.as_deref()),
             opener: h.opener,
         }
     }
