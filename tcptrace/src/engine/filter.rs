@@ -166,6 +166,7 @@ mod tests {
                 fd: 5,
                 comm: "java".into(),
                 cgroups: Some(Rc::new(Cgroups::parse("0::/app/x"))),
+                inner_pid: None,
                 opener: None,
             }],
             holder_source: HolderSource::FdTable,

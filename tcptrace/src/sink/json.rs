@@ -137,6 +137,7 @@ struct EvidenceLine {
 #[derive(Serialize)]
 struct HolderLine<'a> {
     pid: u32,
+    inner_pid: Option<u32>,
     tid: Option<u32>,
     fd: u32,
     comm: &'a str,
@@ -153,6 +154,7 @@ impl<'a> From<&'a Holder> for HolderLine<'a> {
         let container = cgroups.and_then(|c| c.container());
         Self {
             pid: h.process.pid,
+            inner_pid: h.inner_pid,
             tid: h.tid,
             fd: h.fd,
             comm: &h.comm,
