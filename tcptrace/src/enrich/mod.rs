@@ -3,3 +3,4 @@
 pub mod cgroupfs;
 pub mod holders;
 pub mod process;
+pub mod threads;
