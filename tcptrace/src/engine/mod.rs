@@ -4,6 +4,7 @@
 pub mod assemble;
 pub mod cgroup;
 pub mod container;
+pub mod cure;
 pub mod decode;
 pub mod descriptor;
 pub mod event;
