@@ -143,7 +143,7 @@ pub const fn cure(verdict: Verdict) -> Cure {
         },
         Verdict::UnreadFin => Cure {
             means: "All data was read; the end of the stream was not: Recv-Q is 1, the FIN itself. \
-                    Nobody has read from the connection since the peer closed it, as is usual for one that lies idle in a pool. \
+                    No read has reached it since the peer closed, as is usual for a connection that lies idle in a pool. \
                     A program that only peeked (MSG_PEEK, as PHP's feof() does) was told of the end and leaves Recv-Q at 1 too.",
             look_for: &[
                 "a pool of connections (HTTP, database) without idle timeout or eviction",
@@ -172,7 +172,7 @@ pub const fn cure(verdict: Verdict) -> Cure {
         },
         Verdict::EofNotClosed => Cure {
             means: "The stream was read to its end, and the descriptor is still open: a close() is missing or late. \
-                    A recv() that ran after the FIN had come took the last data and the FIN at once, so the program may never have been told of the end: recv() need not have returned 0.",
+                    A recv() that runs after the FIN has come takes the last data and the FIN at once: the program may never have been told of the end by a 0.",
             look_for: &[
                 "a path without close(): an early return, an exception, a status code that is handled elsewhere",
                 "a response object that is kept alive (a list, a cache, a closure)",
@@ -210,6 +210,7 @@ pub const fn cure(verdict: Verdict) -> Cure {
                 (Node, "child.send('conn', socket)  // without { keepOpen: true }"),
                 (Php, "if (pcntl_fork() > 0) { fclose($conn); }"),
                 (C, "if (fork() > 0) close(conn);  /* the parent */"),
+                (C, "shutdown(conn, SHUT_RDWR); close(conn);  /* ends the connection for every holder */"),
                 (C, "accept4(l, NULL, NULL, SOCK_CLOEXEC); socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);"),
             ],
             no_help: &[

@@ -302,9 +302,11 @@ fn means(place: Place, second: u64, on: Option<Kind>) -> Option<&'static str> {
         "connect" => "waits for the peer to answer",
         "close" if on == Some(Kind::Socket) => "waits in close(): SO_LINGER holds it until the peer has taken all data",
         "epoll_wait" | "epoll_pwait" | "epoll_pwait2" | "epoll_wait_old" => "waits for events",
-        "poll" | "ppoll" | "select" | "pselect6" => "waits for one of several descriptors",
+        "poll" | "ppoll" | "select" | "pselect6" => {
+            "waits for one or more descriptors; a socket read with a timeout looks the same"
+        }
         "io_uring_enter" | "io_getevents" | "io_pgetevents" => "waits for I/O that it queued",
-        "futex" | "futex_wait" | "futex_waitv" => "waits for a lock or for another thread",
+        "futex" | "futex_wait" | "futex_waitv" => "waits for a lock, for another thread, or for a time to pass",
         "nanosleep" | "clock_nanosleep" => "sleeps for a time that it chose",
         "wait4" | "waitid" | "waitpid" => "waits for a child process",
         "pause" | "rt_sigsuspend" | "rt_sigtimedwait" => "waits for a signal",
@@ -383,7 +385,7 @@ mod tests {
             texts(&threads),
             [
                 "3 of 6 threads: recvfrom on socket fd 1, 2, 3: waits for data from the peer",
-                "2 of 6 threads: futex: waits for a lock or for another thread",
+                "2 of 6 threads: futex: waits for a lock, for another thread, or for a time to pass",
                 "1 of 6 threads: epoll_pwait on epoll fd 6: waits for events",
             ]
         );
