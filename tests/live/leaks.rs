@@ -22,6 +22,7 @@ tests![
     there_before_the_start_in_a_named_namespace,
     held_outside_descriptor_tables,
     from_within_a_pid_namespace,
+    a_holder_in_a_pid_namespace_has_two_pids,
     the_task_on_the_cpu_is_not_the_owner,
     an_inherited_descriptor_names_both,
     never_accepted_names_the_listener,
@@ -240,6 +241,21 @@ fn from_within_a_pid_namespace() {
     assert_eq!(stuck["holders"], json!([]), "its holder is outside");
     assert_eq!(stuck["holder_source"], "outside-fd-tables");
     assert_eq!(stuck["verdict"], "unread-fin", "the socket itself is seen");
+}
+
+fn a_holder_in_a_pid_namespace_has_two_pids() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let mut pair = Pair::new(&ns);
+    let child = pair.server.number("fork-inside").expect("forks");
+    pair.client_closes();
+    let stuck = tracer.next("stuck");
+    let holder = |pid: u32| {
+        let holders = stuck["holders"].as_array().expect("holders");
+        holders.iter().find(|h| h["pid"] == pid).unwrap_or_else(|| panic!("{pid} holds it: {stuck}")).clone()
+    };
+    assert_eq!(holder(child)["inner_pid"], 1);
+    assert_eq!(holder(pair.server.pid())["inner_pid"], json!(null));
 }
 
 /// On loopback the peer's close() runs the receiving side too: who reads the current task there

@@ -98,6 +98,7 @@ type Sockets = HashMap<RawFd, OwnedFd>;
 /// | `close FD` | `0` |
 /// | `post FD` | `0`: it is in flight over a unix socket, and in no table |
 /// | `fork` | the pid of a child that holds all descriptors and does nothing |
+/// | `fork-inside` | the same, as pid 1 of a new pid namespace; nothing can be forked after that |
 /// | `name TEXT` | `0`: command name set, `\xNN` escapes allowed |
 /// | `thread FD` | the tid of a thread with a descriptor table of its own, in which FD is |
 pub fn play() -> io::Result<()> {
@@ -169,6 +170,13 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
         }
         "post" => post(sockets.remove(&number(1)?).ok_or_else(bad)?, sockets),
         "fork" => fork_idle(),
+        "fork-inside" => {
+            // SAFETY: a plain system call; it changes what fork() does, nothing else.
+            match unsafe { libc::unshare(libc::CLONE_NEWPID) } {
+                0 => fork_idle(),
+                _ => Err(io::Error::last_os_error()),
+            }
+        }
         "name" => {
             let name = CString::new(unescape(line.strip_prefix("name ").unwrap_or_default()))?;
             rustix::thread::set_name(&name)?;

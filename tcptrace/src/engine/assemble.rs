@@ -289,7 +289,7 @@ mod tests {
 
     fn holder(pid: u32) -> Holder {
         let process = ProcessId { pid, start_ns: 0 };
-        Holder { process, tid: None, ppid: 1, fd: 3, comm: "x".into(), cgroups: None, opener: None }
+        Holder { process, tid: None, ppid: 1, fd: 3, comm: "x".into(), cgroups: None, inner_pid: None, opener: None }
     }
 
     fn blamed(listeners: &[Socket]) -> Vec<u32> {

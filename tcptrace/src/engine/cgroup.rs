@@ -1,10 +1,14 @@
 //! Cgroup paths: what `/proc/PID/cgroup` says (cgroups(7)), and the container behind one.
 
-use std::rc::Rc;
+use super::container::{Container, container};
 
 /// A process's cgroups, one per hierarchy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cgroups(Vec<Line>);
+pub struct Cgroups {
+    lines: Vec<Line>,
+    /// Worked out once: each record asks again.
+    container: Option<Container>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Line {
@@ -40,13 +44,15 @@ impl Cgroups {
             let (_, hierarchy, path) = (parts.next()?, parts.next()?, parts.next()?);
             Some(Line { hierarchy: hierarchy.to_owned(), path: path.to_owned() })
         };
-        Self(text.lines().filter_map(line).collect())
+        let lines: Vec<Line> = text.lines().filter_map(line).collect();
+        let container = lines.iter().find_map(|l| container(&l.path));
+        Self { lines, container }
     }
 
     /// Whether the process is in the cgroup or below it.
     #[must_use]
     pub fn matches(&self, pattern: &CgroupPattern) -> bool {
-        self.0.iter().any(|l| {
+        self.lines.iter().any(|l| {
             let same = if pattern.hierarchy.is_empty() {
                 l.hierarchy.is_empty()
             } else {
@@ -59,33 +65,21 @@ impl Cgroups {
     /// The path to show: v2's, unless that is the root and a v1 hierarchy says more (hybrid and v1
     /// hosts).
     #[must_use]
-    pub fn path(&self) -> Option<Rc<str>> {
-        let v2 = self.0.iter().find(|l| l.hierarchy.is_empty());
+    pub fn path(&self) -> Option<&str> {
+        let v2 = self.lines.iter().find(|l| l.hierarchy.is_empty());
         let telling = |l: &&Line| l.path != "/";
         let v1 = || {
-            let named = self.0.iter().filter(|l| l.hierarchy.starts_with("name=")).find(telling);
-            named.or_else(|| self.0.iter().find(telling))
+            let named = self.lines.iter().filter(|l| l.hierarchy.starts_with("name=")).find(telling);
+            named.or_else(|| self.lines.iter().find(telling))
         };
-        v2.filter(telling).or_else(v1).or(v2).or(self.0.first()).map(|l| l.path.as_str().into())
+        v2.filter(telling).or_else(v1).or(v2).or(self.lines.first()).map(|l| l.path.as_str())
     }
 
-    /// The id of the container the process runs in.
+    /// The container the process runs in.
     #[must_use]
-    pub fn container(&self) -> Option<Rc<str>> {
-        self.0.iter().find_map(|l| container_id(&l.path)).map(Rc::from)
+    pub fn container(&self) -> Option<&Container> {
+        self.container.as_ref()
     }
-}
-
-/// The container id in a cgroup path: the last component with 64 hexadecimal digits, bare
-/// (`/docker/ID`, `/kubepods/…/ID`) or between a runtime's prefix and `.scope`
-/// (`docker-ID.scope`, `cri-containerd-ID.scope`, `crio-ID.scope`, `libpod-ID.scope`).
-#[must_use]
-pub fn container_id(path: &str) -> Option<&str> {
-    path.rsplit('/').find_map(|component| {
-        let component = component.strip_suffix(".scope").unwrap_or(component);
-        let id = component.rsplit(['-', ':']).next()?;
-        (id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
-    })
 }
 
 #[cfg(test)]
@@ -93,28 +87,22 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    const ID: &str = "4f1c5a7e0b9d4f1c5a7e0b9d4f1c5a7e0b9d4f1c5a7e0b9d4f1c5a7e0b9d0123";
+    use crate::engine::container::Runtime;
 
     #[test]
-    fn containers_of_each_runtime_and_driver() {
-        for path in [
-            format!("/docker/{ID}"),
-            format!("/system.slice/docker-{ID}.scope"),
-            format!(
-                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod1_2.slice/cri-containerd-{ID}.scope"
-            ),
-            format!("/kubepods/besteffort/pod0c8d/{ID}"),
-            format!("/kubepods.slice/kubepods-pod1.slice/crio-{ID}.scope/container"),
-            format!("/machine.slice/libpod-{ID}.scope"),
-            format!("/system.slice/containerd.service/kubepods-pod1.slice:cri-containerd:{ID}"),
-            format!("/docker/{ID}/init.scope"),
+    fn the_container_in_any_hierarchy() {
+        const ID: &str = "4f797c539e6c745de61a93ca3ff892358ecbcaccd8414d5db545c38428142970";
+        for text in [
+            format!("0::/system.slice/docker-{ID}.scope\n"),
+            format!("4:memory:/docker/{ID}\n1:name=systemd:/docker/{ID}/init.scope\n"),
+            format!("2:cpu,cpuacct:/docker/{ID}\n1:name=systemd:/docker/{ID}\n0::/system.slice/containerd.service\n"),
+            format!("2:cpu:/\n0::/docker/{ID}\n"),
         ] {
-            assert_eq!(container_id(&path), Some(ID), "{path}");
+            let cgroups = Cgroups::parse(&text);
+            let found = cgroups.container().map(|c| (&*c.id, c.runtime));
+            assert_eq!(found, Some((ID, Some(Runtime::Docker))), "{text}");
         }
-        for path in ["/", "/system.slice/ssh.service", "/user.slice/user-1000.slice/session-2.scope", "/docker/4f1c"] {
-            assert_eq!(container_id(path), None, "{path}");
-        }
+        assert_eq!(Cgroups::parse("1:name=systemd:/\n0::/init.scope\n").container(), None);
     }
 
     #[test]
@@ -122,9 +110,9 @@ mod tests {
         let v2 = Cgroups::parse("0::/system.slice/app.service\n");
         let hybrid = Cgroups::parse("4:memory:/m/a:b\n3:cpu,cpuacct:/c\n1:name=systemd:/s/x\n0::/\n");
         let v1 = Cgroups::parse("4:memory:/m\n1:name=systemd:/\n");
-        assert_eq!(v2.path().as_deref(), Some("/system.slice/app.service"));
-        assert_eq!(hybrid.path().as_deref(), Some("/s/x"));
-        assert_eq!(v1.path().as_deref(), Some("/m"));
+        assert_eq!(v2.path(), Some("/system.slice/app.service"));
+        assert_eq!(hybrid.path(), Some("/s/x"));
+        assert_eq!(v1.path(), Some("/m"));
         assert_eq!(Cgroups::parse("").path(), None);
         let pattern = |hierarchy: &str, path: &str| CgroupPattern { hierarchy: hierarchy.into(), path: path.into() };
         assert!(v2.matches(&pattern("", "/system.slice")));

@@ -124,6 +124,9 @@ pub struct Holder {
     pub comm: Rc<str>,
     /// What is known of its cgroups; `None`: it was gone before anybody could ask.
     pub cgroups: Option<Rc<Cgroups>>,
+    /// Its pid in the pid namespace it runs in, where that is not ours: what its own logs and
+    /// tools say.
+    pub inner_pid: Option<u32>,
     /// Whether this process opened the socket, where known.
     pub opener: Option<bool>,
 }

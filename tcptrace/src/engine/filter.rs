@@ -122,7 +122,7 @@ fn only<T: Copy>(list: &[T]) -> Option<T> {
 }
 
 fn in_container(holder: &Holder, id: &str) -> bool {
-    holder.cgroups.as_ref().and_then(|c| c.container()).is_some_and(|c| c.starts_with(id))
+    holder.cgroups.as_ref().and_then(|c| c.container()).is_some_and(|c| c.id.starts_with(id))
 }
 
 /// `/proc/PID/stat` has starts in clock ticks (1/100 s), the kernel's structs in ns.
@@ -166,6 +166,7 @@ mod tests {
                 fd: 5,
                 comm: "java".into(),
                 cgroups: Some(Rc::new(Cgroups::parse("0::/app/x"))),
+                inner_pid: None,
                 opener: None,
             }],
             holder_source: HolderSource::FdTable,

@@ -4,11 +4,15 @@
 pub mod assemble;
 pub mod census;
 pub mod cgroup;
+pub mod container;
+pub mod cure;
 pub mod decode;
+pub mod descriptor;
 pub mod diag;
 pub mod event;
 pub mod filter;
 pub mod opener;
 pub mod parse;
+pub mod threads;
 pub mod tracker;
 pub mod verdict;

@@ -76,6 +76,7 @@ mod tests {
             fd,
             comm: "x".into(),
             cgroups: None,
+            inner_pid: None,
             opener: None,
         }
     }

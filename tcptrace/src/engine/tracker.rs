@@ -299,6 +299,7 @@ mod tests {
             fd: 4,
             comm: "x".into(),
             cgroups: None,
+            inner_pid: None,
             opener: None,
         };
         let held_by = |holders: &[Holder]| {

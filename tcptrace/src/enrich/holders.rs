@@ -10,7 +10,7 @@ use std::{
 
 use tcptrace_common::event::{Holder as Raw, Queued, Socket};
 
-use super::process::{self, Processes};
+use super::process::{self, Facts, Processes};
 use crate::engine::{
     assemble::Holdings,
     decode::comm,
@@ -25,13 +25,15 @@ pub fn from_kernel(sockets: &[Socket], queued: &[Queued], holders: &[Raw], proce
     for raw in holders {
         let process = ProcessId { pid: raw.pid, start_ns: raw.start_ns };
         let comm = comms.entry(raw.comm).or_insert_with(|| comm(&raw.comm));
+        let Facts { cgroups, inner_pid } = processes.facts(process);
         by_cookie.entry(raw.cookie).or_default().push(Holder {
             process,
             tid: (raw.tid != raw.pid).then_some(raw.tid),
             ppid: raw.ppid,
             fd: raw.fd,
             comm: Rc::clone(comm),
-            cgroups: processes.cgroups(process),
+            cgroups,
+            inner_pid,
             opener: None,
         });
     }

@@ -2,4 +2,6 @@
 
 pub mod cgroupfs;
 pub mod holders;
+pub mod limits;
 pub mod process;
+pub mod threads;

@@ -20,33 +20,49 @@ const FRESH: Duration = Duration::from_secs(60);
 /// More entries than this are not worth keeping.
 const KEPT: usize = 10_000;
 
+/// What is known of a process; all absent where it is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Its cgroups (`/proc/PID/cgroup`).
+    pub cgroups: Option<Rc<Cgroups>>,
+    /// Its pid in the pid namespace it runs in, where that is below ours (`NSpid` in
+    /// `/proc/PID/status`).
+    pub inner_pid: Option<u32>,
+}
+
+impl Facts {
+    fn read(pid: u32) -> Self {
+        let text = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+        Self {
+            cgroups: text("cgroup").map(|t| Rc::new(Cgroups::parse(&t))),
+            inner_pid: text("status").and_then(|t| inner_pid(&t)),
+        }
+    }
+}
+
 /// Remembers what it asked, for a while.
 #[derive(Debug, Default)]
 pub struct Processes {
-    cgroups: RefCell<HashMap<ProcessId, Answer>>,
+    facts: RefCell<HashMap<ProcessId, (Instant, Facts)>>,
 }
 
-/// When a process's cgroups were asked for, and what came back.
-type Answer = (Instant, Option<Rc<Cgroups>>);
-
 impl Processes {
-    /// The process's cgroups; `None` where it is gone.
+    /// What is known of the process, as of the last minute.
     #[must_use]
-    pub fn cgroups(&self, id: ProcessId) -> Option<Rc<Cgroups>> {
+    pub fn facts(&self, id: ProcessId) -> Facts {
         let now = Instant::now();
-        let mut cache = self.cgroups.borrow_mut();
-        if let Some((asked, cgroups)) = cache.get(&id)
+        let mut cache = self.facts.borrow_mut();
+        if let Some((asked, facts)) = cache.get(&id)
             && now.duration_since(*asked) < FRESH
         {
-            return cgroups.clone();
+            return facts.clone();
         }
         if cache.len() >= KEPT {
             cache.clear();
         }
-        let text = fs::read_to_string(format!("/proc/{}/cgroup", id.pid)).ok();
-        let cgroups = text.map(|t| Rc::new(Cgroups::parse(&t)));
-        cache.insert(id, (now, cgroups.clone()));
-        cgroups
+        let facts = Facts::read(id.pid);
+        cache.insert(id, (now, facts.clone()));
+        facts
     }
 
     /// A holder known by its pid alone, without a descriptor: the task that made a call.
@@ -56,8 +72,17 @@ impl Processes {
         let process = ProcessId { pid, start_ns: stat.as_ref().map_or(0, start_ns) };
         let ppid = stat.as_ref().map_or(0, |s| s.ppid.unsigned_abs());
         let comm = stat.map_or_else(|| Rc::clone(comm), |s| s.comm.into());
-        Holder { process, tid: None, ppid, fd: 0, comm, cgroups: self.cgroups(process), opener: None }
+        let Facts { cgroups, inner_pid } = self.facts(process);
+        Holder { process, tid: None, ppid, fd: 0, comm, cgroups, inner_pid, opener: None }
     }
+}
+
+/// The last of the pids that `NSpid` lists (ours first, one for each pid namespace below), where
+/// there are several. Kernels before 4.1 have no such line.
+fn inner_pid(status: &str) -> Option<u32> {
+    // Command names are escaped there and can't begin a line.
+    let pids = status.lines().find_map(|l| l.strip_prefix("NSpid:"))?;
+    pids.split_whitespace().skip(1).last()?.parse().ok()
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -98,7 +123,7 @@ pub fn descends(pid: u32, roots: &[ProcessId]) -> bool {
 pub fn container_exists(id: &str) -> bool {
     procfs::process::all_processes().into_iter().flatten().flatten().any(|p| {
         let text = fs::read_to_string(format!("/proc/{}/cgroup", p.pid)).unwrap_or_default();
-        Cgroups::parse(&text).container().is_some_and(|c| c.starts_with(id))
+        Cgroups::parse(&text).container().is_some_and(|c| c.id.starts_with(id))
     })
 }
 
@@ -109,4 +134,34 @@ pub fn in_initial_pid_namespace() -> bool {
     // PROC_PID_INIT_INO (include/linux/proc_ns.h).
     const INITIAL: &str = "pid:[4026531836]";
     fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == INITIAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_innermost_pid() {
+        assert_eq!(inner_pid("Name:\tsh\nPid:\t4711\nNSpid:\t4711\t17\t1\nNSpgid:\t4711\t17\t1\n"), Some(1));
+        assert_eq!(inner_pid("Name:\tjava\nNSpid:\t4711\t28\n"), Some(28));
+        assert_eq!(inner_pid("Name:\tsh\nNSpid:\t4711\n"), None, "the one namespace is ours");
+        assert_eq!(inner_pid("Name:\tNSpid:\\n1 2\nPid:\t4711\n"), None);
+        assert_eq!(inner_pid(""), None);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_has_no_facts() {
+        // Above PID_MAX_LIMIT (include/linux/threads.h).
+        let gone = ProcessId { pid: 1 << 30, start_ns: 0 };
+        assert_eq!(Processes::default().facts(gone), Facts::default());
+    }
+
+    proptest! {
+        #[test]
+        fn no_status_makes_it_panic(text in "(NSpid:)?\\PC*(\nNSpid:[0-9\t -]*)?") {
+            let _ = inner_pid(&text);
+        }
+    }
 }

@@ -8,8 +8,9 @@ use std::{
 
 use serde::{Serialize, Serializer};
 
-use crate::engine::event::{
-    Age, BootNs, Change, ClosedBy, Group, Holder, Listener, Lost, Overview, Record, Stays, Summary,
+use crate::engine::{
+    container::Runtime,
+    event::{Age, BootNs, Change, ClosedBy, Group, Holder, Listener, Lost, Overview, Record, Stays, Summary},
 };
 
 #[derive(Serialize)]
@@ -76,24 +77,31 @@ pub struct EvidenceLine {
 #[derive(Serialize)]
 pub struct HolderLine<'a> {
     pid: u32,
+    inner_pid: Option<u32>,
     tid: Option<u32>,
     fd: u32,
     comm: &'a str,
-    cgroup: Option<String>,
-    container: Option<String>,
+    cgroup: Option<&'a str>,
+    container: Option<&'a str>,
+    runtime: Option<&'static str>,
+    pod: Option<&'a str>,
     opener: Option<bool>,
 }
 
 impl<'a> From<&'a Holder> for HolderLine<'a> {
     fn from(h: &'a Holder) -> Self {
         let cgroups = h.cgroups.as_deref();
+        let container = cgroups.and_then(|c| c.container());
         Self {
             pid: h.process.pid,
+            inner_pid: h.inner_pid,
             tid: h.tid,
             fd: h.fd,
             comm: &h.comm,
-            cgroup: cgroups.and_then(|c| c.path()).map(|p| p.to_string()),
-            container: cgroups.and_then(|c| c.container()).map(|c| c.to_string()),
+            cgroup: cgroups.and_then(|c| c.path()),
+            container: container.map(|c| &*c.id),
+            runtime: container.and_then(|c| c.runtime).map(Runtime::name),
+            pod: container.and_then(|c| c.pod.as_deref()),
             opener: h.opener,
         }
     }

@@ -1,0 +1,154 @@
+//! How many descriptors a process and the host have in use, and how many they may have. Each
+//! answer may be absent, with its reason.
+
+use std::{fs, io};
+
+/// A number, or why it isn't known.
+pub type Answer = Result<u64, &'static str>;
+
+/// Descriptors of one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Descriptors {
+    /// Open now (entries of `/proc/PID/fd`); tables of single threads are not in it.
+    pub used: Answer,
+    /// The soft limit (RLIMIT_NOFILE): beyond it open(), accept() and socket() fail with EMFILE.
+    /// [`UNLIMITED`] where there is none.
+    pub soft: Answer,
+    /// Up to this the process itself may raise the soft limit.
+    pub hard: Answer,
+}
+
+/// RLIM_INFINITY. For descriptors the kernel refuses it (`fs.nr_open` is above every limit), but
+/// the file's format has it.
+pub const UNLIMITED: u64 = u64::MAX;
+
+/// Open files of the whole host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Open files: several descriptors, of several processes, may share one.
+    pub used: Answer,
+    /// `fs.file-max`: beyond it open() fails with ENFILE.
+    pub limit: Answer,
+}
+
+const GONE: &str = "the process is gone";
+const REFUSED: &str = "not permitted: needs CAP_SYS_PTRACE";
+const GARBLED: &str = "the file has an unknown format";
+
+/// Of the process that has this pid now.
+#[must_use]
+pub fn of_process(pid: u32) -> Descriptors {
+    let text = fs::read_to_string(format!("/proc/{pid}/limits")).map_err(|e| absent(&e));
+    let limits = text.and_then(|t| open_files(&t).ok_or(GARBLED));
+    Descriptors { used: used(pid), soft: limits.map(|(soft, _)| soft), hard: limits.map(|(_, hard)| hard) }
+}
+
+/// Of the host.
+#[must_use]
+pub fn of_host() -> Host {
+    let text = fs::read_to_string("/proc/sys/fs/file-nr").map_err(|_| "/proc/sys/fs/file-nr can't be read");
+    let numbers = text.and_then(|t| file_nr(&t).ok_or(GARBLED));
+    Host { used: numbers.map(|(used, _)| used), limit: numbers.map(|(_, limit)| limit) }
+}
+
+fn used(pid: u32) -> Answer {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).map_err(|e| absent(&e))?;
+    let mut n = 0;
+    for entry in entries {
+        // Half a count is none.
+        entry.map_err(|e| absent(&e))?;
+        n += 1;
+    }
+    // Our own list is read through a descriptor that is in it.
+    Ok(if pid == std::process::id() { n - 1 } else { n })
+}
+
+fn absent(e: &io::Error) -> &'static str {
+    if e.kind() == io::ErrorKind::PermissionDenied { REFUSED } else { GONE }
+}
+
+/// Soft and hard, from `/proc/PID/limits`: a name with blanks, two numbers, a unit.
+fn open_files(text: &str) -> Option<(u64, u64)> {
+    let mut words = text.lines().find_map(|l| l.strip_prefix("Max open files"))?.split_whitespace();
+    let mut number = || match words.next()? {
+        "unlimited" => Some(UNLIMITED),
+        word => word.parse().ok(),
+    };
+    Some((number()?, number()?))
+}
+
+/// Used and limit, from `/proc/sys/fs/file-nr`: allocated, allocated but unused (always 0 since
+/// 2.6), and the limit.
+fn file_nr(text: &str) -> Option<(u64, u64)> {
+    let numbers: Vec<u64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+    match numbers[..] {
+        [allocated, unused, limit] => Some((allocated.saturating_sub(unused), limit)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead, BufReader, Write},
+        process::{Command, Stdio},
+    };
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn limits_as_the_kernel_writes_them() {
+        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                    Max cpu time              unlimited            unlimited            seconds   \n\
+                    Max open files            1024                 524288               files     \n";
+        assert_eq!(open_files(text), Some((1024, 524_288)));
+        assert_eq!(open_files("Max open files  unlimited  unlimited  files"), Some((UNLIMITED, UNLIMITED)));
+        assert_eq!(open_files("Max open files  1024"), None);
+        assert_eq!(open_files("Max locked memory 1 1 bytes"), None);
+        assert_eq!(file_nr("375\t0\t2466193\n"), Some((375, 2_466_193)));
+        assert_eq!(file_nr("375\t0\n"), None);
+        assert_eq!(file_nr("a\t0\t1\n"), None);
+    }
+
+    #[test]
+    fn of_a_child_that_opens_one_more() {
+        let script = "exec 9<&-; echo; read x; exec 9</dev/null; echo; read x";
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a shell is there");
+        let mut input = child.stdin.take().expect("a pipe");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let mut at_rest = || {
+            lines.next().expect("it says so").expect("a line");
+            of_process(child.id())
+        };
+        let before = at_rest();
+        input.write_all(b"\n").expect("it reads");
+        let after = at_rest();
+        drop(input);
+        child.wait().expect("it ended");
+        assert_eq!(after.used, before.used.map(|n| n + 1));
+        assert!(before.soft.expect("a limit") <= before.hard.expect("a limit"), "{before:?}");
+        let gone = Descriptors { used: Err(GONE), soft: Err(GONE), hard: Err(GONE) };
+        assert_eq!(of_process(child.id()), gone);
+    }
+
+    #[test]
+    fn of_this_host() {
+        let host = of_host();
+        let (used, limit) = (host.used.expect("file-nr"), host.limit.expect("file-nr"));
+        assert!(0 < used && used <= limit, "{host:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "(Max open files )?[0-9a-z \\n]*") {
+            let _ = (open_files(&text), file_nr(&text));
+        }
+    }
+}
