@@ -17,7 +17,7 @@ tests![
 ];
 
 /// An unprivileged user with the given capabilities, by setpriv (util-linux).
-fn as_nobody(capabilities: &str) -> Command {
+pub fn as_nobody(capabilities: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
     let caps = if capabilities.is_empty() { "-all".to_owned() } else { format!("-all,{capabilities}") };

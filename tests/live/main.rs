@@ -13,6 +13,7 @@ mod leaks;
 mod limits;
 mod output;
 mod selection;
+mod snapshot;
 mod storms;
 mod tracer;
 
@@ -33,9 +34,8 @@ fn main() -> ExitCode {
             }
         };
     }
-    let tests =
-        leaks::TESTS.iter().chain(ends::TESTS).chain(selection::TESTS).chain(limits::TESTS).chain(output::TESTS);
-    let shared = tests.map(|(name, test)| {
+    let tests = [leaks::TESTS, ends::TESTS, selection::TESTS, limits::TESTS, output::TESTS, snapshot::TESTS];
+    let shared = tests.into_iter().flatten().map(|(name, test)| {
         Trial::test(*name, move || {
             let _machine = MACHINE.read().unwrap_or_else(|e| e.into_inner());
             test();

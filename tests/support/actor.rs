@@ -88,15 +88,20 @@ type Sockets = HashMap<RawFd, OwnedFd>;
 /// |---|---|
 /// | `listen ADDR BACKLOG` | the listener's descriptor |
 /// | `listen-shared ADDR BACKLOG` | the same with SO_REUSEPORT |
+/// | `bind ADDR` | the descriptor of a socket that is bound and no more |
 /// | `address FD` | its local address |
 /// | `accept FD` | the connection's descriptor |
 /// | `connect ADDR` | the connection's descriptor |
+/// | `connect-later ADDR` | the descriptor of a socket that has sent a SYN |
 /// | `connect-mptcp ADDR`, `listen-mptcp ADDR BACKLOG` | the same over MPTCP |
 /// | `send FD N`, `recv FD N` | bytes moved |
+/// | `try-send FD N` | bytes moved; 0: the peer takes no more |
+/// | `keepalive FD` | `0`: probes every second |
 /// | `shutdown FD` | `0`: no more will be sent |
 /// | `reset FD` | `0`: closed with a reset |
 /// | `close FD` | `0` |
 /// | `post FD` | `0`: it is in flight over a unix socket, and in no table |
+/// | `fix FD` | `0`: it is in the table of a ring (io_uring), and in no process's |
 /// | `fork` | the pid of a child that holds all descriptors and does nothing |
 /// | `fork-inside` | the same, as pid 1 of a new pid namespace; nothing can be forked after that |
 /// | `name TEXT` | `0`: command name set, `\xNN` escapes allowed |
@@ -137,6 +142,12 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
             sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(Duration::from_secs(20)))?;
             keep(sockets, fd)
         }
+        "bind" => {
+            let address = address(1)?;
+            let fd = tcp(address, false)?;
+            bind(&fd, &address)?;
+            keep(sockets, fd)
+        }
         "address" => {
             let address: SocketAddr = getsockname(fd()?)?.try_into().map_err(|_| bad())?;
             Ok(address.to_string())
@@ -150,6 +161,28 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
             let fd = tcp(address, words[0].ends_with("mptcp"))?;
             connect(&fd, &address)?;
             keep(sockets, fd)
+        }
+        "connect-later" => {
+            let address = address(1)?;
+            let fd = tcp(address, false)?;
+            rustix::io::ioctl_fionbio(&fd, true)?;
+            match connect(&fd, &address) {
+                Ok(()) | Err(rustix::io::Errno::INPROGRESS) => keep(sockets, fd),
+                Err(e) => Err(e.into()),
+            }
+        }
+        "try-send" => {
+            let bytes = vec![b'x'; number(2)?.unsigned_abs() as usize];
+            match send(fd()?, &bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Err(rustix::io::Errno::AGAIN) => Ok("0".to_owned()),
+                sent => Ok(sent?.to_string()),
+            }
+        }
+        "keepalive" => {
+            sockopt::set_socket_keepalive(fd()?, true)?;
+            sockopt::set_tcp_keepidle(fd()?, Duration::from_secs(1))?;
+            sockopt::set_tcp_keepintvl(fd()?, Duration::from_secs(1))?;
+            Ok("0".to_owned())
         }
         "send" => Ok(send(fd()?, &vec![b'x'; number(2)?.unsigned_abs() as usize], SendFlags::NOSIGNAL)?.to_string()),
         "recv" => {
@@ -169,6 +202,7 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
             Ok("0".to_owned())
         }
         "post" => post(sockets.remove(&number(1)?).ok_or_else(bad)?, sockets),
+        "fix" => fix(sockets.remove(&number(1)?).ok_or_else(bad)?, sockets),
         "fork" => fork_idle(),
         "fork-inside" => {
             // SAFETY: a plain system call; it changes what fork() does, nothing else.
@@ -203,6 +237,27 @@ fn post(fd: OwnedFd, sockets: &mut Sockets) -> io::Result<String> {
     sendmsg(&from, &[IoSlice::new(b"x")], &mut control, SendFlags::empty())?;
     sockets.insert(from.as_raw_fd(), from);
     sockets.insert(to.as_raw_fd(), to);
+    Ok("0".to_owned())
+}
+
+/// Registers a descriptor with a ring and closes it (io_uring_register(2)): the ring holds the file.
+fn fix(fd: OwnedFd, sockets: &mut Sockets) -> io::Result<String> {
+    const IORING_REGISTER_FILES: libc::c_uint = 2;
+    let mut params = [0u8; 120];
+    // SAFETY: the parameters are as large as the kernel's struct and outlive the call.
+    let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr()) };
+    let ring = i32::try_from(ring).ok().filter(|ring| *ring >= 0).ok_or_else(io::Error::last_os_error)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    let ring = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(ring) };
+    let files = [fd.as_raw_fd()];
+    // SAFETY: one descriptor, as the count says, readable during the call.
+    let done = unsafe {
+        libc::syscall(libc::SYS_io_uring_register, ring.as_raw_fd(), IORING_REGISTER_FILES, files.as_ptr(), 1)
+    };
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    sockets.insert(ring.as_raw_fd(), ring);
     Ok("0".to_owned())
 }
 

@@ -103,8 +103,8 @@ fn takes_any(bound: IpAddr, local: IpAddr) -> bool {
     }
 }
 
-const HELD_OUTSIDE: &str = "held outside descriptor tables: in flight over a unix socket, an io_uring fixed file, a \
-                            kernel socket, or in a pid namespace that can't be seen from here";
+const HELD_OUTSIDE: &str = "held outside descriptor tables: in flight over a unix socket, an io_uring fixed file, or a \
+                            kernel socket";
 
 const NOT_ALL: &str = "not every process can be seen from here";
 const NO_WAY: &str = "no descriptor leads to it";
@@ -135,7 +135,7 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, now
     let (holders, holder_source) = match &listener {
         _ if !held.is_empty() => (held, HolderSource::FdTable),
         Some(listener) if waiting => (listener.holders.clone(), HolderSource::Listener),
-        _ if accepted => {
+        _ if accepted && holdings.all_seen => {
             unknown.insert("holders", HELD_OUTSIDE);
             (Vec::new(), HolderSource::OutsideFdTables)
         }

@@ -245,11 +245,15 @@ impl Record {
         self.verdict != Some(Verdict::HalfCloseInUse)
     }
 
-    /// Whether it counts as a leak. To listen, or to be connected, for long is what sockets are
-    /// for.
+    /// Whether it counts as a leak: a program that has not closed what is over, or half over. All
+    /// other states are the peer's turn, or what sockets are for.
     #[must_use]
     pub fn is_leak(&self) -> bool {
-        self.is_shown() && !matches!(self.state, TcpState::Listen | TcpState::Established)
+        match self.state {
+            TcpState::CloseWait => !matches!(self.verdict, Some(Verdict::HalfCloseInUse | Verdict::Orphan)),
+            TcpState::Close => self.verdict == Some(Verdict::GhostFd),
+            _ => false,
+        }
     }
 }
 
