@@ -9,6 +9,7 @@
 mod support;
 
 mod ends;
+mod explain;
 mod leaks;
 mod limits;
 mod output;
@@ -34,7 +35,8 @@ fn main() -> ExitCode {
             }
         };
     }
-    let tests = [leaks::TESTS, ends::TESTS, selection::TESTS, limits::TESTS, output::TESTS, snapshot::TESTS];
+    let tests =
+        [leaks::TESTS, ends::TESTS, selection::TESTS, limits::TESTS, output::TESTS, snapshot::TESTS, explain::TESTS];
     let shared = tests.into_iter().flatten().map(|(name, test)| {
         Trial::test(*name, move || {
             let _machine = MACHINE.read().unwrap_or_else(|e| e.into_inner());

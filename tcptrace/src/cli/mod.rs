@@ -1,5 +1,6 @@
 //! The command line: one file per command, and what they share.
 
+mod explain;
 mod output;
 mod select;
 mod snapshot;
@@ -30,6 +31,7 @@ pub struct Cli {
 enum Command {
     Watch(watch::Args),
     Snapshot(snapshot::Args),
+    Explain(explain::Args),
 }
 
 /// Parses the command line and runs what it says.
@@ -46,6 +48,7 @@ pub fn run() -> Result<Exit, Failure> {
     match cli.command {
         Command::Watch(args) => watch::run(args),
         Command::Snapshot(args) => snapshot::run(&args),
+        Command::Explain(args) => explain::run(&args),
     }
 }
 

@@ -52,6 +52,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// Whether it is laid out for people.
+    pub fn is_page(&self) -> bool {
+        matches!(self.format, Format::Table)
+    }
+
     /// The sink that was asked for.
     pub fn sink(&self, boot: BootNs) -> io::Result<Box<dyn Sink>> {
         let clock = Clock::new(Timestamp::now(), boot, self.utc);

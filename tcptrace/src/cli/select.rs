@@ -110,6 +110,7 @@ impl Args {
             rport: self.rport.clone(),
             family: self.family,
             verdicts: self.verdict.clone(),
+            unleaked: false,
         })
     }
 }

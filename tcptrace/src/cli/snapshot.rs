@@ -13,8 +13,8 @@ use tcptrace_common::state::TcpState;
 use super::{boot_now, ended_by, nanoseconds, output, select, warn};
 use crate::{
     engine::{
-        census::Groups,
-        event::{GroupBy, Overview, Update},
+        census::{GroupBy, Groups, Overview},
+        event::Update,
         parse,
     },
     exit::{Exit, Failure},

@@ -1,11 +1,78 @@
 //! Counting sockets that one look listed: in all, and by what they have in common.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
+
+use tcptrace_common::state::TcpState;
 
 use super::{
-    event::{Age, BootNs, Group, GroupBy, Overview, Record},
+    event::{Age, BootNs, Record},
     verdict::Verdict,
 };
+
+/// Sockets that have something in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// What they have in common.
+    pub by: GroupBy,
+    /// Its value; of holders and listeners it may hold anything.
+    pub key: String,
+    /// How many.
+    pub count: u64,
+    /// Of those: leaks.
+    pub leaks: u64,
+    /// The age of the oldest.
+    pub oldest: Age,
+    /// By verdict.
+    pub by_verdict: BTreeMap<&'static str, u64>,
+}
+
+/// What sockets are grouped by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupBy {
+    /// Process, `comm[pid]`.
+    Holder,
+    /// Verdict.
+    Verdict,
+    /// Remote address, without the port.
+    Remote,
+    /// Listener: local address and port of the one they came in by.
+    Listener,
+}
+
+impl GroupBy {
+    /// As the interface spells it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Holder => "holder",
+            Self::Verdict => "verdict",
+            Self::Remote => "remote",
+            Self::Listener => "listener",
+        }
+    }
+}
+
+/// What one look saw in all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// Sockets listed.
+    pub sockets: u64,
+    /// Of those: leaks.
+    pub leaks: u64,
+    /// Network namespaces looked into.
+    pub namespaces: u64,
+    /// All TCP sockets there, by state, listed or not.
+    pub states: Vec<(TcpState, u64)>,
+    /// Listed ones by holder (`comm[pid]`).
+    pub by_holder: BTreeMap<String, u64>,
+    /// Listed ones by verdict.
+    pub by_verdict: BTreeMap<&'static str, u64>,
+    /// Listed ones by remote address, without the port.
+    pub by_remote: BTreeMap<IpAddr, u64>,
+}
 
 impl Overview {
     /// Counts one that is listed.
@@ -83,7 +150,8 @@ impl Groups {
 
 impl Age {
     /// The one that is certainly older; of two alike, the one that may be.
-    fn older(self, other: Self) -> Self {
+    #[must_use]
+    pub fn older(self, other: Self) -> Self {
         let rank = |a: &Self| (a.min_ns, a.max_ns.unwrap_or(u64::MAX));
         if rank(&other) > rank(&self) { other } else { self }
     }

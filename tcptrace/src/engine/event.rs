@@ -8,7 +8,12 @@ use std::{
 
 use tcptrace_common::{counters::below, event::Tuple, state::TcpState};
 
-use super::{cgroup::Cgroups, verdict::Verdict};
+use super::{
+    census::{Group, Overview},
+    cgroup::Cgroups,
+    report::{Explanation, ProcessReport},
+    verdict::Verdict,
+};
 
 /// ns of the boot clock (`CLOCK_BOOTTIME`).
 pub type BootNs = u64;
@@ -250,7 +255,7 @@ impl Record {
     #[must_use]
     pub fn is_leak(&self) -> bool {
         match self.state {
-            TcpState::CloseWait => !matches!(self.verdict, Some(Verdict::HalfCloseInUse | Verdict::Orphan)),
+            TcpState::CloseWait => self.verdict.is_none_or(Verdict::is_leak),
             TcpState::Close => self.verdict == Some(Verdict::GhostFd),
             _ => false,
         }
@@ -345,68 +350,6 @@ impl Stays {
     }
 }
 
-/// Sockets that have something in common.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
-    /// What they have in common.
-    pub by: GroupBy,
-    /// Its value; of holders and listeners it may hold anything.
-    pub key: String,
-    /// How many.
-    pub count: u64,
-    /// Of those: leaks.
-    pub leaks: u64,
-    /// The age of the oldest.
-    pub oldest: Age,
-    /// By verdict.
-    pub by_verdict: BTreeMap<&'static str, u64>,
-}
-
-/// What sockets are grouped by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GroupBy {
-    /// Process, `comm[pid]`.
-    Holder,
-    /// Verdict.
-    Verdict,
-    /// Remote address, without the port.
-    Remote,
-    /// Listener: local address and port of the one they came in by.
-    Listener,
-}
-
-impl GroupBy {
-    /// As the interface spells it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Holder => "holder",
-            Self::Verdict => "verdict",
-            Self::Remote => "remote",
-            Self::Listener => "listener",
-        }
-    }
-}
-
-/// What one look saw in all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overview {
-    /// Sockets listed.
-    pub sockets: u64,
-    /// Of those: leaks.
-    pub leaks: u64,
-    /// Network namespaces looked into.
-    pub namespaces: u64,
-    /// All TCP sockets there, by state, listed or not.
-    pub states: Vec<(TcpState, u64)>,
-    /// Listed ones by holder (`comm[pid]`).
-    pub by_holder: BTreeMap<String, u64>,
-    /// Listed ones by verdict.
-    pub by_verdict: BTreeMap<&'static str, u64>,
-    /// Listed ones by remote address, without the port.
-    pub by_remote: BTreeMap<IpAddr, u64>,
-}
-
 /// The last word.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -460,6 +403,10 @@ pub enum Update {
     Group(Box<Group>),
     /// What one look saw in all.
     Overview(Box<Overview>),
+    /// What is known of a process.
+    Process(Box<ProcessReport>),
+    /// Why a socket, or several of a process's, are where they are, and what to do.
+    Explanation(Box<Explanation>),
     /// Something could not be seen or shown.
     Lost(Lost),
     /// The end.

@@ -35,6 +35,8 @@ pub struct Selection {
     pub family: Option<u8>,
     /// With this verdict.
     pub verdicts: Vec<Verdict>,
+    /// Without a choice of verdicts: those that are no leak (half-closes in use) too.
+    pub unleaked: bool,
 }
 
 /// Whether a process descends from one of the given pids: only the host knows.
@@ -67,7 +69,7 @@ impl Selection {
     pub fn matches_record(&self, record: &Record, descends: Descends<'_>) -> bool {
         let verdict = if self.verdicts.is_empty() {
             // A half-close that is in use is no leak: only who asks for it sees it.
-            record.is_shown()
+            self.unleaked || record.is_shown()
         } else {
             record.verdict.iter().chain(&record.also).any(|v| self.verdicts.contains(v))
         };

@@ -13,6 +13,7 @@ pub mod event;
 pub mod filter;
 pub mod opener;
 pub mod parse;
+pub mod report;
 pub mod threads;
 pub mod tracker;
 pub mod verdict;

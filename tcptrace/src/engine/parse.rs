@@ -1,6 +1,6 @@
 //! What users type: durations, states, addresses. Each error says what would have been right.
 
-use std::{net::IpAddr, str::FromStr, time::Duration};
+use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
@@ -111,6 +111,48 @@ impl FromStr for Verdict {
     }
 }
 
+/// What a page is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A pid, or where no process has it, a cookie.
+    Number(u64),
+    /// `pid:N`.
+    Pid(u32),
+    /// `cookie:N`.
+    Cookie(u64),
+    /// `LOCAL,REMOTE`.
+    Ends(EndPattern, EndPattern),
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || "write a pid, cookie:N, or LOCAL,REMOTE as 10.0.0.1:80,10.0.0.9:51514".to_owned();
+        if let Some(pid) = text.strip_prefix("pid:") {
+            return pid.parse().map(Self::Pid).map_err(|_| wrong());
+        }
+        if let Some(cookie) = text.strip_prefix("cookie:") {
+            return cookie.parse().ok().filter(|n| *n != 0).map(Self::Cookie).ok_or_else(wrong);
+        }
+        match text.split_once(',') {
+            Some((local, remote)) => Ok(Self::Ends(local.trim().parse()?, remote.trim().parse()?)),
+            None => text.parse().ok().filter(|n| *n != 0).map(Self::Number).ok_or_else(wrong),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(n) => write!(f, "{n}"),
+            Self::Pid(pid) => write!(f, "pid:{pid}"),
+            Self::Cookie(cookie) => write!(f, "cookie:{cookie}"),
+            Self::Ends(local, remote) => write!(f, "{local},{remote}"),
+        }
+    }
+}
+
 /// An end of a connection: `ADDR`, `ADDR/BITS`, `ADDR:PORT`, `[V6]:PORT`, `[V6]/BITS:PORT`, `:PORT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndPattern {
@@ -125,6 +167,18 @@ impl EndPattern {
     #[must_use]
     pub fn matches(&self, end: std::net::SocketAddr) -> bool {
         self.net.is_none_or(|net| net.contains(&end.ip())) && self.port.is_none_or(|port| port == end.port())
+    }
+}
+
+impl fmt::Display for EndPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
+        match self.net {
+            None => write!(f, "*{port}"),
+            Some(net) if net.prefix_len() < net.max_prefix_len() => write!(f, "{net}{port}"),
+            Some(net) if net.addr().is_ipv6() => write!(f, "[{}]{port}", net.addr()),
+            Some(net) => write!(f, "{}{port}", net.addr()),
+        }
     }
 }
 

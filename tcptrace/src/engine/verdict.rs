@@ -54,6 +54,12 @@ impl Verdict {
         }
     }
 
+    /// Whether it is a program's not having closed.
+    #[must_use]
+    pub const fn is_leak(self) -> bool {
+        !matches!(self, Self::HalfCloseInUse | Self::Orphan)
+    }
+
     /// Whether it is one holder's not having closed: what a second holder explains better.
     #[must_use]
     pub const fn is_unclosed(self) -> bool {

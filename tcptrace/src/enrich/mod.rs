@@ -3,5 +3,6 @@
 pub mod cgroupfs;
 pub mod holders;
 pub mod limits;
+pub mod netstat;
 pub mod process;
 pub mod threads;

@@ -100,6 +100,27 @@ pub fn find(pid: u32) -> Option<ProcessId> {
     stat(pid).map(|s| ProcessId { pid, start_ns: start_ns(&s) })
 }
 
+/// The process that has this pid now, and its command name.
+#[must_use]
+pub fn find_with_name(pid: u32) -> Option<(ProcessId, Rc<str>)> {
+    stat(pid).map(|s| (ProcessId { pid, start_ns: start_ns(&s) }, s.comm.into()))
+}
+
+/// Its command line; empty where it has none, or is gone.
+#[must_use]
+pub fn command(pid: u32) -> Vec<String> {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = bytes.split(|b| *b == 0).filter(|w| !w.is_empty());
+    words.map(|w| String::from_utf8_lossy(w).into_owned()).collect()
+}
+
+/// The file name of its executable; `None` where it may not be known.
+#[must_use]
+pub fn executable(pid: u32) -> Option<String> {
+    let link = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    Some(link.file_name()?.to_string_lossy().into_owned())
+}
+
 /// Whether `pid` is a child of one of `roots`, or a child's child, and so on.
 #[must_use]
 pub fn descends(pid: u32, roots: &[ProcessId]) -> bool {

@@ -2,6 +2,7 @@
 //! says what was asked for.
 
 mod ownership;
+pub mod report;
 pub mod survey;
 
 use std::{

@@ -15,8 +15,9 @@ use crate::{
     engine::{
         assemble::{self, Holdings},
         diag::{Detail, MPTCP, TCP},
-        event::{BootNs, Connection, Record},
+        event::{BootNs, Connection, Holder, Record},
         filter::Selection,
+        report::Listening,
     },
     enrich::{
         cgroupfs::CgroupIds,
@@ -53,7 +54,7 @@ pub struct Survey {
     /// Those in the states asked for, the oldest first.
     sockets: Vec<Socket>,
     /// Listening sockets, whatever was asked for.
-    pub listeners: Vec<Socket>,
+    listeners: Vec<Socket>,
     /// Who holds what.
     pub holdings: Holdings,
     /// All TCP sockets by state number.
@@ -91,7 +92,7 @@ impl Survey {
             (bpf, asked.join().unwrap_or_default())
         });
         missing.append(&mut look.missing);
-        let bpf = bpf.map_err(|why| missing.push(why)).ok();
+        let bpf = bpf.map_err(|why| missing.extend(why)).ok();
         let processes = Processes::default();
         let now = (plan.clock)();
         let holdings = match &bpf {
@@ -120,6 +121,16 @@ impl Survey {
         TcpState::ALL.into_iter().map(|state| (state, count(state))).filter(|(_, n)| *n > 0).collect()
     }
 
+    /// All listeners and who holds them.
+    pub fn listeners(&self) -> impl Iterator<Item = (Listening, &[Holder])> {
+        self.listeners.iter().map(|s| {
+            let local = Connection::new(s.cookie, &s.tuple, s.protocol).local;
+            let (queue, limit, drops) = (s.backlog, s.max_backlog, s.drops);
+            let holders = self.holdings.by_cookie.get(&s.cookie).map_or(&[][..], Vec::as_slice);
+            (Listening { local, queue, limit, drops, shared_with: Vec::new() }, holders)
+        })
+    }
+
     /// The records that are asked for, the oldest first.
     pub fn records(&mut self) -> impl Iterator<Item = Record> {
         self.sockets.iter().filter_map(|socket| {
@@ -135,19 +146,19 @@ impl Survey {
 const LOST_WITHOUT_BPF: &str =
     "connections that are over and still have a descriptor (ghost-fd) are not seen, nor who connected";
 
-/// The pass over descriptors; or why there is none.
-fn load(plan: &Plan) -> Result<Descriptors, String> {
-    if plan.without_bpf {
-        return Err(format!("without BPF {LOST_WITHOUT_BPF}"));
-    }
+/// The pass over descriptors; or why there is none, where nobody asked for that.
+fn load(plan: &Plan) -> Result<Descriptors, Option<String>> {
     if !holders::kernel_names_processes() {
-        return Err(
+        return Err(Some(
             "not in the host's pid namespace: processes outside this container are not seen; run with the host's pids (docker run --pid=host)"
                 .to_owned(),
-        );
+        ));
+    }
+    if plan.without_bpf {
+        return Err(None);
     }
     Descriptors::load(plan.states, plan.selection.only_netns().unwrap_or(0))
-        .map_err(|refusal| format!("{LOST_WITHOUT_BPF}: {refusal}"))
+        .map_err(|refusal| Some(format!("{LOST_WITHOUT_BPF}: {refusal}")))
 }
 
 impl Plan {

@@ -187,6 +187,8 @@ impl<W: Write> Sink for Csv<W> {
                 row.set("counts", named([("sockets", o.sockets), ("leaks", o.leaks)].into_iter().chain(states)));
                 row
             }
+            // Pages have no rows: the sockets that they are about follow, one a row.
+            Update::Process(_) | Update::Explanation(_) => return Ok(()),
             Update::Lost(lost) => {
                 let mut row = Row::new("lost", stamp);
                 row.set("counts", named(lost.named()));

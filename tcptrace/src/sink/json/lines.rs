@@ -9,8 +9,9 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use crate::engine::{
+    census::{Group, Overview},
     container::Runtime,
-    event::{Age, BootNs, Change, ClosedBy, Group, Holder, Listener, Lost, Overview, Record, Stays, Summary},
+    event::{Age, BootNs, Change, ClosedBy, Holder, Listener, Lost, Record, Stays, Summary},
 };
 
 #[derive(Serialize)]
@@ -26,7 +27,7 @@ impl From<&Age> for AgeMs {
 }
 
 /// ns, shown as ms to the microsecond.
-struct Ms(u64);
+pub struct Ms(pub u64);
 
 impl Serialize for Ms {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
@@ -76,16 +77,16 @@ pub struct EvidenceLine {
 
 #[derive(Serialize)]
 pub struct HolderLine<'a> {
-    pid: u32,
-    inner_pid: Option<u32>,
-    tid: Option<u32>,
-    fd: u32,
-    comm: &'a str,
-    cgroup: Option<&'a str>,
-    container: Option<&'a str>,
-    runtime: Option<&'static str>,
-    pod: Option<&'a str>,
-    opener: Option<bool>,
+    pub pid: u32,
+    pub inner_pid: Option<u32>,
+    pub tid: Option<u32>,
+    pub fd: u32,
+    pub comm: &'a str,
+    pub cgroup: Option<&'a str>,
+    pub container: Option<&'a str>,
+    pub runtime: Option<&'static str>,
+    pub pod: Option<&'a str>,
+    pub opener: Option<bool>,
 }
 
 impl<'a> From<&'a Holder> for HolderLine<'a> {

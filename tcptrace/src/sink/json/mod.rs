@@ -1,13 +1,17 @@
 //! One JSON object a line. The names are a contract.
 
 mod lines;
+mod page;
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-use self::lines::{GroupLine, LostLine, OverviewLine, RecordLine, ResolvedLine, SummaryLine, TransitionLine};
+use self::{
+    lines::{GroupLine, LostLine, OverviewLine, RecordLine, ResolvedLine, SummaryLine, TransitionLine},
+    page::{ExplanationLine, ProcessLine},
+};
 use super::{Clock, Sink, text::steers};
 use crate::engine::event::{BootNs, Update};
 
@@ -44,6 +48,8 @@ impl<W: Write> Sink for Json<W> {
             Update::Socket(record) => self.line(&RecordLine::new("socket", stamp, time, record)),
             Update::Group(group) => self.line(&GroupLine::new(stamp, group)),
             Update::Overview(overview) => self.line(&OverviewLine::new(stamp, overview)),
+            Update::Process(report) => self.line(&ProcessLine::new(stamp, time, report)),
+            Update::Explanation(explanation) => self.line(&ExplanationLine::new(stamp, explanation)),
             Update::Lost(lost) => self.line(&LostLine::new(stamp, lost)),
             Update::Summary(summary) => self.line(&SummaryLine::new(stamp, summary)),
         }

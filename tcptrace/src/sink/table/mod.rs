@@ -1,5 +1,6 @@
 //! Lines for people: aligned, one an update where the width allows it, else two.
 
+mod page;
 mod words;
 
 use std::{
@@ -13,7 +14,8 @@ use unicode_width::UnicodeWidthStr;
 use self::words::{age_text, closer, cut, detail, lost_text, pad, who};
 use super::{Clock, Sink, human, text::safe};
 use crate::engine::{
-    event::{BootNs, Connection, Group, Overview, Record, Stays, Summary, Update},
+    census::{Group, Overview},
+    event::{BootNs, Connection, Record, Stays, Summary, Update},
     verdict::Verdict,
 };
 
@@ -37,13 +39,15 @@ pub struct Table<W> {
     clock: Clock,
     width: usize,
     headed: bool,
+    /// What helps nobody, as far as it was said: once is enough.
+    said: Vec<&'static str>,
 }
 
 impl<W: Write> Table<W> {
     /// A sink that writes to `out`, which takes styles away where they are not wanted, for `width`
     /// columns.
     pub fn new(out: W, clock: Clock, width: usize) -> Self {
-        Self { out, clock, width, headed: false }
+        Self { out, clock, width, headed: false, said: Vec::new() }
     }
 
     fn wide(&self) -> bool {
@@ -91,7 +95,11 @@ impl<W: Write> Table<W> {
 
     /// Words, as many a line as fit, all lines indented.
     fn wrapped<'a>(&mut self, indent: usize, words: impl Iterator<Item = &'a str>) -> io::Result<()> {
-        let mut at = 0;
+        self.continued(0, indent, words)
+    }
+
+    /// The same, on a line that has `at` columns already.
+    fn continued<'a>(&mut self, mut at: usize, indent: usize, words: impl Iterator<Item = &'a str>) -> io::Result<()> {
         for word in words.filter(|w| !w.is_empty()) {
             if at > 0 && at + 1 + word.width() > self.width {
                 writeln!(self.out)?;
@@ -219,6 +227,8 @@ impl<W: Write> Sink for Table<W> {
             Update::Socket(r) => self.row(&Row::of(r, time, None)),
             Update::Group(group) => self.group(group),
             Update::Overview(overview) => self.overview(overview),
+            Update::Process(report) => self.process(report, time),
+            Update::Explanation(explanation) => self.explanation(explanation, time),
             Update::Resolved { record: r, stayed, closed_by, unknown } => self.row(&Row {
                 style: GOOD,
                 event: Some((time, "resolved")),

@@ -1,0 +1,140 @@
+//! `tcptrace explain`: a page on one process or one socket.
+
+use std::{io, rc::Rc};
+
+use anyhow::Context;
+use tcptrace_common::state::TcpState;
+
+use super::{boot_now, ended_by, output, warn};
+use crate::{
+    engine::{
+        event::{ProcessId, Record, Update},
+        filter::Selection,
+        parse::{States, Target},
+        report::{About, Explanation},
+    },
+    enrich::process,
+    exit::{Exit, Failure},
+    pipeline::{
+        report,
+        survey::{self, Survey},
+    },
+    sink::Sink,
+};
+
+/// A page on one process or one socket: evidence, reasons, what to do
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "A page on one process or one socket: evidence, reasons, what to do.\n\n\
+                  Of a process: its sockets by state and verdict, its listeners and their queues, its descriptors and \
+                  their limit, and what its threads wait in. Of a socket: who holds it, each piece of evidence in words, and \
+                  the cure as code spells it. Works without BPF; with it, it sees connections that are over and still \
+                  have a descriptor.",
+    after_help = "Examples:\n  \
+                  tcptrace explain 4711                             a process\n  \
+                  tcptrace explain cookie:12345                     a socket, by the cookie that watch and snapshot print\n  \
+                  tcptrace explain 10.0.0.1:8080,10.0.0.9:51514     a socket, by its local and remote end"
+)]
+pub struct Args {
+    /// PID, cookie:N, or LOCAL,REMOTE; a plain number is a pid, or if no process has it, a cookie
+    #[arg(value_name = "TARGET")]
+    target: Target,
+
+    /// Use sock_diag and /proc only
+    #[arg(long)]
+    no_bpf: bool,
+
+    #[command(flatten)]
+    output: output::Args,
+}
+
+/// Rows of a page; JSON and CSV have all.
+const ROWS: usize = 10;
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let found = match args.target {
+        Target::Number(n) => u32::try_from(n).ok().and_then(process::find).ok_or(n),
+        Target::Pid(pid) => {
+            let gone = || Failure::usage(format!("explain pid:{pid}: no such process; ps -e lists them"));
+            Ok(process::find(pid).ok_or_else(gone)?)
+        }
+        Target::Cookie(cookie) => Err(cookie),
+        Target::Ends(..) => Err(0),
+    };
+    let mut selection = Selection { unleaked: true, ..Selection::default() };
+    match (found, args.target) {
+        (Ok(process), _) => selection.processes = vec![process],
+        (Err(_), Target::Ends(local, remote)) => (selection.local, selection.remote) = (vec![local], vec![remote]),
+        _ => {}
+    }
+    let plan = survey::Plan {
+        selection,
+        states: States::ALL.0 | TcpState::NewSynRecv.bit(),
+        min_age_ns: 0,
+        without_bpf: args.no_bpf,
+        clock: boot_now,
+    };
+    let mut survey = Survey::take(plan).context("looking at the sockets")?;
+    for missing in &survey.missing {
+        warn(missing);
+    }
+    let records: Vec<Record> = match found {
+        Err(cookie) if cookie != 0 => survey.records().filter(|r| r.connection.cookie == cookie).collect(),
+        _ => survey.records().collect(),
+    };
+    if found.is_err() && records.is_empty() {
+        return Err(Failure::usage(format!(
+            "explain {}: no such socket now{}; tcptrace snapshot --state all lists the sockets",
+            args.target,
+            if matches!(args.target, Target::Number(_)) { ", and no such process" } else { "" }
+        )));
+    }
+    let shown = args.output.sink(survey.now).and_then(|mut sink| match found {
+        Ok(process) => show_process(&survey, process, records, args.output.is_page(), &mut *sink),
+        Err(_) => show_sockets(&survey, records, args.output.is_page(), &mut *sink),
+    });
+    shown.map_or_else(ended_by, |()| Ok(Exit::Done))
+}
+
+fn show_process(
+    survey: &Survey,
+    id: ProcessId,
+    records: Vec<Record>,
+    page: bool,
+    sink: &mut dyn Sink,
+) -> io::Result<()> {
+    let now = survey.now;
+    let report = report::process(survey, id, &records);
+    let verdicts = report.sockets.iter().filter_map(|c| Some((c.verdict?, c.count)));
+    let language = report::language_of(std::slice::from_ref(&report.process));
+    let explanations: Vec<Explanation> =
+        verdicts.map(|(verdict, count)| Explanation { verdict, about: About::Sockets(count), language }).collect();
+    sink.update(now, &Update::Process(Box::new(report)))?;
+    let rows = records.into_iter().filter(|r| !page || r.is_leak()).take(if page { ROWS } else { usize::MAX });
+    for record in rows {
+        sink.update(now, &Update::Socket(Rc::new(record)))?;
+    }
+    for explanation in explanations {
+        sink.update(now, &Update::Explanation(Box::new(explanation)))?;
+    }
+    sink.flush()
+}
+
+fn show_sockets(survey: &Survey, records: Vec<Record>, page: bool, sink: &mut dyn Sink) -> io::Result<()> {
+    let now = survey.now;
+    for record in records.into_iter().map(Rc::new) {
+        let language = report::language_of(&record.holders);
+        match record.verdict {
+            Some(verdict) => {
+                if !page {
+                    sink.update(now, &Update::Socket(Rc::clone(&record)))?;
+                }
+                let explanation = Explanation { verdict, about: About::Socket(record), language };
+                sink.update(now, &Update::Explanation(Box::new(explanation)))?;
+            }
+            None => sink.update(now, &Update::Socket(record))?,
+        }
+    }
+    sink.flush()
+}

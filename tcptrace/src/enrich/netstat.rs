@@ -1,0 +1,44 @@
+//! Counters of a network namespace (`/proc/PID/net/netstat`, net/ipv4/proc.c).
+
+use std::fs;
+
+/// Connections that the listeners of a process's network namespace dropped because their queues
+/// were full.
+///
+/// # Errors
+/// Why it is not known.
+pub fn listen_overflows(pid: u32) -> Result<u64, &'static str> {
+    let text = fs::read_to_string(format!("/proc/{pid}/net/netstat"))
+        .map_err(|_| "/proc/PID/net/netstat can't be read: the process is gone, or not ours to look at")?;
+    field(&text, "TcpExt", "ListenOverflows").ok_or("the kernel does not count them")
+}
+
+/// A counter: each group has a line of names and a line of numbers below it.
+fn field(text: &str, group: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter_map(|l| l.strip_prefix(group)?.strip_prefix(':'));
+    let at = lines.next()?.split_whitespace().position(|n| n == name)?;
+    lines.next()?.split_whitespace().nth(at)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn names_above_numbers() {
+        let text = "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 22 333\nIpExt: InOctets\nIpExt: 5\n";
+        assert_eq!(field(text, "TcpExt", "ListenOverflows"), Some(22));
+        assert_eq!(field(text, "IpExt", "InOctets"), Some(5));
+        assert_eq!(field(text, "TcpExt", "Nothing"), None);
+        assert!(listen_overflows(std::process::id()).is_ok(), "this kernel's own");
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in "((TcpExt|IpExt)?:?[ A-Za-z0-9]*\n)*") {
+            let _ = field(&text, "TcpExt", "ListenOverflows");
+        }
+    }
+}
