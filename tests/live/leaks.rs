@@ -20,7 +20,8 @@ tests![
     there_before_the_start,
     there_before_the_start_and_never_accepted,
     there_before_the_start_in_a_named_namespace,
-    held_outside_descriptor_tables,
+    in_flight_over_a_unix_socket,
+    an_io_uring_fixed_file,
     from_within_a_pid_namespace,
     a_holder_in_a_pid_namespace_has_two_pids,
     the_task_on_the_cpu_is_not_the_owner,
@@ -30,6 +31,7 @@ tests![
     a_thread_with_its_own_descriptors,
     a_half_close_in_use_is_silent,
     its_age_doubles,
+    keepalive_moves_no_age,
 ];
 
 fn server_side() {
@@ -208,18 +210,27 @@ impl Drop for Named {
 }
 
 /// On its way through a unix socket, a descriptor is in nobody's table.
-fn held_outside_descriptor_tables() {
+fn in_flight_over_a_unix_socket() {
+    held_outside_descriptor_tables("post");
+}
+
+/// A ring's table of files is no process's.
+fn an_io_uring_fixed_file() {
+    held_outside_descriptor_tables("fix");
+}
+
+fn held_outside_descriptor_tables(how: &str) {
     let ns = netns();
     let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
     let mut pair = Pair::new(&ns);
-    pair.server.tell(&format!("post {}", pair.served)).expect("posts it");
+    pair.server.tell(&format!("{how} {}", pair.served)).expect("leaves the table");
     pair.client_closes();
     let stuck = tracer.next("stuck");
     assert_eq!(stuck["holder_source"], "outside-fd-tables");
     assert_eq!(stuck["holders"], json!([]));
     assert!(stuck["unknown"]["holders"].as_str().is_some_and(|why| why.contains("in flight")), "{stuck}");
     assert_eq!(stuck["age_ms"]["min"], stuck["age_ms"]["max"], "it was traced all the same");
-    // With the unix socket the descriptor goes, and with it the connection.
+    // With the unix socket or the ring the file goes, and with it the connection.
     let Pair { server, client, .. } = pair;
     drop(server);
     assert_eq!(tracer.next("resolved")["cookie"], stuck["cookie"]);
@@ -285,10 +296,15 @@ fn an_inherited_descriptor_names_both() {
     expected.sort_unstable();
     assert_eq!(holder_pids(&stuck), expected);
     assert_eq!(stuck["verdict"], "inherited-fd");
-    // One of two closes: nothing is resolved, the next report names who is left.
+    for holder in stuck["holders"].as_array().expect("holders") {
+        assert_eq!(holder["opener"], json!(holder["pid"] != child), "{holder}");
+    }
+    // One of two closes: nothing is resolved, the next report names who is left, and who let go.
     pair.server_closes();
     let again = tracer.wait_for("the child alone", |e| e["event"] == "stuck" && holder_pids(e).len() == 1);
     assert_eq!(holder_pids(&again), [u64::from(child)]);
+    assert_eq!((&again["verdict"], &again["holders"][0]["opener"]), (&json!("inherited-fd"), &json!(false)));
+    assert_eq!(again["former_holders"][0]["pid"], pair.server.pid());
 }
 
 fn never_accepted_names_the_listener() {
@@ -373,4 +389,25 @@ fn its_age_doubles() {
         assert!(*age >= 200.0 * f64::from(1 << n), "report {n} at {age} ms");
     }
     assert_eq!(tracer.finish().0["stuck"], 1, "reports of one socket count once");
+}
+
+/// Answers to probes move the time of the last acknowledgement: the age of a socket that was there
+/// before must not follow it.
+fn keepalive_moves_no_age() {
+    let ns = netns();
+    let mut pair = Pair::new(&ns);
+    pair.server.tell(&format!("keepalive {}", pair.served)).expect("sets keepalive");
+    pair.client.tell(&format!("shutdown {}", pair.connected)).expect("half-closes");
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "300ms"]);
+    let mut last = (0.0, 0.0);
+    let mut answered = 0;
+    while answered < 2 {
+        let stuck = tracer.next("stuck");
+        let of = |field: &str| stuck["age_ms"][field].as_f64().expect("ms");
+        assert!(of("min") > last.0 && of("max") > last.1, "it falls: {last:?} {stuck}");
+        last = (of("min"), of("max"));
+        assert_eq!(stuck["evidence"]["keepalive"], true);
+        let acked = stuck["evidence"]["last_ack_recv_ms"].as_f64().expect("ms");
+        answered += u32::from(acked < of("min") - 500.0);
+    }
 }

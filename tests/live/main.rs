@@ -15,6 +15,7 @@ mod limits;
 mod output;
 mod selection;
 mod snapshot;
+mod stories;
 mod storms;
 mod tracer;
 
@@ -35,8 +36,16 @@ fn main() -> ExitCode {
             }
         };
     }
-    let tests =
-        [leaks::TESTS, ends::TESTS, selection::TESTS, limits::TESTS, output::TESTS, snapshot::TESTS, explain::TESTS];
+    let tests = [
+        leaks::TESTS,
+        ends::TESTS,
+        selection::TESTS,
+        limits::TESTS,
+        output::TESTS,
+        snapshot::TESTS,
+        explain::TESTS,
+        stories::TESTS,
+    ];
     let shared = tests.into_iter().flatten().map(|(name, test)| {
         Trial::test(*name, move || {
             let _machine = MACHINE.read().unwrap_or_else(|e| e.into_inner());

@@ -97,6 +97,7 @@ type Sockets = HashMap<RawFd, OwnedFd>;
 /// | `send FD N`, `recv FD N` | bytes moved |
 /// | `try-send FD N` | bytes moved; 0: the peer takes no more |
 /// | `keepalive FD` | `0`: probes every second |
+/// | `recv-fin FD N` | the same, once the peer's FIN is there |
 /// | `shutdown FD` | `0`: no more will be sent |
 /// | `reset FD` | `0`: closed with a reset |
 /// | `close FD` | `0` |
@@ -104,6 +105,7 @@ type Sockets = HashMap<RawFd, OwnedFd>;
 /// | `fix FD` | `0`: it is in the table of a ring (io_uring), and in no process's |
 /// | `fork` | the pid of a child that holds all descriptors and does nothing |
 /// | `fork-inside` | the same, as pid 1 of a new pid namespace; nothing can be forked after that |
+/// | `end PID` | `0`: that child is gone |
 /// | `name TEXT` | `0`: command name set, `\xNN` escapes allowed |
 /// | `thread FD` | the tid of a thread with a descriptor table of its own, in which FD is |
 pub fn play() -> io::Result<()> {
@@ -185,6 +187,16 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
             Ok("0".to_owned())
         }
         "send" => Ok(send(fd()?, &vec![b'x'; number(2)?.unsigned_abs() as usize], SendFlags::NOSIGNAL)?.to_string()),
+        "recv-fin" => {
+            wait_for_fin(fd()?)?;
+            act(&line.replacen("recv-fin", "recv", 1), sockets)
+        }
+        "end" => {
+            let child = rustix::process::Pid::from_raw(number(1)?).ok_or_else(bad)?;
+            rustix::process::kill_process(child, rustix::process::Signal::KILL)?;
+            rustix::process::waitpid(Some(child), rustix::process::WaitOptions::empty())?;
+            Ok("0".to_owned())
+        }
         "recv" => {
             let mut buffer = vec![0; number(2)?.unsigned_abs() as usize];
             let (n, _) = recv(fd()?, &mut buffer[..], RecvFlags::empty())?;
@@ -225,6 +237,16 @@ fn tcp(address: SocketAddr, mptcp: bool) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let protocol = if mptcp { ipproto::MPTCP } else { ipproto::TCP };
     Ok(socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, Some(protocol))?)
+}
+
+/// Waits until the peer has closed its side, with a deadline.
+fn wait_for_fin(fd: &OwnedFd) -> io::Result<()> {
+    let mut request = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: one request, as the count says, that outlives the call.
+    match unsafe { libc::poll(&raw mut request, 1, 20_000) } {
+        1 => Ok(()),
+        _ => Err(io::Error::other("the peer has not closed")),
+    }
 }
 
 /// Sends a descriptor into a unix socket pair and closes it: it is on its way for ever.

@@ -160,3 +160,125 @@ fn in_use(record: &Record) -> bool {
     };
     after_the_fin && sent_ago_ns < IN_USE_NS
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::engine::event::{Connection, Evidence, Holder, Listener, ProcessId};
+
+    fn holder(pid: u32) -> Holder {
+        Holder {
+            process: ProcessId { pid, start_ns: 1 },
+            tid: None,
+            ppid: 1,
+            fd: 4,
+            comm: "x".into(),
+            cgroups: None,
+            inner_pid: None,
+            opener: None,
+        }
+    }
+
+    prop_compose! {
+        fn queues()(
+            recv_q in prop_oneof![Just(None), (0u32..4).prop_map(Some)],
+            send_q in prop_oneof![Just(None), (0u32..2).prop_map(Some)],
+            bytes in prop_oneof![Just(None), (0u64..2).prop_map(Some)],
+            sent in prop_oneof![Just(None), (0u64..60).prop_map(|s| Some(s * 1_000_000_000))],
+            accepted in prop_oneof![Just(None), any::<bool>().prop_map(Some)],
+        ) -> Evidence {
+            Evidence { recv_q, send_q, bytes_sent_since_fin: bytes, sent_ago_ns: sent, accepted, ..Evidence::default() }
+        }
+    }
+
+    prop_compose! {
+        fn records()(
+            evidence in queues(),
+            state in proptest::sample::select(&TcpState::ALL[..]),
+            pids in proptest::collection::vec(1u32..4, 0..4),
+            source in proptest::sample::select(vec![
+                HolderSource::FdTable, HolderSource::Listener, HolderSource::None, HolderSource::OutsideFdTables,
+            ]),
+            listens: bool,
+            rport in 0u16..2,
+            earliest_ns in prop_oneof![Just(0u64), 1u64..50_000_000_000],
+        ) -> Record {
+            let end = |port| ([10, 0, 0, 1], port).into();
+            Record {
+                connection: Connection { cookie: 7, netns: 1, local: end(80), remote: end(rport), mptcp: false },
+                role: None,
+                state,
+                earliest_ns,
+                latest_ns: 50_000_000_000,
+                seen_ns: 100_000_000_000,
+                verdict: None,
+                also: Vec::new(),
+                evidence,
+                holders: pids.into_iter().map(holder).collect(),
+                holder_source: source,
+                former_holders: Vec::new(),
+                listener: listens.then(|| Listener { local: end(80), queue: 1, limit: 1, drops: 0, holders: vec![] }),
+                came_in_by: None,
+                cgroup: None,
+                unknown: BTreeMap::new(),
+            }
+        }
+    }
+
+    /// What must be so for a verdict to be given, first or besides.
+    fn is_shown(verdict: Verdict, r: &Record, all_seen: bool) -> bool {
+        let e = &r.evidence;
+        let close_wait = r.state == TcpState::CloseWait;
+        let reached = close_wait && e.accepted != Some(false);
+        match verdict {
+            Verdict::NeverAccepted => close_wait && e.accepted == Some(false) && r.listener.is_some(),
+            Verdict::Orphan => close_wait && e.accepted == Some(false) && r.listener.is_none() && all_seen,
+            Verdict::UnreadData => reached && e.recv_q > Some(1),
+            Verdict::UnreadFin => reached && e.recv_q == Some(1),
+            Verdict::EofNotClosed => reached && e.recv_q == Some(0),
+            Verdict::InheritedFd => reached && r.holders.iter().any(|h| h.process != r.holders[0].process),
+            Verdict::HalfCloseInUse => {
+                let sent = e.sent_ago_ns.is_some_and(|ago| ago < IN_USE_NS) && e.bytes_sent_since_fin != Some(0);
+                reached && (e.send_q > Some(0) || sent)
+            }
+            Verdict::GhostFd => {
+                r.state == TcpState::Close
+                    && r.holder_source == HolderSource::FdTable
+                    && r.connection.remote.port() != 0
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_verdict_claims_more_than_its_evidence_shows(r in records(), all_seen: bool) {
+            if let Ok((primary, also)) = judge(&r, all_seen) {
+                for verdict in also.iter().chain([&primary]) {
+                    prop_assert!(is_shown(*verdict, &r, all_seen), "{verdict:?} of {r:?}");
+                }
+                prop_assert!(!also.contains(&primary));
+            }
+        }
+
+        #[test]
+        fn whose_data_still_flow_is_no_leak(mut r in records(), sent in 0..IN_USE_NS) {
+            (r.state, r.evidence.accepted) = (TcpState::CloseWait, Some(true));
+            (r.evidence.bytes_sent_since_fin, r.evidence.sent_ago_ns) = (Some(1), Some(sent));
+            let (primary, _) = judge(&r, true).expect("a verdict");
+            r.verdict = Some(primary);
+            prop_assert_eq!(primary, Verdict::HalfCloseInUse);
+            prop_assert!(!r.is_leak() && !r.is_shown());
+        }
+
+        #[test]
+        fn every_close_wait_that_shows_its_queue_has_a_verdict(mut r in records()) {
+            r.state = TcpState::CloseWait;
+            r.evidence.recv_q.get_or_insert(0);
+            prop_assert!(judge(&r, true).is_ok());
+        }
+    }
+}
