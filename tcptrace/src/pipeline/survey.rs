@@ -85,12 +85,14 @@ impl Survey {
                 "the network namespaces of {hidden} processes can't be told without CAP_SYS_PTRACE: their sockets are not seen"
             ));
         }
-        // Loading takes about as long as asking does.
-        let (bpf, mut look) = thread::scope(|scope| {
+        // Loading and counting together take about as long as asking does.
+        let (bpf, counts, mut look) = thread::scope(|scope| {
             let asked = scope.spawn(|| dump(&namespaces, &plan));
             let bpf = load(&plan);
-            (bpf, asked.join().unwrap_or_default())
+            let counts = count(&namespaces, &plan);
+            (bpf, counts, asked.join().unwrap_or_default())
         });
+        look.add(counts);
         missing.append(&mut look.missing);
         let bpf = bpf.map_err(|why| missing.extend(why)).ok();
         let processes = Processes::default();
@@ -178,17 +180,23 @@ struct Look {
     missing: Vec<String>,
 }
 
+const LISTEN: u32 = TcpState::Listen.bit();
+
+/// How many there are in each of the states that nobody asked for.
+fn count(namespaces: &[Netns], plan: &Plan) -> Vec<[u64; 16]> {
+    let others = COUNTED & !plan.states & !LISTEN;
+    let (counts, _) = netns::each(namespaces, |netns| {
+        diag::dump(netns.inode, TCP, others, Detail::Count, plan.clock).map(|dump| dump.states)
+    });
+    counts
+}
+
 fn dump(namespaces: &[Netns], plan: &Plan) -> Look {
-    const LISTEN: u32 = TcpState::Listen.bit();
     let asked = plan.states & COUNTED & !LISTEN;
     let (dumps, failed) = netns::each(namespaces, |netns| {
         let ask = |protocol, states, detail| diag::dump(netns.inode, protocol, states, detail, plan.clock);
         let mptcp = ask(MPTCP, asked | LISTEN, Detail::Connection);
-        let tcp = [
-            ask(TCP, LISTEN, Detail::Listener)?,
-            ask(TCP, asked, Detail::Connection)?,
-            ask(TCP, COUNTED & !asked & !LISTEN, Detail::Count)?,
-        ];
+        let tcp = [ask(TCP, LISTEN, Detail::Listener)?, ask(TCP, asked, Detail::Connection)?];
         // A kernel without MPTCP has no such sockets.
         Ok((tcp, mptcp.map(|dump| dump.sockets).unwrap_or_default()))
     });
@@ -200,9 +208,7 @@ fn dump(namespaces: &[Netns], plan: &Plan) -> Look {
     for (tcp, mptcp) in dumps {
         look.sockets.extend(mptcp);
         for dump in tcp {
-            for (sum, n) in look.counts.iter_mut().zip(dump.states) {
-                *sum += n;
-            }
+            look.add([dump.states]);
             look.sockets.extend(dump.sockets);
         }
     }
@@ -217,6 +223,14 @@ fn ghost(s: &Socket, now: BootNs) -> Socket {
 }
 
 impl Look {
+    fn add(&mut self, counts: impl IntoIterator<Item = [u64; 16]>) {
+        for states in counts {
+            for (sum, n) in self.counts.iter_mut().zip(states) {
+                *sum += n;
+            }
+        }
+    }
+
     /// What only the pass over descriptors shows: connections that are over, and who connected.
     fn learn(&mut self, listing: &Listing, now: BootNs) {
         let limits: HashMap<u64, u32> = listing.holders.iter().map(|h| (h.cookie, h.max_backlog)).collect();

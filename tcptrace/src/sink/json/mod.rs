@@ -66,7 +66,7 @@ struct Escaping;
 impl Formatter for Escaping {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
         // Nearly all that is ever written.
-        if fragment.bytes().all(|b| b < 0x7f) {
+        if fragment.bytes().max() < Some(0x7f) {
             return out.write_all(fragment.as_bytes());
         }
         let mut rest = fragment;
