@@ -73,7 +73,8 @@ fn connect(server: SocketAddr, count: u64, client: u64) -> io::Result<()> {
     Ok(())
 }
 
-fn connect_from(source: Ipv4Addr, server: SocketAddr) -> io::Result<TcpStream> {
+/// A connection from an address of one's own choice.
+pub fn connect_from(source: Ipv4Addr, server: SocketAddr) -> io::Result<TcpStream> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, ipproto, socket_with};
     let fd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
     // The port is chosen at connect: by then the kernel knows the whole tuple, and finds one

@@ -24,7 +24,7 @@ Usage: cargo xtask COMMAND
   run -- ARGS    build it and run it as root (through sudo where needed)
   demo           make a leak in a network namespace of its own and watch tcptrace name it
   test           everything that CI runs: formatting, clippy, tidy, unit, command-line and live tests
-  bench [NAME]   benchmarks against what people would use instead; NAME: cost
+  bench [NAME]   benchmarks against what people would use instead; NAME: cost, snapshot
   tidy           the rules of ARCHITECTURE.md, checked";
 
 fn main() -> ExitCode {
@@ -46,7 +46,9 @@ fn run(args: &[String]) -> Result<()> {
         ["run", rest @ ..] => cargo::run(rest.strip_prefix(&["--"]).unwrap_or(rest)),
         ["demo"] => demo::run(),
         ["test"] => test::run(),
-        ["bench"] | ["bench", "cost"] => bench::cost(),
+        ["bench"] => bench::all(),
+        ["bench", "cost"] => bench::cost(),
+        ["bench", "snapshot"] => bench::snapshot(),
         ["tidy"] => tidy::run(),
         // The demo's server and client are this executable too.
         ["actor"] => Ok(support::actor::play()?),
