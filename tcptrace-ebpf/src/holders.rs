@@ -12,15 +12,17 @@ use crate::{
     maps::{self, CONTROL, Stay},
     nursery,
     offsets::{self, known, off},
-    seed::{adopt, context, write},
+    seed::adopt,
+    seq::{Output, context},
     sock::{Kernel, Sock, cgroup_id},
 };
 
 #[unsafe(link_section = "iter/task_file")]
 #[unsafe(no_mangle)]
 pub extern "C" fn holders(ctx: *mut c_void) -> i32 {
+    let out = Output::of(ctx);
     if let Some((task, fd, sk)) = opened(ctx) {
-        descriptor(ctx, task, fd, sk);
+        descriptor(out, task, fd, sk);
     }
     0
 }
@@ -42,29 +44,29 @@ pub fn opened(ctx: *mut c_void) -> Option<(Kernel, u32, Sock)> {
 }
 
 #[inline(always)]
-fn descriptor(ctx: *mut c_void, task: Kernel, fd: u32, sk: Sock) {
+fn descriptor(out: Output, task: Kernel, fd: u32, sk: Sock) {
     let Some(control) = CONTROL.get(0) else { return };
     if control.mode & SEED != 0 {
         adopt(sk);
         return;
     }
     if u32::from(sk.state()) == LISTEN {
-        if in_netns(sk) && write(ctx, &sk.describe()) {
-            write(ctx, &holder(task, fd, sk));
-            queue(ctx, sk);
+        if in_netns(sk) && out.write(&sk.describe()) {
+            out.write(&holder(task, fd, sk));
+            queue(out, sk);
         }
         return;
     }
     if control.mode & PROMOTE != 0
         && let Some((since, info)) = nursery::peek(sk)
     {
-        promote(ctx, task, fd, sk, since, info, control);
+        promote(out, task, fd, sk, since, info, control);
         return;
     }
     let asked = control.mode & ALL_DESCRIPTORS != 0
         || sk.has_storage() && maps::stay(sk).is_some_and(|stay| stay.look == control.look);
     if asked {
-        write(ctx, &holder(task, fd, sk));
+        out.write(&holder(task, fd, sk));
     }
 }
 
@@ -75,14 +77,14 @@ const QUEUE: u32 = 256;
 /// Lists who waits in the listener's queue. Nothing locks it here: what is read of a request that
 /// is being accepted may be stale, never more than read.
 #[inline(always)]
-pub fn queue(ctx: *mut c_void, sk: Sock) {
+pub fn queue(out: Output, sk: Sock) {
     let Some(tcp) = sk.tcp() else { return };
     let listener = sk.cookie();
-    let mut next = tcp.follow(off!(icsk_accept_head));
+    let mut next = tcp.address().follow(off!(icsk_accept_head));
     for _ in 0..QUEUE {
         let Some(request) = next else { return };
         let cookie = request.follow(off!(req_sk)).map_or(0, |child| child.read(off!(sk_cookie)));
-        write(ctx, &Queued { kind: KIND_QUEUED, pad: 0, cookie, listener });
+        out.write(&Queued { kind: KIND_QUEUED, pad: 0, cookie, listener });
         next = request.follow(off!(req_next));
     }
 }
@@ -96,7 +98,7 @@ struct Promoted {
 
 /// Moves a stay that has aged from the nursery to socket storage, and reports it.
 #[inline(always)]
-fn promote(ctx: *mut c_void, task: Kernel, fd: u32, sk: Sock, since: u64, info: &SlotInfo, control: &Control) {
+fn promote(out: Output, task: Kernel, fd: u32, sk: Sock, since: u64, info: &SlotInfo, control: &Control) {
     let age = control.now_ns.saturating_sub(since);
     if age < offsets::min_age_ns() {
         return;
@@ -107,7 +109,7 @@ fn promote(ctx: *mut c_void, task: Kernel, fd: u32, sk: Sock, since: u64, info: 
     socket.bytes_sent = socket.bytes_sent.saturating_sub(info.sent_before);
     let Some(stay) = maps::stay_or_new(sk) else { return };
     // A record that did not fit comes again in the next read, and the slot is still there then.
-    if !write(ctx, &promoted) {
+    if !out.write(&promoted) {
         return;
     }
     *stay = Stay {
@@ -127,6 +129,7 @@ fn promote(ctx: *mut c_void, task: Kernel, fd: u32, sk: Sock, since: u64, info: 
 
 #[inline(always)]
 pub fn holder(task: Kernel, fd: u32, sk: Sock) -> Holder {
+    let task = task.address();
     let leader = task.follow(off!(task_leader)).unwrap_or(task);
     let comm: [u64; 2] = [leader.read(off!(task_comm)), leader.read(off!(task_comm) + 8)];
     let cgroup = if known(off!(css_set_dfl)) {

@@ -7,7 +7,7 @@ use tcptrace_common::{config::LOOK_ALL, event::Socket};
 use crate::{
     maps::{CONTROL, Stay},
     offsets,
-    seed::{context, write},
+    seq::{Output, context},
     sock::Sock,
 };
 
@@ -19,19 +19,20 @@ const SETTLED_NS: u64 = 100_000_000;
 #[unsafe(link_section = "iter/bpf_sk_storage_map")]
 #[unsafe(no_mangle)]
 pub extern "C" fn look(ctx: *mut c_void) -> i32 {
+    let out = Output::of(ctx);
     // The context: meta, map, sk, value. A null sk ends the pass.
     let (sk, stay) = (Sock::new(context(ctx, 2)), context(ctx, 3).cast::<Stay>());
     if let Some(sk) = sk
         // SAFETY: the verifier knows the value's size, and that it may be null.
         && let Some(stay) = unsafe { stay.as_mut() }
     {
-        report(ctx, sk, stay);
+        report(out, sk, stay);
     }
     0
 }
 
 #[inline(always)]
-fn report(ctx: *mut c_void, sk: Sock, stay: &mut Stay) {
+fn report(out: Output, sk: Sock, stay: &mut Stay) {
     let Some(control) = CONTROL.get(0) else { return };
     let state = stay.state;
     if state == 0 {
@@ -56,7 +57,7 @@ fn report(ctx: *mut c_void, sk: Sock, stay: &mut Stay) {
     socket.latest_ns = stay.latest_ns;
     socket.bytes_sent = socket.bytes_sent.saturating_sub(stay.sent_before);
     // A record that did not fit comes again in the next read: mark it only once it is out.
-    if write(ctx, &socket) {
+    if out.write(&socket) {
         stay.look = control.look;
         if due {
             stay.due_ns = stay.latest_ns + next_doubling(age);

@@ -23,6 +23,7 @@ mod maps;
 mod nursery;
 mod offsets;
 mod seed;
+mod seq;
 mod set_state;
 mod snapshot;
 mod sock;

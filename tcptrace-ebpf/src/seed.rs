@@ -1,9 +1,6 @@
 //! Sockets that were there before us: each gets a stay whose beginning is an interval.
 
-use aya_ebpf::{
-    cty::c_void,
-    helpers::generated::{bpf_seq_write, bpf_skc_to_tcp_sock},
-};
+use aya_ebpf::{cty::c_void, helpers::generated::bpf_skc_to_tcp_sock};
 use tcptrace_common::event::SEEDED;
 
 use crate::{
@@ -11,6 +8,7 @@ use crate::{
     maps::{self, CONTROL},
     nursery,
     offsets::{self, off},
+    seq::context,
     sock::{Sock, jiffies_since},
 };
 
@@ -75,23 +73,4 @@ fn bounds(sk: Sock, state: u32, now: u64) -> (u64, u64) {
     let ack = jiffies_since(tcp.read(off!(tcp_rcv_tstamp))).saturating_sub(SLACK);
     let ns = |jiffies: u64| now.saturating_sub(jiffies * offsets::jiffy_ns());
     (ns(data), ns(ack))
-}
-
-/// The `n`th member of an iterator's context. All have `meta` first.
-#[inline(always)]
-pub fn context(ctx: *mut c_void, n: usize) -> *mut c_void {
-    // SAFETY: the verifier checks the access against the iterator's context type.
-    unsafe { ctx.cast::<*mut c_void>().add(n).read_volatile() }
-}
-
-/// Hands a record to the reader of the iterator; false: no room, it will be asked for again.
-#[inline(always)]
-pub fn write<T>(ctx: *mut c_void, record: &T) -> bool {
-    let meta = context(ctx, 0);
-    // SAFETY: `struct bpf_iter_meta` begins with its seq_file, by the iterators' ABI
-    // (include/linux/bpf.h); the record is initialised to its last byte.
-    unsafe {
-        let seq = meta.cast::<*mut c_void>().read_volatile();
-        bpf_seq_write(seq.cast(), core::ptr::from_ref(record).cast_mut().cast(), size_of::<T>() as u32) == 0
-    }
 }

@@ -6,28 +6,31 @@ use aya_ebpf::cty::c_void;
 use crate::{
     filter::{CLOSE, LISTEN, in_netns, watched},
     holders::{holder, opened, queue},
-    seed::write,
+    seq::Output,
 };
 
 #[unsafe(link_section = "iter/task_file")]
 #[unsafe(no_mangle)]
 pub extern "C" fn snapshot(ctx: *mut c_void) -> i32 {
+    let out = Output::of(ctx);
     let Some((task, fd, sk)) = opened(ctx) else { return 0 };
     if !in_netns(sk) {
         return 0;
     }
     let state = u32::from(sk.state());
-    if state == LISTEN {
-        // Its turn comes again as a whole where one of these does not fit.
-        write(ctx, &holder(task, fd, sk));
-        queue(ctx, sk);
-    } else if state == CLOSE {
+    if state != LISTEN && !watched(state) {
+        return 0;
+    }
+    if state == CLOSE {
         // One with a remote end was connected once; one without is new.
-        if watched(CLOSE) && sk.rport() != 0 && write(ctx, &sk.describe()) {
-            write(ctx, &holder(task, fd, sk));
+        if sk.rport() == 0 || !out.write(&sk.describe()) {
+            return 0;
         }
-    } else if watched(state) {
-        write(ctx, &holder(task, fd, sk));
+    }
+    // The turn of all comes again where one does not fit.
+    out.write(&holder(task, fd, sk));
+    if state == LISTEN {
+        queue(out, sk);
     }
     0
 }

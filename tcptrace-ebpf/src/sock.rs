@@ -3,7 +3,10 @@
 
 use aya_ebpf::{
     cty::c_void,
-    helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64, bpf_skc_to_tcp_sock},
+    helpers::{
+        bpf_probe_read_kernel,
+        generated::{bpf_get_socket_cookie, bpf_jiffies64, bpf_skc_to_tcp_sock},
+    },
 };
 use tcptrace_common::event::{
     CLOSING, HAS_SOCKET, HAS_TCP, KEEPALIVE, KIND_SOCKET, NO_SOCKET, NO_TIMER, OPEN, Socket, Tuple,
@@ -42,6 +45,36 @@ impl Kernel {
     #[inline(always)]
     pub fn follow(self, offset: u32) -> Option<Self> {
         Self::new(self.read(offset))
+    }
+
+    /// Where it is.
+    #[inline(always)]
+    pub fn address(self) -> Address {
+        Address(self.0 as u64)
+    }
+}
+
+/// The address of a kernel struct, for the iterators: reads through it are checked when they are
+/// made. Following typed pointers is cheaper to run and dearer to load: for each of them, on each
+/// path, the verifier searches the kernel's types by name (`btf_nested_type_is_trusted`).
+#[derive(Clone, Copy)]
+pub struct Address(u64);
+
+impl Address {
+    /// Reads a member of type `T`; all zero where it can't be read.
+    #[inline(always)]
+    pub fn read<T: Copy + Default>(self, offset: u32) -> T {
+        // SAFETY: the helper takes any address, and checks it.
+        unsafe { bpf_probe_read_kernel((self.0 + u64::from(offset)) as *const T) }.unwrap_or_default()
+    }
+
+    /// Follows a member that is a pointer.
+    #[inline(always)]
+    pub fn follow(self, offset: u32) -> Option<Self> {
+        match self.read(offset) {
+            0 => None,
+            address => Some(Self(address)),
+        }
     }
 }
 
@@ -175,12 +208,17 @@ impl Sock {
 
     #[inline(always)]
     pub fn tuple(self) -> Tuple {
+        self.tuple_in(self.netns())
+    }
+
+    #[inline(always)]
+    fn tuple_in(self, netns: u32) -> Tuple {
         let (laddr, raddr) = if self.family() == AF_INET {
             (mapped(self.0.read(off!(sk_rcv_saddr))), mapped(self.0.read(off!(sk_daddr))))
         } else {
             (self.v6(off!(sk_v6_rcv_saddr)), self.v6(off!(sk_v6_daddr)))
         };
-        Tuple { laddr, raddr, netns: self.netns(), lport: self.lport(), rport: self.rport() }
+        Tuple { laddr, raddr, netns, lport: self.lport(), rport: self.rport() }
     }
 
     #[inline(always)]
@@ -191,7 +229,8 @@ impl Sock {
     /// The file's inode number: the file hangs off `struct socket`.
     #[inline(always)]
     fn inode(self) -> u64 {
-        let file = self.0.follow(off!(sk_socket)).and_then(|socket| socket.follow(off!(socket_file)));
+        let socket = self.0.address().follow(off!(sk_socket));
+        let file = socket.and_then(|socket| socket.follow(off!(socket_file)));
         file.and_then(|file| file.follow(off!(file_inode))).map_or(0, |inode| inode.read(off!(inode_ino)))
     }
 
@@ -200,7 +239,7 @@ impl Sock {
         if !known(off!(sk_cgroup)) {
             return 0;
         }
-        self.0.follow(off!(sk_cgroup)).map_or(0, cgroup_id)
+        self.0.address().follow(off!(sk_cgroup)).map_or(0, cgroup_id)
     }
 
     #[inline(always)]
@@ -208,7 +247,7 @@ impl Sock {
         if !known(off!(sk_timer)) {
             return NO_TIMER;
         }
-        if self.0.read::<u64>(off!(sk_timer)) != 0 { KEEPALIVE } else { 0 }
+        if self.0.address().follow(off!(sk_timer)).is_some() { KEEPALIVE } else { 0 }
     }
 
     /// Limit of a listener's accept queue; a connection has its listener's, or 0.
@@ -220,7 +259,8 @@ impl Sock {
     /// Everything an iterator reports of a socket; the times are the caller's.
     #[inline(always)]
     pub fn describe(self) -> Socket {
-        let has_socket = self.has_socket();
+        let has_socket = self.0.address().follow(off!(sk_socket)).is_some();
+        let netns = self.0.address().follow(off!(sk_net)).map_or(0, |net| net.read(off!(net_inum)));
         let mut s = Socket {
             kind: KIND_SOCKET,
             recv_q: 0,
@@ -241,7 +281,7 @@ impl Sock {
             received_ago_ns: u64::MAX,
             drops: if known(off!(sk_drops)) { self.0.read(off!(sk_drops)) } else { 0 },
             pad: 0,
-            tuple: self.tuple(),
+            tuple: self.tuple_in(netns),
         };
         if let Some(tcp) = self.tcp() {
             s.flags |= HAS_TCP;
@@ -260,7 +300,7 @@ impl Sock {
 
 /// The id of a `struct cgroup`.
 #[inline(always)]
-pub fn cgroup_id(cgroup: Kernel) -> u64 {
+pub fn cgroup_id(cgroup: Address) -> u64 {
     cgroup.follow(off!(cgroup_kn)).map_or(0, |kn| kn.read(off!(kn_id)))
 }
 

@@ -29,9 +29,11 @@ const KIND_ARRAY: u8 = 3;
 const KIND_STRUCT: u8 = 4;
 const KIND_UNION: u8 = 5;
 const KIND_ENUM: u8 = 6;
+const KIND_FWD: u8 = 7;
 const KIND_TYPEDEF: u8 = 8;
 const KIND_VOLATILE: u8 = 9;
 const KIND_CONST: u8 = 10;
+const KIND_FUNC: u8 = 12;
 const KIND_FUNC_PROTO: u8 = 13;
 const KIND_VAR: u8 = 14;
 const KIND_DATASEC: u8 = 15;
@@ -39,15 +41,32 @@ const KIND_DECL_TAG: u8 = 17;
 const KIND_TYPE_TAG: u8 = 18;
 const KIND_ENUM64: u8 = 19;
 const KIND_MAX: u8 = 19;
+/// Length of the header, and of a type's fixed part.
+const HEADER: u32 = 24;
+const TYPE: usize = 12;
 /// Anonymous members nest a few deep; modifiers chain a few long.
 const MAX_DEPTH: u32 = 16;
 
-/// The offsets that the kernel programs need. Members listed as optional may be missing.
+/// What is needed of the kernel's BTF.
+#[derive(Debug)]
+pub struct Needed {
+    /// The offsets that the kernel programs need. Members listed as optional may be missing.
+    pub offsets: Offsets,
+    /// BTF in which only what programs attach to has a name, under the kernel's own ids: all that
+    /// the loader asks for, without a tree of all the kernel's types.
+    pub attachable: Vec<u8>,
+}
+
+/// Reads the kernel's BTF.
 ///
 /// # Errors
 /// [`BtfError`] where the bytes make no sense or a needed member is missing.
-pub fn offsets(btf: &[u8]) -> Result<Offsets, BtfError> {
+pub fn needed(btf: &[u8]) -> Result<Needed, BtfError> {
     let btf = Btf::parse(btf)?;
+    Ok(Needed { offsets: offsets(&btf)?, attachable: btf.attachable() })
+}
+
+fn offsets(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
     let mut missing = None;
     let offsets = Offsets::resolve(|strukt, path| match btf.offset(strukt, path) {
         Some(offset) => offset,
@@ -81,6 +100,8 @@ struct Btf<'a> {
     starts: Vec<u32>,
     /// Structs by name, those that [`Offsets`] names.
     structs: HashMap<&'static str, u32>,
+    /// What programs attach to: id, kind, and where in `strings` the name is.
+    hooks: Vec<(u32, u8, u32)>,
 }
 
 /// One type's fixed part.
@@ -109,7 +130,13 @@ impl<'a> Btf<'a> {
         };
         let types = section(field(8)?, field(12)?).ok_or_else(|| short.clone())?;
         let strings = section(field(16)?, field(20)?).ok_or(short)?;
-        let mut btf = Self { types, strings, starts: Vec::with_capacity(types.len() / 24), structs: HashMap::new() };
+        let mut btf = Self {
+            types,
+            strings,
+            starts: Vec::with_capacity(types.len() / 24),
+            structs: HashMap::new(),
+            hooks: Vec::new(),
+        };
         btf.index()?;
         Ok(btf)
     }
@@ -128,9 +155,37 @@ impl<'a> Btf<'a> {
                     self.structs.entry(strukt).or_insert(self.starts.len() as u32);
                 }
             }
+            if matches!(t.kind, KIND_TYPEDEF | KIND_FUNC) {
+                let name = self.strings.get(t.name as usize..).unwrap_or_default();
+                if name.starts_with(if t.kind == KIND_FUNC { b"bpf_iter_" } else { b"btf_trace_" }) {
+                    self.hooks.push((self.starts.len() as u32, t.kind, t.name));
+                }
+            }
             at = t.rest + variable_part(&t)?;
         }
         Ok(())
+    }
+
+    /// See [`Needed::attachable`].
+    fn attachable(&self) -> Vec<u8> {
+        let last = self.hooks.last().map_or(0, |hook| hook.0);
+        let mut types = vec![0; last as usize * TYPE];
+        for unnamed in types.chunks_exact_mut(TYPE) {
+            unnamed[4..8].copy_from_slice(&info(KIND_FWD));
+        }
+        let mut strings = vec![0];
+        for (id, kind, name) in &self.hooks {
+            let at = (*id as usize - 1) * TYPE;
+            let offset = u32::try_from(strings.len()).unwrap_or(0);
+            types[at..at + 4].copy_from_slice(&offset.to_ne_bytes());
+            types[at + 4..at + 8].copy_from_slice(&info(*kind));
+            strings.extend(self.string(*name).unwrap_or_default());
+            strings.push(0);
+        }
+        let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(0);
+        let header = [HEADER, 0, len(&types), len(&types), len(&strings)].map(u32::to_ne_bytes).concat();
+        let magic = [&MAGIC.to_ne_bytes()[..], &[1, 0]].concat();
+        [magic, header, types, strings].concat()
     }
 
     fn at(&self, at: usize) -> Option<Type> {
@@ -203,6 +258,11 @@ impl<'a> Btf<'a> {
     }
 }
 
+/// A type's second word: its kind, and nothing else.
+fn info(kind: u8) -> [u8; 4] {
+    (u32::from(kind) << 24).to_ne_bytes()
+}
+
 /// Length of what follows a type's fixed part.
 fn variable_part(t: &Type) -> Result<usize, BtfError> {
     let vlen = t.vlen as usize;
@@ -236,7 +296,7 @@ mod tests {
 
     #[test]
     fn the_running_kernel_has_every_member() {
-        let offsets = offsets(&vmlinux()).expect("all needed members");
+        let offsets = needed(&vmlinux()).expect("all needed members").offsets;
         let missing = offsets.named().into_iter().filter(|(_, _, offset)| *offset == MISSING);
         assert!(missing.clone().all(|(strukt, _, _)| strukt == "file"), "{:?}", missing.collect::<Vec<_>>());
         assert!(offsets.file_count != MISSING || offsets.file_ref != MISSING);
@@ -244,6 +304,21 @@ mod tests {
         // addresses, hash and ports.
         assert_eq!(offsets.sk_daddr, 0);
         assert_eq!(offsets.sk_family, 16);
+    }
+
+    #[test]
+    fn what_programs_attach_to_keeps_its_id() {
+        let data = vmlinux();
+        let small = needed(&data).expect("BTF").attachable;
+        let hooks = |bytes: &[u8]| -> Vec<(u32, u8, Vec<u8>)> {
+            let btf = Btf::parse(bytes).expect("BTF");
+            btf.hooks.iter().map(|(id, kind, name)| (*id, *kind, btf.string(*name).expect("a name").to_vec())).collect()
+        };
+        assert_eq!(hooks(&small), hooks(&data));
+        for name in ["btf_trace_inet_sock_set_state", "btf_trace_tcp_destroy_sock", "bpf_iter_task_file"] {
+            assert!(hooks(&small).iter().any(|(_, _, hook)| hook == name.as_bytes()), "{name}");
+        }
+        assert!(small.len() * 2 < data.len());
     }
 
     #[test]
@@ -256,10 +331,10 @@ mod tests {
 
     #[test]
     fn other_bytes_are_refused() {
-        assert_eq!(offsets(b"").unwrap_err(), BtfError::Malformed("shorter than its header says"));
-        assert_eq!(offsets(b"\x7fELF").unwrap_err(), BtfError::Malformed("no BTF magic"));
+        assert_eq!(needed(b"").unwrap_err(), BtfError::Malformed("shorter than its header says"));
+        assert_eq!(needed(b"\x7fELF").unwrap_err(), BtfError::Malformed("no BTF magic"));
         let data = vmlinux();
-        assert!(offsets(&data[..data.len() / 2]).is_err());
+        assert!(needed(&data[..data.len() / 2]).is_err());
     }
 
     proptest! {
@@ -267,7 +342,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(mut data in proptest::collection::vec(any::<u8>(), 24..4096)) {
             data[..8].copy_from_slice(&[0x9f, 0xeb, 1, 0, 24, 0, 0, 0]);
-            let _ = offsets(&data);
+            let _ = needed(&data);
         }
 
         #[test]
@@ -275,7 +350,7 @@ mod tests {
             let mut data = vmlinux();
             let at = at % data.len();
             data[at] = byte;
-            let _ = offsets(&data);
+            let _ = needed(&data);
         }
     }
 }

@@ -71,6 +71,7 @@ impl Kernel {
         let histogram =
             PerCpuArray::try_from(take(&mut ebpf, "HISTOGRAM")?).map_err(|e| refusal("the histogram", &e))?;
         let counters = Array::try_from(take(&mut ebpf, "COUNTERS")?).map_err(|e| refusal("the counters", &e))?;
+        give_memory_back();
         let (slots, infos) = (map(&ebpf, "NURSERY")?, map(&ebpf, "NURSERY_INFO")?);
         let nursery = Nursery::new(slots, infos).map_err(|e| refusal("the nursery", &e))?;
         Ok((
@@ -197,10 +198,10 @@ impl Kernel {
 fn prepare(mut config: Config, ring_bytes: u32) -> Result<(Ebpf, Btf), Refusal> {
     preflight::check()?;
     let bytes = fs::read(KERNEL_BTF).map_err(Refusal::NoBtf)?;
-    config.offsets = btf::offsets(&bytes)?;
-    config.jiffy_ns = jiffy_ns();
-    let kernel_btf = Btf::parse(&bytes, Endianness::default()).map_err(|e| refusal(KERNEL_BTF, &e))?;
+    let btf::Needed { offsets, attachable } = btf::needed(&bytes)?;
     drop(bytes);
+    (config.offsets, config.jiffy_ns) = (offsets, jiffy_ns());
+    let kernel_btf = Btf::parse(&attachable, Endianness::default()).map_err(|e| refusal(KERNEL_BTF, &e))?;
 
     let cpus = nr_cpus().map_err(|(_, e)| refusal("the number of CPUs", &e))?;
     let ebpf = EbpfLoader::new()
@@ -236,6 +237,16 @@ impl Descriptors {
     /// What the kernel answers.
     pub fn list(&self) -> io::Result<Listing> {
         self.0.run()
+    }
+}
+
+/// The library has parsed all of the kernel's types once and dropped them: the allocator is to keep
+/// none of that for later.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it touches free memory only.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 
