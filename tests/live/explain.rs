@@ -85,7 +85,7 @@ fn a_process_as_a_page() {
     let (status, page, err) = run(&["explain", &pid]);
     assert_eq!((status.code(), err.as_str()), (Some(0), ""));
     for text in [
-        "TCP sockets: 1 leaks",
+        "TCP sockets (leaks: 1)",
         "unread-data",
         "queue 0 of 8",
         "1 of 1 threads: read on pipe",
@@ -179,5 +179,5 @@ fn a_process_without_sockets() {
     let idle = start(&netns());
     let (status, page, _) = run(&["explain", &idle.pid().to_string()]);
     assert_eq!(status.code(), Some(0));
-    assert!(page.contains("TCP sockets: 0 leaks\n  none"), "{page}");
+    assert!(page.contains("TCP sockets (leaks: 0)\n  none"), "{page}");
 }

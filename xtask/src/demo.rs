@@ -80,6 +80,8 @@ pub fn run() -> Result<()> {
     if !status.success() {
         bail!("tcptrace ended with {status}");
     }
+    say(&format!("$ sudo tcptrace explain {}", server.pid()));
+    cargo::check(Command::new(&tcptrace).args(["explain", &server.pid().to_string()]))?;
     say("on your own machine: cargo xtask run -- watch --state close_wait");
     Ok(())
 }

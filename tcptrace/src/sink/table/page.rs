@@ -46,7 +46,7 @@ impl<W: Write> Table<W> {
     }
 
     fn sockets(&mut self, r: &ProcessReport) -> io::Result<()> {
-        self.title(&format!("TCP sockets: {} leaks", r.leaks))?;
+        self.title(&format!("TCP sockets (leaks: {})", r.leaks))?;
         if r.sockets.is_empty() {
             return writeln!(self.out, "  none");
         }
@@ -106,19 +106,20 @@ impl<W: Write> Table<W> {
                 self.socket(record, now)?;
                 self.title(e.verdict.name())?;
             }
-            About::Sockets(n) => self.title(&format!("{}: {n} sockets", e.verdict.name()))?,
+            About::Sockets(n) => self.title(&format!("{} (sockets: {n})", e.verdict.name()))?,
         }
         self.wrapped(2, means.split(' '))?;
         self.list("look for", look_for)?;
         let code = cure(e.verdict).in_code_for(e.language);
         // Who knows the language needs no other; who does not, needs all.
         let known = code.iter().any(|(language, _)| Some(*language) == e.language);
-        let code: Vec<String> = code
-            .iter()
-            .filter(|(language, _)| !known || Some(*language) == e.language)
-            .map(|(language, code)| format!("{} {code}", pad(language.name(), 8)))
-            .collect();
-        self.list("in code", &code)?;
+        if !code.is_empty() {
+            writeln!(self.out, "  {DIM}in code{DIM:#}")?;
+        }
+        // Not wrapped: it is to be copied.
+        for (language, code) in code.iter().filter(|(language, _)| !known || Some(*language) == e.language) {
+            writeln!(self.out, "  - {DIM}{}{DIM:#}{code}", pad(language.name(), 8))?;
+        }
         let news: Vec<&str> = no_help.iter().copied().filter(|text| !self.said.contains(text)).collect();
         self.said.extend(no_help);
         self.list("does not help", &news)
