@@ -1,11 +1,12 @@
 //! What tcptrace says about a namespace, against what the kernel's own table says.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     thread,
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use procfs::{net::TcpState, process::Process};
 use serde_json::Value;
 
@@ -54,10 +55,9 @@ impl Scene {
         };
         agree(&watched, &table, self.ns.inode());
         check(&watched);
-        if let Some(found) = snapshot(&self.ns) {
-            agree(&found, &table, self.ns.inode());
-            check(&found);
-        }
+        let found = snapshot(&self.ns, &[]);
+        agree(&found, &table, self.ns.inode());
+        check(&found);
     }
 
     /// Waits until `count` leaks of those that were reported are resolved.
@@ -98,12 +98,14 @@ impl Scene {
         .collect()
     }
 
-    /// The watch's next report of each socket in the table, and of any other that is still open.
+    /// What the watch says from now on of each socket in the table, and of any other that is still open.
     fn watched(&mut self, table: &BTreeMap<Ends, Row>) -> Vec<Value> {
-        let mut anew: BTreeMap<Ends, Value> = BTreeMap::new();
-        while !table.keys().all(|ends| anew.contains_key(ends)) {
-            let event = self.tracer.wait_for("report of each leak", |e| e["event"] == "stuck");
-            anew.insert(ends(&event), event);
+        // What it said before was true then.
+        let now = Timestamp::now();
+        let mut anew = BTreeSet::new();
+        while !table.keys().all(|ends| anew.contains(ends)) {
+            let event = self.tracer.wait_for("new report of each leak", |e| e["event"] == "stuck" && time(e) > now);
+            anew.insert(ends(&event));
         }
         // One that was reported before and has not been since is invented, unless it was resolved.
         let mut open: BTreeMap<Ends, Value> = BTreeMap::new();
@@ -116,6 +118,10 @@ impl Scene {
         }
         open.into_values().collect()
     }
+}
+
+fn time(event: &Value) -> Timestamp {
+    event["time"].as_str().expect("a time").parse().expect("RFC 3339")
 }
 
 fn ends(record: &Value) -> Ends {
@@ -143,18 +149,16 @@ fn agree(records: &[Value], table: &BTreeMap<Ends, Row>, netns: u64) {
     }
 }
 
-/// What a snapshot of the namespace finds; nothing as long as there is no such command.
-pub fn snapshot(netns: &Netns) -> Option<Vec<Value>> {
+/// What a snapshot of the namespace finds.
+pub fn snapshot(netns: &Netns, args: &[&str]) -> Vec<Value> {
     let path = netns.path();
-    let (status, out, err) = run(&["snapshot", "--format", "json", "--netns", path.to_str().expect("a plain path")]);
-    if status.code() == Some(2) && err.contains("unrecognized subcommand") {
-        return None;
-    }
+    let (status, out, err) =
+        run(&[&["snapshot", "--format", "json", "--netns", path.to_str().expect("a plain path")], args].concat());
     assert_eq!(status.code(), Some(0), "{err}");
     let mut lines: Vec<Value> = out.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
     assert_eq!(lines.pop().expect("a last line")["event"], "summary");
     assert!(lines.iter().all(|l| l["event"] == "socket"), "{lines:#?}");
-    Some(lines)
+    lines
 }
 
 /// How many records have each value of a field.
