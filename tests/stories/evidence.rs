@@ -53,10 +53,10 @@ impl Scene {
                 break (table, watched);
             }
         };
-        agree(&watched, &table, self.ns.inode());
+        agree("the watch", &watched, &table, self.ns.inode());
         check(&watched);
         let found = snapshot(&self.ns, &[]);
-        agree(&found, &table, self.ns.inode());
+        agree("a snapshot", &found, &table, self.ns.inode());
         check(&found);
     }
 
@@ -130,7 +130,7 @@ fn ends(record: &Value) -> Ends {
 }
 
 /// The records are of the table's sockets: none is missed, none invented, and their evidence is true.
-fn agree(records: &[Value], table: &BTreeMap<Ends, Row>, netns: u64) {
+fn agree(who: &str, records: &[Value], table: &BTreeMap<Ends, Row>, netns: u64) {
     let told: BTreeMap<Ends, Row> = records
         .iter()
         .map(|r| {
@@ -142,7 +142,7 @@ fn agree(records: &[Value], table: &BTreeMap<Ends, Row>, netns: u64) {
             (ends(r), Row { recv_q, inode })
         })
         .collect();
-    assert_eq!(&told, table);
+    assert_eq!(&told, table, "{who} against /proc/net/tcp");
     assert_eq!(records.len(), table.len(), "no socket twice");
     for r in records {
         assert_eq!((r["state"].as_str(), r["netns"].as_u64()), (Some("CLOSE_WAIT"), Some(netns)), "{r}");
