@@ -65,12 +65,15 @@ impl Scene {
         (0..count).map(|_| self.tracer.next("resolved")).collect()
     }
 
-    /// Ends the watch; `open` leaks are left, and nothing was lost.
+    /// Ends the watch; `open` leaks are left, and nothing of theirs was lost.
     pub fn ends_with(self, open: usize) -> Value {
         let (summary, status) = self.tracer.finish();
         assert_eq!(status.code(), Some(0));
         assert_eq!(summary["still_open"], open, "{summary}");
-        assert_eq!(summary["transitions"]["lost"], 0, "{summary}");
+        // Runs that were missed to recursion are counted for the whole machine: they are others' as well.
+        for kind in ["ring_full", "storage_failed", "skipped"] {
+            assert_eq!(summary["lost"][kind], 0, "{summary}");
+        }
         summary
     }
 
