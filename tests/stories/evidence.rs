@@ -35,8 +35,12 @@ pub struct Scene {
 
 impl Scene {
     pub fn new() -> Self {
+        Self::with_min_age("200ms")
+    }
+
+    pub fn with_min_age(min_age: &str) -> Self {
         let ns = netns();
-        let tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+        let tracer = Tracer::watch(&ns, &["--min-age", min_age]);
         let witness = start(&ns);
         Self { ns, tracer, witness }
     }
