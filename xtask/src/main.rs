@@ -5,6 +5,7 @@ mod bench;
 mod cargo;
 mod demo;
 mod setup;
+mod stories;
 mod test;
 mod tidy;
 
@@ -24,6 +25,8 @@ Usage: cargo xtask COMMAND
   run -- ARGS    build it and run it as root (through sudo where needed)
   demo           make a leak in a network namespace of its own and watch tcptrace name it
   test           everything that CI runs: formatting, clippy, tidy, unit, command-line and live tests
+  stories [NAME] production stories with the real software: nginx, PHP, Node.js, mosquitto (installed as packages),
+                 Thrift, Tornado and others (below target/stories); as root
   bench [NAME]   benchmarks against what people would use instead; NAME: cost, snapshot
   tidy           the rules of ARCHITECTURE.md, checked";
 
@@ -46,6 +49,8 @@ fn run(args: &[String]) -> Result<()> {
         ["run", rest @ ..] => cargo::run(rest.strip_prefix(&["--"]).unwrap_or(rest)),
         ["demo"] => demo::run(),
         ["test"] => test::run(),
+        ["stories"] => stories::run(None),
+        ["stories", name] => stories::run(Some(name)),
         ["bench"] => bench::all(),
         ["bench", "cost"] => bench::cost(),
         ["bench", "snapshot"] => bench::snapshot(),

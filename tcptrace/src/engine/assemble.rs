@@ -340,13 +340,20 @@ mod tests {
         assert_eq!(judge(&|s| sent(s, 40 * SECOND), &[1]), not_closed, "it has stopped sending");
         // Seeded: the FIN came 10 to 60 seconds ago.
         let seeded = |s: &mut Socket, ago| {
-            (s.earliest_ns, s.latest_ns, s.sent_ago_ns) = (40 * SECOND, 90 * SECOND, ago);
+            (s.earliest_ns, s.latest_ns, s.received_ago_ns, s.sent_ago_ns) =
+                (40 * SECOND, 90 * SECOND, 60 * SECOND, ago);
             s.flags |= SEEDED;
         };
         assert_eq!(judge(&|s| seeded(s, 3 * SECOND), &[1]), in_use, "sent after the FIN");
         assert_eq!(judge(&|s| seeded(s, 20 * SECOND), &[1]), in_use, "or perhaps before: the benefit of the doubt");
         assert_eq!(judge(&|s| seeded(s, 40 * SECOND), &[1]), not_closed);
         assert_eq!(judge(&|s| seeded(s, 60 * SECOND), &[1]), not_closed, "sent before the FIN");
+        // Read 10 seconds before now: its last data and its answer were 5 seconds old then.
+        let read_earlier = |s: &mut Socket| {
+            seeded(s, 5 * SECOND);
+            (s.earliest_ns, s.received_ago_ns) = (85 * SECOND, 5 * SECOND);
+        };
+        assert_eq!(judge(&read_earlier, &[1]), not_closed, "answered before the FIN, however late the record");
         assert_eq!(judge(&|s| s.send_q = 9, &[1]).map(|v| v.0), Some(Verdict::HalfCloseInUse), "the peer reads slowly");
         assert_eq!(judge(&|s| s.flags &= !HAS_SOCKET, &[]), Some((Verdict::Orphan, vec![])));
         assert_eq!(judge(&|s| s.flags &= !HAS_TCP, &[1]), None, "unknown queues are no empty queues");

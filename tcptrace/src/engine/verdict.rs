@@ -156,7 +156,8 @@ fn in_use(record: &Record) -> bool {
     let Some(sent_ago_ns) = record.evidence.sent_ago_ns else { return false };
     let after_the_fin = match record.evidence.bytes_sent_since_fin {
         Some(bytes) => bytes > 0,
-        None => record.age(record.seen_ns).max_ns.is_none_or(|max| max > sent_ago_ns.saturating_add(SLACK_NS)),
+        // Both as of the same moment: the record may have been completed much later. No data comes after a FIN.
+        None => record.evidence.received_ago_ns.is_none_or(|ago| ago > sent_ago_ns.saturating_add(SLACK_NS)),
     };
     after_the_fin && sent_ago_ns < IN_USE_NS
 }
