@@ -59,7 +59,7 @@ fn a_listener_that_is_closed() {
     let resolved = tracer.next("resolved");
     assert_eq!((&resolved["cookie"], &resolved["closed_by"]["pid"]), (&stuck["cookie"], &json!(server.pid())));
     let (summary, _) = tracer.finish();
-    assert_eq!(summary["transitions"]["lost"], 0);
+    assert_eq!(summary["lost"]["ring_full"], 0);
     assert_eq!((summary["stuck"].as_u64(), summary["leaks"].as_u64()), (Some(1), Some(0)), "to listen is no leak");
 }
 

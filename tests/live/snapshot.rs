@@ -277,7 +277,7 @@ fn a_half_close_in_use_is_silent() {
     while server.number(&format!("try-send {} 100000", pair.served)).expect("sends") > 0 {}
     let (sockets, summary) = snapshot(&ns, &[]);
     assert!(sockets.is_empty(), "{sockets:#?}");
-    assert_eq!(summary["states"]["CLOSE_WAIT"], 1);
+    assert_eq!((&summary["states"]["CLOSE_WAIT"], &summary["half_closes_in_use"]), (&json!(1), &json!(1)));
     let asked = settled(&ns, &["--verdict", "half-close-in-use"], 1);
     assert!(asked[0]["evidence"]["send_q"].as_u64() > Some(0));
 }

@@ -74,6 +74,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// Whether verdicts were asked for by name.
+    pub fn names_verdicts(&self) -> bool {
+        !self.verdict.is_empty()
+    }
+
     /// Looks everything up that was named. What does not exist is an error now, not silence later.
     pub fn resolve(&self) -> Result<Selection, Failure> {
         if self.family == Some(5) {

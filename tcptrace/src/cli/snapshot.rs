@@ -15,6 +15,7 @@ use crate::{
     engine::{
         census::{GroupBy, Groups, Overview},
         event::Update,
+        filter::Selection,
         parse,
     },
     exit::{Exit, Failure},
@@ -88,7 +89,8 @@ impl From<By> for GroupBy {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let plan = survey::Plan {
-        selection: args.select.resolve()?,
+        // What is not shown is counted.
+        selection: Selection { unleaked: true, ..args.select.resolve()? },
         states: with_ghosts(args.select.state.0),
         min_age_ns: nanoseconds(args.min_age),
         without_bpf: args.no_bpf,
@@ -119,6 +121,10 @@ fn show(survey: &mut Survey, args: &Args, sink: &mut dyn Sink) -> io::Result<u64
         Overview { namespaces: survey.namespaces.len() as u64, states: survey.states(), ..Overview::default() };
     let mut groups = args.group_by.map(|by| Groups::new(by.into(), now));
     for record in survey.records() {
+        if !record.is_shown() && !args.select.names_verdicts() {
+            overview.in_use += 1;
+            continue;
+        }
         overview.add(&record);
         match &mut groups {
             Some(groups) => groups.add(&record),

@@ -62,6 +62,8 @@ pub struct Overview {
     pub sockets: u64,
     /// Of those: leaks.
     pub leaks: u64,
+    /// Half-closes in use, which nobody asked for and which are no leaks.
+    pub in_use: u64,
     /// Network namespaces looked into.
     pub namespaces: u64,
     /// All TCP sockets there, by state, listed or not.

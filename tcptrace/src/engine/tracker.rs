@@ -33,6 +33,8 @@ struct Open {
     since: (BootNs, BootNs),
     /// Passes over all stays that did not list it.
     absent: u8,
+    /// A reset ended its connection while its descriptor was open.
+    reset: bool,
 }
 
 /// What an event means for the sockets that were reported.
@@ -61,7 +63,10 @@ impl Tracker {
         let cookie = event.change.connection.cookie;
         // A reset ends the connection; with its descriptor open the socket stays, as a ghost, and
         // the next look reports it as such.
-        if event.ghost && self.open.contains_key(&cookie) {
+        if event.ghost
+            && let Some(open) = self.open.get_mut(&cookie)
+        {
+            open.reset = true;
             return Outcome::Silence;
         }
         if self.refused.remove(&cookie) {
@@ -117,7 +122,7 @@ impl Tracker {
                 self.count(&before, false);
             }
             None => {
-                self.open.insert(cookie, Open { record: Rc::clone(&record), since, absent: 0 });
+                self.open.insert(cookie, Open { record: Rc::clone(&record), since, absent: 0, reset: false });
                 self.summary.stuck += 1;
             }
         }
@@ -125,15 +130,20 @@ impl Tracker {
         Update::Stuck(record)
     }
 
-    /// A look found it stuck, and it is not asked for, or not any more: what was said of it before
-    /// is corrected in the summary.
-    pub fn refuse(&mut self, record: Record) {
-        let cookie = record.connection.cookie;
-        if self.open.contains_key(&cookie) {
+    /// A look found it stuck, and it is not asked for, or not any more: then what was said of it
+    /// before is taken back.
+    pub fn refuse(&mut self, record: Record) -> Option<Update> {
+        let (cookie, now) = (record.connection.cookie, record.seen_ns);
+        let why = match record.verdict {
+            Some(Verdict::HalfCloseInUse) => "not closed: data is sent after the FIN, so it is in use and no leak",
+            _ => "not closed: what is known of it now is not asked for",
+        };
+        let known = self.open.contains_key(&cookie);
+        if known {
             self.stuck(record);
-        } else {
-            self.refused.insert(cookie);
         }
+        self.refused.insert(cookie);
+        if known { self.close(cookie, now, None, why) } else { None }
     }
 
     /// Whether it was reported and has not ended.
@@ -154,8 +164,16 @@ impl Tracker {
             }
         }
         gone.sort_unstable();
-        let why = "the event that ended it was lost";
-        gone.into_iter().filter_map(|cookie| self.close(cookie, now, None, why)).collect()
+        let end = |tracker: &mut Self, cookie| {
+            let reset = tracker.open.get(&cookie).is_some_and(|open| open.reset);
+            let why = if reset {
+                "a reset ended the connection, and its descriptor was closed before anybody followed such ends"
+            } else {
+                "the event that ended it was lost"
+            };
+            tracker.close(cookie, now, None, why)
+        };
+        gone.into_iter().filter_map(|cookie| end(self, cookie)).collect()
     }
 
     /// Whether a pass over all stays is still owed an answer about some socket.
@@ -330,6 +348,22 @@ mod tests {
     }
 
     #[test]
+    fn what_turns_out_to_be_in_use_is_taken_back() {
+        let mut tracker = Tracker::default();
+        tracker.stuck(record(5, 100));
+        let mut in_use = record(5, 100);
+        (in_use.verdict, in_use.seen_ns) = (Some(Verdict::HalfCloseInUse), 700);
+        let Some(Update::Resolved { record, stayed, closed_by: None, unknown }) = tracker.refuse(in_use) else {
+            panic!("taken back")
+        };
+        assert_eq!((record.verdict, stayed.min_ns), (Some(Verdict::HalfCloseInUse), 600));
+        assert!(unknown.contains("in use"), "{unknown}");
+        let summary = tracker.summary();
+        assert_eq!((summary.stuck, summary.resolved, summary.leaks), (1, 1, 0));
+        assert!(matches!(tracker.event(&event(5, 9, TcpState::CloseWait, TcpState::LastAck)), Outcome::Silence));
+    }
+
+    #[test]
     fn a_lost_end_is_believed_after_two_passes() {
         let mut tracker = Tracker::default();
         tracker.stuck(record(5, 100));
@@ -359,7 +393,10 @@ mod tests {
                         tracker.stuck(record(cookie, now));
                         stuck += u64::from(!known);
                     }
-                    1 => tracker.refuse(record(cookie, now)),
+                    1 => {
+                        prop_assert_eq!(tracker.refuse(record(cookie, now)).is_some(), known);
+                        resolved += u64::from(known);
+                    }
                     2 | 3 => {
                         let new = if what == 2 { TcpState::LastAck } else { TcpState::Close };
                         if matches!(tracker.event(&event(cookie, now, TcpState::CloseWait, new)), Outcome::Say(_)) {

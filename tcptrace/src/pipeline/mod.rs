@@ -276,8 +276,8 @@ impl Pipeline {
         let mut record = assemble::record(socket, holdings, cgroup, now);
         self.tracker.remember(&mut record);
         if !self.plan.selection.matches_record(&record, &process::descends) {
-            self.tracker.refuse(record);
-            return Ok(());
+            let taken_back = self.tracker.refuse(record);
+            return taken_back.map_or(Ok(()), |update| self.say(now, &update));
         }
         let update = self.tracker.stuck(record);
         self.say(now, &update)

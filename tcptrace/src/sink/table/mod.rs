@@ -141,6 +141,10 @@ impl<W: Write> Table<W> {
         }
         self.styled(BOLD, &format!("{} sockets, {} leaks", o.sockets, o.leaks))?;
         writeln!(self.out, " in {} network namespaces", o.namespaces)?;
+        if o.in_use > 0 {
+            let text = format!("{} more in use after a half-close: --verdict half-close-in-use lists them", o.in_use);
+            writeln!(self.out, "  {text}")?;
+        }
         let states: Vec<String> = o.states.iter().map(|(state, n)| format!("{} {n}", state.name())).collect();
         write!(self.out, "  {DIM}{}{DIM:#}", pad("all by state", 14))?;
         writeln!(self.out, "{}", states.join(", "))?;
