@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use crate::engine::{
     census::{Group, Overview},
     container::Runtime,
-    event::{Age, BootNs, Change, ClosedBy, Holder, Listener, Lost, Record, Stays, Summary},
+    event::{Age, BootNs, ClosedBy, Holder, Listener, Lost, Record, Stays, Summary},
 };
 
 #[derive(Serialize)]
