@@ -39,7 +39,7 @@ fn end(sk: Sock) {
         return;
     }
     let Some(counters) = maps::counters() else { return };
-    if emit(sk, KIND_DESTROY, (state, state), now, ended, true) {
+    if emit(sk, sk.netns(), KIND_DESTROY, (state, state), now, ended, true) {
         counters.destroy_emitted += 1;
     } else {
         counters.destroy_ring_full += 1;

@@ -72,7 +72,7 @@ fn descriptor(out: Output, task: Kernel, fd: u32, sk: Sock) {
 
 /// Connections at the head of an accept queue that are listed. Only where several listeners share a
 /// port (SO_REUSEPORT) does it matter in whose queue one waits.
-const QUEUE: u32 = 256;
+const QUEUE: u32 = 64;
 
 /// Lists who waits in the listener's queue. Nothing locks it here: what is read of a request that
 /// is being accepted may be stale, never more than read.

@@ -60,7 +60,7 @@ fn slot_of(address: u64) -> Option<*mut Slot> {
 
 /// Begins a stay in state `new`. False: socket storage must take it.
 #[inline(always)]
-pub fn begin(sk: Sock, tcp: Option<Kernel>, old: u32, new: u32, now: u64) -> bool {
+pub fn begin(sk: Sock, tcp: Option<Kernel>, netns: u32, old: u32, new: u32, now: u64) -> bool {
     // No descriptor leads to a connection that nobody has accepted: storage alone does.
     let has_socket = sk.has_socket();
     if new == CLOSE_WAIT && !has_socket {
@@ -78,7 +78,7 @@ pub fn begin(sk: Sock, tcp: Option<Kernel>, old: u32, new: u32, now: u64) -> boo
         info.write(SlotInfo {
             cookie: sk.cookie_unless_listener(old, new),
             sent_before: if new == CLOSE_WAIT { bytes_sent(tcp) } else { 0 },
-            tuple: sk.tuple(),
+            tuple: sk.tuple_in(netns),
             protocol: sk.protocol(),
             state: new as u8,
             has_socket: u8::from(has_socket),

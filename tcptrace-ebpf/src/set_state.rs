@@ -41,6 +41,7 @@ fn change(sk: Sock, old: u32, new: u32, counters: &mut Counters) {
     }
     // SAFETY: the helper takes no argument.
     let now = unsafe { bpf_ktime_get_boot_ns() };
+    let netns = sk.netns();
     // A packet may end the connection, but not the descriptor: the socket stays on, as a ghost.
     let ghost = left && new == CLOSE && sk.above() == OPEN;
 
@@ -48,7 +49,7 @@ fn change(sk: Sock, old: u32, new: u32, counters: &mut Counters) {
     // A subflow's stays say nothing about the program: those of the socket above it do.
     let tcp = if entered { sk.tcp() } else { None };
     let entered = entered && !is_subflow(tcp);
-    if (ghost || entered && !nursery::begin(sk, tcp, old, new, now)) && !settle(sk, new, now) {
+    if (ghost || entered && !nursery::begin(sk, tcp, netns, old, new, now)) && !settle(sk, new, now) {
         counters.storage_failed += 1;
     }
 
@@ -58,7 +59,7 @@ fn change(sk: Sock, old: u32, new: u32, counters: &mut Counters) {
     }
     if offsets::transitions() == 0 && !aged {
         counters.filtered += 1;
-    } else if emit(sk, KIND_TRANSITION, (old, new), now, ended, aged) {
+    } else if emit(sk, netns, KIND_TRANSITION, (old, new), now, ended, aged) {
         counters.emitted += 1;
     } else {
         counters.ring_full += 1;
@@ -140,13 +141,13 @@ impl Ended {
 
 /// Hands an event to user space. `name_task`: who is on the CPU matters.
 #[inline(always)]
-pub fn emit(sk: Sock, kind: u8, (old, new): (u32, u32), now: u64, ended: Ended, name_task: bool) -> bool {
+pub fn emit(sk: Sock, netns: u32, kind: u8, (old, new): (u32, u32), now: u64, ended: Ended, name_task: bool) -> bool {
     let event = Transition {
         time_ns: now,
         cookie: sk.cookie_unless_listener(old, new),
         earliest_ns: ended.earliest_ns,
         latest_ns: ended.latest_ns,
-        tuple: sk.tuple(),
+        tuple: sk.tuple_in(netns),
         pid: (bpf_get_current_pid_tgid() >> 32) as u32,
         protocol: sk.protocol(),
         kind,

@@ -195,12 +195,7 @@ impl Sock {
     }
 
     #[inline(always)]
-    pub fn tuple(self) -> Tuple {
-        self.tuple_in(self.netns())
-    }
-
-    #[inline(always)]
-    fn tuple_in(self, netns: u32) -> Tuple {
+    pub fn tuple_in(self, netns: u32) -> Tuple {
         let (laddr, raddr) = if self.family() == AF_INET {
             (mapped(self.0.read(off!(sk_rcv_saddr))), mapped(self.0.read(off!(sk_daddr))))
         } else {

@@ -17,6 +17,7 @@ pub mod cli;
 pub mod engine;
 pub mod enrich;
 pub mod exit;
+pub mod memory;
 pub mod pipeline;
 pub mod privileges;
 pub mod sink;

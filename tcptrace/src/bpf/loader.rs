@@ -18,6 +18,8 @@ use tcptrace_common::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::memory;
+
 use super::{
     btf,
     iter::{Listing, Pass},
@@ -71,7 +73,8 @@ impl Kernel {
         let histogram =
             PerCpuArray::try_from(take(&mut ebpf, "HISTOGRAM")?).map_err(|e| refusal("the histogram", &e))?;
         let counters = Array::try_from(take(&mut ebpf, "COUNTERS")?).map_err(|e| refusal("the counters", &e))?;
-        give_memory_back();
+        // The library has parsed all of the kernel's types once and dropped them.
+        memory::give_back();
         let (slots, infos) = (map(&ebpf, "NURSERY")?, map(&ebpf, "NURSERY_INFO")?);
         let nursery = Nursery::new(slots, infos).map_err(|e| refusal("the nursery", &e))?;
         Ok((
@@ -237,16 +240,6 @@ impl Descriptors {
     /// What the kernel answers.
     pub fn list(&self) -> io::Result<Listing> {
         self.0.run()
-    }
-}
-
-/// The library has parsed all of the kernel's types once and dropped them: the allocator is to keep
-/// none of that for later.
-fn give_memory_back() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: it touches free memory only.
-    unsafe {
-        libc::malloc_trim(0);
     }
 }
 

@@ -1,7 +1,7 @@
 //! From what the passes list to a record: who holds a socket, in whose queue it waits, its role.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     rc::Rc,
 };
@@ -15,6 +15,7 @@ use super::{
     decode::Event,
     event::{BootNs, Connection, Evidence, Holder, HolderSource, Listener, Record, Role},
     opener,
+    unknown::Unknown,
     verdict::judge,
 };
 
@@ -115,7 +116,7 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, now
     let connection = Connection::new(socket.cookie, &socket.tuple, socket.protocol);
     let has = |flag| socket.flags & flag != 0;
     let state = TcpState::from_number(socket.state).unwrap_or(TcpState::Close);
-    let mut unknown = BTreeMap::new();
+    let mut unknown = Unknown::default();
     if !has(HAS_TCP) {
         for field in ["recv_q", "send_q", "bytes_sent_since_fin"] {
             unknown.insert(field, if has(UNPLACED) { NO_WAY } else { "MPTCP keeps these in its subflows" });
@@ -198,7 +199,7 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, now
     note_opener(&mut record);
     match judge(&record, holdings.all_seen) {
         Ok((verdict, also)) => (record.verdict, record.also) = (Some(verdict), also),
-        Err(why) => drop(record.unknown.insert("verdict", why)),
+        Err(why) => record.unknown.insert("verdict", why),
     }
     record
 }
@@ -233,10 +234,10 @@ pub fn note_opener(record: &mut Record) {
 #[must_use]
 pub fn ended(event: &Event, holders: Vec<Holder>) -> Record {
     const GONE: &str = "it ended before it could be looked at";
-    let mut unknown: BTreeMap<_, _> =
-        ["role", "verdict", "recv_q", "send_q", "bytes_sent_since_fin", "inode", "keepalive"]
-            .map(|field| (field, GONE))
-            .into();
+    let mut unknown: Unknown = ["role", "verdict", "recv_q", "send_q", "bytes_sent_since_fin", "inode", "keepalive"]
+        .map(|field| (field, GONE))
+        .into_iter()
+        .collect();
     if holders.is_empty() {
         unknown.insert("holders", GONE);
     }

@@ -12,6 +12,7 @@ use super::{
     census::{Group, Overview},
     cgroup::Cgroups,
     report::{Explanation, ProcessReport},
+    unknown::Unknown,
     verdict::Verdict,
 };
 
@@ -234,7 +235,7 @@ pub struct Record {
     /// The socket's own cgroup v2, where it could be found.
     pub cgroup: Option<Rc<str>>,
     /// What is null, and why.
-    pub unknown: BTreeMap<&'static str, &'static str>,
+    pub unknown: Unknown,
 }
 
 impl Record {

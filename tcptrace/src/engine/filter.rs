@@ -134,11 +134,12 @@ fn same_start(a: u64, b: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, rc::Rc};
+    use std::rc::Rc;
 
     use tcptrace_common::state::TcpState;
 
     use super::*;
+    use crate::engine::unknown::Unknown;
     use crate::engine::{
         cgroup::Cgroups,
         event::{Evidence, HolderSource},
@@ -176,7 +177,7 @@ mod tests {
             listener: None,
             came_in_by: None,
             cgroup: None,
-            unknown: BTreeMap::new(),
+            unknown: Unknown::default(),
         }
     }
 

@@ -16,4 +16,5 @@ pub mod parse;
 pub mod report;
 pub mod threads;
 pub mod tracker;
+pub mod unknown;
 pub mod verdict;

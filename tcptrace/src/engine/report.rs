@@ -204,7 +204,7 @@ pub fn evidence(r: &Record, ago: fn(u64) -> String) -> Vec<String> {
 #[must_use]
 pub fn holders(r: &Record) -> Vec<String> {
     if r.holder_source == HolderSource::OutsideFdTables || r.holders.is_empty() {
-        let why = r.unknown.get("holders").copied().unwrap_or("nobody");
+        let why = r.unknown.get("holders").unwrap_or("nobody");
         return vec![why.to_owned()];
     }
     let waits = r.holder_source == HolderSource::Listener;

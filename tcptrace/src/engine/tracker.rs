@@ -228,6 +228,7 @@ mod tests {
 
     use super::*;
     use crate::engine::event::{Change, Connection, Evidence, Holder, ProcessId};
+    use crate::engine::unknown::Unknown;
 
     fn connection(cookie: u64) -> Connection {
         Connection {
@@ -256,7 +257,7 @@ mod tests {
             listener: None,
             came_in_by: None,
             cgroup: None,
-            unknown: BTreeMap::new(),
+            unknown: Unknown::default(),
         }
     }
 

@@ -164,12 +164,11 @@ fn in_use(record: &Record) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use proptest::prelude::*;
 
     use super::*;
     use crate::engine::event::{Connection, Evidence, Holder, Listener, ProcessId};
+    use crate::engine::unknown::Unknown;
 
     fn holder(pid: u32) -> Holder {
         Holder {
@@ -225,7 +224,7 @@ mod tests {
                 listener: listens.then(|| Listener { local: end(80), queue: 1, limit: 1, drops: 0, holders: vec![] }),
                 came_in_by: None,
                 cgroup: None,
-                unknown: BTreeMap::new(),
+                unknown: Unknown::default(),
             }
         }
     }

@@ -27,6 +27,7 @@ use crate::{
         tracker::{Outcome, Tracker},
     },
     enrich::{cgroupfs::CgroupIds, holders, process, process::Processes},
+    memory,
     sink::Sink,
     source::ring::Ring,
 };
@@ -71,6 +72,8 @@ const BATCH: usize = 1 << 17;
 /// A stay that no descriptor leads to is looked for again when its age has doubled, but not sooner
 /// than after this.
 const FIRST_RETRY_NS: u64 = 1_000_000_000;
+/// A look at so many sockets leaves megabytes behind.
+const LARGE: usize = 1_000;
 /// Passes over all stays after a loss: a tracker believes an absence when it sees it twice.
 const RESYNCS: u8 = 2;
 /// A look takes at most this share of the time, however many stays there are.
@@ -213,6 +216,10 @@ impl Pipeline {
             self.resyncs = self.resyncs.saturating_sub(1);
         }
         self.sink.flush()?;
+        if suspects.len() >= LARGE {
+            drop((listing, suspects));
+            memory::give_back();
+        }
         Ok(began.elapsed() * SHARE)
     }
 

@@ -12,6 +12,7 @@ use crate::engine::{
     census::{Group, Overview},
     container::Runtime,
     event::{Age, BootNs, ClosedBy, Holder, Listener, Lost, Record, Stays, Summary},
+    unknown::Unknown,
 };
 
 #[derive(Serialize)]
@@ -59,7 +60,12 @@ pub struct RecordLine<'a> {
     listener: Option<ListenerLine<'a>>,
     cgroup: Option<&'a str>,
     advice: Option<&'static str>,
-    unknown: Cow<'a, BTreeMap<&'static str, &'static str>>,
+    #[serde(serialize_with = "reasons")]
+    unknown: Cow<'a, Unknown>,
+}
+
+fn reasons<S: Serializer>(unknown: &Unknown, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_map(unknown.iter())
 }
 
 #[derive(Serialize)]

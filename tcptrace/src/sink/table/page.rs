@@ -137,7 +137,7 @@ impl<W: Write> Table<W> {
         self.styled(BOLD, &format!("{} <- {}", c.local, c.remote))?;
         writeln!(self.out)?;
         self.field("state", &format!("{} for {since}", r.state.name()))?;
-        let role = r.role.map_or_else(|| r.unknown.get("role").copied().unwrap_or("unknown"), |role| role.name());
+        let role = r.role.map_or_else(|| r.unknown.get("role").unwrap_or("unknown"), |role| role.name());
         self.field("role", role)?;
         for line in holders(r) {
             self.field("held by", &safe(&line))?;
@@ -149,7 +149,7 @@ impl<W: Write> Table<W> {
         self.field("names", &format!("cookie {}, network namespace {}{inode}", c.cookie, c.netns))?;
         self.list("evidence", &evidence(r, human))?;
         if r.verdict.is_none() {
-            let why = r.unknown.get("verdict").copied().unwrap_or("unknown");
+            let why = r.unknown.get("verdict").unwrap_or("unknown");
             self.field("no verdict", why)?;
         }
         if !r.also.is_empty() {

@@ -16,9 +16,7 @@ pub fn who(r: &Record) -> String {
             format!("listener {}{queue}", names.join(", "))
         }
         HolderSource::OutsideFdTables => "held outside descriptor tables".to_owned(),
-        _ if r.holders.is_empty() => {
-            r.unknown.get("holders").map_or_else(|| "nobody".to_owned(), |why| (*why).to_owned())
-        }
+        _ if r.holders.is_empty() => r.unknown.get("holders").map_or_else(|| "nobody".to_owned(), str::to_owned),
         _ => r.holders.iter().map(|h| format!("{} fd {}", process(h), h.fd)).collect::<Vec<_>>().join(", "),
     }
 }
