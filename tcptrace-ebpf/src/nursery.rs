@@ -12,7 +12,11 @@ use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
 use aya_ebpf::{bindings::BPF_F_MMAPABLE, btf_maps::Array, macros::btf_map};
 use tcptrace_common::event::{SLOTS, Slot, SlotInfo};
 
-use crate::{filter::CLOSE_WAIT, offsets, sock::Sock};
+use crate::{
+    filter::CLOSE_WAIT,
+    offsets,
+    sock::{Kernel, Sock, bytes_sent},
+};
 
 #[btf_map]
 pub static NURSERY: Array<Slot, SLOTS, { BPF_F_MMAPABLE as usize }> = Array::new();
@@ -56,9 +60,10 @@ fn slot_of(address: u64) -> Option<*mut Slot> {
 
 /// Begins a stay in state `new`. False: socket storage must take it.
 #[inline(always)]
-pub fn begin(sk: Sock, old: u32, new: u32, now: u64) -> bool {
+pub fn begin(sk: Sock, tcp: Option<Kernel>, old: u32, new: u32, now: u64) -> bool {
     // No descriptor leads to a connection that nobody has accepted: storage alone does.
-    if new == CLOSE_WAIT && !sk.has_socket() {
+    let has_socket = sk.has_socket();
+    if new == CLOSE_WAIT && !has_socket {
         return false;
     }
     let address = address(sk);
@@ -72,11 +77,11 @@ pub fn begin(sk: Sock, old: u32, new: u32, now: u64) -> bool {
     unsafe {
         info.write(SlotInfo {
             cookie: sk.cookie_unless_listener(old, new),
-            sent_before: if new == CLOSE_WAIT { sk.bytes_sent() } else { 0 },
+            sent_before: if new == CLOSE_WAIT { bytes_sent(tcp) } else { 0 },
             tuple: sk.tuple(),
             protocol: sk.protocol(),
             state: new as u8,
-            has_socket: u8::from(sk.has_socket()),
+            has_socket: u8::from(has_socket),
             pad: 0,
         });
         (&raw mut (*slot).since_ns).write_volatile(now);

@@ -9,7 +9,7 @@ use crate::{
     nursery,
     offsets::{self, off},
     seq::context,
-    sock::{Sock, jiffies_since},
+    sock::{Sock, bytes_sent, is_subflow, jiffies_since},
 };
 
 /// Jiffies of slack on each side: the kernel rounds.
@@ -35,7 +35,7 @@ pub extern "C" fn seed(ctx: *mut c_void) -> i32 {
 #[inline(always)]
 pub fn adopt(sk: Sock) {
     let state = sk.state();
-    if !watched(u32::from(state)) || !matches(sk) || sk.is_subflow() {
+    if !watched(u32::from(state)) || !matches(sk) || is_subflow(sk.tcp()) {
         return;
     }
     // One that changed state since we attached is timed already.
@@ -56,7 +56,7 @@ pub fn adopt(sk: Sock) {
     stay.earliest_ns = earliest_ns;
     stay.latest_ns = latest_ns;
     stay.due_ns = 0;
-    stay.sent_before = sk.bytes_sent();
+    stay.sent_before = bytes_sent(sk.tcp());
     stay.flags = SEEDED;
     stay.state = state;
 }

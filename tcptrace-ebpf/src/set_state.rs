@@ -15,7 +15,7 @@ use crate::{
     filter::{CLOSE, CLOSE_WAIT, SYN_RECV, SYN_SENT, in_netns, matches_ends, watched},
     maps::{self, EVENTS, Stay},
     nursery, offsets,
-    sock::Sock,
+    sock::{Sock, bytes_sent, is_subflow},
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -46,8 +46,9 @@ fn change(sk: Sock, old: u32, new: u32, counters: &mut Counters) {
 
     let ended = if left { leave(sk, old) } else { Ended::UNKNOWN };
     // A subflow's stays say nothing about the program: those of the socket above it do.
-    let entered = entered && !sk.is_subflow();
-    if (ghost || entered && !nursery::begin(sk, old, new, now)) && !settle(sk, new, now) {
+    let tcp = if entered { sk.tcp() } else { None };
+    let entered = entered && !is_subflow(tcp);
+    if (ghost || entered && !nursery::begin(sk, tcp, old, new, now)) && !settle(sk, new, now) {
         counters.storage_failed += 1;
     }
 
@@ -67,23 +68,24 @@ fn change(sk: Sock, old: u32, new: u32, counters: &mut Counters) {
 /// Ends the stay in state `old`, wherever it is kept.
 #[inline(always)]
 fn leave(sk: Sock, old: u32) -> Ended {
-    let young = nursery::end(sk).map(Ended::exactly);
-    // A look may be moving it from there to here at this moment.
-    let settled = match sk.has_storage().then(|| maps::stay(sk)).flatten() {
+    // A look that is moving it to storage at this moment finds it gone, and takes it back there.
+    if let Some(since) = nursery::end(sk) {
+        return Ended::exactly(since);
+    }
+    match sk.has_storage().then(|| maps::stay(sk)).flatten() {
         Some(stay) => {
             let ended = Ended::of(stay, old);
             stay.state = 0;
             ended
         }
         None => Ended::UNKNOWN,
-    };
-    young.unwrap_or(settled)
+    }
 }
 
 /// Begins a stay in socket storage. False: the kernel has no memory.
 #[inline(always)]
 fn settle(sk: Sock, new: u32, now: u64) -> bool {
-    let sent_before = if new == CLOSE_WAIT { sk.bytes_sent() } else { 0 };
+    let sent_before = if new == CLOSE_WAIT { bytes_sent(sk.tcp()) } else { 0 };
     let Some(stay) = maps::stay_or_new(sk) else { return false };
     *stay =
         Stay { earliest_ns: now, latest_ns: now, due_ns: 0, sent_before, look: 0, state: new as u8, flags: 0, pad: 0 };

@@ -187,18 +187,6 @@ impl Sock {
         if old == LISTEN && new == SYN_RECV { 0 } else { self.cookie() }
     }
 
-    /// A subflow of MPTCP: a socket of the kernel's own, below the one that the program holds.
-    #[inline(always)]
-    pub fn is_subflow(self) -> bool {
-        known(off!(tcp_is_mptcp)) && self.tcp().is_some_and(|tcp| tcp.read::<u8>(off!(tcp_is_mptcp)) != 0)
-    }
-
-    /// Data bytes sent so far, retransmissions included.
-    #[inline(always)]
-    pub fn bytes_sent(self) -> u64 {
-        self.tcp().map_or(0, |tcp| tcp.read(off!(tcp_bytes_sent)))
-    }
-
     /// The `struct tcp_sock`; `None` for MPTCP's own sockets.
     #[inline(always)]
     pub fn tcp(self) -> Option<Kernel> {
@@ -296,6 +284,18 @@ impl Sock {
         s.flags |= self.keepalive();
         s
     }
+}
+
+/// A subflow of MPTCP: a socket of the kernel's own, below the one that the program holds.
+#[inline(always)]
+pub fn is_subflow(tcp: Option<Kernel>) -> bool {
+    known(off!(tcp_is_mptcp)) && tcp.is_some_and(|tcp| tcp.read::<u8>(off!(tcp_is_mptcp)) != 0)
+}
+
+/// Data bytes sent so far, retransmissions included.
+#[inline(always)]
+pub fn bytes_sent(tcp: Option<Kernel>) -> u64 {
+    tcp.map_or(0, |tcp| tcp.read(off!(tcp_bytes_sent)))
 }
 
 /// The id of a `struct cgroup`.

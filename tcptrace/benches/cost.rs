@@ -23,7 +23,7 @@ use support::{load::short_connections, netns::Netns};
 
 /// Connections in one turn, after a warm-up of a tenth and half as many with the accounting on.
 const CONNECTIONS: u64 = 40_000;
-/// Turns for each contender.
+/// Turns for each contender; `--rounds N` for another number, `--only NAME` for one contender.
 const ROUNDS: usize = 5;
 /// Each connection over loopback makes five transitions on each side.
 const TRANSITIONS: u64 = 10;
@@ -58,6 +58,9 @@ fn main() -> anyhow::Result<()> {
     if std::env::args().any(|a| a == "--hold-empty") {
         return hold_empty();
     }
+    let argument = |name: &str| std::env::args().skip_while(|a| a != name).nth(1);
+    let only = argument("--only");
+    let rounds = argument("--rounds").map_or(Ok(ROUNDS), |n| n.parse())?;
     let words = |line: &[&str]| Some(line.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
     // The peers want tracefs, which not every machine has mounted: they get it in a mount
     // namespace of their own.
@@ -87,11 +90,14 @@ fn main() -> anyhow::Result<()> {
         Contender { name: "tcpstates (libbpf-tools)", command: traced(&["/usr/sbin/tcpstates"]), says: None },
         Contender { name: "bpftrace one-liner", command: traced(&["bpftrace", "-e", ONE_LINER]), says: None },
     ];
+    // What others are compared with is always there.
+    let asked = |c: &Contender| only.as_ref().is_none_or(|only| ["nothing", "empty program", only].contains(&c.name));
+    let contenders: Vec<Contender> = contenders.into_iter().filter(asked).collect();
     let netns = Netns::new().context("making a network namespace")?;
     let mut turns: Vec<Vec<Turn>> = vec![Vec::new(); contenders.len()];
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         for (contender, turns) in contenders.iter().zip(&mut turns) {
-            eprintln!("round {} of {ROUNDS}: {}", round + 1, contender.name);
+            eprintln!("round {} of {rounds}: {}", round + 1, contender.name);
             turns.push(turn(contender, &netns).with_context(|| contender.name.to_owned())?);
         }
     }
@@ -256,6 +262,9 @@ fn report(contenders: &[Contender], turns: &[Vec<Turn>]) {
     let (empty, nothing, states) = (find("empty program"), find("nothing"), find("tcpstates (libbpf-tools)"));
     // Each turn against the other contender's turn of the same round: the machine drifts.
     let paired = |turns: &[Turn], others: &[Turn], pick: fn(&Turn) -> f64| {
+        if others.is_empty() {
+            return "-".to_owned();
+        }
         let ratios = turns.iter().zip(others).map(|(t, o)| Turn { ns: pick(t) / pick(o), ..Turn::default() });
         let (ratio, low, high) = median(&ratios.collect::<Vec<_>>(), |t| t.ns);
         if ratio == 0.0 || !ratio.is_finite() { "-".to_owned() } else { format!("{ratio:.3} [{low:.2}, {high:.2}]") }
@@ -284,6 +293,8 @@ fn report(contenders: &[Contender], turns: &[Vec<Turn>]) {
             median(turns, |t| t.lines).0,
         );
     }
-    let runs = median(find("tcptrace watch"), |t| t.runs).0;
-    println!("\nProgram runs per transition of the default watch: {runs:.2}.");
+    if let Some(watch) = contenders.iter().position(|c| c.name == "tcptrace watch") {
+        let runs = median(&turns[watch], |t| t.runs).0;
+        println!("\nProgram runs per transition of the default watch: {runs:.2}.");
+    }
 }

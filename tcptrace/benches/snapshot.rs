@@ -7,17 +7,17 @@
 #[expect(dead_code, reason = "shared with the live tests")]
 mod support;
 
+#[expect(dead_code, reason = "shared with the other benchmarks")]
+mod common;
+
 use std::{
-    fs,
-    io::{self, BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
-    thread,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
-use support::{load::connect_from, netns::Netns};
+use common::{Leaks, Table, median};
+use support::netns::Netns;
 
 /// Sockets of the comparison, and how many processes hold them: RLIMIT_NOFILE's hard limit may be
 /// no more than 20,000.
@@ -41,8 +41,8 @@ struct Turn {
 }
 
 fn main() -> anyhow::Result<()> {
-    if let Some(count) = std::env::args().skip_while(|a| a != "--leak").nth(1) {
-        return leak(count.parse()?);
+    if let Some(played) = common::play_leak() {
+        return played;
     }
     let mut growth = Vec::new();
     for (sockets, processes) in GROWTH {
@@ -62,12 +62,11 @@ fn main() -> anyhow::Result<()> {
             }
         }
         if compared > 2 {
-            comparison(&contenders, &turns, sockets, processes);
+            comparison(&contenders, &turns, sockets, processes)?;
         }
         growth.push((sockets, turns));
     }
-    grown(&growth);
-    Ok(())
+    grown(&growth)
 }
 
 fn contenders(netns: &Netns) -> Vec<Contender> {
@@ -103,61 +102,6 @@ fn turn(contender: &Contender, netns: &Netns) -> anyhow::Result<Turn> {
     Ok(Turn { wall, cpu: time(usage.ru_utime) + time(usage.ru_stime), resident: usage.ru_maxrss })
 }
 
-/// Processes that hold sockets in CLOSE_WAIT; they end with it.
-struct Leaks(Vec<Child>);
-
-impl Leaks {
-    fn make(netns: &Netns, sockets: usize, processes: usize) -> anyhow::Result<Self> {
-        let mut leaks = Self(Vec::new());
-        for _ in 0..processes {
-            let mut command = Command::new(std::env::current_exe()?);
-            command.args(["--leak", &(sockets / processes).to_string()]);
-            netns.enter_in(&mut command)?;
-            leaks.0.push(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?);
-        }
-        for child in &mut leaks.0 {
-            let mut line = String::new();
-            BufReader::new(child.stdout.take().context("stdout")?).read_line(&mut line)?;
-            ensure!(line == "leaking\n", "a leaking process said {line:?}");
-        }
-        Ok(leaks)
-    }
-}
-
-impl Drop for Leaks {
-    fn drop(&mut self) {
-        for child in &mut self.0 {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
-/// Accepts connections whose clients close, keeps them, and waits for the end of its input.
-fn leak(count: usize) -> anyhow::Result<()> {
-    let room = rustix::process::Rlimit { current: Some(20_000), maximum: Some(20_000) };
-    rustix::process::setrlimit(rustix::process::Resource::Nofile, room)?;
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let server: SocketAddr = listener.local_addr()?;
-    let mut kept: Vec<TcpStream> = Vec::with_capacity(count);
-    for n in 0..count {
-        // Ports of one source would run out.
-        let client = connect_from(Ipv4Addr::new(127, 1, 0, (n % 50) as u8 + 1), server)?;
-        kept.push(listener.accept()?.0);
-        drop(client);
-    }
-    let mut out = io::stdout();
-    out.write_all(b"leaking\n")?;
-    out.flush()?;
-    io::stdin().read_to_end(&mut Vec::new())?;
-    Ok(())
-}
-
-fn median(mut values: Vec<f64>) -> (f64, f64, f64) {
-    values.sort_by(f64::total_cmp);
-    (values[values.len() / 2], values[0], values[values.len() - 1])
-}
-
 fn of(turns: &[Turn], pick: impl Fn(&Turn) -> f64) -> (f64, f64, f64) {
     median(turns.iter().map(pick).collect())
 }
@@ -174,45 +118,41 @@ fn mib(turn: &Turn) -> f64 {
     turn.resident as f64 / 1024.0
 }
 
-#[expect(clippy::print_stdout, reason = "this is what the benchmark is for")]
-fn comparison(contenders: &[Contender], turns: &[Vec<Turn>], sockets: usize, processes: usize) {
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    println!(
-        "{sockets} sockets in CLOSE_WAIT over {processes} processes, {} rounds, {} CPUs, kernel {}; medians, [lowest, highest], ratios within a round\n",
-        turns[0].len(),
-        thread::available_parallelism().map_or(0, usize::from),
-        kernel.trim()
+fn comparison(contenders: &[Contender], turns: &[Vec<Turn>], sockets: usize, processes: usize) -> anyhow::Result<()> {
+    let title = format!(
+        "{sockets} sockets in CLOSE_WAIT over {processes} processes, {} rounds; medians, [lowest, highest], ratios within a round",
+        turns[0].len()
     );
-    println!("| | wall, ms | ours / theirs | CPU, ms | ours / theirs | resident, MiB |");
-    println!("|---|---|---|---|---|---|");
+    let columns = ["", "wall, ms", "ours / theirs", "CPU, ms", "ours / theirs", "resident, MiB"];
+    let mut table = Table::new("snapshot", title, &columns);
     for (contender, theirs) in contenders.iter().zip(turns) {
         let (w, low, high) = of(theirs, wall);
         let ratio = |pick: fn(&Turn) -> f64| {
             let (r, low, high) = median(turns[0].iter().zip(theirs).map(|(o, t)| pick(o) / pick(t)).collect());
             format!("{r:.2} [{low:.2}, {high:.2}]")
         };
-        println!(
-            "| `{}` | {w:.0} [{low:.0}, {high:.0}] | {} | {:.0} | {} | {:.0} |",
-            contender.name,
+        table.row(vec![
+            format!("`{}`", contender.name),
+            format!("{w:.0} [{low:.0}, {high:.0}]"),
             ratio(wall),
-            of(theirs, cpu).0,
+            format!("{:.0}", of(theirs, cpu).0),
             ratio(cpu),
-            of(theirs, mib).0
-        );
+            format!("{:.0}", of(theirs, mib).0),
+        ]);
     }
+    table.print()
 }
 
-#[expect(clippy::print_stdout, reason = "this is what the benchmark is for")]
-fn grown(growth: &[(usize, Vec<Vec<Turn>>)]) {
-    println!("\n| sockets | wall, ms | without BPF | CPU, ms | resident, MiB | µs of CPU a socket |");
-    println!("|---|---|---|---|---|---|");
+fn grown(growth: &[(usize, Vec<Vec<Turn>>)]) -> anyhow::Result<()> {
+    let columns = ["sockets", "wall, ms", "without BPF", "CPU, ms", "resident, MiB", "µs of CPU a socket"];
+    let mut table = Table::new("snapshot-growth", "How a snapshot grows", &columns);
     for (sockets, turns) in growth {
         let (with, without) = (of(&turns[0], wall).0, of(&turns[1], wall).0);
         let cpu = of(&turns[0], cpu).0;
-        println!(
-            "| {sockets} | {with:.0} | {without:.0} | {cpu:.0} | {:.0} | {:.1} |",
-            of(&turns[0], mib).0,
-            cpu * 1_000.0 / *sockets as f64
-        );
+        let resident = of(&turns[0], mib).0;
+        let numbers = [with, without, cpu, resident].map(|n| format!("{n:.0}"));
+        let each = format!("{:.1}", cpu * 1_000.0 / *sockets as f64);
+        table.row([vec![sockets.to_string()], numbers.to_vec(), vec![each]].concat());
     }
+    table.print()
 }

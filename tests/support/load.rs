@@ -15,6 +15,8 @@ pub struct Made {
     pub connections: u64,
     /// How long that took.
     pub took: Duration,
+    /// 99 of 100 calls of connect() took no longer.
+    pub connect_p99: Duration,
 }
 
 impl Made {
@@ -35,12 +37,16 @@ pub fn short_connections(count: u64, clients: u64) -> io::Result<Made> {
     thread::scope(|scope| {
         let serve = scope.spawn(|| serve(&listener, total));
         let connecting: Vec<_> = (0..clients).map(|n| scope.spawn(move || connect(server, each, n))).collect();
+        let mut latencies = Vec::new();
         for client in connecting {
-            client.join().map_err(|_| io::Error::other("a client panicked"))??;
+            latencies.append(&mut client.join().map_err(|_| io::Error::other("a client panicked"))??);
         }
-        serve.join().map_err(|_| io::Error::other("the server panicked"))?
-    })?;
-    Ok(Made { connections: total, took: began.elapsed() })
+        serve.join().map_err(|_| io::Error::other("the server panicked"))??;
+        let took = began.elapsed();
+        latencies.sort_unstable();
+        let connect_p99 = latencies.get(latencies.len() * 99 / 100).copied().unwrap_or_default();
+        Ok(Made { connections: total, took, connect_p99 })
+    })
 }
 
 fn serve(listener: &TcpListener, count: u64) -> io::Result<()> {
@@ -59,10 +65,14 @@ fn serve(listener: &TcpListener, count: u64) -> io::Result<()> {
 /// Distinct sources, 127.1.x.y, take turns: each has 28,000 ports.
 const SOURCES: u64 = 64;
 
-fn connect(server: SocketAddr, count: u64, client: u64) -> io::Result<()> {
+/// Returns how long each connect() took.
+fn connect(server: SocketAddr, count: u64, client: u64) -> io::Result<Vec<Duration>> {
+    let mut latencies = Vec::with_capacity(count as usize);
     for n in 0..count {
         let source = Ipv4Addr::new(127, 1, client as u8, (n % SOURCES) as u8 + 1);
+        let began = Instant::now();
         let mut stream = connect_from(source, server)?;
+        latencies.push(began.elapsed());
         stream.write_all(b"x")?;
         stream.read_exact(&mut [0; 1])?;
         // First to close, but not to leave: who runs ahead of the server fills its accept queue,
@@ -70,7 +80,7 @@ fn connect(server: SocketAddr, count: u64, client: u64) -> io::Result<()> {
         stream.shutdown(Shutdown::Write)?;
         while stream.read(&mut [0; 1])? > 0 {}
     }
-    Ok(())
+    Ok(latencies)
 }
 
 /// A connection from an address of one's own choice.

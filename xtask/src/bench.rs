@@ -10,7 +10,21 @@ use crate::{
 /// All of them.
 pub fn all() -> Result<()> {
     cost()?;
+    host()?;
     snapshot()
+}
+
+/// Connection and request rates, latency, CPU, memory, start-up and losses.
+pub fn host() -> Result<()> {
+    setup::packages(&[
+        ("tcpstates", "libbpf-tools", "libbpf-tools"),
+        ("bpftrace", "bpftrace", "bpftrace"),
+        ("unshare", "util-linux", "util-linux"),
+        ("nginx", "nginx-light", "nginx"),
+        ("wrk", "wrk", "wrk"),
+        ("ss", "iproute2", "iproute"),
+    ])?;
+    check(cargo()?.args(["bench", "--locked", "--package", "tcptrace", "--bench", "host"]))
 }
 
 /// A look at 51,000 sockets in CLOSE_WAIT, beside ss, netstat and lsof.

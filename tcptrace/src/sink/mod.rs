@@ -5,7 +5,7 @@ pub mod json;
 pub mod table;
 pub mod text;
 
-use std::io;
+use std::{cell::RefCell, io};
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 
@@ -32,6 +32,8 @@ pub struct Clock {
     /// Time of day minus boot clock, ns.
     offset_ns: i64,
     zone: TimeZone,
+    /// The second that was written last, and how: the next one is mostly the same.
+    second: RefCell<(i64, String)>,
 }
 
 impl Clock {
@@ -40,7 +42,7 @@ impl Clock {
     pub fn new(now: Timestamp, boot: BootNs, utc: bool) -> Self {
         let boot = i128::from(boot);
         let offset_ns = i64::try_from(now.as_nanosecond() - boot).unwrap_or(0);
-        Self { offset_ns, zone: if utc { TimeZone::UTC } else { TimeZone::system() } }
+        Self { offset_ns, zone: if utc { TimeZone::UTC } else { TimeZone::system() }, second: RefCell::default() }
     }
 
     fn at(&self, time: BootNs) -> Timestamp {
@@ -51,7 +53,26 @@ impl Clock {
     /// RFC 3339 in UTC, to the microsecond.
     #[must_use]
     pub fn rfc3339(&self, time: BootNs) -> String {
-        format!("{:.6}", self.at(time))
+        let at = self.at(time);
+        let (second, us) = (at.as_second(), at.subsec_nanosecond() / 1_000);
+        let mut cached = self.second.borrow_mut();
+        if cached.0 != second || us < 0 || cached.1.is_empty() {
+            let text = format!("{at:.6}");
+            // Times before 1970 count their fractions backwards.
+            if us >= 0
+                && let Some(whole) = text.strip_suffix(&format!("{us:06}Z"))
+            {
+                *cached = (second, whole.to_owned());
+            }
+            return text;
+        }
+        let mut text = String::with_capacity(27);
+        text.push_str(&cached.1);
+        for digit in [100_000, 10_000, 1_000, 100, 10, 1] {
+            text.push(char::from(b'0' + (us / digit % 10) as u8));
+        }
+        text.push('Z');
+        text
     }
 
     /// Hours, minutes and seconds.
@@ -98,6 +119,9 @@ mod tests {
         let clock = Clock::new(now, 1_000_000_000, true);
         assert_eq!(clock.rfc3339(1_000_000_000), "2026-01-02T03:04:05.123456Z");
         assert_eq!(clock.rfc3339(2_500_000_000), "2026-01-02T03:04:06.623456Z");
+        for ns in [1_000_001_000, 1_876_543_999, 1_876_544_000, 2_499_999_999, 3_000_000_000, 1_000_000_000] {
+            assert_eq!(clock.rfc3339(ns), format!("{:.6}", clock.at(ns)), "in whatever order: {ns}");
+        }
         assert_eq!(clock.short(0), "03:04:04");
     }
 }

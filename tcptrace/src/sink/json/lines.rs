@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use crate::engine::{
     census::{Group, Overview},
     container::Runtime,
-    event::{Age, BootNs, Change, ClosedBy, Holder, Listener, Lost, Record, Stays, Summary},
+    event::{Age, BootNs, ClosedBy, Holder, Listener, Lost, Record, Stays, Summary},
 };
 
 #[derive(Serialize)]
@@ -204,52 +204,6 @@ impl<'a> ResolvedLine<'a> {
         }
         let closed_by = closed_by.map(|c| CloserLine { pid: c.pid, comm: &c.comm });
         Self { record, as_of, stayed_ms: stayed.into(), closed_by }
-    }
-}
-
-#[derive(Serialize)]
-pub struct TransitionLine {
-    event: &'static str,
-    time: String,
-    cookie: Option<u64>,
-    netns: u32,
-    family: u8,
-    local: SocketAddr,
-    remote: SocketAddr,
-    protocol: &'static str,
-    old: &'static str,
-    new: &'static str,
-    stayed_ms: Option<AgeMs>,
-    on_cpu_pid: u32,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    unknown: BTreeMap<&'static str, &'static str>,
-}
-
-impl TransitionLine {
-    pub fn new(time: String, change: &Change) -> Self {
-        let c = &change.connection;
-        let mut unknown = BTreeMap::new();
-        if c.cookie == 0 {
-            unknown.insert("cookie", "at this moment the kernel would name the listener's");
-        }
-        if change.stayed.is_none() {
-            unknown.insert("stayed_ms", "the state before was not watched, or had begun before tracing");
-        }
-        Self {
-            event: "transition",
-            time,
-            cookie: (c.cookie != 0).then_some(c.cookie),
-            netns: c.netns,
-            family: c.family(),
-            local: c.local,
-            remote: c.remote,
-            protocol: protocol(c.mptcp),
-            old: change.old.name(),
-            new: change.new.name(),
-            stayed_ms: change.stayed.as_ref().map(AgeMs::from),
-            on_cpu_pid: change.on_cpu_pid,
-            unknown,
-        }
     }
 }
 

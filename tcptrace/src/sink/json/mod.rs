@@ -3,6 +3,7 @@
 mod host;
 mod lines;
 mod page;
+mod stream;
 
 use std::io::{self, Write};
 
@@ -11,7 +12,7 @@ use serde_json::ser::Formatter;
 
 use self::{
     host::{FindingLine, OffersLine},
-    lines::{GroupLine, LostLine, OverviewLine, RecordLine, ResolvedLine, SummaryLine, TransitionLine},
+    lines::{GroupLine, LostLine, OverviewLine, RecordLine, ResolvedLine, SummaryLine},
     page::{ExplanationLine, ProcessLine},
 };
 use super::{Clock, Sink, text::steers};
@@ -22,12 +23,14 @@ use crate::engine::event::{BootNs, Update};
 pub struct Json<W> {
     out: W,
     clock: Clock,
+    /// A line in the making.
+    line: Vec<u8>,
 }
 
 impl<W: Write> Json<W> {
     /// A sink that writes to `out`.
     pub fn new(out: W, clock: Clock) -> Self {
-        Self { out, clock }
+        Self { out, clock, line: Vec::new() }
     }
 
     fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
@@ -40,7 +43,11 @@ impl<W: Write> Sink for Json<W> {
     fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
         let stamp = self.clock.rfc3339(time);
         match update {
-            Update::Transition(change) => self.line(&TransitionLine::new(stamp, change)),
+            Update::Transition(change) => {
+                self.line.clear();
+                stream::transition(&mut self.line, &stamp, change);
+                self.out.write_all(&self.line)
+            }
             Update::Stuck(record) => self.line(&RecordLine::new("stuck", stamp, time, record)),
             Update::Resolved { record, stayed, closed_by, unknown } => {
                 let as_of = self.clock.rfc3339(record.seen_ns);
