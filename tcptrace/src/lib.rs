@@ -5,7 +5,7 @@
 //! | [`engine`] | what is known and concluded: pure, time is an argument | common |
 //! | [`bpf`] | the kernel programs: offsets, loading, passes | common |
 //! | [`source`] | network namespaces | engine |
-//! | [`enrich`] | processes, cgroups, holders, threads, limits | engine, common |
+//! | [`enrich`] | processes, cgroups, holders, threads, limits, mounts | engine, common |
 //! | [`sink`] | table, JSON, CSV | engine |
 //! | [`pipeline`] | from the kernel to the sink | all of these |
 //! | [`cli`] | commands, flags | all |

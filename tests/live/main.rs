@@ -8,6 +8,7 @@
 #[expect(dead_code, reason = "shared with the demo and the benchmarks")]
 mod support;
 
+mod check;
 mod ends;
 mod explain;
 mod leaks;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         output::TESTS,
         snapshot::TESTS,
         explain::TESTS,
+        check::TESTS,
         stories::TESTS,
     ];
     let shared = tests.into_iter().flatten().map(|(name, test)| {

@@ -14,7 +14,7 @@ pub enum BtfError {
     #[error("not BTF: {0}")]
     Malformed(&'static str),
     /// A struct member is nowhere to be found.
-    #[error("this kernel's BTF has no member {path} in struct {strukt}")]
+    #[error("this BTF has no member {path} in struct {strukt}")]
     NoMember {
         /// Struct name.
         strukt: &'static str,

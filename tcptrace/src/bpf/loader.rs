@@ -4,6 +4,7 @@ use std::{
     error::Error,
     fs, io,
     os::fd::{AsFd, AsRawFd},
+    path::Path,
 };
 
 use aya::{
@@ -54,12 +55,13 @@ impl Kernel {
     /// Checks the host, loads the programs and attaches them. From the return on, no transition is
     /// missed without being counted.
     ///
-    /// `config.offsets` and `config.jiffy_ns` are filled in here.
+    /// `config.offsets` and `config.jiffy_ns` are filled in here, from the kernel's BTF in the file
+    /// `btf`.
     ///
     /// # Errors
     /// A [`Refusal`] that names what is missing.
-    pub fn load(config: Config, ring_bytes: u32) -> Result<(Self, RingBuf<MapData>), Refusal> {
-        let (mut ebpf, kernel_btf) = prepare(config, ring_bytes)?;
+    pub fn load(config: Config, ring_bytes: u32, btf: &Path) -> Result<(Self, RingBuf<MapData>), Refusal> {
+        let (mut ebpf, kernel_btf) = prepare(config, ring_bytes, btf)?;
 
         let look = load_iter(&mut ebpf, &kernel_btf, "look", "bpf_sk_storage_map", Some("STAYS"))?;
         let holders = load_iter(&mut ebpf, &kernel_btf, "holders", "task_file", None)?;
@@ -198,13 +200,13 @@ impl Kernel {
 }
 
 /// Checks the host and makes the maps; no program is loaded yet.
-fn prepare(mut config: Config, ring_bytes: u32) -> Result<(Ebpf, Btf), Refusal> {
+fn prepare(mut config: Config, ring_bytes: u32, btf: &Path) -> Result<(Ebpf, Btf), Refusal> {
     preflight::check()?;
-    let bytes = fs::read(KERNEL_BTF).map_err(Refusal::NoBtf)?;
-    let btf::Needed { offsets, attachable } = btf::needed(&bytes)?;
-    drop(bytes);
+    let btf::Needed { offsets, attachable } = preflight::read_btf(btf)?;
+    preflight::is_this_kernels(btf)?;
     (config.offsets, config.jiffy_ns) = (offsets, jiffy_ns());
-    let kernel_btf = Btf::parse(&attachable, Endianness::default()).map_err(|e| refusal(KERNEL_BTF, &e))?;
+    let kernel_btf =
+        Btf::parse(&attachable, Endianness::default()).map_err(|e| refusal(&btf.display().to_string(), &e))?;
 
     let cpus = nr_cpus().map_err(|(_, e)| refusal("the number of CPUs", &e))?;
     let ebpf = EbpfLoader::new()
@@ -224,12 +226,13 @@ pub struct Descriptors(Pass);
 
 impl Descriptors {
     /// Checks the host and loads the pass over descriptor tables, for sockets in `states` (bit
-    /// `1 << number`) of one network namespace (inode number), or of all (0).
+    /// `1 << number`) of one network namespace (inode number), or of all (0). `btf`: the file with
+    /// the kernel's BTF.
     ///
     /// # Errors
     /// A [`Refusal`] that names what is missing.
-    pub fn load(states: u32, netns: u32) -> Result<Self, Refusal> {
-        let (mut ebpf, kernel_btf) = prepare(Config { states, netns, ..Config::NONE }, SMALLEST_RING)?;
+    pub fn load(states: u32, netns: u32, btf: &Path) -> Result<Self, Refusal> {
+        let (mut ebpf, kernel_btf) = prepare(Config { states, netns, ..Config::NONE }, SMALLEST_RING, btf)?;
         load_iter(&mut ebpf, &kernel_btf, "snapshot", "task_file", None).map(Self)
     }
 
@@ -245,6 +248,31 @@ impl Descriptors {
 
 /// A page: nothing is ever written into it.
 const SMALLEST_RING: u32 = 4096;
+
+/// No network namespace has this inode number: theirs begin at PROC_DYNAMIC_FIRST, 0xf0000000
+/// (include/linux/proc_fs.h).
+const NO_NETNS: u32 = 1;
+
+/// Loads and attaches all that a watch of `states` (bit `1 << number`) needs, lists once, and takes
+/// everything out again. It is for a network namespace that does not exist, so no socket is touched.
+///
+/// # Errors
+/// A [`Refusal`] that names what is missing.
+pub fn trial(states: u32, nursery: bool, btf: &Path) -> Result<(), Refusal> {
+    let config = Config { states, nursery: u32::from(nursery), netns: NO_NETNS, ..Config::NONE };
+    let (mut kernel, _events) = Kernel::load(config, SMALLEST_RING, btf)?;
+    kernel.follow_ends()?;
+    kernel.look(0, true).map(drop).map_err(|e| refusal("listing what is live", &e))
+}
+
+/// The same with the one program of a snapshot, which is not attached to anything.
+///
+/// # Errors
+/// A [`Refusal`] that names what is missing.
+pub fn trial_of_snapshot(states: u32, btf: &Path) -> Result<(), Refusal> {
+    let descriptors = Descriptors::load(states, NO_NETNS, btf)?;
+    descriptors.list().map(drop).map_err(|e| refusal("listing descriptors", &e))
+}
 
 /// The empty program of the benchmark, attached alone.
 ///

@@ -6,4 +6,5 @@ pub mod iter;
 pub mod loader;
 pub mod nursery;
 pub mod preflight;
+pub mod probe;
 mod sys;

@@ -1,4 +1,5 @@
-//! The `bpf()` calls that aya has no name for: iterators over a map's elements.
+//! The `bpf()` calls that aya has no name for: iterators over a map's elements, the size of the
+//! kernel's BTF.
 
 use std::{
     fs::File,
@@ -6,6 +7,8 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_BTF_GET_FD_BY_ID: libc::c_long = 19;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_ITER_CREATE: libc::c_long = 33;
 const BPF_TRACE_ITER: u32 = 28;
@@ -36,17 +39,54 @@ struct IterCreate {
     flags: u32,
 }
 
-fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
+/// `union bpf_attr`, the `info` member.
+#[repr(C)]
+struct GetInfo {
+    fd: u32,
+    len: u32,
+    info: u64,
+}
+
+/// `struct bpf_btf_info`.
+#[repr(C)]
+#[derive(Default)]
+struct BtfInfo {
+    btf: u64,
+    btf_size: u32,
+    id: u32,
+    name: u64,
+    name_len: u32,
+    kernel_btf: u32,
+}
+
+/// For commands whose answer is a number.
+fn call<T>(command: libc::c_long, attr: &T) -> io::Result<i32> {
     // SAFETY: `attr` is the kernel's layout for `command`, readable for its size; the kernel takes
     // what it leaves out as zero.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
-    match i32::try_from(fd) {
-        Ok(fd) if fd >= 0 => {
-            // SAFETY: the kernel just made this descriptor for us.
-            Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-        }
-        _ => Err(io::Error::last_os_error()),
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
+    i32::try_from(answer).ok().filter(|n| *n >= 0).ok_or_else(io::Error::last_os_error)
+}
+
+/// For commands whose answer is a descriptor.
+fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
+    let fd = call(command, attr)?;
+    // SAFETY: the kernel just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Length of the running kernel's own BTF, bytes. It is the first that the kernel has, with id 1.
+/// Takes CAP_SYS_ADMIN.
+pub fn kernel_btf_size() -> io::Result<u32> {
+    let btf = bpf(BPF_BTF_GET_FD_BY_ID, &1u32)?;
+    let mut name = [0; 8];
+    let mut info = BtfInfo { name: name.as_mut_ptr() as u64, name_len: name.len() as u32, ..BtfInfo::default() };
+    let len = size_of::<BtfInfo>() as u32;
+    // The kernel writes into `info`, and the name into `name`: both live here.
+    call(BPF_OBJ_GET_INFO_BY_FD, &GetInfo { fd: btf.as_raw_fd().cast_unsigned(), len, info: &raw mut info as u64 })?;
+    if info.kernel_btf == 0 || name != *b"vmlinux\0" {
+        return Err(io::Error::other("the first BTF is not the kernel's own"));
     }
+    Ok(info.btf_size)
 }
 
 /// Links an iterator program, over the elements of `map` where it is one over a map.

@@ -5,7 +5,7 @@ use std::{io, rc::Rc};
 use anyhow::Context;
 use tcptrace_common::state::TcpState;
 
-use super::{boot_now, ended_by, output, warn};
+use super::{boot_now, btf, ended_by, output, warn};
 use crate::{
     engine::{
         event::{ProcessId, Record, Update},
@@ -41,8 +41,11 @@ pub struct Args {
     target: Target,
 
     /// Use sock_diag and /proc only
-    #[arg(long)]
+    #[arg(long, conflicts_with = "btf")]
     no_bpf: bool,
+
+    #[command(flatten)]
+    btf: btf::Args,
 
     #[command(flatten)]
     output: output::Args,
@@ -73,6 +76,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         states: States::ALL.0 | TcpState::NewSynRecv.bit(),
         min_age_ns: 0,
         without_bpf: args.no_bpf,
+        btf: args.btf.resolve()?,
         clock: boot_now,
     };
     let mut survey = Survey::take(plan).context("looking at the sockets")?;

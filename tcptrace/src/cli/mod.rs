@@ -1,5 +1,7 @@
 //! The command line: one file per command, and what they share.
 
+mod btf;
+mod check;
 mod explain;
 mod output;
 mod select;
@@ -32,6 +34,7 @@ enum Command {
     Watch(watch::Args),
     Snapshot(snapshot::Args),
     Explain(explain::Args),
+    Check(check::Args),
 }
 
 /// Parses the command line and runs what it says.
@@ -49,6 +52,7 @@ pub fn run() -> Result<Exit, Failure> {
         Command::Watch(args) => watch::run(args),
         Command::Snapshot(args) => snapshot::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Check(args) => check::run(&args),
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 use tcptrace_common::state::TcpState;
 
-use super::{boot_now, ended_by, nanoseconds, output, select, warn};
+use super::{boot_now, btf, ended_by, nanoseconds, output, select, warn};
 use crate::{
     engine::{
         census::{GroupBy, Groups, Overview},
@@ -52,8 +52,11 @@ pub struct Args {
     group_by: Option<By>,
 
     /// Use sock_diag and /proc only
-    #[arg(long)]
+    #[arg(long, conflicts_with = "btf")]
     no_bpf: bool,
+
+    #[command(flatten)]
+    btf: btf::Args,
 
     /// End with exit code 3 if leaks were found
     #[arg(long)]
@@ -94,6 +97,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         states: with_ghosts(args.select.state.0),
         min_age_ns: nanoseconds(args.min_age),
         without_bpf: args.no_bpf,
+        btf: args.btf.resolve()?,
         clock: boot_now,
     };
     let mut survey = Survey::take(plan).context("looking at the sockets")?;

@@ -1,6 +1,6 @@
 //! `tcptrace watch`: reports sockets that stay in a state, live.
 
-use std::{io, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use anyhow::Context;
 use tcptrace_common::config::Config;
@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{boot_now, ended_by, nanoseconds, output, select, warn};
+use super::{boot_now, btf, ended_by, nanoseconds, output, select, warn};
 use crate::{
     bpf::loader::Kernel,
     engine::{filter::Selection, parse},
@@ -67,6 +67,9 @@ pub struct Args {
     ring_size: Option<u32>,
 
     #[command(flatten)]
+    btf: btf::Args,
+
+    #[command(flatten)]
     output: output::Args,
 }
 
@@ -95,15 +98,16 @@ fn ring_kib(text: &str) -> Result<u32, String> {
 pub fn run(mut args: Args) -> Result<Exit, Failure> {
     args.select.state = args.select.state.traceable().map_err(|why| Failure::usage(format!("--state: {why}")))?;
     let selection = args.select.resolve()?;
+    let btf = args.btf.resolve()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(watch(&args, selection))
+    runtime.block_on(watch(&args, selection, &btf))
 }
 
-async fn watch(args: &Args, selection: Selection) -> Result<Exit, Failure> {
+async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Failure> {
     let min_age_ns = nanoseconds(args.min_age);
     let mut stop = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let (mut kernel, ring) = Kernel::load(config(args, &selection), ring_bytes(args))?;
+    let (mut kernel, ring) = Kernel::load(config(args, &selection), ring_bytes(args), btf)?;
     seed(&mut kernel, &selection).context("sockets that exist already")?;
     privileges::drop_unneeded().context("dropping privileges")?;
 

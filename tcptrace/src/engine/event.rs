@@ -11,6 +11,7 @@ use tcptrace_common::{counters::below, event::Tuple, state::TcpState};
 use super::{
     census::{Group, Overview},
     cgroup::Cgroups,
+    check::{Finding, Offers},
     report::{Explanation, ProcessReport},
     unknown::Unknown,
     verdict::Verdict,
@@ -408,6 +409,10 @@ pub enum Update {
     Process(Box<ProcessReport>),
     /// Why a socket, or several of a process's, are where they are, and what to do.
     Explanation(Box<Explanation>),
+    /// What this host offers in one respect.
+    Finding(Box<Finding>),
+    /// What works on this host in all.
+    Offers(Box<Offers>),
     /// Something could not be seen or shown.
     Lost(Lost),
     /// The end.

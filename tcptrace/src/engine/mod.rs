@@ -4,6 +4,7 @@
 pub mod assemble;
 pub mod census;
 pub mod cgroup;
+pub mod check;
 pub mod container;
 pub mod cure;
 pub mod decode;

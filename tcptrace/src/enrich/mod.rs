@@ -2,6 +2,7 @@
 
 pub mod cgroupfs;
 pub mod holders;
+pub mod host;
 pub mod limits;
 pub mod netstat;
 pub mod process;

@@ -152,9 +152,15 @@ pub fn container_exists(id: &str) -> bool {
 /// can't be used to name processes.
 #[must_use]
 pub fn in_initial_pid_namespace() -> bool {
+    pid_namespace_is_initial() == Some(true)
+}
+
+/// The same; `None` where it does not show.
+#[must_use]
+pub fn pid_namespace_is_initial() -> Option<bool> {
     // PROC_PID_INIT_INO (include/linux/proc_ns.h).
     const INITIAL: &str = "pid:[4026531836]";
-    fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == INITIAL)
+    fs::read_link("/proc/self/ns/pid").ok().map(|link| link.as_os_str() == INITIAL)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! From the kernel to the sink: drains events, looks at what is live, finds out who holds it, and
 //! says what was asked for.
 
+pub mod check;
 mod ownership;
 pub mod report;
 pub mod survey;

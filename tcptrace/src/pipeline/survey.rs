@@ -2,7 +2,9 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io, thread,
+    io,
+    path::PathBuf,
+    thread,
 };
 
 use tcptrace_common::{
@@ -41,6 +43,8 @@ pub struct Plan {
     pub min_age_ns: u64,
     /// Without BPF.
     pub without_bpf: bool,
+    /// The file with the kernel's BTF.
+    pub btf: PathBuf,
     /// The boot clock.
     pub clock: fn() -> BootNs,
 }
@@ -159,7 +163,7 @@ fn load(plan: &Plan) -> Result<Descriptors, Option<String>> {
     if plan.without_bpf {
         return Err(None);
     }
-    Descriptors::load(plan.states, plan.selection.only_netns().unwrap_or(0))
+    Descriptors::load(plan.states, plan.selection.only_netns().unwrap_or(0), &plan.btf)
         .map_err(|refusal| Some(format!("{LOST_WITHOUT_BPF}: {refusal}")))
 }
 

@@ -6,7 +6,7 @@ use super::{Clock, Sink, text::safe};
 use crate::engine::event::{Age, BootNs, ClosedBy, Connection, Holder, Record, Update};
 
 /// The columns, in order.
-const COLUMNS: [&str; 31] = [
+const COLUMNS: [&str; 37] = [
     "event",
     "time",
     "cookie",
@@ -38,6 +38,12 @@ const COLUMNS: [&str; 31] = [
     "advice",
     "group_by",
     "group",
+    "name",
+    "ok",
+    "found",
+    "needed_for",
+    "lost_without",
+    "remedy",
 ];
 
 /// Writes CSV (RFC 4180).
@@ -59,12 +65,11 @@ impl<W: Write> Csv<W> {
 }
 
 /// One row, by column name.
-#[derive(Default)]
 struct Row([String; COLUMNS.len()]);
 
 impl Row {
     fn new(event: &str, time: String) -> Self {
-        let mut row = Self::default();
+        let mut row = Self(std::array::from_fn(|_| String::new()));
         row.set("event", event);
         row.set("time", time);
         row
@@ -185,6 +190,23 @@ impl<W: Write> Sink for Csv<W> {
                 let mut row = Row::new("summary", stamp);
                 let states = o.states.iter().map(|(state, n)| (state.name(), *n));
                 row.set("counts", named([("sockets", o.sockets), ("leaks", o.leaks)].into_iter().chain(states)));
+                row
+            }
+            Update::Finding(f) => {
+                let mut row = Row::new("check", stamp);
+                row.set("name", f.item.name());
+                row.maybe("ok", f.ok);
+                row.set("found", inert(&safe(&f.found)));
+                row.set("needed_for", f.item.needed_for());
+                row.set("lost_without", f.item.lost_without());
+                row.set("remedy", inert(&f.remedy));
+                row
+            }
+            Update::Offers(o) => {
+                let mut row = Row::new("summary", stamp);
+                let works = [("watch", o.watch), ("snapshot", o.snapshot), ("explain", o.explain)];
+                let works = works.into_iter().map(|(name, works)| (name, u64::from(works)));
+                row.set("counts", named(works.chain(o.counts.iter().map(|(mark, n)| (mark.name(), *n)))));
                 row
             }
             // Pages have no rows: the sockets that they are about follow, one a row.

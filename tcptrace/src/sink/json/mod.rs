@@ -1,5 +1,6 @@
 //! One JSON object a line. The names are a contract.
 
+mod host;
 mod lines;
 mod page;
 mod stream;
@@ -10,6 +11,7 @@ use serde::Serialize;
 use serde_json::ser::Formatter;
 
 use self::{
+    host::{FindingLine, OffersLine},
     lines::{GroupLine, LostLine, OverviewLine, RecordLine, ResolvedLine, SummaryLine},
     page::{ExplanationLine, ProcessLine},
 };
@@ -57,6 +59,8 @@ impl<W: Write> Sink for Json<W> {
             Update::Overview(overview) => self.line(&OverviewLine::new(stamp, overview)),
             Update::Process(report) => self.line(&ProcessLine::new(stamp, time, report)),
             Update::Explanation(explanation) => self.line(&ExplanationLine::new(stamp, explanation)),
+            Update::Finding(finding) => self.line(&FindingLine::new(stamp, finding)),
+            Update::Offers(offers) => self.line(&OffersLine::new(stamp, offers)),
             Update::Lost(lost) => self.line(&LostLine::new(stamp, lost)),
             Update::Summary(summary) => self.line(&SummaryLine::new(stamp, summary)),
         }

@@ -1,5 +1,6 @@
 //! Lines for people: aligned, one an update where the width allows it, else two.
 
+mod host;
 mod page;
 mod words;
 
@@ -233,6 +234,8 @@ impl<W: Write> Sink for Table<W> {
             Update::Overview(overview) => self.overview(overview),
             Update::Process(report) => self.process(report, time),
             Update::Explanation(explanation) => self.explanation(explanation, time),
+            Update::Finding(finding) => self.finding(finding),
+            Update::Offers(offers) => self.offers(offers),
             Update::Resolved { record: r, stayed, closed_by, unknown } => self.row(&Row {
                 style: GOOD,
                 event: Some((time, "resolved")),

@@ -1,0 +1,50 @@
+//! `tcptrace check`: what this host offers.
+
+use super::{boot_now, btf, ended_by, output};
+use crate::{
+    engine::{check::Offers, event::Update},
+    exit::{Exit, Failure},
+    pipeline::check,
+};
+
+/// What this host offers, and what is lost without it
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "What this host offers, and what is lost without it.\n\n\
+                  A line for each thing that is used, or that people take to be used: what was found and, where that \
+                  is not as it should be, what is lost and what to do. The kernel programs are loaded, attached and taken out again, \
+                  for a network namespace that does not exist: no socket is touched. The exit code is 0 if watch works \
+                  here, 4 if not.",
+    after_help = "Examples:\n  \
+                  tcptrace check\n  \
+                  tcptrace check --btf /host/vmlinux.btf            in a container that hides /sys/kernel/btf\n  \
+                  tcptrace check --format json | jq 'select(.ok == false)'"
+)]
+pub struct Args {
+    #[command(flatten)]
+    btf: btf::Args,
+
+    #[command(flatten)]
+    output: output::Args,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let path = args.btf.resolve()?;
+    let now = boot_now();
+    let findings = check::findings(&path, boot_now);
+    let offers = Offers::of(&findings);
+    let exit = if offers.watch { Exit::Done } else { Exit::NotAllowed };
+    let shown = args.output.sink(now).and_then(|mut sink| {
+        for finding in findings {
+            sink.update(now, &Update::Finding(Box::new(finding)))?;
+        }
+        sink.update(now, &Update::Offers(Box::new(offers)))?;
+        sink.flush()
+    });
+    // The answer is in the exit code, whether or not the reader waits for all of it.
+    match shown.map_or_else(ended_by, |()| Ok(Exit::Done))? {
+        Exit::Done => Ok(exit),
+        other => Ok(other),
+    }
+}
