@@ -7,7 +7,6 @@
 #[expect(dead_code, reason = "shared with the live tests")]
 mod support;
 
-#[expect(dead_code, reason = "shared with the other benchmarks")]
 mod common;
 
 use std::{
@@ -78,8 +77,8 @@ fn main() -> anyhow::Result<()> {
     if let Some(played) = common::play_leak() {
         return played;
     }
-    let parts: [(&str, fn() -> anyhow::Result<()>); 5] =
-        [("load", load), ("nginx", nginx), ("lost", lost), ("memory", memory), ("start", start)];
+    type Part = (&'static str, fn() -> anyhow::Result<()>);
+    let parts: [Part; 5] = [("load", load), ("nginx", nginx), ("lost", lost), ("memory", memory), ("start", start)];
     let only = argument("--only");
     for (name, part) in parts {
         if only.as_ref().is_none_or(|only| only == name) {
