@@ -80,6 +80,10 @@ fn main() -> anyhow::Result<()> {
     type Part = (&'static str, fn() -> anyhow::Result<()>);
     let parts: [Part; 5] = [("load", load), ("nginx", nginx), ("lost", lost), ("memory", memory), ("start", start)];
     let only = argument("--only");
+    // Ten minutes: only for who asks for it.
+    if only.as_deref() == Some("soak") {
+        return soak();
+    }
     for (name, part) in parts {
         if only.as_ref().is_none_or(|only| only == name) {
             part().with_context(|| name.to_owned())?;
@@ -316,6 +320,47 @@ fn memory() -> anyhow::Result<()> {
         watch.end();
     }
     table.print()
+}
+
+/// Ten minutes at full load and a million connections at least, with leaks planted all the way:
+/// memory must stay flat, the counters must balance, and exactly those leaks must be found.
+fn soak() -> anyhow::Result<()> {
+    const LASTS: Duration = Duration::from_secs(600);
+    const AT_LEAST: u64 = 1_000_000;
+    const CHUNK: u64 = 50_000;
+    const PLANTED: usize = 5;
+    let netns = Netns::new()?;
+    let path = netns.path().display().to_string();
+    let command = [env!("CARGO_BIN_EXE_tcptrace"), "watch", "--min-age", "5s", "--format", "json", "--netns", &path];
+    let mut watch = Running::start(&command.map(str::to_owned), "watching")?;
+    let columns = ["minute", "connections so far", "leaks planted", "resident, MiB", "kernel maps, MiB"];
+    let mut table = Table::new("host-soak", "A soak of a watch at full load", &columns);
+    let began = Instant::now();
+    let (mut made, mut leaks, mut minute) = (0, Vec::new(), 0);
+    while began.elapsed() < LASTS || made < AT_LEAST {
+        made += run_load(&netns, CHUNK)?.connections;
+        if began.elapsed().as_secs() / 60 >= minute {
+            leaks.push(Leaks::make(&netns, PLANTED, 1)?);
+            let memory = [watch.resident(), watch.maps()].map(|kib| format!("{:.1}", kib as f64 / 1024.0));
+            let counts = [minute, made, (leaks.len() * PLANTED) as u64].map(|n| n.to_string());
+            eprintln!("{counts:?} {memory:?}");
+            table.row([counts.to_vec(), memory.to_vec()].concat());
+            minute += 1;
+        }
+    }
+    // The last ones are to be old enough.
+    thread::sleep(Duration::from_secs(7));
+    watch.end();
+    let summary: serde_json::Value = serde_json::from_str(watch.last_line())?;
+    let count = |name: &str| summary["transitions"][name].as_u64().unwrap_or(u64::MAX);
+    let planted = (leaks.len() * PLANTED) as u64;
+    table.row(vec!["the end".into(), made.to_string(), planted.to_string(), "-".into(), "-".into()]);
+    table.print()?;
+    eprintln!("{summary}");
+    ensure!(summary["stuck"] == planted, "{planted} leaks planted, {} found", summary["stuck"]);
+    let ours = summary["lost"]["ring_full"].as_u64().unwrap_or(0);
+    ensure!(count("seen") == count("filtered") + count("emitted") + ours, "the counters do not balance: {summary}");
+    Ok(())
 }
 
 /// From the start to being attached.

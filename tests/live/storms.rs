@@ -11,7 +11,7 @@ use crate::{
     tracer::{Pair, Tracer, holder_pids, netns},
 };
 
-tests![one_leak_among_100_000_connections, a_ring_too_small, a_stream_into_a_stopped_reader];
+tests![one_leak_among_100_000_connections, ten_events_a_connection, a_ring_too_small, a_stream_into_a_stopped_reader];
 
 /// Each connection over loopback makes five transitions on each side: SYN_SENT, ESTABLISHED,
 /// FIN_WAIT1, FIN_WAIT2, CLOSE; and SYN_RECV, ESTABLISHED, CLOSE_WAIT, LAST_ACK, CLOSE.
@@ -43,9 +43,27 @@ fn one_leak_among_100_000_connections() {
     let (summary, _) = tracer.finish();
     assert_eq!(summary["stuck"], 1, "exactly that one: {summary}");
     let count = |name: &str| summary["transitions"][name].as_u64().expect("a count");
-    assert_eq!(count("lost"), 0, "{summary}");
-    assert_eq!(count("seen"), 100_000 * TRANSITIONS + OF_A_LEAK + OF_A_LISTENER, "as many as the load made: {summary}");
-    assert_eq!(count("seen"), count("filtered") + count("emitted") + count("lost"), "{summary}");
+    let made = 100_000 * TRANSITIONS + OF_A_LEAK + OF_A_LISTENER;
+    // Runs that the kernel could not make are counted for the whole machine, others' sockets
+    // included: on a busy one there may be some.
+    let missed = summary["lost"]["recursion"].as_u64().expect("a count");
+    assert!(count("seen") <= made && count("seen") + missed >= made, "{made} made: {summary}");
+    assert_eq!(count("lost"), missed, "nothing else is lost: {summary}");
+    assert_eq!(count("emitted"), 0, "short stays cost no event: {summary}");
+    assert_eq!(count("seen"), count("filtered"), "{summary}");
+}
+
+/// What is streamed is what was made: ten events a connection, and not one more.
+fn ten_events_a_connection() {
+    let ns = netns();
+    let tracer = Tracer::watch(&ns, &["--transitions", "--state", "all", "--min-age", "10m"]);
+    load(&ns, 2_000);
+    let (summary, _) = tracer.finish();
+    let count = |name: &str| summary["transitions"][name].as_u64().expect("a count");
+    let made = 2_000 * TRANSITIONS + OF_A_LISTENER;
+    let missed = summary["lost"]["recursion"].as_u64().expect("a count");
+    assert!(count("emitted") <= made && count("emitted") + missed >= made, "{made} made: {summary}");
+    assert_eq!(count("filtered"), 0, "{summary}");
 }
 
 /// Forty events fit; a hundred sockets end while nobody reads.
@@ -78,7 +96,7 @@ fn a_ring_too_small() {
     let (summary, _) = tracer.finish();
     let counts = ["stuck", "resolved", "still_open"].map(|k| summary[k].as_u64());
     assert_eq!(counts, [Some(100), Some(100), Some(0)]);
-    assert_eq!(summary["transitions"]["lost"].as_u64(), Some(ring_full));
+    assert_eq!(summary["lost"]["ring_full"].as_u64(), Some(ring_full));
 }
 
 fn a_stream_into_a_stopped_reader() {
@@ -100,6 +118,7 @@ fn a_stream_into_a_stopped_reader() {
     let (summary, _) = tracer.ended();
     heard = heard.max(streamed(&tracer.heard));
     let count = |name: &str| summary["transitions"][name].as_u64().expect("a count");
-    assert_eq!(count("seen"), count("filtered") + count("emitted") + count("lost"), "{summary}");
+    let ring_full = summary["lost"]["ring_full"].as_u64().expect("a count");
+    assert_eq!(count("seen"), count("filtered") + count("emitted") + ring_full, "{summary}");
     assert_eq!(heard, count("emitted"), "every one that was handed over was shown");
 }

@@ -365,3 +365,34 @@ fn jiffy_ns() -> u64 {
     let resolution = rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse);
     resolution.tv_sec.unsigned_abs() * 1_000_000_000 + resolution.tv_nsec.unsigned_abs()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use object::{Object, ObjectSymbol, SymbolKind};
+
+    use super::OBJECT;
+
+    /// Instructions that the programs may have: what each of them costs to load, and the first two
+    /// to run. A change that needs more is measured (`cargo xtask bench cost`) and then raises its
+    /// number; one that needs fewer lowers it.
+    const AT_MOST: [(&str, u64); 7] = [
+        ("set_state", 983),
+        ("destroy", 402),
+        ("look", 540),
+        ("holders", 1993),
+        ("snapshot", 899),
+        ("seed", 266),
+        ("empty", 2),
+    ];
+
+    #[test]
+    fn no_program_has_grown() {
+        let object = object::File::parse(OBJECT).expect("an ELF file");
+        let programs = object.symbols().filter(|s| s.kind() == SymbolKind::Text && s.size() > 0);
+        let sizes: BTreeMap<&str, u64> = programs.map(|s| (s.name().expect("a name"), s.size() / 8)).collect();
+        let grown = AT_MOST.iter().filter(|(name, most)| sizes.get(name).is_none_or(|size| size > most));
+        assert_eq!(grown.count(), 0, "at most {AT_MOST:?}, found {sizes:?}");
+    }
+}

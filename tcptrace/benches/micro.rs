@@ -1,0 +1,79 @@
+//! Records a second on one core, for each step of user space: decoding an event, following a socket
+//! from its first report to its end, judging a record, writing a line.
+
+use std::{hint::black_box, io::sink};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use jiff::Timestamp;
+use tcptrace::{
+    engine::{
+        assemble::{self, Holdings},
+        decode,
+        event::Update,
+        tracker::Tracker,
+    },
+    sink::{Clock, Sink, json::Json},
+};
+use tcptrace_common::{
+    event::{HAS_SOCKET, HAS_TCP, KIND_SOCKET, KIND_TRANSITION, Socket, Transition, Tuple},
+    state::TcpState,
+};
+use zerocopy::{FromZeros, IntoBytes};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn tuple(n: u64) -> Tuple {
+    let address = |last| [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, last];
+    Tuple { laddr: address(1), raddr: address(2), netns: 1, lport: 80, rport: n as u16 | 1024 }
+}
+
+fn transition(n: u64, old: TcpState, new: TcpState) -> Transition {
+    let mut t = Transition::new_zeroed();
+    (t.kind, t.cookie, t.protocol, t.tuple, t.pid) = (KIND_TRANSITION, n + 1, 6, tuple(n), 4711);
+    (t.old, t.new, t.time_ns, t.earliest_ns, t.latest_ns) = (old as u8, new as u8, 9 * SECOND, SECOND, SECOND);
+    t
+}
+
+fn socket(n: u64) -> Socket {
+    let mut s = Socket::new_zeroed();
+    (s.kind, s.cookie, s.protocol, s.tuple) = (KIND_SOCKET, n + 1, 6, tuple(n));
+    (s.state, s.flags, s.recv_q) = (TcpState::CloseWait as u8, HAS_TCP | HAS_SOCKET, n as u32 % 3);
+    (s.earliest_ns, s.latest_ns, s.sent_ago_ns) = (SECOND, SECOND, u64::MAX);
+    s
+}
+
+fn micro(c: &mut Criterion) {
+    let mut group = c.benchmark_group("one record");
+    group.throughput(Throughput::Elements(1));
+    let closed = transition(1, TcpState::CloseWait, TcpState::LastAck);
+    group.bench_function("decode", |b| b.iter(|| decode::event(black_box(closed.as_bytes()))));
+
+    let holdings = Holdings::default();
+    let one = socket(1);
+    group.bench_function("judge", |b| b.iter(|| assemble::record(black_box(&one), &holdings, None, 9 * SECOND)));
+
+    let event = decode::event(closed.as_bytes()).expect("a transition");
+    let record = assemble::record(&one, &holdings, None, 9 * SECOND);
+    let mut tracker = Tracker::new(SECOND);
+    for n in 0..100_000 {
+        tracker.stuck(assemble::record(&socket(n + 10), &holdings, None, 9 * SECOND));
+    }
+    group.bench_function("stuck and resolved, among 100,000", |b| {
+        b.iter(|| {
+            let mut again = record.clone();
+            again.connection.cookie = 2;
+            tracker.stuck(again);
+            tracker.event(black_box(&event))
+        });
+    });
+
+    let mut json = Json::new(sink(), Clock::new(Timestamp::UNIX_EPOCH, 0, true));
+    let streamed = Update::Transition(event.change.clone());
+    group.bench_function("write a transition", |b| b.iter(|| json.update(9 * SECOND, black_box(&streamed))));
+    let stuck = Update::Stuck(record.into());
+    group.bench_function("write a record", |b| b.iter(|| json.update(9 * SECOND, black_box(&stuck))));
+    group.finish();
+}
+
+criterion_group!(benches, micro);
+criterion_main!(benches);
