@@ -21,7 +21,7 @@ use common::{Leaks, Running, Table, argument, median, run_load};
 use rustix::process::{Pid, Signal, kill_process};
 use support::netns::Netns;
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const CONNECTIONS: u64 = 40_000;
 /// Each connection over loopback makes five transitions on each side.
 const TRANSITIONS: u64 = 10;

@@ -7,15 +7,21 @@ use crate::{
     setup,
 };
 
-/// All of them.
+/// All of them, but the soak.
 pub fn all() -> Result<()> {
     cost()?;
-    host()?;
-    snapshot()
+    host(&[])?;
+    snapshot()?;
+    micro()
+}
+
+/// Records a second of user space, step by step.
+pub fn micro() -> Result<()> {
+    check(cargo()?.args(["bench", "--locked", "--package", "tcptrace", "--bench", "micro"]))
 }
 
 /// Connection and request rates, latency, CPU, memory, start-up and losses.
-pub fn host() -> Result<()> {
+pub fn host(more: &[&str]) -> Result<()> {
     setup::packages(&[
         ("tcpstates", "libbpf-tools", "libbpf-tools"),
         ("bpftrace", "bpftrace", "bpftrace"),
@@ -24,7 +30,7 @@ pub fn host() -> Result<()> {
         ("wrk", "wrk", "wrk"),
         ("ss", "iproute2", "iproute"),
     ])?;
-    check(cargo()?.args(["bench", "--locked", "--package", "tcptrace", "--bench", "host"]))
+    check(cargo()?.args(["bench", "--locked", "--package", "tcptrace", "--bench", "host", "--"]).args(more))
 }
 
 /// A look at 51,000 sockets in CLOSE_WAIT, beside ss, netstat and lsof.

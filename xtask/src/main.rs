@@ -27,7 +27,8 @@ Usage: cargo xtask COMMAND
   test           everything that CI runs: formatting, clippy, tidy, unit, command-line and live tests
   stories [NAME] production stories with the real software: nginx, PHP, Node.js, mosquitto (installed as packages),
                  Thrift, Tornado and others (below target/stories); as root
-  bench [NAME]   benchmarks against what people would use instead; NAME: cost, host, snapshot
+  bench [NAME]   benchmarks against what people would use instead; NAME: cost, host, snapshot,
+                 micro, or soak (ten minutes)
   tidy           the rules of ARCHITECTURE.md, checked";
 
 fn main() -> ExitCode {
@@ -53,7 +54,9 @@ fn run(args: &[String]) -> Result<()> {
         ["stories", name] => stories::run(Some(name)),
         ["bench"] => bench::all(),
         ["bench", "cost"] => bench::cost(),
-        ["bench", "host"] => bench::host(),
+        ["bench", "host"] => bench::host(&[]),
+        ["bench", "soak"] => bench::host(&["--only", "soak"]),
+        ["bench", "micro"] => bench::micro(),
         ["bench", "snapshot"] => bench::snapshot(),
         ["tidy"] => tidy::run(),
         // The demo's server and client are this executable too.
