@@ -1,5 +1,7 @@
 //! Who has a descriptor: one pass over every descriptor table of this pid namespace.
 
+use core::mem::zeroed;
+
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_sock_from_file};
 use tcptrace_common::{
     config::{ALL_DESCRIPTORS, Control, PROMOTE, SEED},
@@ -50,23 +52,32 @@ fn descriptor(out: Output, task: Kernel, fd: u32, sk: Sock) {
         adopt(sk);
         return;
     }
-    if u32::from(sk.state()) == LISTEN {
-        if in_netns(sk) && out.write(&sk.describe()) {
+    let listening = u32::from(sk.state()) == LISTEN;
+    let aged = if listening || control.mode & PROMOTE == 0 { None } else { nursery::peek(sk) };
+    if !listening && aged.is_none() {
+        let asked = control.mode & ALL_DESCRIPTORS != 0
+            || sk.has_storage() && maps::stay(sk).is_some_and(|stay| stay.look == control.look);
+        if asked {
             out.write(&holder(task, fd, sk));
-            queue(out, sk);
         }
         return;
     }
-    if control.mode & PROMOTE != 0
-        && let Some((since, info)) = nursery::peek(sk)
-    {
-        promote(out, task, fd, sk, since, info, control);
+    let age = aged.map_or(u64::MAX, |(since, _)| control.now_ns.saturating_sub(since));
+    if age < offsets::min_age_ns() || listening && !in_netns(sk) {
         return;
     }
-    let asked = control.mode & ALL_DESCRIPTORS != 0
-        || sk.has_storage() && maps::stay(sk).is_some_and(|stay| stay.look == control.look);
-    if asked {
-        out.write(&holder(task, fd, sk));
+    // In one place for both: the verifier goes through it once, and one record is on the stack.
+    // SAFETY: all-zero bytes are a valid record.
+    let mut found: Found = unsafe { zeroed() };
+    sk.describe(&mut found.socket);
+    found.holder = holder(task, fd, sk);
+    match aged {
+        Some((since, info)) => promote(out, &mut found, sk, since, age, info, control),
+        None => {
+            if out.write(&found) {
+                queue(out, sk);
+            }
+        }
     }
 }
 
@@ -80,36 +91,33 @@ const QUEUE: u32 = 64;
 pub fn queue(out: Output, sk: Sock) {
     let Some(tcp) = sk.tcp() else { return };
     let listener = sk.cookie();
-    let mut next = tcp.address().follow(off!(icsk_accept_head));
+    let mut request = tcp.address().follow(off!(icsk_accept_head));
     for _ in 0..QUEUE {
-        let Some(request) = next else { return };
-        let cookie = request.follow(off!(req_sk)).map_or(0, |child| child.read(off!(sk_cookie)));
+        if request.is_null() {
+            return;
+        }
+        let cookie = request.follow(off!(req_sk)).read(off!(sk_cookie));
         out.write(&Queued { kind: KIND_QUEUED, pad: 0, cookie, listener });
-        next = request.follow(off!(req_next));
+        request = request.follow(off!(req_next));
     }
 }
 
-/// A stay and its holder in one record: both are handed over, or neither.
+/// A socket and its holder in one record: both are handed over, or neither.
 #[repr(C)]
-struct Promoted {
+struct Found {
     socket: Socket,
     holder: Holder,
 }
 
 /// Moves a stay that has aged from the nursery to socket storage, and reports it.
 #[inline(always)]
-fn promote(out: Output, task: Kernel, fd: u32, sk: Sock, since: u64, info: &SlotInfo, control: &Control) {
-    let age = control.now_ns.saturating_sub(since);
-    if age < offsets::min_age_ns() {
-        return;
-    }
-    let mut promoted = Promoted { socket: sk.describe(), holder: holder(task, fd, sk) };
-    let socket = &mut promoted.socket;
+fn promote(out: Output, found: &mut Found, sk: Sock, since: u64, age: u64, info: &SlotInfo, control: &Control) {
+    let socket = &mut found.socket;
     (socket.state, socket.earliest_ns, socket.latest_ns) = (info.state, since, since);
     socket.bytes_sent = socket.bytes_sent.saturating_sub(info.sent_before);
     let Some(stay) = maps::stay_or_new(sk) else { return };
     // A record that did not fit comes again in the next read, and the slot is still there then.
-    if !out.write(&promoted) {
+    if !out.write(found) {
         return;
     }
     *stay = Stay {
@@ -130,13 +138,10 @@ fn promote(out: Output, task: Kernel, fd: u32, sk: Sock, since: u64, info: &Slot
 #[inline(always)]
 pub fn holder(task: Kernel, fd: u32, sk: Sock) -> Holder {
     let task = task.address();
-    let leader = task.follow(off!(task_leader)).unwrap_or(task);
+    let leader = task.follow(off!(task_leader));
     let comm: [u64; 2] = [leader.read(off!(task_comm)), leader.read(off!(task_comm) + 8)];
-    let cgroup = if known(off!(css_set_dfl)) {
-        task.follow(off!(task_cgroups)).and_then(|set| set.follow(off!(css_set_dfl))).map_or(0, cgroup_id)
-    } else {
-        0
-    };
+    let cgroup =
+        if known(off!(css_set_dfl)) { cgroup_id(task.follow(off!(task_cgroups)).follow(off!(css_set_dfl))) } else { 0 };
     Holder {
         kind: KIND_HOLDER,
         fd,
@@ -145,7 +150,7 @@ pub fn holder(task: Kernel, fd: u32, sk: Sock) -> Holder {
         cgroup,
         pid: task.read(off!(task_tgid)),
         tid: task.read(off!(task_pid)),
-        ppid: leader.follow(off!(task_real_parent)).map_or(0, |parent| parent.read(off!(task_tgid))),
+        ppid: leader.follow(off!(task_real_parent)).read(off!(task_tgid)),
         max_backlog: sk.max_backlog(),
         // SAFETY: two u64 are 16 plain bytes.
         comm: unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(comm) },

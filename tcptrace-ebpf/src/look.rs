@@ -1,6 +1,8 @@
 //! A look at the live stays, in all network namespaces at once. It costs by the number of stays,
 //! not by the number of connections.
 
+use core::mem::zeroed;
+
 use aya_ebpf::cty::c_void;
 use tcptrace_common::{config::LOOK_ALL, event::Socket};
 
@@ -50,7 +52,9 @@ fn report(out: Output, sk: Sock, stay: &mut Stay) {
     if !due && control.mode & LOOK_ALL == 0 {
         return;
     }
-    let mut socket: Socket = sk.describe();
+    // SAFETY: all-zero bytes are a valid record.
+    let mut socket: Socket = unsafe { zeroed() };
+    sk.describe(&mut socket);
     socket.state = state;
     socket.flags |= stay.flags;
     socket.earliest_ns = stay.earliest_ns;

@@ -1,7 +1,10 @@
 //! What sock_diag does not show: who has a descriptor, who waits in which queue, and connections
 //! that are over and still have a descriptor.
 
+use core::mem::zeroed;
+
 use aya_ebpf::cty::c_void;
+use tcptrace_common::event::Socket;
 
 use crate::{
     filter::{CLOSE, LISTEN, in_netns, watched},
@@ -23,7 +26,13 @@ pub extern "C" fn snapshot(ctx: *mut c_void) -> i32 {
     }
     if state == CLOSE {
         // One with a remote end was connected once; one without is new.
-        if sk.rport() == 0 || !out.write(&sk.describe()) {
+        if sk.rport() == 0 {
+            return 0;
+        }
+        // SAFETY: all-zero bytes are a valid record.
+        let mut socket: Socket = unsafe { zeroed() };
+        sk.describe(&mut socket);
+        if !out.write(&socket) {
             return 0;
         }
     }

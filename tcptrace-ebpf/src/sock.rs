@@ -1,12 +1,11 @@
 //! Typed reads of kernel structs. Loads go through pointers that the verifier knows the type of:
 //! it checks each one against the kernel's BTF, and a load that faults reads 0.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{
     cty::c_void,
-    helpers::{
-        bpf_probe_read_kernel,
-        generated::{bpf_get_socket_cookie, bpf_jiffies64, bpf_skc_to_tcp_sock},
-    },
+    helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64, bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
 };
 use tcptrace_common::event::{
     CLOSING, HAS_SOCKET, HAS_TCP, KEEPALIVE, KIND_SOCKET, NO_SOCKET, NO_TIMER, OPEN, Socket, Tuple,
@@ -55,26 +54,39 @@ impl Kernel {
 }
 
 /// The address of a kernel struct, for the iterators: reads through it are checked when they are
-/// made. Following typed pointers is cheaper to run and dearer to load: for each of them, on each
-/// path, the verifier searches the kernel's types by name (`btf_nested_type_is_trusted`).
+/// made, and where it can't be read, all is 0. Following typed pointers is cheaper to run and dearer
+/// to load: for each of them, on each path, the verifier searches the kernel's types by name
+/// (`btf_nested_type_is_trusted`).
+///
+/// Nothing here branches: a null is read like any address, and gives 0. Each branch would double the
+/// paths to what follows, and the verifier of 6.1 takes none of them for another: with a dozen
+/// reads, a million instructions are not enough for it.
 #[derive(Clone, Copy)]
 pub struct Address(u64);
 
 impl Address {
-    /// Reads a member of type `T`; all zero where it can't be read.
+    /// Reads a member of type `T`, a number.
     #[inline(always)]
-    pub fn read<T: Copy + Default>(self, offset: u32) -> T {
-        // SAFETY: the helper takes any address, and checks it.
-        unsafe { bpf_probe_read_kernel((self.0 + u64::from(offset)) as *const T) }.unwrap_or_default()
+    pub fn read<T: Copy>(self, offset: u32) -> T {
+        let mut value = MaybeUninit::<T>::uninit();
+        let from = (self.0 + u64::from(offset)) as *const c_void;
+        // SAFETY: the helper takes any address, checks it, and fills all of the value: with zeroes
+        // where it fails.
+        unsafe {
+            bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from);
+            value.assume_init()
+        }
     }
 
     /// Follows a member that is a pointer.
     #[inline(always)]
-    pub fn follow(self, offset: u32) -> Option<Self> {
-        match self.read(offset) {
-            0 => None,
-            address => Some(Self(address)),
-        }
+    pub fn follow(self, offset: u32) -> Self {
+        Self(self.read(offset))
+    }
+
+    #[inline(always)]
+    pub fn is_null(self) -> bool {
+        self.0 == 0
     }
 }
 
@@ -212,9 +224,8 @@ impl Sock {
     /// The file's inode number: the file hangs off `struct socket`.
     #[inline(always)]
     fn inode(self) -> u64 {
-        let socket = self.0.address().follow(off!(sk_socket));
-        let file = socket.and_then(|socket| socket.follow(off!(socket_file)));
-        file.and_then(|file| file.follow(off!(file_inode))).map_or(0, |inode| inode.read(off!(inode_ino)))
+        let file = self.0.address().follow(off!(sk_socket)).follow(off!(socket_file));
+        file.follow(off!(file_inode)).read(off!(inode_ino))
     }
 
     #[inline(always)]
@@ -222,7 +233,7 @@ impl Sock {
         if !known(off!(sk_cgroup)) {
             return 0;
         }
-        self.0.address().follow(off!(sk_cgroup)).map_or(0, cgroup_id)
+        cgroup_id(self.0.address().follow(off!(sk_cgroup)))
     }
 
     #[inline(always)]
@@ -230,7 +241,7 @@ impl Sock {
         if !known(off!(sk_timer)) {
             return NO_TIMER;
         }
-        if self.0.address().follow(off!(sk_timer)).is_some() { KEEPALIVE } else { 0 }
+        if self.0.address().follow(off!(sk_timer)).is_null() { 0 } else { KEEPALIVE }
     }
 
     /// Limit of a listener's accept queue; a connection has its listener's, or 0.
@@ -239,33 +250,27 @@ impl Sock {
         self.0.read(off!(sk_max_ack_backlog))
     }
 
-    /// Everything an iterator reports of a socket; the times are the caller's.
+    /// Everything an iterator reports of a socket, into a record that is all zero; the times are the
+    /// caller's. Field by field: what is read ahead of a helper's call waits on the stack for its
+    /// place, and the stack is 512 bytes.
     #[inline(always)]
-    pub fn describe(self) -> Socket {
-        let has_socket = self.0.address().follow(off!(sk_socket)).is_some();
-        let netns = self.0.address().follow(off!(sk_net)).map_or(0, |net| net.read(off!(net_inum)));
-        let mut s = Socket {
-            kind: KIND_SOCKET,
-            recv_q: 0,
-            send_q: 0,
-            backlog: self.0.read(off!(sk_ack_backlog)),
-            max_backlog: self.max_backlog(),
-            state: self.state(),
-            flags: if has_socket { HAS_SOCKET } else { 0 },
-            protocol: self.protocol(),
-            cookie: self.cookie(),
-            earliest_ns: 0,
-            latest_ns: 0,
-            inode: self.inode(),
-            cgroup: self.cgroup(),
-            bytes_sent: 0,
-            sent_ago_ns: u64::MAX,
-            acked_ago_ns: u64::MAX,
-            received_ago_ns: u64::MAX,
-            drops: if known(off!(sk_drops)) { self.0.read(off!(sk_drops)) } else { 0 },
-            pad: 0,
-            tuple: self.tuple_in(netns),
-        };
+    pub fn describe(self, s: &mut Socket) {
+        s.kind = KIND_SOCKET;
+        (s.sent_ago_ns, s.acked_ago_ns, s.received_ago_ns) = (u64::MAX, u64::MAX, u64::MAX);
+        s.backlog = self.0.read(off!(sk_ack_backlog));
+        s.max_backlog = self.max_backlog();
+        s.state = self.state();
+        s.protocol = self.protocol();
+        s.cookie = self.cookie();
+        s.inode = self.inode();
+        s.cgroup = self.cgroup();
+        if known(off!(sk_drops)) {
+            s.drops = self.0.read(off!(sk_drops));
+        }
+        s.tuple = self.tuple_in(self.0.address().follow(off!(sk_net)).read(off!(net_inum)));
+        if !self.0.address().follow(off!(sk_socket)).is_null() {
+            s.flags |= HAS_SOCKET;
+        }
         if let Some(tcp) = self.tcp() {
             s.flags |= HAS_TCP;
             s.recv_q = diff(tcp.read(off!(tcp_rcv_nxt)), tcp.read(off!(tcp_copied_seq)));
@@ -277,7 +282,6 @@ impl Sock {
             s.received_ago_ns = ago(off!(icsk_lrcvtime));
         }
         s.flags |= self.keepalive();
-        s
     }
 }
 
@@ -296,7 +300,7 @@ pub fn bytes_sent(tcp: Option<Kernel>) -> u64 {
 /// The id of a `struct cgroup`.
 #[inline(always)]
 pub fn cgroup_id(cgroup: Address) -> u64 {
-    cgroup.follow(off!(cgroup_kn)).map_or(0, |kn| kn.read(off!(kn_id)))
+    cgroup.follow(off!(cgroup_kn)).read(off!(kn_id))
 }
 
 /// Jiffies since a 32-bit stamp.

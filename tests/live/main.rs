@@ -13,6 +13,8 @@ mod ends;
 mod explain;
 mod leaks;
 mod limits;
+mod needs;
+mod old_kernel;
 mod output;
 mod selection;
 mod snapshot;
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
             }
         };
     }
-    let tests = [
+    let mut tests = vec![
         leaks::TESTS,
         ends::TESTS,
         selection::TESTS,
@@ -48,31 +50,40 @@ fn main() -> ExitCode {
         check::TESTS,
         stories::TESTS,
     ];
+    if needs::old_kernel() {
+        tests.push(old_kernel::TESTS);
+    }
     let shared = tests.into_iter().flatten().map(|(name, test)| {
-        Trial::test(*name, move || {
+        trial(name, move || {
             let _machine = MACHINE.read().unwrap_or_else(|e| e.into_inner());
             test();
-            Ok(())
         })
-        .with_ignored_flag(cannot_run(name))
     });
     let alone = storms::TESTS.iter().map(|(name, test)| {
-        Trial::test(*name, move || {
+        trial(name, move || {
             let _machine = MACHINE.write().unwrap_or_else(|e| e.into_inner());
             test();
-            Ok(())
         })
     });
-    libtest_mimic::run(&Arguments::from_args(), shared.chain(alone).collect()).exit_code()
+    let trials = shared.chain(alone).collect();
+    let ended = libtest_mimic::run(&Arguments::from_args(), trials);
+    if ended.num_ignored > 0 {
+        eprintln!("{} tests skipped: this kernel lacks what they need", ended.num_ignored);
+    }
+    ended.exit_code()
 }
 
-/// Whether this machine lacks what a test needs; then it says so, and counts as ignored.
-fn cannot_run(name: &str) -> bool {
-    let skipped = name.ends_with("::mptcp") && !std::path::Path::new("/proc/sys/net/mptcp/enabled").exists();
-    if skipped {
-        eprintln!("SKIPPED {name}: this kernel has no MPTCP");
+/// What this kernel can't run says so, and counts as ignored.
+fn trial(name: &str, test: impl FnOnce() + Send + 'static) -> Trial {
+    let missing = needs::missing(name);
+    if let Some(why) = &missing {
+        eprintln!("SKIPPED {name}: {why}");
     }
-    skipped
+    let run = || {
+        test();
+        Ok(())
+    };
+    Trial::test(name, run).with_ignored_flag(missing.is_some())
 }
 
 /// A test and its name.

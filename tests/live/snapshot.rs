@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     limits::as_nobody,
+    needs::old_kernel,
     support::{actor::Actor, netns::Netns},
     tests,
     tracer::{DEADLINE, Pair, holder_pids, netns, run, start},
@@ -291,12 +292,15 @@ fn keepalive_moves_one_end_of_the_interval_only() {
     let before = Instant::now();
     pair.client.tell(&format!("shutdown {}", pair.connected)).expect("half-closes");
     let first = settled(&ns, &[], 1).remove(0);
-    assert_eq!(first["evidence"]["keepalive"], true);
+    // Not while a probe is being sent: the timer is armed again after that.
+    let mut armed = first["evidence"]["keepalive"] == true;
     let bounds = |s: &Value| (s["age_ms"]["min"].as_f64().expect("min"), s["age_ms"]["max"].as_f64().expect("max"));
     let deadline = Instant::now() + DEADLINE;
     let mut last = bounds(&first);
     loop {
-        let now = bounds(&settled(&ns, &[], 1)[0]);
+        let socket = settled(&ns, &[], 1).remove(0);
+        armed |= socket["evidence"]["keepalive"] == true;
+        let now = bounds(&socket);
         let truth = before.elapsed().as_secs_f64() * 1000.0;
         assert!(now.0 <= truth, "{now:?} claims more than {truth}");
         assert!(now.1 >= last.1, "the outer bound never falls: {last:?} {now:?}");
@@ -306,6 +310,7 @@ fn keepalive_moves_one_end_of_the_interval_only() {
         last = now;
         assert!(Instant::now() < deadline, "no probe was answered");
     }
+    assert!(armed, "keepalive is on");
 }
 
 fn mptcp() {
@@ -374,5 +379,7 @@ fn ends_with_its_reader() {
         path.display()
     );
     let output = Command::new("bash").args(["-c", &script]).output().expect("bash is there");
-    assert_eq!((output.status.code(), output.stderr.is_empty()), (Some(0), true));
+    // An old kernel's one line about what is not seen is no complaint about the pipe.
+    let silent = output.stderr.is_empty() || old_kernel();
+    assert_eq!((output.status.code(), silent), (Some(0), true));
 }

@@ -8,6 +8,7 @@ mod setup;
 mod stories;
 mod test;
 mod tidy;
+mod vm;
 
 #[path = "../../tests/support/mod.rs"]
 #[expect(dead_code, reason = "shared with the live tests")]
@@ -29,6 +30,8 @@ Usage: cargo xtask COMMAND
                  Thrift, Tornado and others (below target/stories); as root
   bench [NAME]   benchmarks against what people would use instead; NAME: cost, host, snapshot,
                  micro, or soak (ten minutes)
+  vm [KERNEL]... the live tests on real kernels in QEMU, without KVM; KERNEL: a series of Debian's (6.12), rc, newest;
+                 'vm update' looks for newer packages first; '-- ARGS' are for the live tests
   tidy           the rules of ARCHITECTURE.md, checked";
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn run(args: &[String]) -> Result<()> {
         ["bench", "soak"] => bench::host(&["--only", "soak"]),
         ["bench", "micro"] => bench::micro(),
         ["bench", "snapshot"] => bench::snapshot(),
+        ["vm", rest @ ..] => vm::run(rest),
         ["tidy"] => tidy::run(),
         // The demo's server and client are this executable too.
         ["actor"] => Ok(support::actor::play()?),

@@ -58,6 +58,16 @@ pub fn clippy(toolchain: &str) -> Result<()> {
     Ok(())
 }
 
+/// The standard library for another target.
+pub fn target(name: &str) -> Result<()> {
+    let installed = Command::new("rustup").args(["target", "list", "--installed"]).output();
+    let there = installed.is_ok_and(|list| String::from_utf8_lossy(&list.stdout).lines().any(|line| line == name));
+    if !there && !quiet(Command::new("rustup").args(["target", "add", name])) {
+        bail!("needed: rustup target add {name}");
+    }
+    Ok(())
+}
+
 fn has_rust_src(toolchain: &str) -> bool {
     let mut command = Command::new("rustup");
     command.args(["run", toolchain, "rustc", "--print", "sysroot"]).stderr(Stdio::null());

@@ -68,7 +68,7 @@ pub fn needed(btf: &[u8]) -> Result<Needed, BtfError> {
 
 fn offsets(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
     let mut missing = None;
-    let offsets = Offsets::resolve(|strukt, path| match btf.offset(strukt, path) {
+    let offsets = Offsets::resolve(|strukt, path| match btf.moved(strukt, path).or_else(|| btf.offset(strukt, path)) {
         Some(offset) => offset,
         None => {
             if !OPTIONAL.contains(&(strukt, path)) {
@@ -80,10 +80,13 @@ fn offsets(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
     missing.map_or(Ok(offsets), Err)
 }
 
+/// A struct and the path to one of its members.
+type Member = (&'static str, &'static str);
+
 /// Kernels built without cgroups lack the first two (then a socket's cgroup is unknown), those
 /// built without MPTCP the third (then no socket is a subflow); of the next two each has one. The
 /// last two are evidence that is unknown without them.
-const OPTIONAL: [(&str, &str); 7] = [
+const OPTIONAL: [Member; 7] = [
     ("sock", "sk_cgrp_data.cgroup"),
     ("css_set", "dfl_cgrp"),
     ("tcp_sock", "is_mptcp"),
@@ -92,6 +95,12 @@ const OPTIONAL: [(&str, &str); 7] = [
     ("sock", "sk_drops"),
     ("sock", "sk_timer.entry.pprev"),
 ];
+
+/// What has gone elsewhere, and the old name may mean something else: keepalive's timer in 7.x, and
+/// in 6.1 and 6.12 as of 2026, where `sk_timer` is MPTCP's or the retransmission's. Both structs begin
+/// at the same place.
+const MOVED: [(Member, Member); 1] =
+    [(("sock", "sk_timer.entry.pprev"), ("inet_connection_sock", "icsk_keepalive_timer.entry.pprev"))];
 
 struct Btf<'a> {
     types: &'a [u8],
@@ -210,6 +219,12 @@ impl<'a> Btf<'a> {
     }
 
     /// The byte offset of a member, named by a path with dots.
+    /// The offset of a member by its new name, where it has one.
+    fn moved(&self, strukt: &'static str, path: &'static str) -> Option<u32> {
+        let (_, (strukt, path)) = MOVED.iter().find(|(old, _)| *old == (strukt, path))?;
+        self.offset(strukt, path)
+    }
+
     fn offset(&self, strukt: &'static str, path: &'static str) -> Option<u32> {
         let mut id = *self.structs.get(strukt)?;
         let mut bits = 0;

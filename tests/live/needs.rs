@@ -1,0 +1,43 @@
+//! What a test needs that a kernel may not have. Then it says so, and counts as ignored.
+
+use std::{fs, path::Path};
+
+/// Tests of commands that work without BPF, which need it all the same.
+const BY_BPF_ONLY: &[&str] = &["snapshot::a_crawler_is_a_client", "snapshot::a_ghost"];
+
+/// Tests of `watch` that end before the kernel's age matters.
+const BEFORE_BPF: &[&str] = &["limits::without_rights", "limits::each_right_missing", "selection::what_does_not_exist"];
+
+/// Whether this kernel is one that `watch` refuses: tracing programs have neither socket storage
+/// nor cookies.
+pub fn old_kernel() -> bool {
+    before(&release(), (5, 12))
+}
+
+/// Why this kernel can't run a test; none: it can.
+pub fn missing(name: &str) -> Option<String> {
+    let name = name.strip_prefix("live::").unwrap_or(name);
+    if old_kernel() && needs_bpf(name) {
+        return Some(format!("it needs BPF as of Linux 5.12, this is {}", release()));
+    }
+    let mptcp = Path::new("/proc/sys/net/mptcp/enabled").exists();
+    (name.ends_with("::mptcp") && !mptcp).then(|| "this kernel has no MPTCP".to_owned())
+}
+
+fn needs_bpf(name: &str) -> bool {
+    match name.split("::").next() {
+        Some("snapshot" | "explain" | "old_kernel") => BY_BPF_ONLY.contains(&name),
+        _ => !BEFORE_BPF.contains(&name),
+    }
+}
+
+/// What `uname -r` says.
+pub fn release() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("/proc is mounted");
+    release.trim().to_owned()
+}
+
+fn before(release: &str, version: (u32, u32)) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < version
+}
