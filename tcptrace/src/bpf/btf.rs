@@ -218,13 +218,13 @@ impl<'a> Btf<'a> {
         Some(&rest[..rest.iter().position(|b| *b == 0)?])
     }
 
-    /// The byte offset of a member, named by a path with dots.
     /// The offset of a member by its new name, where it has one.
     fn moved(&self, strukt: &'static str, path: &'static str) -> Option<u32> {
         let (_, (strukt, path)) = MOVED.iter().find(|(old, _)| *old == (strukt, path))?;
         self.offset(strukt, path)
     }
 
+    /// The byte offset of a member, named by a path with dots.
     fn offset(&self, strukt: &'static str, path: &'static str) -> Option<u32> {
         let mut id = *self.structs.get(strukt)?;
         let mut bits = 0;
