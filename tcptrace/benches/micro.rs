@@ -3,7 +3,7 @@
 
 use std::{hint::black_box, io::sink};
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput};
 use jiff::Timestamp;
 use tcptrace::{
     engine::{
@@ -75,5 +75,8 @@ fn micro(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, micro);
-criterion_main!(benches);
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    micro(&mut criterion);
+    criterion.final_summary();
+}
