@@ -84,6 +84,8 @@ where
             for netns in list {
                 match enter(netns).and_then(|()| work(netns)) {
                     Ok(result) => done.push(result),
+                    // It went with its last process since it was found.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                     Err(e) => failed.push((netns.clone(), e)),
                 }
             }
