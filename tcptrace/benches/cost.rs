@@ -8,18 +8,15 @@
 #[expect(dead_code, reason = "shared with the live tests")]
 mod support;
 
-use std::{
-    collections::HashMap,
-    fs, io,
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-    thread,
-    time::Duration,
-};
+#[expect(dead_code, reason = "shared with the other benchmarks")]
+mod common;
+
+use std::{collections::HashMap, fs, thread, time::Duration};
 
 use anyhow::{Context, ensure};
 use aya::programs::loaded_programs;
-use support::{load::short_connections, netns::Netns};
+use common::{Running, Table, argument, median, run_load};
+use support::netns::Netns;
 
 /// Connections in one turn, after a warm-up of a tenth and half as many with the accounting on.
 const CONNECTIONS: u64 = 40_000;
@@ -58,7 +55,6 @@ fn main() -> anyhow::Result<()> {
     if std::env::args().any(|a| a == "--hold-empty") {
         return hold_empty();
     }
-    let argument = |name: &str| std::env::args().skip_while(|a| a != name).nth(1);
     let only = argument("--only");
     let rounds = argument("--rounds").map_or(Ok(ROUNDS), |n| n.parse())?;
     let words = |line: &[&str]| Some(line.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
@@ -101,8 +97,7 @@ fn main() -> anyhow::Result<()> {
             turns.push(turn(contender, &netns).with_context(|| contender.name.to_owned())?);
         }
     }
-    report(&contenders, &turns);
-    Ok(())
+    report(&contenders, &turns)
 }
 
 /// Attaches the empty program and waits to be ended.
@@ -116,7 +111,7 @@ fn hold_empty() -> anyhow::Result<()> {
 
 fn turn(contender: &Contender, netns: &Netns) -> anyhow::Result<Turn> {
     let before = programs();
-    let mut running = contender.command.as_ref().map(|c| Running::start(c, contender.says, &before)).transpose()?;
+    let mut running = contender.command.as_ref().map(|c| start(c, contender.says, &before)).transpose()?;
     run_load(netns, CONNECTIONS / 10)?;
     let start = programs();
     let counted = {
@@ -125,9 +120,9 @@ fn turn(contender: &Contender, netns: &Netns) -> anyhow::Result<Turn> {
     };
     let end = programs();
     // The rate without the accounting, which costs as much as a small program.
-    let user_start = running.as_ref().map_or(0, |r| user_us(r.child.id()));
+    let user_start = running.as_ref().map_or(Duration::ZERO, Running::cpu);
     let made = run_load(netns, CONNECTIONS)?;
-    let user_end = running.as_ref().map_or(0, |r| user_us(r.child.id()));
+    let user_end = running.as_ref().map_or(Duration::ZERO, Running::cpu);
 
     let transitions = (made.connections * TRANSITIONS) as f64;
     let accounted = (counted * TRANSITIONS) as f64;
@@ -142,19 +137,9 @@ fn turn(contender: &Contender, netns: &Netns) -> anyhow::Result<Turn> {
         ns: ns as f64 / accounted,
         runs: runs as f64 / accounted,
         rate: made.rate(),
-        user_us: (user_end - user_start) as f64 * 1_000.0 / transitions,
+        user_us: (user_end - user_start).as_secs_f64() * 1e9 / transitions,
         // Those of the warm-up and of the accounted part are among them.
         lines: lines / (transitions * 1.6),
-    })
-}
-
-fn run_load(netns: &Netns, connections: u64) -> io::Result<support::load::Made> {
-    thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            netns.enter()?;
-            short_connections(connections, 2)
-        });
-        load.join().map_err(|_| io::Error::other("the load panicked"))?
     })
 }
 
@@ -164,73 +149,21 @@ fn programs() -> HashMap<u32, (u64, u64)> {
     infos.map(|p| (p.id(), (p.run_time().as_nanos() as u64, p.run_count()))).collect()
 }
 
-struct Running {
-    child: Child,
-    counting: Option<thread::JoinHandle<u64>>,
-}
-
-impl Running {
-    fn start(command: &[String], says: Option<&str>, before: &HashMap<u32, (u64, u64)>) -> anyhow::Result<Self> {
-        let mut child = Command::new(&command[0])
-            .args(&command[1..])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .with_context(|| command[0].clone())?;
-        let stdout = child.stdout.take().context("stdout")?;
-        let counting = thread::spawn(move || {
-            let mut reader = BufReader::with_capacity(1 << 20, stdout);
-            let (mut lines, mut buffer) = (0, Vec::new());
-            while reader.read_until(b'\n', &mut buffer).is_ok_and(|n| n > 0) {
-                lines += 1;
-                buffer.clear();
-            }
-            lines
-        });
-        let mut stderr = BufReader::new(child.stderr.take().context("stderr")?);
-        if let Some(says) = says {
-            let mut said = String::new();
-            while !said.contains(says) {
-                ensure!(stderr.read_line(&mut said)? > 0, "ended before it was attached: {said}");
-            }
-        } else {
-            // It has attached once a program of its own is there and no more come.
-            let mut count = 0;
-            for _ in 0..100 {
-                thread::sleep(Duration::from_millis(100));
-                let now = programs().keys().filter(|id| !before.contains_key(id)).count();
-                if now > 0 && now == count {
-                    break;
-                }
-                count = now;
-            }
-            ensure!(count > 0, "no program of its own was loaded");
+/// Starts a tool and waits until it is attached: until it says so, or, where it says nothing, until
+/// programs of its own are there and no more come.
+fn start(command: &[String], says: Option<&str>, before: &HashMap<u32, (u64, u64)>) -> anyhow::Result<Running> {
+    let running = Running::start(command, says.unwrap_or_default())?;
+    let mut count = 0;
+    for _ in 0..if says.is_some() { 0 } else { 100 } {
+        thread::sleep(Duration::from_millis(100));
+        let now = programs().keys().filter(|id| !before.contains_key(id)).count();
+        if now > 0 && now == count {
+            break;
         }
-        thread::spawn(move || io::copy(&mut stderr, &mut io::sink()));
-        Ok(Self { child, counting: Some(counting) })
+        count = now;
     }
-
-    fn end(&mut self) -> u64 {
-        // What it printed last is to arrive.
-        thread::sleep(Duration::from_millis(300));
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        self.counting.take().and_then(|c| c.join().ok()).unwrap_or(0)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// CPU time of a process, µs, user and system.
-fn user_us(pid: u32) -> u64 {
-    let stat = procfs::process::Process::new(pid.cast_signed()).and_then(|p| p.stat());
-    stat.map_or(0, |s| (s.utime + s.stime) * 1_000_000 / procfs::ticks_per_second())
+    ensure!(says.is_some() || count > 0, "no program of its own was loaded");
+    Ok(running)
 }
 
 /// Switches the kernel's accounting on, and back to what it was.
@@ -250,51 +183,48 @@ impl Drop for Stats {
     }
 }
 
-fn median(turns: &[Turn], pick: impl Fn(&Turn) -> f64) -> (f64, f64, f64) {
-    let mut values: Vec<f64> = turns.iter().map(pick).collect();
-    values.sort_by(f64::total_cmp);
-    (values[values.len() / 2], values[0], values[values.len() - 1])
+fn of(turns: &[Turn], pick: impl Fn(&Turn) -> f64) -> (f64, f64, f64) {
+    median(turns.iter().map(pick).collect())
 }
 
-#[expect(clippy::print_stdout, reason = "this is what the benchmark is for")]
-fn report(contenders: &[Contender], turns: &[Vec<Turn>]) {
+fn report(contenders: &[Contender], turns: &[Vec<Turn>]) -> anyhow::Result<()> {
     let find = |name: &str| contenders.iter().position(|c| c.name == name).map(|n| &turns[n][..]).unwrap_or_default();
     let (empty, nothing, states) = (find("empty program"), find("nothing"), find("tcpstates (libbpf-tools)"));
     // Each turn against the other contender's turn of the same round: the machine drifts.
     let paired = |turns: &[Turn], others: &[Turn], pick: fn(&Turn) -> f64| {
-        if others.is_empty() {
-            return "-".to_owned();
-        }
-        let ratios = turns.iter().zip(others).map(|(t, o)| Turn { ns: pick(t) / pick(o), ..Turn::default() });
-        let (ratio, low, high) = median(&ratios.collect::<Vec<_>>(), |t| t.ns);
+        let (ratio, low, high) = median(turns.iter().zip(others).map(|(t, o)| pick(t) / pick(o)).collect());
         if ratio == 0.0 || !ratio.is_finite() { "-".to_owned() } else { format!("{ratio:.3} [{low:.2}, {high:.2}]") }
     };
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    println!(
-        "{} rounds of {CONNECTIONS} connections over loopback, {} CPUs, kernel {}; medians, [lowest, highest], ratios within a round\n",
-        turns[0].len(),
-        thread::available_parallelism().map_or(0, usize::from),
-        kernel.trim()
+    let title = format!(
+        "{} rounds of {CONNECTIONS} connections over loopback; medians, [lowest, highest], ratios within a round",
+        turns.first().map_or(0, Vec::len)
     );
-    println!(
-        "| on the load | ns/transition in the kernel | vs empty | vs tcpstates | connections/s | vs nothing | CPU of the tool, µs/1,000 transitions | lines/transition |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
+    let columns = [
+        "on the load",
+        "ns/transition in the kernel",
+        "vs empty",
+        "vs tcpstates",
+        "connections/s",
+        "vs nothing",
+        "CPU of the tool, µs/1,000 transitions",
+        "lines/transition",
+        "program runs/transition",
+    ];
+    let mut table = Table::new("cost", title, &columns);
     for (contender, turns) in contenders.iter().zip(turns) {
-        let (ns, low, high) = median(turns, |t| t.ns);
-        let (r, rlow, rhigh) = median(turns, |t| t.rate);
-        println!(
-            "| {} | {ns:.0} [{low:.0}, {high:.0}] | {} | {} | {r:.0} [{rlow:.0}, {rhigh:.0}] | {} | {:.0} | {:.3} |",
-            contender.name,
+        let (ns, low, high) = of(turns, |t| t.ns);
+        let (rate, rlow, rhigh) = of(turns, |t| t.rate);
+        table.row(vec![
+            contender.name.to_owned(),
+            format!("{ns:.0} [{low:.0}, {high:.0}]"),
             paired(turns, empty, |t| t.ns),
             paired(turns, states, |t| t.ns),
+            format!("{rate:.0} [{rlow:.0}, {rhigh:.0}]"),
             paired(turns, nothing, |t| t.rate),
-            median(turns, |t| t.user_us).0,
-            median(turns, |t| t.lines).0,
-        );
+            format!("{:.0}", of(turns, |t| t.user_us).0),
+            format!("{:.3}", of(turns, |t| t.lines).0),
+            format!("{:.2}", of(turns, |t| t.runs).0),
+        ]);
     }
-    if let Some(watch) = contenders.iter().position(|c| c.name == "tcptrace watch") {
-        let runs = median(&turns[watch], |t| t.runs).0;
-        println!("\nProgram runs per transition of the default watch: {runs:.2}.");
-    }
+    table.print()
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     tests,
-    tracer::{Pair, Tracer, holder_pids, netns, start},
+    tracer::{Pair, Tracer, Unaccepted, holder_pids, netns, start},
 };
 
 tests![
@@ -19,13 +19,10 @@ tests![
 fn the_end_of_the_listener_is_nobodys_close() {
     let ns = netns();
     let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
-    let (mut server, mut client) = (start(&ns), start(&ns));
-    let listener = server.number("listen 127.0.0.1:0 8").expect("listens");
-    let address = server.address(&format!("address {listener}")).expect("an address");
-    let connected = client.number(&format!("connect {address}")).expect("connects");
-    client.tell(&format!("close {connected}")).expect("closes");
+    let mut queue = Unaccepted::new(&ns, 8);
+    queue.clients_give_up(1);
     tracer.next("stuck");
-    server.tell(&format!("close {listener}")).expect("closes");
+    queue.server.tell(&format!("close {}", queue.listener)).expect("closes");
     let resolved = tracer.next("resolved");
     assert_eq!(resolved["closed_by"], json!(null));
     assert!(resolved["unknown"]["closed_by"].as_str().is_some_and(|why| why.contains("listener")), "{resolved}");

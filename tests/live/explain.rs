@@ -8,7 +8,7 @@ use crate::{
     needs::old_kernel,
     support::netns::Netns,
     tests,
-    tracer::{DEADLINE, Pair, netns, run, start},
+    tracer::{DEADLINE, Pair, Unaccepted, netns, run, start},
 };
 
 tests![
@@ -133,15 +133,10 @@ fn read_to_the_end_in_words() {
 
 fn a_full_queue() {
     let ns = netns();
-    let (mut server, mut client) = (start(&ns), start(&ns));
-    let listener = server.number("listen 127.0.0.1:0 1").expect("listens");
-    let address = server.address(&format!("address {listener}")).expect("an address");
-    for _ in 0..2 {
-        let connected = client.number(&format!("connect {address}")).expect("connects");
-        client.tell(&format!("close {connected}")).expect("closes");
-    }
-    client.number(&format!("connect-later {address}")).expect("sends a SYN");
-    let lines = explain(&server.pid().to_string(), |lines| {
+    let mut queue = Unaccepted::new(&ns, 1);
+    queue.clients_give_up(2);
+    queue.client.number(&format!("connect-later {}", queue.address)).expect("sends a SYN");
+    let lines = explain(&queue.server.pid().to_string(), |lines| {
         lines[0]["leaks"] == 2 && lines[0]["listen_overflows"].as_u64() >= Some(1)
     });
     let listener = &lines[0]["listeners"][0];

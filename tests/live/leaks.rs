@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     support::netns::Netns,
     tests,
-    tracer::{Pair, Tracer, holder_pids, netns, start},
+    tracer::{Pair, Tracer, Unaccepted, holder_pids, netns, start},
 };
 
 tests![
@@ -148,15 +148,12 @@ fn there_before_the_start() {
 /// No descriptor leads to such a socket: only a look into its namespace finds it.
 fn there_before_the_start_and_never_accepted() {
     let ns = netns();
-    let (mut server, mut client) = (start(&ns), start(&ns));
-    let listener = server.number("listen 127.0.0.1:0 8").expect("listens");
-    let address = server.address(&format!("address {listener}")).expect("an address");
-    let connected = client.number(&format!("connect {address}")).expect("connects");
-    client.tell(&format!("close {connected}")).expect("closes");
+    let mut queue = Unaccepted::new(&ns, 8);
+    queue.clients_give_up(1);
     let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
     let stuck = tracer.next("stuck");
     assert_eq!(stuck["verdict"], "never-accepted");
-    assert_eq!(holder_pids(&stuck), [u64::from(server.pid())]);
+    assert_eq!(holder_pids(&stuck), [u64::from(queue.server.pid())]);
 }
 
 /// No process is in such a namespace: only its name leads there.
@@ -311,18 +308,13 @@ fn an_inherited_descriptor_names_both() {
 fn never_accepted_names_the_listener() {
     let ns = netns();
     let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
-    let (mut server, mut client) = (start(&ns), start(&ns));
-    let listener = server.number("listen 127.0.0.1:0 8").expect("listens");
-    let address = server.address(&format!("address {listener}")).expect("an address");
-    for _ in 0..3 {
-        let connected = client.number(&format!("connect {address}")).expect("connects");
-        client.tell(&format!("close {connected}")).expect("closes");
-    }
+    let mut queue = Unaccepted::new(&ns, 8);
+    queue.clients_give_up(3);
     let stuck = tracer.next("stuck");
     assert_eq!(stuck["verdict"], "never-accepted");
     assert_eq!(stuck["holder_source"], "listener");
-    assert_eq!(stuck["listener"]["pid"], server.pid());
-    assert_eq!(stuck["listener"]["local"], address.to_string());
+    assert_eq!(stuck["listener"]["pid"], queue.server.pid());
+    assert_eq!(stuck["listener"]["local"], queue.address.to_string());
     assert_eq!((stuck["listener"]["queue"].as_u64(), stuck["listener"]["limit"].as_u64()), (Some(3), Some(8)));
     assert_eq!(stuck["evidence"]["accepted"], false);
 }

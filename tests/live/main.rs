@@ -30,14 +30,8 @@ use libtest_mimic::{Arguments, Trial};
 static MACHINE: RwLock<()> = RwLock::new(());
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("actor") {
-        return match support::actor::play() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(e) => {
-                eprintln!("actor: {e}");
-                ExitCode::FAILURE
-            }
-        };
+    if let Some(played) = support::actor::played() {
+        return played;
     }
     let mut tests = vec![
         leaks::TESTS,

@@ -10,7 +10,7 @@ use crate::{
     snapshot::snapshot,
     support::netns::Netns,
     tests,
-    tracer::{DEADLINE, Pair, holder_pids, netns, run, start},
+    tracer::{DEADLINE, Pair, Unaccepted, holder_pids, netns, run},
 };
 
 tests![
@@ -70,13 +70,13 @@ fn snapshot_names_the_holder() {
 
 fn snapshot_names_a_listener() {
     let ns = netns();
-    let (mut server, mut client) = (start(&ns), start(&ns));
-    let listener = server.number("listen 127.0.0.1:0 8").expect("listens");
-    let address = server.address(&format!("address {listener}")).expect("an address");
-    let connected = client.number(&format!("connect {address}")).expect("connects");
-    client.tell(&format!("close {connected}")).expect("closes");
+    let mut queue = Unaccepted::new(&ns, 8);
+    queue.clients_give_up(1);
     let socket = only(&ns);
-    assert_eq!((&socket["verdict"], holder_pids(&socket)), (&json!("never-accepted"), vec![u64::from(server.pid())]));
+    assert_eq!(
+        (&socket["verdict"], holder_pids(&socket)),
+        (&json!("never-accepted"), vec![u64::from(queue.server.pid())])
+    );
     assert_eq!((&socket["listener"]["queue"], &socket["listener"]["limit"]), (&json!(1), &json!(8)));
 }
 

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 use crate::{
     support::actor::Actor,
     tests,
-    tracer::{Pair, Tracer, holder_pids, netns, run, start},
+    tracer::{Pair, Tracer, Unaccepted, holder_pids, netns, run, start},
 };
 
 tests![
@@ -45,12 +45,9 @@ fn the_holders_pid() {
 
 fn a_listeners_pid() {
     let ns = netns();
-    let (mut server, mut client) = (start(&ns), start(&ns));
-    let listener = server.number("listen 127.0.0.1:0 8").expect("listens");
-    let address = server.address(&format!("address {listener}")).expect("an address");
-    let mut tracer = Tracer::unscoped(&[&BRIEF[..], &["--pid", &server.pid().to_string()]].concat());
-    let connected = client.number(&format!("connect {address}")).expect("connects");
-    client.tell(&format!("close {connected}")).expect("closes");
+    let mut queue = Unaccepted::new(&ns, 8);
+    let mut tracer = Tracer::unscoped(&[&BRIEF[..], &["--pid", &queue.server.pid().to_string()]].concat());
+    queue.clients_give_up(1);
     assert_eq!(tracer.next("stuck")["verdict"], "never-accepted");
 }
 

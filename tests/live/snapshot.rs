@@ -9,7 +9,7 @@ use crate::{
     needs::old_kernel,
     support::{actor::Actor, netns::Netns},
     tests,
-    tracer::{DEADLINE, Pair, holder_pids, netns, run, start},
+    tracer::{DEADLINE, Pair, Unaccepted, holder_pids, netns, run, start},
 };
 
 tests![
@@ -246,16 +246,11 @@ fn a_thread_with_its_own_descriptors() {
 
 fn an_overflowing_queue() {
     let ns = netns();
-    let (mut server, mut client) = (start(&ns), start(&ns));
-    let listener = server.number("listen 127.0.0.1:0 2").expect("listens");
-    let address = server.address(&format!("address {listener}")).expect("an address");
-    for _ in 0..3 {
-        let connected = client.number(&format!("connect {address}")).expect("connects");
-        client.tell(&format!("close {connected}")).expect("closes");
-    }
+    let mut queue = Unaccepted::new(&ns, 2);
+    queue.clients_give_up(3);
     // The queue holds its limit and one more; the fourth is dropped, and asks again in vain.
     let mut fourth = start(&ns);
-    fourth.number(&format!("connect-later {address}")).expect("sends a SYN");
+    fourth.number(&format!("connect-later {}", queue.address)).expect("sends a SYN");
     let deadline = Instant::now() + DEADLINE;
     loop {
         let sockets = settled(&ns, &["--verdict", "never-accepted"], 3);

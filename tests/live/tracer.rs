@@ -192,6 +192,34 @@ impl Pair {
     }
 }
 
+/// A server that accepts nobody, and its clients.
+pub struct Unaccepted {
+    pub server: Actor,
+    pub client: Actor,
+    /// The server's descriptor for the listener.
+    pub listener: u32,
+    /// Where it listens.
+    pub address: std::net::SocketAddr,
+}
+
+impl Unaccepted {
+    /// On 127.0.0.1, with a limit for its queue.
+    pub fn new(netns: &Netns, backlog: u32) -> Self {
+        let (mut server, client) = (start(netns), start(netns));
+        let listener = server.number(&format!("listen 127.0.0.1:0 {backlog}")).expect("listens");
+        let address = server.address(&format!("address {listener}")).expect("an address");
+        Self { server, client, listener, address }
+    }
+
+    /// So many clients connect and go: each leaves a CLOSE_WAIT in the queue.
+    pub fn clients_give_up(&mut self, count: usize) {
+        for _ in 0..count {
+            let connected = self.client.number(&format!("connect {}", self.address)).expect("connects");
+            self.client.tell(&format!("close {connected}")).expect("closes");
+        }
+    }
+}
+
 /// An actor in a namespace.
 pub fn start(netns: &Netns) -> Actor {
     Actor::start(Some(netns)).expect("an actor")

@@ -24,14 +24,8 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("actor") {
-        return match support::actor::play() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(e) => {
-                eprintln!("actor: {e}");
-                ExitCode::FAILURE
-            }
-        };
+    if let Some(played) = support::actor::played() {
+        return played;
     }
     let tests = [
         thrift::TESTS,

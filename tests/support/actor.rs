@@ -8,7 +8,7 @@ use std::{
     mem::MaybeUninit,
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
     time::Duration,
 };
 
@@ -79,6 +79,20 @@ impl Drop for Actor {
     }
 }
 
+/// Plays the actor, if the command line says so: what every executable that starts actors does first.
+pub fn played() -> Option<ExitCode> {
+    if std::env::args().nth(1).as_deref() != Some("actor") {
+        return None;
+    }
+    Some(match play() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("actor: {e}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
 /// What an actor's descriptors are.
 type Sockets = HashMap<RawFd, OwnedFd>;
 
@@ -108,7 +122,7 @@ type Sockets = HashMap<RawFd, OwnedFd>;
 /// | `end PID` | `0`: that child is gone |
 /// | `name TEXT` | `0`: command name set, `\xNN` escapes allowed |
 /// | `thread FD` | the tid of a thread with a descriptor table of its own, in which FD is |
-pub fn play() -> io::Result<()> {
+fn play() -> io::Result<()> {
     let mut sockets = Sockets::new();
     for line in io::stdin().lock().lines() {
         let line = line?;

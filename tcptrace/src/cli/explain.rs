@@ -2,10 +2,9 @@
 
 use std::{io, rc::Rc};
 
-use anyhow::Context;
 use tcptrace_common::state::TcpState;
 
-use super::{boot_now, btf, ended_by, output, warn};
+use super::{boot_now, btf, ended_by, output};
 use crate::{
     engine::{
         event::{ProcessId, Record, Update},
@@ -79,10 +78,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         btf: args.btf.resolve()?,
         clock: boot_now,
     };
-    let mut survey = Survey::take(plan).context("looking at the sockets")?;
-    for missing in &survey.missing {
-        warn(missing);
-    }
+    let mut survey = super::survey(plan)?;
     let records: Vec<Record> = match found {
         Err(cookie) if cookie != 0 => survey.records().filter(|r| r.connection.cookie == cookie).collect(),
         _ => survey.records().collect(),

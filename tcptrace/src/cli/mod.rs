@@ -13,12 +13,14 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
     engine::event::BootNs,
     exit::{Exit, Failure},
+    pipeline::survey::{self, Survey},
 };
 
 /// Names the process that never calls close(): a kernel tracer for TCP state transitions
@@ -74,6 +76,13 @@ fn ended_by(e: io::Error) -> Result<Exit, Failure> {
         ErrorKind::BrokenPipe => Ok(Exit::Done),
         _ => Err(anyhow::Error::from(e).context("writing or looking").into()),
     }
+}
+
+/// One look, what could not be seen being said.
+fn survey(plan: survey::Plan) -> Result<Survey, Failure> {
+    let survey = Survey::take(plan).context("looking at the sockets")?;
+    survey.missing.iter().for_each(|missing| warn(missing));
+    Ok(survey)
 }
 
 fn warn(text: &str) {

@@ -6,11 +6,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use clap::ValueEnum;
 use tcptrace_common::state::TcpState;
 
-use super::{boot_now, btf, ended_by, nanoseconds, output, select, warn};
+use super::{boot_now, btf, ended_by, nanoseconds, output, select};
 use crate::{
     engine::{
         census::{GroupBy, Groups, Overview},
@@ -100,10 +99,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         btf: args.btf.resolve()?,
         clock: boot_now,
     };
-    let mut survey = Survey::take(plan).context("looking at the sockets")?;
-    for missing in &survey.missing {
-        warn(missing);
-    }
+    let mut survey = super::survey(plan)?;
     let outcome = args.output.sink(survey.now).and_then(|mut sink| show(&mut survey, args, &mut *sink));
     match outcome {
         Ok(leaks) if leaks > 0 && args.fail_on_leak => Ok(Exit::LeaksFound),

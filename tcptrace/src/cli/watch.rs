@@ -198,9 +198,7 @@ fn seed(kernel: &mut Kernel, selection: &Selection) -> io::Result<()> {
         ));
     }
     if !process::in_initial_pid_namespace() {
-        warn(
-            "not in the host's pid namespace: processes outside this container are not seen; run with the host's pids (docker run --pid=host)",
-        );
+        warn(process::OTHER_PIDS);
     }
     Ok(())
 }

@@ -148,6 +148,9 @@ pub fn container_exists(id: &str) -> bool {
     })
 }
 
+/// What is said where they are not.
+pub const OTHER_PIDS: &str = "not in the host's pid namespace: processes outside this container are not seen; run with the host's pids (docker run --pid=host)";
+
 /// Whether pids here are the kernel's own. In a container they are not: then the kernel's iterator
 /// can't be used to name processes.
 #[must_use]

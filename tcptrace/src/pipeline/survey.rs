@@ -155,10 +155,7 @@ const LOST_WITHOUT_BPF: &str =
 /// The pass over descriptors; or why there is none, where nobody asked for that.
 fn load(plan: &Plan) -> Result<Descriptors, Option<String>> {
     if !holders::kernel_names_processes() {
-        return Err(Some(
-            "not in the host's pid namespace: processes outside this container are not seen; run with the host's pids (docker run --pid=host)"
-                .to_owned(),
-        ));
+        return Err(Some(process::OTHER_PIDS.to_owned()));
     }
     if plan.without_bpf {
         return Err(None);
