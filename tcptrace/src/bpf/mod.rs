@@ -4,7 +4,9 @@
 pub mod btf;
 pub mod iter;
 pub mod loader;
+pub mod mapped;
 pub mod nursery;
 pub mod preflight;
 pub mod probe;
+pub mod stream;
 mod sys;
