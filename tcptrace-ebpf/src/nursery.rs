@@ -59,12 +59,18 @@ fn slot_of(address: u64) -> Option<*mut Slot> {
 /// Begins a stay in state `new`. `kept`: the slot is the socket's, from its stay before. False: socket
 /// storage must take it.
 #[inline(always)]
-pub fn begin(sk: Sock, tcp: Option<Kernel>, netns: u32, (old, new): (u32, u32), now: u64, kept: bool) -> bool {
+pub fn begin(
+    sk: Sock,
+    tcp: Option<Kernel>,
+    (netns, has_socket): (u32, bool),
+    (old, new): (u32, u32),
+    now: u64,
+    kept: bool,
+) -> bool {
     let address = address(sk);
     let Some(slot) = slot_of(address) else { return false };
     // What stays in CLOSE, a ghost, lasts. And no descriptor leads to a connection that nobody has
     // accepted: storage alone does.
-    let has_socket = sk.has_socket();
     if new == CLOSE || new == CLOSE_WAIT && !has_socket {
         if kept {
             give_back(slot);

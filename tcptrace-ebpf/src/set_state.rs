@@ -42,21 +42,23 @@ fn change(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
     // Before all that the socket is asked for: reading the clock waits for what was begun to be read.
     // SAFETY: the helper takes no argument.
     let now = unsafe { bpf_ktime_get_boot_ns() };
+    // The pointers that a socket has, once and before anything branches: for each that is read, on each
+    // path, the verifier searches the kernel's types by name.
+    let (netns, has_socket, has_storage) = (sk.netns(), sk.has_socket(), sk.has_storage());
     // SCTP uses the tracepoint too.
     if !sk.is_tcp() || !matches_ends(sk, old == CLOSE || new == SYN_SENT || new == SYN_RECV) {
         cpu.counters.filtered += 1;
         return;
     }
-    let netns = sk.netns();
     // A packet may end the connection, but not the descriptor: the socket stays on, as a ghost. Without
     // a descriptor it goes at once.
-    let above = if new == CLOSE { sk.above() } else { NO_SOCKET };
+    let above = if new == CLOSE && has_socket { sk.above() } else { NO_SOCKET };
     let stays = if new == CLOSE { above == OPEN } else { entered };
     // A subflow's stays say nothing about the program: those of the socket above it do.
     let tcp = if stays { sk.tcp() } else { None };
     let stays = stays && !is_subflow(tcp);
-    let (ended, kept) = if left { leave(sk, old, stays) } else { (Ended::UNKNOWN, false) };
-    if stays && !nursery::begin(sk, tcp, netns, (old, new), now, kept) && !settle(sk, new, now) {
+    let (ended, kept) = if left { leave(sk, old, has_storage, stays) } else { (Ended::UNKNOWN, false) };
+    if stays && !nursery::begin(sk, tcp, (netns, has_socket), (old, new), now, kept) && !settle(sk, new, now) {
         cpu.counters.storage_failed += 1;
     }
 
@@ -82,12 +84,12 @@ fn change(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
 /// Ends the stay in state `old`, wherever it is kept. `keep`: another one begins now, and its slot, if
 /// it had one, is kept for that; the second answer says whether it is.
 #[inline(always)]
-fn leave(sk: Sock, old: u32, keep: bool) -> (Ended, bool) {
+fn leave(sk: Sock, old: u32, has_storage: bool, keep: bool) -> (Ended, bool) {
     // A look that is moving it to storage at this moment finds it gone, and takes it back there.
     if let Some(since) = nursery::end(sk, keep) {
         return (Ended::exactly(since), keep);
     }
-    let ended = match sk.has_storage().then(|| maps::stay(sk)).flatten() {
+    let ended = match has_storage.then(|| maps::stay(sk)).flatten() {
         Some(stay) => {
             let ended = Ended::of(stay, old);
             stay.state = 0;

@@ -21,8 +21,6 @@ use tcptrace_common::{
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use crate::memory;
-
 use super::{
     btf,
     iter::{Listing, Pass},
@@ -76,8 +74,6 @@ impl Kernel {
 
         let events = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(|e| refusal("the ring buffer", &e))?;
         let control = Array::try_from(take(&mut ebpf, "CONTROL")?).map_err(|e| refusal("the control map", &e))?;
-        // The library has parsed all of the kernel's types once and dropped them.
-        memory::give_back();
         let nursery = Nursery::new(map(&ebpf, "NURSERY")?).map_err(|e| refusal("the nursery", &e))?;
         let cpus = Mapped::new(map(&ebpf, "CPUS")?, cpus as usize).map_err(|e| refusal("the counters", &e))?;
         let cpus = Rc::new(cpus);

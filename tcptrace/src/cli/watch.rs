@@ -15,6 +15,7 @@ use crate::{
     engine::{filter::Selection, parse},
     enrich::process,
     exit::{Exit, Failure},
+    memory,
     pipeline::{Pipeline, Plan},
     privileges,
     sink::human,
@@ -116,6 +117,8 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
     let mut pipeline = Pipeline::new(kernel, plan, sink);
     let mut ring = Ring::new(ring).context("watching the ring buffer")?;
     pipeline.start(boot_now()).context("who holds what already")?;
+    // What loading took: the library has gone through all of the kernel's types.
+    memory::give_back();
     announce(args);
 
     let interval =
