@@ -1,17 +1,17 @@
 //! Loads, attaches and talks to the kernel programs.
 
 use std::{
-    error::Error,
     fs, io,
     os::fd::{AsFd, AsRawFd},
+    panic::resume_unwind,
     path::Path,
     rc::Rc,
+    thread,
 };
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
-    maps::{Array, Map, MapData, RingBuf},
-    programs::{BtfTracePoint, Iter, Program, ProgramError},
+    maps::{Array, MapData, RingBuf},
     util::nr_cpus,
 };
 use tcptrace_common::{
@@ -27,11 +27,9 @@ use super::{
     mapped::Mapped,
     nursery::Nursery,
     preflight::{self, KERNEL_BTF, Refusal},
+    programs::{Hook, OBJECT, attach, link_iter, load, load_all, map, program, refusal, take},
     stream::Stream,
-    sys,
 };
-
-const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcptrace-ebpf"));
 
 /// The programs in the kernel. Dropping it takes them out.
 pub struct Kernel {
@@ -65,11 +63,10 @@ impl Kernel {
         config.stream = if config.transitions == 0 { 0 } else { records_each(buffer, cpus) };
         let (mut ebpf, kernel_btf) = prepare(config, buffer.unwrap_or(RING_BYTES), btf)?;
 
-        let look = load_iter(&mut ebpf, &kernel_btf, "look", "bpf_sk_storage_map", Some("STAYS"))?;
-        let holders = load_iter(&mut ebpf, &kernel_btf, "holders", "task_file", None)?;
-        let seed = load_iter(&mut ebpf, &kernel_btf, "seed", "tcp", None)?;
-        load(&mut ebpf, &kernel_btf, "destroy", "tcp_destroy_sock")?;
-        load(&mut ebpf, &kernel_btf, "set_state", "inet_sock_set_state")?;
+        load_all(&mut ebpf, &kernel_btf)?;
+        let look = link_iter(&ebpf, "look", Some("STAYS"))?;
+        let holders = link_iter(&ebpf, "holders", None)?;
+        let seed = link_iter(&ebpf, "seed", None)?;
         attach(&mut ebpf, "set_state")?;
 
         let events = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(|e| refusal("the ring buffer", &e))?;
@@ -212,8 +209,14 @@ impl Kernel {
 
 /// Checks the host and makes the maps; no program is loaded yet.
 fn prepare(mut config: Config, ring_bytes: u32, btf: &Path) -> Result<(Ebpf, Btf), Refusal> {
-    preflight::check()?;
-    let btf::Needed { offsets, attachable } = preflight::read_btf(btf)?;
+    // The library goes through all of the kernel's types, which takes as long as all of this.
+    let (loader, needed) = thread::scope(|scope| {
+        let loader = scope.spawn(EbpfLoader::new);
+        let needed = preflight::check().and_then(|()| preflight::read_btf(btf));
+        (loader.join(), needed)
+    });
+    let mut loader = loader.unwrap_or_else(|panic| resume_unwind(panic));
+    let btf::Needed { offsets, attachable } = needed?;
     preflight::is_this_kernels(btf)?;
     (config.offsets, config.jiffy_ns) = (offsets, jiffy_ns());
     let kernel_btf =
@@ -221,7 +224,7 @@ fn prepare(mut config: Config, ring_bytes: u32, btf: &Path) -> Result<(Ebpf, Btf
 
     config.weakly_ordered = u32::from(!cfg!(target_arch = "x86_64"));
     let cpus = cpus()?;
-    let ebpf = EbpfLoader::new()
+    let ebpf = loader
         .btf(Some(&kernel_btf))
         .verifier_log_level(VerifierLogLevel::DEBUG)
         .override_global("CONFIG", config.as_bytes(), true)
@@ -266,7 +269,8 @@ impl Descriptors {
     /// A [`Refusal`] that names what is missing.
     pub fn load(states: u32, netns: u32, btf: &Path) -> Result<Self, Refusal> {
         let (mut ebpf, kernel_btf) = prepare(Config { states, netns, ..Config::NONE }, SMALLEST_RING, btf)?;
-        load_iter(&mut ebpf, &kernel_btf, "snapshot", "task_file", None).map(Self)
+        load(program(&mut ebpf, "snapshot")?, Hook::Iter("task_file"), &kernel_btf)?;
+        link_iter(&ebpf, "snapshot", None).map(Self)
     }
 
     /// Lists who has a descriptor for any of those sockets, all listeners with theirs and their
@@ -319,107 +323,13 @@ pub fn load_empty() -> Result<Ebpf, Refusal> {
         .map_max_entries("EVENTS", 4096)
         .load(OBJECT)
         .map_err(|e| refusal("creating the maps", &e))?;
-    load(&mut ebpf, &btf, "empty", "inet_sock_set_state")?;
+    load(program(&mut ebpf, "empty")?, Hook::Tracepoint("inet_sock_set_state"), &btf)?;
     attach(&mut ebpf, "empty")?;
     Ok(ebpf)
-}
-
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, Refusal> {
-    ebpf.take_map(name).ok_or_else(|| absent(name))
-}
-
-fn map<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a MapData, Refusal> {
-    match ebpf.map(name) {
-        Some(Map::Array(data) | Map::SkStorage(data)) => Ok(data),
-        _ => Err(absent(name)),
-    }
-}
-
-fn load_iter(ebpf: &mut Ebpf, btf: &Btf, name: &str, kind: &str, map: Option<&str>) -> Result<Pass, Refusal> {
-    let what = format!("iterator {kind}");
-    program::<Iter>(ebpf, name)?.load(kind, btf).map_err(|e| refusal(&what, &e))?;
-    let map = map.map(|name| self::map(ebpf, name)).transpose()?.map(|data| data.fd().as_fd());
-    let program = ebpf.program(name).ok_or_else(|| absent(name))?;
-    let fd = program.fd().map_err(|e| refusal(&what, &e))?;
-    sys::link_iter(fd.as_fd(), map).map(Pass).map_err(|e| refusal(&what, &e))
-}
-
-fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str, tracepoint: &str) -> Result<(), Refusal> {
-    program::<BtfTracePoint>(ebpf, name)?
-        .load(tracepoint, btf)
-        .map_err(|e| refusal(&format!("tracepoint {tracepoint}"), &e))
-}
-
-fn attach(ebpf: &mut Ebpf, name: &str) -> Result<(), Refusal> {
-    program::<BtfTracePoint>(ebpf, name)?.attach().map(drop).map_err(|e| refusal(&format!("attaching {name}"), &e))
-}
-
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, Refusal>
-where
-    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
-{
-    ebpf.program_mut(name).ok_or_else(|| absent(name))?.try_into().map_err(|e| refusal(name, &e))
-}
-
-fn absent(name: &str) -> Refusal {
-    Refusal::Kernel { what: name.to_owned(), detail: "missing from the embedded object".to_owned() }
-}
-
-/// The error and its causes in one line each, joined to one.
-fn refusal(what: &str, error: &(dyn Error + 'static)) -> Refusal {
-    let mut lines = Vec::new();
-    let mut cause = Some(error);
-    while let Some(e) = cause {
-        lines.push(telling(&e.to_string()));
-        cause = e.source();
-    }
-    Refusal::Kernel { what: what.to_owned(), detail: lines.join(": ") }
-}
-
-/// The line of a message that says why. The verifier says it last, before its statistics.
-fn telling(message: &str) -> String {
-    let (head, log) = message.split_once("Verifier output:").unwrap_or((message, ""));
-    let head = head.lines().next().unwrap_or_default().trim();
-    let lines = log.lines().map(str::trim).take_while(|l| !l.starts_with("processed "));
-    match lines.filter(|l| !l.is_empty()).last() {
-        Some(why) => format!("{head} The verifier says: {why}"),
-        None => head.to_owned(),
-    }
 }
 
 /// The length of a jiffy: the coarse clocks advance once per jiffy.
 fn jiffy_ns() -> u64 {
     let resolution = rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse);
     resolution.tv_sec.unsigned_abs() * 1_000_000_000 + resolution.tv_nsec.unsigned_abs()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use object::{Object, ObjectSymbol, SymbolKind};
-
-    use super::OBJECT;
-
-    /// Instructions that the programs may have: what each of them costs to load, and the first two
-    /// to run. A change that needs more is measured (`cargo xtask bench cost`) and then raises its
-    /// number; one that needs fewer lowers it.
-    const AT_MOST: [(&str, u64); 7] = [
-        ("set_state", 1251),
-        ("destroy", 365),
-        ("look", 462),
-        ("holders", 1222),
-        ("snapshot", 706),
-        ("seed", 258),
-        ("empty", 2),
-    ];
-
-    #[test]
-    fn no_program_has_grown() {
-        let object = object::File::parse(OBJECT).expect("an ELF file");
-        let programs = object.symbols().filter(|s| s.kind() == SymbolKind::Text && s.size() > 0);
-        let sizes: BTreeMap<&str, u64> = programs.map(|s| (s.name().expect("a name"), s.size() / 8)).collect();
-        let grown = AT_MOST.iter().filter(|(name, most)| sizes.get(name).is_none_or(|size| size > most));
-        assert_eq!(grown.count(), 0, "at most {AT_MOST:?}, found {sizes:?}");
-    }
 }

@@ -8,5 +8,6 @@ pub mod mapped;
 pub mod nursery;
 pub mod preflight;
 pub mod probe;
+mod programs;
 pub mod stream;
 mod sys;
