@@ -215,9 +215,11 @@ fn lost() -> anyhow::Result<()> {
         if !(ours || contender.name == contenders::TCPSTATES || contender.name.contains("printing")) {
             continue;
         }
-        for (what, connections, stopped) in
-            [("full load", CONNECTIONS, false), ("reader stopped for 5 s in it", BURST, true)]
-        {
+        for (what, connections, stopped) in [
+            ("full load", CONNECTIONS, false),
+            ("a burst", BURST, false),
+            ("reader stopped for 5 s in it", BURST, true),
+        ] {
             let mut tool = contender.start()?.context("a command")?;
             let pid = Pid::from_raw(tool.child.id().cast_signed()).context("a pid")?;
             if stopped {
