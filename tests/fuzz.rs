@@ -13,6 +13,8 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 
+#[path = "fuzz/records.rs"]
+mod records;
 #[path = "fuzz/targets.rs"]
 mod targets;
 
@@ -35,6 +37,19 @@ fn cargo_fuzz_has_the_same_targets() {
     let mut binaries: Vec<_> = files("fuzz_targets").into_iter().map(|f| f.with_extension("")).collect();
     binaries.sort();
     assert_eq!(binaries, TARGETS.iter().map(|t| folder("fuzz_targets").join(t)).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_corpus_has_records_as_they_are_now() {
+    let write = std::env::var_os("TCPTRACE_SEEDS").is_some();
+    for (target, name, record) in records::all() {
+        let path = folder("corpus").join(target).join(name);
+        if write {
+            fs::write(&path, &record).expect("a file of the corpus");
+        }
+        let told = "its layout has changed: TCPTRACE_SEEDS=write cargo test --test fuzz records writes it again";
+        assert!(fs::read(&path).is_ok_and(|there| there == record), "{}: {told}", path.display());
+    }
 }
 
 fn folder(name: &str) -> PathBuf {

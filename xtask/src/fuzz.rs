@@ -36,8 +36,7 @@ pub fn run(args: &[&str]) -> Result<()> {
         bail!("no fuzz target is called {unknown}; there are {}", targets.join(", "));
     }
     install()?;
-    // One lock file holds the versions; the targets' own adds what only they need.
-    fs::copy(root().join("Cargo.lock"), root().join("tests/fuzz/Cargo.lock"))?;
+    lock()?;
     let mut found = 0;
     for target in targets.iter().filter(|t| named.is_empty() || named.contains(&t.as_str())) {
         let Outcome { numbers, finding } = fuzz(target, seconds)?;
@@ -57,6 +56,16 @@ fn targets() -> Result<Vec<String>> {
     let mut names: Vec<String> = entries.flatten().filter_map(|entry| stem(&entry.path())).collect();
     names.sort();
     Ok(names)
+}
+
+/// One lock file holds the versions; the targets' own adds what only they need.
+fn lock() -> Result<()> {
+    let (workspace, targets) = (root().join("Cargo.lock"), root().join("tests/fuzz/Cargo.lock"));
+    let modified = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
+    if modified(&targets) < modified(&workspace) {
+        fs::copy(workspace, targets)?;
+    }
+    Ok(())
 }
 
 /// cargo-fuzz in the pinned version, and the compiler for libFuzzer's C++.
