@@ -11,6 +11,9 @@
 //! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths | `engine::{cgroup, container, mounts}` |
 //! | [`btf`] | BTF, the kernel's or of `--btf` | `bpf::btf`, and aya's reader of what that leaves |
 //! | [`selection`] | the command line | `engine::parse`, `cli` |
+//!
+//! What reaches further than the corpus lies in `target/fuzz/corpus` afterwards; a target's binary takes
+//! it over with `-merge=1 -use_counters=0 tests/fuzz/corpus/TARGET target/fuzz/corpus/TARGET`.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -141,7 +144,7 @@ pub fn netlink(data: &[u8]) {
     let read = |data: &[u8]| {
         let mut dump = Dump::new(1, protocol, detail);
         let outcome = dump.take(data, NOW);
-        assert!(outcome.is_ok_and(|_| true) || outcome.is_err_and(|errno| errno > 0), "an error has a number");
+        assert!(outcome.err().is_none_or(|errno| errno > 0), "an error has a number");
         dump
     };
     let dump = read(data);
@@ -176,7 +179,8 @@ fn end(mut tracker: Tracker, mut updates: Vec<(BootNs, Update)>, width: usize) {
         updates.extend(tracker.reconcile(&HashSet::new(), NOW).into_iter().map(|update| (NOW, update)));
     }
     let summary = tracker.summary();
-    assert_eq!((summary.stuck, summary.still_open, summary.leaks), (summary.resolved, 0, summary.leaks));
+    assert_eq!((summary.stuck, summary.still_open), (summary.resolved, 0));
+    assert!(summary.leaks <= summary.stuck);
     updates.push((NOW, Update::Summary(Box::new(summary))));
     show(&updates, width);
 }
@@ -270,9 +274,7 @@ pub fn cgroups(data: &[u8]) {
     let within = cgroups.path().map(|path| text.contains(path));
     assert!(within != Some(false) && cgroups.container().is_none_or(|c| !c.id.is_empty()));
     let _ = container(text);
-    if mounts::parse(data).len() > data.iter().filter(|b| **b == b'\n').count() + 1 {
-        panic!("more mounts than lines");
-    }
+    assert!(mounts::parse(data).len() <= data.split(|b| *b == b'\n').count(), "no more mounts than lines");
 
     // Whatever a cgroup is called, it is found by its name. The kernel refuses line ends there.
     let path = format!("/{}", text.replace('\n', ""));
