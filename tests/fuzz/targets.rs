@@ -7,7 +7,7 @@
 //! | [`ring`] | records of the ring buffer | `engine::decode`, and behind it the tracker and all formats |
 //! | [`iter`] | what iterators list | `bpf::iter`, and behind it `assemble`, `verdict`, the tracker, all formats |
 //! | [`netlink`] | answers of sock_diag | `engine::diag`, and behind it as above |
-//! | [`proc_files`] | files of `/proc` and `/sys` | `engine::{stat, threads, descriptor, check}`, `enrich::{process, limits, netstat, threads}`, `bpf::{field, preflight}` |
+//! | [`proc_files`] | files of `/proc` and `/sys` | `engine::{stat, threads, descriptor, cure, check}`, `enrich::{process, limits, netstat, threads}`, `bpf::{field, preflight}`, and behind them the page on a process |
 //! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths | `engine::{cgroup, container, mounts}` |
 //! | [`btf`] | BTF, the kernel's or of `--btf` | `bpf::btf`, and aya's reader of what that leaves |
 //! | [`selection`] | the command line | `engine::parse`, `cli` |
@@ -20,6 +20,7 @@ use std::{
     ffi::OsString,
     net::SocketAddr,
     os::unix::ffi::{OsStrExt, OsStringExt},
+    rc::Rc,
 };
 
 use clap::Parser;
@@ -37,14 +38,16 @@ use tcptrace::{
         cgroup::{CgroupPattern, Cgroups},
         check,
         container::container,
+        cure::language,
         decode::{self, Event},
         descriptor::{Kind, socket_inode},
         diag::{Detail, Dump, MPTCP, TCP},
         event::{BootNs, Holder, ProcessId, Update},
         mounts,
         parse::{EndPattern, States, Target, duration},
+        report::{About, Explanation, ProcessReport},
         stat::Stat,
-        threads::{self, Call, Thread, wchan},
+        threads::{self, Call, Group, Thread, wchan},
         tracker::{Outcome, Tracker},
         verdict::Verdict,
     },
@@ -168,6 +171,10 @@ fn judge(sockets: &[Socket], holdings: &Holdings, width: usize) {
     for socket in sockets {
         let mut record = assemble::record(socket, holdings, None, NOW);
         tracker.remember(&mut record);
+        if let Some(verdict) = record.verdict {
+            let about = About::Socket(Rc::new(record.clone()));
+            updates.push((NOW, Update::Explanation(Box::new(Explanation { verdict, about, language: None }))));
+        }
         updates.push((NOW, tracker.stuck(record)));
     }
     end(tracker, updates, width);
@@ -202,7 +209,8 @@ fn show(updates: &[(BootNs, Update)], width: usize) {
     let lines = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).expect("JSON"));
     assert_eq!(lines.count(), updates.len(), "a line an update");
     let rows = csv::Reader::from_reader(&csv[..]).into_records().map(|row| row.expect("a row of all columns"));
-    assert_eq!(rows.count(), updates.len(), "a row an update");
+    let pages = updates.iter().filter(|(_, u)| matches!(u, Update::Process(_) | Update::Explanation(_)));
+    assert_eq!(rows.count() + pages.count(), updates.len(), "a row an update, but for pages");
     for text in [json, csv, without_styles(table)] {
         let text = String::from_utf8(text).expect("UTF-8");
         assert_eq!(text.chars().find(|c| *c != '\n' && steers(*c)), None);
@@ -226,15 +234,14 @@ pub fn proc_files(data: &[u8]) {
     if let Some(stat) = Stat::parse(text) {
         assert!(text.contains(&*stat.comm) && text.contains(stat.state));
     }
-    let _ = (limits::open_files(text), limits::file_nr(text), netstat::field(text, "TcpExt", "ListenOverflows"));
     let _ = (bpf::field::<u32>(text, "Seccomp"), bpf::field::<u64>(text, "recursion_misses"));
-    let _ = (process::inner_pid(text), text.lines().filter_map(listener).count(), preflight::too_old(text));
-    let _ = Kind::of_link(text);
+    let _ = (text.lines().filter_map(listener).count(), preflight::too_old(text));
+    let _ = (Kind::of_link(text), language(text, text));
     if let Some(inode) = socket_inode(text) {
         assert_eq!(socket_inode(&format!("socket:[{inode}]")), Some(inode));
     }
     assert!(!check::lockdown(text).found.is_empty());
-    waits(text);
+    page(text);
 
     // Whatever a program calls itself, the file says the same of the rest.
     let stat = Stat::parse(&format!("4711 ({text}) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20\n"));
@@ -244,8 +251,37 @@ pub fn proc_files(data: &[u8]) {
     assert_eq!(process::inner_pid(&format!("Name:\t{name}\nNSpid:\t4711\t17\nSeccomp:\t2\n")), Some(17));
 }
 
-/// A thread in the call that the text names.
-fn waits(text: &str) {
+/// The page on a process whose name, words, cgroup and threads' calls the text has.
+fn page(text: &str) {
+    let threads = waits(text);
+    let process = Holder {
+        process: ProcessId { pid: 1, start_ns: 1 },
+        tid: None,
+        ppid: 0,
+        fd: 0,
+        comm: text.into(),
+        cgroups: Some(Rc::new(Cgroups::parse(&format!("0::/{text}\n{text}")))),
+        inner_pid: process::inner_pid(text),
+        opener: None,
+    };
+    let report = ProcessReport {
+        process,
+        command: process::words(text),
+        parent: Some((0, text.into())),
+        used: limits::file_nr(text).map(|(used, _)| used).ok_or("no number"),
+        limit: limits::open_files(text).map(|(soft, _)| soft).ok_or("no number"),
+        sockets: Vec::new(),
+        leaks: 0,
+        full_in_ns: None,
+        listeners: Vec::new(),
+        overflows: netstat::field(text, "TcpExt", "ListenOverflows").ok_or("no number"),
+        threads: Ok(threads),
+    };
+    show(&[(NOW, Update::Process(Box::new(report)))], text.len());
+}
+
+/// Threads in the call that the text names.
+fn waits(text: &str) -> Vec<Group> {
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
     let thread = |state| Thread {
         tid: 1,
@@ -258,6 +294,7 @@ fn waits(text: &str) {
     let groups = threads::group(&threads, |_, _| None);
     assert_eq!(groups.iter().map(|group| group.tids.len()).sum::<usize>(), threads.len(), "each thread once");
     assert!(groups.iter().all(|group| !group.text().is_empty()));
+    groups
 }
 
 /// What steers a terminal is escaped, once.

@@ -112,8 +112,13 @@ pub fn find_with_name(pid: u32) -> Option<(ProcessId, Rc<str>)> {
 /// Its command line; empty where it has none, or is gone.
 #[must_use]
 pub fn command(pid: u32) -> Vec<String> {
-    let text = text(&format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    text.split('\0').filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    words(&text(&format!("/proc/{pid}/cmdline")).unwrap_or_default())
+}
+
+/// The words of a command line, each of which ends in a NUL.
+#[must_use]
+pub fn words(cmdline: &str) -> Vec<String> {
+    cmdline.split('\0').filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 /// The file name of its executable; `None` where it may not be known.
