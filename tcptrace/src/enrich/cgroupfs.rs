@@ -55,7 +55,9 @@ pub fn find(text: &str) -> Result<CgroupPattern, String> {
         return Err(format!("--cgroup {text}: no cgroup file system is mounted here"));
     }
     let absolute = Path::new(text);
-    if let Ok(path) = absolute.canonicalize() {
+    if let Ok(path) = absolute.canonicalize()
+        && path.is_dir()
+    {
         for mount in &mounts {
             if let Ok(below) = path.strip_prefix(&mount.at) {
                 return Ok(pattern(mount, below));
@@ -72,7 +74,7 @@ pub fn find(text: &str) -> Result<CgroupPattern, String> {
 /// A directory below `root`, as the kernel writes its path: without `.`, `..` and doubled slashes.
 fn below(root: &Path, text: &str) -> Option<PathBuf> {
     let path = root.join(text.trim_start_matches('/')).canonicalize().ok()?;
-    path.is_dir().then(|| path.strip_prefix(root).ok().map(Path::to_owned))?
+    path.strip_prefix(root).ok().filter(|_| path.is_dir()).map(Path::to_owned)
 }
 
 fn pattern(mount: &Mount, below: &Path) -> CgroupPattern {
@@ -130,10 +132,11 @@ mod tests {
 
     #[test]
     fn a_cgroup_is_named_as_the_kernel_does() {
-        let root = tempfile::tempdir().expect("a directory");
-        fs::create_dir_all(root.path().join("a.slice/b.service")).expect("a directory");
-        fs::write(root.path().join("a.slice/file"), "").expect("a file");
-        let of = |text| below(root.path(), text).map(|path| path.to_string_lossy().into_owned());
+        let folder = tempfile::tempdir().expect("a directory");
+        let root = folder.path().canonicalize().expect("a path");
+        fs::create_dir_all(root.join("a.slice/b.service")).expect("a directory");
+        fs::write(root.join("a.slice/file"), "").expect("a file");
+        let of = |text| below(&root, text).map(|path| path.to_string_lossy().into_owned());
         for text in ["a.slice/b.service", "/a.slice//b.service/", "./a.slice/../a.slice/b.service"] {
             assert_eq!(of(text).as_deref(), Some("a.slice/b.service"), "{text}");
         }
