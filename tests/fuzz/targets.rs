@@ -211,20 +211,22 @@ fn show(updates: &[(BootNs, Update)], width: usize) {
     let rows = csv::Reader::from_reader(&csv[..]).into_records().map(|row| row.expect("a row of all columns"));
     let pages = updates.iter().filter(|(_, u)| matches!(u, Update::Process(_) | Update::Explanation(_)));
     assert_eq!(rows.count() + pages.count(), updates.len(), "a row an update, but for pages");
-    for text in [json, csv, without_styles(table)] {
-        let text = String::from_utf8(text).expect("UTF-8");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    for text in [text(json), text(csv), without_styles(&text(table))] {
         assert_eq!(text.chars().find(|c| *c != '\n' && steers(*c)), None);
     }
 }
 
 /// Takes out what sets a style: `ESC [ … m`.
-fn without_styles(mut text: Vec<u8>) -> Vec<u8> {
-    while let Some(at) = text.windows(2).position(|w| w == b"\x1b[") {
-        let len = text[at + 2..].iter().position(|b| !b.is_ascii_digit() && *b != b';').expect("an end");
-        assert_eq!(text[at + 2 + len], b'm', "nothing but styles");
-        text.drain(at..at + len + 3);
-    }
-    text
+fn without_styles(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let plain = parts.next().into_iter();
+    let styled = parts.map(|part| {
+        let (style, text) = part.split_once('m').expect("a style's end");
+        assert!(style.bytes().all(|b| b.is_ascii_digit() || b == b';'), "nothing but styles");
+        text
+    });
+    plain.chain(styled).collect()
 }
 
 /// A file of `/proc` or `/sys`, or one name in it.
