@@ -4,6 +4,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod fuzz;
 mod setup;
 mod stories;
 mod test;
@@ -32,6 +33,7 @@ Usage: cargo xtask COMMAND
                  micro, or soak (ten minutes)
   vm [KERNEL]... the live tests on real kernels in QEMU, without KVM; KERNEL: a series of Debian's (6.12), rc, newest;
                  'vm update' looks for newer packages first; '-- ARGS' are for the live tests
+  fuzz [TARGET]  all that reads bytes from outside, ten minutes a target; '--seconds N' for less or more
   tidy           the rules of ARCHITECTURE.md, checked";
 
 fn main() -> ExitCode {
@@ -66,6 +68,7 @@ fn run(args: &[String]) -> Result<()> {
         ["bench", "micro"] => bench::micro(),
         ["bench", "snapshot"] => bench::snapshot(),
         ["vm", rest @ ..] => vm::run(rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
         ["tidy"] => tidy::run(),
         [] | ["help" | "-h" | "--help"] => {
             eprintln!("{HELP}");

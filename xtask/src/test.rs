@@ -28,7 +28,7 @@ pub fn run() -> Result<()> {
     step("documentation");
     check(cargo()?.args(["doc", "--locked", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "--deny warnings"))?;
     step("unit, property and command-line tests");
-    check(cargo()?.args(["test", "--locked", "--quiet", "--lib", "--bins", "--test", "cli"]))?;
+    check(cargo()?.args(["test", "--locked", "--quiet", "--lib", "--bins", "--test", "cli", "--test", "fuzz"]))?;
     step("live tests");
     check(cargo()?.args(["test", "--locked", "--package", "tcptrace", "--test", "live"]))
 }

@@ -157,8 +157,8 @@ impl Dump {
             let Some(body) = bytes.get(size_of::<Header>()..len) else { break };
             match header.kind {
                 NLMSG_DONE => return Ok(true),
-                NLMSG_ERROR => {
-                    let errno = i32::read_from_prefix(body).map_or(0, |(e, _)| e);
+                // A negative errno; 0 would acknowledge what we did not ask to be acknowledged.
+                NLMSG_ERROR if let Ok((errno @ ..0, _)) = i32::read_from_prefix(body) => {
                     return Err(errno.saturating_neg());
                 }
                 SOCK_DIAG_BY_FAMILY => self.answer(body, now),
@@ -352,7 +352,9 @@ mod tests {
         assert_eq!(dump.take(&message(NLMSG_ERROR, &(-2i32).to_le_bytes()), NOW), Err(2));
         assert_eq!(dump.take(&message(20, &[1, 2, 3]), NOW), Ok(false));
         assert_eq!(dump.take(&[1, 2, 3], NOW), Ok(false));
-        assert_eq!(dump.skipped, 2);
+        assert_eq!(dump.take(&message(NLMSG_ERROR, &0i32.to_le_bytes()), NOW), Ok(false), "no error is none");
+        assert_eq!(dump.take(&message(NLMSG_ERROR, &5i32.to_le_bytes()), NOW), Ok(false), "nor is this one");
+        assert_eq!(dump.skipped, 4);
     }
 
     #[test]

@@ -8,11 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use procfs::process::{Process, Stat};
+use rustix::param::clock_ticks_per_second;
 
+use super::{numbers, text};
 use crate::engine::{
     cgroup::Cgroups,
     event::{Holder, ProcessId},
+    stat::Stat,
 };
 
 /// What a process is in may change, rarely: asked for again after this.
@@ -32,7 +34,7 @@ pub struct Facts {
 
 impl Facts {
     fn read(pid: u32) -> Self {
-        let text = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+        let text = |file: &str| text(&format!("/proc/{pid}/{file}")).ok();
         Self {
             cgroups: text("cgroup").map(|t| Rc::new(Cgroups::parse(&t))),
             inner_pid: text("status").and_then(|t| inner_pid(&t)),
@@ -70,8 +72,8 @@ impl Processes {
     pub fn caller(&self, pid: u32, comm: &Rc<str>) -> Holder {
         let stat = stat(pid);
         let process = ProcessId { pid, start_ns: stat.as_ref().map_or(0, start_ns) };
-        let ppid = stat.as_ref().map_or(0, |s| s.ppid.unsigned_abs());
-        let comm = stat.map_or_else(|| Rc::clone(comm), |s| s.comm.into());
+        let ppid = stat.as_ref().map_or(0, |s| s.ppid);
+        let comm = stat.map_or_else(|| Rc::clone(comm), |s| s.comm);
         let Facts { cgroups, inner_pid } = self.facts(process);
         Holder { process, tid: None, ppid, fd: 0, comm, cgroups, inner_pid, opener: None }
     }
@@ -79,19 +81,20 @@ impl Processes {
 
 /// The last of the pids that `NSpid` lists (ours first, one for each pid namespace below), where
 /// there are several. Kernels before 4.1 have no such line.
-fn inner_pid(status: &str) -> Option<u32> {
+#[must_use]
+pub fn inner_pid(status: &str) -> Option<u32> {
     // Command names are escaped there and can't begin a line.
     let pids = status.lines().find_map(|l| l.strip_prefix("NSpid:"))?;
     pids.split_whitespace().skip(1).last()?.parse().ok()
 }
 
 fn stat(pid: u32) -> Option<Stat> {
-    Process::new(i32::try_from(pid).ok()?).ok()?.stat().ok()
+    Stat::parse(&text(&format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// ns of the boot clock, to 10 ms.
 fn start_ns(stat: &Stat) -> u64 {
-    stat.starttime.saturating_mul(1_000_000_000 / procfs::ticks_per_second())
+    stat.start_ticks.saturating_mul(1_000_000_000 / clock_ticks_per_second())
 }
 
 /// The process that has this pid now.
@@ -103,15 +106,19 @@ pub fn find(pid: u32) -> Option<ProcessId> {
 /// The process that has this pid now, and its command name.
 #[must_use]
 pub fn find_with_name(pid: u32) -> Option<(ProcessId, Rc<str>)> {
-    stat(pid).map(|s| (ProcessId { pid, start_ns: start_ns(&s) }, s.comm.into()))
+    stat(pid).map(|s| (ProcessId { pid, start_ns: start_ns(&s) }, s.comm))
 }
 
 /// Its command line; empty where it has none, or is gone.
 #[must_use]
 pub fn command(pid: u32) -> Vec<String> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words = bytes.split(|b| *b == 0).filter(|w| !w.is_empty());
-    words.map(|w| String::from_utf8_lossy(w).into_owned()).collect()
+    words(&text(&format!("/proc/{pid}/cmdline")).unwrap_or_default())
+}
+
+/// The words of a command line, each of which ends in a NUL.
+#[must_use]
+pub fn words(cmdline: &str) -> Vec<String> {
+    cmdline.split('\0').filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 /// The file name of its executable; `None` where it may not be known.
@@ -127,7 +134,7 @@ pub fn descends(pid: u32, roots: &[ProcessId]) -> bool {
     let mut at = pid;
     // Deeper chains don't exist; pids reused in the middle of the walk could make a ring.
     for _ in 0..256 {
-        let Some(parent) = stat(at).map(|s| s.ppid.unsigned_abs()) else { return false };
+        let Some(parent) = stat(at).map(|s| s.ppid) else { return false };
         if roots.iter().any(|r| r.pid == parent) {
             return true;
         }
@@ -142,8 +149,8 @@ pub fn descends(pid: u32, roots: &[ProcessId]) -> bool {
 /// Whether any process runs in a container whose id begins so.
 #[must_use]
 pub fn container_exists(id: &str) -> bool {
-    procfs::process::all_processes().into_iter().flatten().flatten().any(|p| {
-        let text = fs::read_to_string(format!("/proc/{}/cgroup", p.pid)).unwrap_or_default();
+    numbers("/proc").into_iter().flatten().any(|pid| {
+        let text = text(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
         Cgroups::parse(&text).container().is_some_and(|c| c.id.starts_with(id))
     })
 }
