@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{Dist, walk};
+use super::{Dist, service, walk};
 use crate::{
     cargo::{check, root},
     setup,
@@ -83,7 +83,8 @@ fn installed(dist: &Dist) -> Result<()> {
     let bare = Bare::new()?;
     let name = package_name(&dist.package)?;
     step("installing");
-    bare.run("apt-get", &["purge", "-qq", "-y", name])?;
+    // What a failed try left.
+    bare.run("dpkg", &["--purge", name])?;
     let before = bare.files()?;
     fs::copy(&dist.package, bare.0.join("tmp/tcptrace.deb"))?;
     bare.run("apt-get", &["install", "-qq", "-y", "--no-install-recommends", "/tmp/tcptrace.deb"])?;
@@ -111,6 +112,7 @@ fn installed(dist: &Dist) -> Result<()> {
     if !said.status.success() {
         bail!("systemd-analyze security says more than {EXPOSURE} tenths:\n{text}");
     }
+    service::run(&bare, &dist.package)?;
     step("purging");
     bare.run("apt-get", &["purge", "-qq", "-y", name])?;
     let after = bare.files()?;
@@ -127,7 +129,7 @@ fn package_name(package: &Path) -> Result<&str> {
 }
 
 /// A Debian with nothing in it, kept for the next time.
-struct Bare(PathBuf);
+pub struct Bare(pub PathBuf);
 
 impl Bare {
     fn new() -> Result<Self> {
@@ -154,7 +156,7 @@ impl Bare {
     }
 
     /// To its success; returns what it printed.
-    fn run(&self, program: &str, args: &[&str]) -> Result<String> {
+    pub fn run(&self, program: &str, args: &[&str]) -> Result<String> {
         let mut command = self.command(program, args);
         let output = command.output().context("unshare")?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

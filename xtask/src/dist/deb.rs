@@ -51,7 +51,7 @@ pub fn make(dir: &Path, target: &Target, epoch: &str) -> Result<PathBuf> {
     stage.put("usr/lib/systemd/system/tcptrace.service", 0o644, UNIT.as_bytes())?;
     let doc = format!("usr/share/doc/{NAME}");
     stage.put(&format!("{doc}/copyright"), 0o644, COPYRIGHT.as_bytes())?;
-    stage.put(&format!("{doc}/changelog.gz"), 0o644, &gzip(&root().join("CHANGELOG.md"))?)?;
+    stage.put(&format!("{doc}/CHANGELOG.md.gz"), 0o644, &gzip(&root().join("CHANGELOG.md"))?)?;
     let third_party = dir.join("third-party-licenses");
     fs::write(&third_party, licenses::texts(target.triple)?)?;
     stage.put(&format!("{doc}/third-party-licenses.gz"), 0o644, &gzip(&third_party)?)?;
@@ -78,9 +78,9 @@ Architecture: {architecture}
 Maintainer: The tcptrace developers <tcptrace@localhost>
 Conflicts: tcptrace
 Description: names the process that never calls close()
- Times every TCP socket from inside the kernel (eBPF) and says of those that stay
- in CLOSE_WAIT who holds them, since when, why, and what to do. One static
- binary; kernels from 5.12 on, with BTF.
+ Times every TCP socket from inside the kernel (eBPF) and says of those that
+ stay in CLOSE_WAIT who holds them, since when, why, and what to do. One
+ static binary; kernels from 5.12 on, with BTF.
  .
  The package named tcptrace is another program, which reads tcpdump's files.
 "

@@ -4,6 +4,7 @@
 mod check;
 mod deb;
 mod licenses;
+mod service;
 
 use std::{
     env, fs,
