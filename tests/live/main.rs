@@ -16,6 +16,7 @@ mod limits;
 mod needs;
 mod old_kernel;
 mod output;
+mod sandbox;
 mod selection;
 mod snapshot;
 mod stories;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         ends::TESTS,
         selection::TESTS,
         limits::TESTS,
+        sandbox::TESTS,
         output::TESTS,
         snapshot::TESTS,
         explain::TESTS,

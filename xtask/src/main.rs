@@ -1,10 +1,12 @@
 //! The developer's one door. Every command brings what it needs, asks nothing, and is quick the
 //! second time.
 
+mod audit;
 mod bench;
 mod cargo;
 mod demo;
 mod fuzz;
+mod dist;
 mod setup;
 mod stories;
 mod test;
@@ -34,6 +36,10 @@ Usage: cargo xtask COMMAND
   vm [KERNEL]... the live tests on real kernels in QEMU, without KVM; KERNEL: a series of Debian's (6.12), rc, newest;
                  'vm update' looks for newer packages first; '-- ARGS' are for the live tests
   fuzz [TARGET]  all that reads bytes from outside, ten minutes a target; '--seconds N' for less or more
+  dist [check]   what is handed out, below target/dist: static binary, manual pages, shell completions, Debian package;
+                 'check' tries each in a bare Debian root, and that a build elsewhere has the same bytes; as root;
+                 '--target aarch64-unknown-linux-musl' builds for that
+  audit          dependencies (licences, sources, advisories: cargo-deny), and a build with the oldest Rust
   tidy           the rules of ARCHITECTURE.md, checked";
 
 fn main() -> ExitCode {
@@ -69,6 +75,8 @@ fn run(args: &[String]) -> Result<()> {
         ["bench", "snapshot"] => bench::snapshot(),
         ["vm", rest @ ..] => vm::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
+        ["dist", rest @ ..] => dist::run(rest),
+        ["audit"] => audit::run(),
         ["tidy"] => tidy::run(),
         [] | ["help" | "-h" | "--help"] => {
             eprintln!("{HELP}");
