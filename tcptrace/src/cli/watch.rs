@@ -16,7 +16,7 @@ use crate::{
     enrich::process,
     exit::{Exit, Failure},
     pipeline::{Pipeline, Plan},
-    privileges,
+    privileges, seccomp,
     sink::human,
     source::{netns, ring::Ring},
 };
@@ -120,6 +120,9 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
     let mut pipeline = Pipeline::new(kernel, plan, sink);
     let mut ring = Ring::new(ring).context("watching the ring buffer")?;
     pipeline.start(boot_now()).context("who holds what already")?;
+    if let Err(e) = seccomp::confine() {
+        warn(&format!("no system call filter ({e}): every call stays possible, as before attaching"));
+    }
     announce(args);
 
     let interval =
