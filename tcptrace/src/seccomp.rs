@@ -141,7 +141,8 @@ fn allowed(refusal: SeccompAction) -> Result<BpfProgram, BackendError> {
         rules.insert(call, vec![argument(2, MaskedEq(libc::PROT_EXEC as u64), 0)?]);
     }
     rules.insert(libc::SYS_ioctl, [TCGETS, TIOCGWINSZ, FIONBIO].into_iter().map(second).collect::<Result<_, _>>()?);
-    let commands = [libc::F_GETFD as u64, libc::F_GETFL as u64];
+    // musl marks what it opened a second time.
+    let commands = [libc::F_GETFD as u64, libc::F_SETFD as u64, libc::F_GETFL as u64];
     rules.insert(libc::SYS_fcntl, commands.into_iter().map(second).collect::<Result<_, _>>()?);
     // The runtime's own socket pair wakes it after a signal: connected, so without an address.
     rules.insert(libc::SYS_sendto, vec![SeccompRule::new(vec![SeccompCondition::new(4, Qword, Eq, 0)?])?]);
@@ -156,9 +157,10 @@ fn program(rules: Rules, otherwise: SeccompAction, listed: SeccompAction) -> Res
     SeccompFilter::new(rules, otherwise, listed, here)?.try_into()
 }
 
-/// Flags of open() in this argument that neither make, nor empty, nor write.
+/// Flags of open() in this argument that neither make, nor empty, nor write. (musl's O_ACCMODE holds
+/// O_PATH too, which does nothing of the kind.)
 fn reading(index: u8) -> Result<SeccompRule, BackendError> {
-    argument(index, MaskedEq((libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC) as u64), 0)
+    argument(index, MaskedEq((libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u64), 0)
 }
 
 fn first(value: u64) -> Result<SeccompRule, BackendError> {
@@ -242,6 +244,7 @@ mod tests {
             call(libc::SYS_ioctl, [-1, TCGETS as i64]),
             call(libc::SYS_ioctl, [-1, TIOCGWINSZ as i64]),
             call(libc::SYS_fcntl, [-1, i64::from(libc::F_GETFD)]),
+            call(libc::SYS_fcntl, [-1, i64::from(libc::F_SETFD)]),
             call(libc::SYS_sendto, [-1, nowhere, 1]),
             call(libc::SYS_tgkill, [own, own, 0]),
         ];

@@ -83,7 +83,11 @@ fn refused(mut command: Command) -> String {
 
 /// tcptrace in a mount namespace of its own, where `change` is done first.
 fn elsewhere(change: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Command {
-    let mut command = tcptrace();
+    own_mounts(tcptrace(), change)
+}
+
+/// The same for any command.
+pub fn own_mounts(mut command: Command, change: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Command {
     let prepare = move || {
         // SAFETY: only descriptor tables are unsafe to unshare (CLONE_FILES); these are mounts.
         unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;

@@ -21,6 +21,7 @@ mod snapshot;
 mod stories;
 mod storms;
 mod tracer;
+mod untrusted;
 
 use std::{process::ExitCode, sync::RwLock};
 
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         explain::TESTS,
         check::TESTS,
         stories::TESTS,
+        untrusted::TESTS,
     ];
     if needs::old_kernel() {
         tests.push(old_kernel::TESTS);

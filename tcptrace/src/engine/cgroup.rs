@@ -36,7 +36,8 @@ impl CgroupPattern {
 }
 
 impl Cgroups {
-    /// Parses the file's text. Lines are `ID:CONTROLLERS:PATH`; a path may hold colons.
+    /// Parses the file's text. Lines are `ID:CONTROLLERS:PATH`; a path may hold anything but a line end,
+    /// even a carriage return at its end.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let line = |l: &str| {
@@ -44,7 +45,7 @@ impl Cgroups {
             let (_, hierarchy, path) = (parts.next()?, parts.next()?, parts.next()?);
             Some(Line { hierarchy: hierarchy.to_owned(), path: path.to_owned() })
         };
-        let lines: Vec<Line> = text.lines().filter_map(line).collect();
+        let lines: Vec<Line> = text.split('\n').filter_map(line).collect();
         let container = lines.iter().find_map(|l| container(&l.path));
         Self { lines, container }
     }

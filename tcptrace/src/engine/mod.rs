@@ -12,6 +12,7 @@ pub mod descriptor;
 pub mod diag;
 pub mod event;
 pub mod filter;
+pub mod mounts;
 pub mod opener;
 pub mod parse;
 pub mod report;

@@ -10,7 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::engine::cgroup::CgroupPattern;
+use crate::engine::{
+    cgroup::CgroupPattern,
+    mounts::{self, MOUNTINFO},
+};
 
 /// One mounted hierarchy.
 #[derive(Clone, Debug)]
@@ -23,19 +26,16 @@ struct Mount {
 /// The hierarchies mounted here, v2 first.
 fn mounts() -> Vec<Mount> {
     let mut list: Vec<Mount> = Vec::new();
-    for m in procfs::process::Process::myself().and_then(|p| p.mountinfo()).into_iter().flatten() {
+    for m in mounts::parse(&fs::read(MOUNTINFO).unwrap_or_default()) {
         let hierarchy = match m.fs_type.as_str() {
             "cgroup2" => String::new(),
-            "cgroup" => {
-                let named = m.super_options.iter().find(|(k, _)| *k == "name");
-                match named {
-                    Some((_, Some(name))) => format!("name={name}"),
-                    _ => m.mount_point.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
-                }
-            }
+            "cgroup" => match m.options.split(',').find(|o| o.starts_with("name=")) {
+                Some(named) => named.to_owned(),
+                None => m.at.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
+            },
             _ => continue,
         };
-        list.push(Mount { hierarchy, at: m.mount_point });
+        list.push(Mount { hierarchy, at: m.at });
     }
     list.sort_by_key(|m| !m.hierarchy.is_empty());
     list

@@ -5,14 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::engine::mounts::{self, MOUNTINFO};
+
 /// Where a file system of this type is mounted here, if it is.
 ///
 /// # Errors
 /// Why that can't be told.
 pub fn mounted(fs_type: &str) -> Result<Option<PathBuf>, String> {
-    let mounts = procfs::process::Process::myself().and_then(|p| p.mountinfo());
-    let mounts = mounts.map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
-    Ok(mounts.into_iter().find(|m| m.fs_type == fs_type).map(|m| m.mount_point))
+    let text = fs::read(MOUNTINFO).map_err(|e| format!("{MOUNTINFO}: {e}"))?;
+    Ok(mounts::parse(&text).into_iter().find(|m| m.fs_type == fs_type).map(|m| m.at))
 }
 
 /// The file that shows the lockdown mode.

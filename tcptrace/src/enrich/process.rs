@@ -32,12 +32,16 @@ pub struct Facts {
 
 impl Facts {
     fn read(pid: u32) -> Self {
-        let text = |file: &str| fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
         Self {
-            cgroups: text("cgroup").map(|t| Rc::new(Cgroups::parse(&t))),
-            inner_pid: text("status").and_then(|t| inner_pid(&t)),
+            cgroups: text(pid, "cgroup").map(|t| Rc::new(Cgroups::parse(&t))),
+            inner_pid: text(pid, "status").and_then(|t| inner_pid(&t)),
         }
     }
+}
+
+/// A file of the process's; the names in it may be no text.
+fn text(pid: u32, file: &str) -> Option<String> {
+    fs::read(format!("/proc/{pid}/{file}")).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Remembers what it asked, for a while.
@@ -143,8 +147,8 @@ pub fn descends(pid: u32, roots: &[ProcessId]) -> bool {
 #[must_use]
 pub fn container_exists(id: &str) -> bool {
     procfs::process::all_processes().into_iter().flatten().flatten().any(|p| {
-        let text = fs::read_to_string(format!("/proc/{}/cgroup", p.pid)).unwrap_or_default();
-        Cgroups::parse(&text).container().is_some_and(|c| c.id.starts_with(id))
+        let cgroups = text(p.pid.unsigned_abs(), "cgroup").map(|t| Cgroups::parse(&t));
+        cgroups.as_ref().and_then(Cgroups::container).is_some_and(|c| c.id.starts_with(id))
     })
 }
 

@@ -11,6 +11,8 @@ use std::{
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::engine::mounts::{self, MOUNTINFO};
+
 /// Where `ip netns` keeps its names (ip-netns(8)).
 pub const NAMED: &str = "/run/netns";
 
@@ -66,9 +68,8 @@ pub fn all() -> (Vec<Netns>, usize) {
 
 /// Bind-mounted namespaces that can be reached from here.
 fn mounted() -> Vec<PathBuf> {
-    let mounts = procfs::process::Process::myself().and_then(|p| p.mountinfo());
-    let nsfs = mounts.into_iter().flatten().filter(|m| m.fs_type == "nsfs" && m.root.starts_with("net:"));
-    nsfs.map(|m| m.mount_point).collect()
+    let mounts = mounts::parse(&fs::read(MOUNTINFO).unwrap_or_default());
+    mounts.into_iter().filter(|m| m.fs_type == "nsfs" && m.root.starts_with("net:")).map(|m| m.at).collect()
 }
 
 /// Runs `work` once in each namespace, on a thread of its own, and returns what came of it, and the
