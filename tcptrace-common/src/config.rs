@@ -156,6 +156,11 @@ pub struct Config {
     pub rport: u32,
     /// 1: stays begin in the nursery. Only where the holders pass sees every process of the host.
     pub nursery: u32,
+    /// Records in each CPU's stream, a power of two.
+    pub stream: u32,
+    /// 1: the processor may show another one stores in another order than they were made (x86 does
+    /// not).
+    pub weakly_ordered: u32,
     /// Where the kernel keeps things.
     pub offsets: Offsets,
     /// To the alignment of the u64 members: there while the number of offsets is even.
@@ -174,6 +179,8 @@ impl Config {
         lport: 0,
         rport: 0,
         nursery: 0,
+        stream: 0,
+        weakly_ordered: 0,
         offsets: Offsets::NONE,
         pad: 0,
     };

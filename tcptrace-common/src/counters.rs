@@ -1,6 +1,6 @@
-//! What the kernel programs count, per CPU. Every count only grows.
+//! What the kernel programs keep for each CPU: counts, which only grow, and where its stream is.
 
-use zerocopy::{FromBytes, Immutable, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// States that have a histogram row: the kernel's numbers 0 to 15.
 pub const STATES: usize = 16;
@@ -10,7 +10,7 @@ pub const SLOTS: usize = 32;
 
 /// One CPU's counters, a cache line. `seen = filtered + emitted + ring_full` holds at any quiet
 /// moment.
-#[derive(Clone, Copy, Debug, Default, FromBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub struct Counters {
     /// Changes of state, in the watched network namespace if one was asked for, that reached the
@@ -32,8 +32,34 @@ pub struct Counters {
     pub destroy_ring_full: u64,
 }
 
-/// Stays by the state that was left and by their length, see [`slot`].
+/// Where one CPU's stream is. Each of the two ends has a cache line of its own.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct Cursor {
+    /// Records that the kernel program has written, from the start.
+    pub written: u64,
+    /// To the end of the cache line.
+    pub pad: [u64; 7],
+    /// Of those: records that user space has taken.
+    pub taken: u64,
+    /// To the end of the cache line.
+    pub pad2: [u64; 7],
+}
+
+/// All that is kept for one CPU.
+#[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct PerCpu {
+    /// What was counted.
+    pub counters: Counters,
+    /// Its stream.
+    pub cursor: Cursor,
+    /// How long stays were.
+    pub histogram: Histogram,
+}
+
+/// Stays by the state that was left and by their length, see [`slot`].
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Histogram {
     /// One row a state.
@@ -73,7 +99,11 @@ pub const fn slot(ns: u64) -> usize {
     slot + (rest >> 1) as usize
 }
 
-const _: () = assert!(size_of::<Counters>() == 64);
+const _: () = {
+    assert!(size_of::<Counters>() == 64);
+    assert!(size_of::<Cursor>() == 128);
+    assert!(size_of::<PerCpu>() == 192 + 8 * SLOTS * STATES);
+};
 
 /// The length that all stays of a histogram slot are below, ns; the last slot has no such length.
 #[must_use]

@@ -66,6 +66,31 @@ pub struct Transition {
     pub pad: [u8; 6],
 }
 
+/// A change of state as it streams: a record of one CPU's buffer. Whatever it can't say goes through
+/// the ring buffer, as a [`Transition`].
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Streamed {
+    /// When.
+    pub time_ns: u64,
+    /// The socket; 0 where asking would have named its listener.
+    pub cookie: u64,
+    /// When the state that was left began; 0: not timed.
+    pub since_ns: u64,
+    /// Its ends.
+    pub tuple: Tuple,
+    /// Process on the CPU, see [`Transition::pid`].
+    pub pid: u32,
+    /// 1 where the socket is MPTCP's own.
+    pub mptcp: u8,
+    /// Asked for changes to CLOSE only, else [`NO_SOCKET`]; see [`Transition::socket`].
+    pub socket: u8,
+    /// State before.
+    pub old: u8,
+    /// State after.
+    pub new: u8,
+}
+
 /// [`Socket::kind`] and [`Holder::kind`]: how an iterator's records are told apart.
 pub const KIND_SOCKET: u32 = 1;
 /// See [`KIND_SOCKET`].
@@ -168,20 +193,16 @@ pub struct Holder {
 pub const SLOTS: usize = 8192;
 
 /// A stay that has just begun. Most end within microseconds; those that don't move to socket
-/// storage, which costs ten times as much to make.
+/// storage, which costs ten times as much to make. Its ends are kept for those that no descriptor
+/// leads to.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Slot {
     /// A number that stands for the socket while it exists: taken; 0: free.
     pub sk: u64,
-    /// When the stay began; 0: not filled in yet.
+    /// When the stay began. Whoever sets it to 0 ends the stay, or moves it; 0: no stay, or not
+    /// filled in yet.
     pub since_ns: u64,
-}
-
-/// Whose stay it is, for those that no descriptor leads to.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct SlotInfo {
     /// The socket; 0 where asking would have named its listener.
     pub cookie: u64,
     /// `bytes_sent` when the stay began.
@@ -214,8 +235,8 @@ pub struct Queued {
 
 const _: () = {
     assert!(SLOTS.is_power_of_two());
-    assert!(size_of::<Slot>() == 16);
-    assert!(size_of::<SlotInfo>() == 64);
+    assert!(size_of::<Slot>() == 80);
+    assert!(size_of::<Streamed>() == 72);
     assert!(size_of::<Tuple>() == 40);
     assert!(size_of::<Transition>() == 104);
     assert!(size_of::<Socket>() == 144);

@@ -4,8 +4,7 @@ use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, macros::btf_tracepoint
 use tcptrace_common::event::KIND_DESTROY;
 
 use crate::{
-    filter::{CLOSE, watched},
-    maps, nursery,
+    maps,
     set_state::{Ended, emit},
     sock::Sock,
 };
@@ -21,27 +20,22 @@ pub fn destroy(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn end(sk: Sock) {
     // All other states are left by a change of state, which ends their stays.
-    let young = if watched(CLOSE) { nursery::end(sk) } else { None };
-    let stay = if sk.has_storage() { maps::stay(sk) } else { None };
-    let settled = match stay {
-        Some(stay) if stay.state != 0 => {
-            let state = u32::from(stay.state);
-            let ended = Ended::of(stay, state);
-            stay.state = 0;
-            Some((ended, state))
-        }
-        _ => None,
-    };
-    let Some((ended, state)) = settled.or(young.map(|since| (Ended::exactly(since), CLOSE))) else { return };
+    let Some(stay) = sk.has_storage().then(|| maps::stay(sk)).flatten() else { return };
+    if stay.state == 0 {
+        return;
+    }
+    let state = u32::from(stay.state);
+    let ended = Ended::of(stay, state);
+    stay.state = 0;
     // SAFETY: the helper takes no argument.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     if !ended.aged(now) {
         return;
     }
-    let Some(counters) = maps::counters() else { return };
-    if emit(sk, sk.netns(), KIND_DESTROY, (state, state), now, ended, true) {
-        counters.destroy_emitted += 1;
+    let Some(cpu) = maps::this_cpu() else { return };
+    if emit(sk, sk.netns(), KIND_DESTROY, (state, state), now, ended) {
+        cpu.counters.destroy_emitted += 1;
     } else {
-        counters.destroy_ring_full += 1;
+        cpu.counters.destroy_ring_full += 1;
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     sock::{AF_INET, Sock},
 };
 
+pub const ESTABLISHED: u32 = TcpState::Established as u32;
 pub const SYN_SENT: u32 = TcpState::SynSent as u32;
 pub const SYN_RECV: u32 = TcpState::SynRecv as u32;
 pub const CLOSE: u32 = TcpState::Close as u32;

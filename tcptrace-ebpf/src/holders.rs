@@ -5,7 +5,7 @@ use core::mem::zeroed;
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_sock_from_file};
 use tcptrace_common::{
     config::{ALL_DESCRIPTORS, Control, PROMOTE, SEED},
-    event::{Holder, KIND_HOLDER, KIND_QUEUED, Queued, SlotInfo, Socket},
+    event::{Holder, KIND_HOLDER, KIND_QUEUED, Queued, Slot, Socket},
 };
 
 use crate::{
@@ -53,7 +53,7 @@ fn descriptor(out: Output, task: Kernel, fd: u32, sk: Sock) {
         return;
     }
     let listening = u32::from(sk.state()) == LISTEN;
-    let aged = if listening || control.mode & PROMOTE == 0 { None } else { nursery::peek(sk) };
+    let aged = if listening || control.mode & PROMOTE == 0 { None } else { nursery::since(sk) };
     if !listening && aged.is_none() {
         let asked = control.mode & ALL_DESCRIPTORS != 0
             || sk.has_storage() && maps::stay(sk).is_some_and(|stay| stay.look == control.look);
@@ -62,7 +62,7 @@ fn descriptor(out: Output, task: Kernel, fd: u32, sk: Sock) {
         }
         return;
     }
-    let age = aged.map_or(u64::MAX, |(since, _)| control.now_ns.saturating_sub(since));
+    let age = aged.map_or(u64::MAX, |since| control.now_ns.saturating_sub(since));
     if age < offsets::min_age_ns() || listening && !in_netns(sk) {
         return;
     }
@@ -72,7 +72,7 @@ fn descriptor(out: Output, task: Kernel, fd: u32, sk: Sock) {
     sk.describe(&mut found.socket);
     found.holder = holder(task, fd, sk);
     match aged {
-        Some((since, info)) => promote(out, &mut found, sk, since, age, info, control),
+        Some(since) => promote(out, &mut found, sk, since, age, control),
         None => {
             if out.write(&found) {
                 queue(out, sk);
@@ -111,10 +111,12 @@ struct Found {
 
 /// Moves a stay that has aged from the nursery to socket storage, and reports it.
 #[inline(always)]
-fn promote(out: Output, found: &mut Found, sk: Sock, since: u64, age: u64, info: &SlotInfo, control: &Control) {
+fn promote(out: Output, found: &mut Found, sk: Sock, since: u64, age: u64, control: &Control) {
+    // Should the stay end now, what is read here is not used.
+    let Some(&Slot { state, sent_before, .. }) = nursery::slot(sk) else { return };
     let socket = &mut found.socket;
-    (socket.state, socket.earliest_ns, socket.latest_ns) = (info.state, since, since);
-    socket.bytes_sent = socket.bytes_sent.saturating_sub(info.sent_before);
+    (socket.state, socket.earliest_ns, socket.latest_ns) = (state, since, since);
+    socket.bytes_sent = socket.bytes_sent.saturating_sub(sent_before);
     let Some(stay) = maps::stay_or_new(sk) else { return };
     // A record that did not fit comes again in the next read, and the slot is still there then.
     if !out.write(found) {
@@ -124,13 +126,13 @@ fn promote(out: Output, found: &mut Found, sk: Sock, since: u64, age: u64, info:
         earliest_ns: since,
         latest_ns: since,
         due_ns: since + next_doubling(age),
-        sent_before: info.sent_before,
+        sent_before,
         look: control.look,
-        state: info.state,
+        state,
         flags: 0,
         pad: 0,
     };
-    if !nursery::moved(sk) {
+    if !nursery::moved(sk, since) {
         stay.state = 0;
     }
 }

@@ -11,8 +11,9 @@
 //! | `empty` | `tp_btf/inet_sock_set_state` | nothing: the floor that `cargo xtask bench` compares with |
 #![no_std]
 #![no_main]
-// The library has no compare-and-exchange for BPF, which has the instruction since Linux 5.12.
-#![feature(core_intrinsics)]
+// The library has no compare-and-exchange for BPF, which has the instruction since Linux 5.12, and the
+// compiler no fence for its own stores.
+#![feature(asm_experimental_arch, core_intrinsics)]
 #![expect(internal_features, reason = "the nightly that builds this is pinned")]
 
 mod destroy;
@@ -27,6 +28,7 @@ mod seq;
 mod set_state;
 mod snapshot;
 mod sock;
+mod stream;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 

@@ -2,16 +2,12 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_SK_STORAGE_GET_F_CREATE},
-    btf_maps::{Array, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{Array, RingBuf, SkStorage},
     cty::c_void,
     helpers::{bpf_get_smp_processor_id, generated::bpf_sk_storage_get},
     macros::btf_map,
 };
-use tcptrace_common::{
-    config::Control,
-    counters::{Counters, Histogram},
-    event::Transition,
-};
+use tcptrace_common::{config::Control, counters::PerCpu, event::Transition};
 
 use crate::sock::Sock;
 
@@ -45,27 +41,17 @@ pub static EVENTS: RingBuf<Transition, { 1 << 20 }> = RingBuf::new();
 /// By CPU number; user space sets the length. A plain array, because a per-CPU one costs the hot
 /// path another cache line to find; mapped, because then its values lie on cache lines.
 #[btf_map]
-pub static COUNTERS: Array<Counters, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
-
-#[btf_map]
-pub static HISTOGRAM: PerCpuArray<Histogram, 1> = PerCpuArray::new();
+pub static CPUS: Array<PerCpu, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 #[btf_map]
 pub static CONTROL: Array<Control, 1> = Array::new();
 
-/// This CPU's counters. Each field is written by one program only, and the kernel runs no program
-/// twice at once on one CPU, so plain additions are safe.
+/// What is kept for this CPU. Each field is written by one program only, and the kernel runs no
+/// program twice at once on one CPU, so plain additions are safe.
 #[inline(always)]
-pub fn counters() -> Option<&'static mut Counters> {
+pub fn this_cpu() -> Option<&'static mut PerCpu> {
     // SAFETY: the slot is this CPU's own and lives as long as the program.
-    unsafe { COUNTERS.get_ptr_mut(bpf_get_smp_processor_id()).map(|c| &mut *c) }
-}
-
-/// This CPU's histogram, written by one program only.
-#[inline(always)]
-pub fn histogram() -> Option<&'static mut Histogram> {
-    // SAFETY: as above.
-    unsafe { HISTOGRAM.get_ptr_mut(0).map(|h| &mut *h) }
+    unsafe { CPUS.get_ptr_mut(bpf_get_smp_processor_id()).map(|cpu| &mut *cpu) }
 }
 
 /// The socket's stay, if it has one.

@@ -4,25 +4,23 @@
 //! last to socket storage, through the descriptor that leads to the socket. User space maps the
 //! array and sees without a system call whether there is anything to move.
 //!
-//! A slot is taken and given back by compare-and-exchange of its `sk`: whoever does it owns the
-//! stay. What finds its slot taken by another socket goes to socket storage at once.
+//! A slot is taken by compare-and-exchange of its `sk`, and the stay in it, to end it or to move it, by
+//! compare-and-exchange of its beginning. What finds its slot taken by another socket goes to socket
+//! storage at once.
 
 use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
 
 use aya_ebpf::{bindings::BPF_F_MMAPABLE, btf_maps::Array, macros::btf_map};
-use tcptrace_common::event::{SLOTS, Slot, SlotInfo};
+use tcptrace_common::event::{SLOTS, Slot};
 
 use crate::{
-    filter::CLOSE_WAIT,
+    filter::{CLOSE, CLOSE_WAIT, ESTABLISHED},
     offsets,
     sock::{Kernel, Sock, bytes_sent},
 };
 
 #[btf_map]
 pub static NURSERY: Array<Slot, SLOTS, { BPF_F_MMAPABLE as usize }> = Array::new();
-
-#[btf_map]
-pub static NURSERY_INFO: Array<SlotInfo, SLOTS, { BPF_F_MMAPABLE as usize }> = Array::new();
 
 /// The socket's address as a number that means nothing but itself. The verifier takes no
 /// arithmetic on a pointer, except its distance from another one; ours never moves.
@@ -45,11 +43,11 @@ fn owner(slot: *mut Slot) -> u64 {
     unsafe { (&raw const (*slot).sk).read_volatile() }
 }
 
-/// Gives the slot from one owner to another (0: nobody). False: it was not the first one's.
+/// Compare and exchange; false: it was not `from`.
 #[inline(always)]
-fn hand_over(slot: *mut Slot, from: u64, to: u64) -> bool {
-    // SAFETY: a valid map value, aligned to 8.
-    let (_, done) = unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(&raw mut (*slot).sk, from, to) };
+fn exchange(value: *mut u64, from: u64, to: u64) -> bool {
+    // SAFETY: the callers pass a member of a valid map value, aligned to 8.
+    let (_, done) = unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(value, from, to) };
     done
 }
 
@@ -58,74 +56,114 @@ fn slot_of(address: u64) -> Option<*mut Slot> {
     if offsets::nursery() == 0 { None } else { NURSERY.get_ptr_mut(index(address)) }
 }
 
-/// Begins a stay in state `new`. False: socket storage must take it.
+/// Begins a stay in state `new`. `kept`: the slot is the socket's, from its stay before. False: socket
+/// storage must take it.
 #[inline(always)]
-pub fn begin(sk: Sock, tcp: Option<Kernel>, netns: u32, old: u32, new: u32, now: u64) -> bool {
-    // No descriptor leads to a connection that nobody has accepted: storage alone does.
-    let has_socket = sk.has_socket();
-    if new == CLOSE_WAIT && !has_socket {
-        return false;
-    }
+pub fn begin(
+    sk: Sock,
+    tcp: Option<Kernel>,
+    (netns, has_socket): (u32, bool),
+    (old, new): (u32, u32),
+    now: u64,
+    kept: bool,
+) -> bool {
     let address = address(sk);
     let Some(slot) = slot_of(address) else { return false };
-    let Some(info) = NURSERY_INFO.get_ptr_mut(index(address)) else { return false };
-    // Its own address in it: the end of an earlier stay was missed, or of an earlier socket there.
-    if owner(slot) != address && !hand_over(slot, 0, address) {
+    // What stays in CLOSE, a ghost, lasts. And no descriptor leads to a connection that nobody has
+    // accepted: storage alone does.
+    if new == CLOSE || new == CLOSE_WAIT && !has_socket {
+        if kept {
+            give_back(slot);
+        }
         return false;
     }
-    // SAFETY: both are valid map values, and the slot is ours.
+    // Its own address in it: the end of an earlier stay was missed, or of an earlier socket there.
+    // SAFETY: a valid map value.
+    if !kept && owner(slot) != address && !exchange(unsafe { &raw mut (*slot).sk }, 0, address) {
+        return false;
+    }
+    // From ESTABLISHED on a connection is called what it was called before.
+    if !kept || new == ESTABLISHED {
+        // SAFETY: as below.
+        unsafe {
+            (*slot).cookie = sk.cookie_unless_listener(old, new);
+            (*slot).tuple = sk.tuple_in(netns);
+            (*slot).protocol = sk.protocol();
+        }
+    }
+    // SAFETY: a valid map value, and the slot is ours; its beginning last, because with it the stay
+    // can be seen.
     unsafe {
-        info.write(SlotInfo {
-            cookie: sk.cookie_unless_listener(old, new),
-            sent_before: if new == CLOSE_WAIT { bytes_sent(tcp) } else { 0 },
-            tuple: sk.tuple_in(netns),
-            protocol: sk.protocol(),
-            state: new as u8,
-            has_socket: u8::from(has_socket),
-            pad: 0,
-        });
+        (*slot).sent_before = if new == CLOSE_WAIT { bytes_sent(tcp) } else { 0 };
+        (*slot).state = new as u8;
+        (*slot).has_socket = u8::from(has_socket);
         (&raw mut (*slot).since_ns).write_volatile(now);
     }
     true
 }
 
-/// Ends the socket's stay, if it is here, and returns when it began.
+/// Ends the socket's stay, if it is here, and returns when it began. `keep`: the slot, for the stay
+/// that [`begin`]s now.
 #[inline(always)]
-pub fn end(sk: Sock) -> Option<u64> {
+pub fn end(sk: Sock, keep: bool) -> Option<u64> {
     let address = address(sk);
     let slot = slot_of(address)?;
+    let since = began(slot, address)?;
+    // A look that is moving it to storage at this moment may be first.
+    if !finish(slot, since) {
+        return None;
+    }
+    if !keep {
+        give_back(slot);
+    }
+    Some(since)
+}
+
+/// When the socket's stay began, if it is here.
+#[inline(always)]
+pub fn since(sk: Sock) -> Option<u64> {
+    let address = address(sk);
+    began(slot_of(address)?, address)
+}
+
+/// The socket's slot, whosever it is.
+#[inline(always)]
+pub fn slot(sk: Sock) -> Option<&'static Slot> {
+    // SAFETY: a valid map value, of plain integers.
+    slot_of(address(sk)).map(|slot| unsafe { &*slot })
+}
+
+/// Gives the slot back of the socket's stay that began at `since`, once socket storage has it. False:
+/// the stay ended meanwhile.
+#[inline(always)]
+pub fn moved(sk: Sock, since: u64) -> bool {
+    let Some(slot) = slot_of(address(sk)) else { return false };
+    let moved = finish(slot, since);
+    if moved {
+        give_back(slot);
+    }
+    moved
+}
+
+#[inline(always)]
+fn began(slot: *mut Slot, address: u64) -> Option<u64> {
     if owner(slot) != address {
         return None;
     }
     // SAFETY: a valid map value.
     let since = unsafe { (&raw const (*slot).since_ns).read_volatile() };
-    give_back(slot, address).then_some(since)
+    (since != 0).then_some(since)
 }
 
-/// The socket's stay, if it is here: its beginning and what else is known.
+/// Takes the stay that began at `since` out of the slot. False: somebody else did.
 #[inline(always)]
-pub fn peek(sk: Sock) -> Option<(u64, &'static SlotInfo)> {
-    let address = address(sk);
-    let slot = slot_of(address)?;
-    if owner(slot) != address {
-        return None;
-    }
-    let info = NURSERY_INFO.get(index(address))?;
+fn finish(slot: *mut Slot, since: u64) -> bool {
     // SAFETY: a valid map value.
-    let since = unsafe { (&raw const (*slot).since_ns).read_volatile() };
-    (since != 0).then_some((since, info))
-}
-
-/// Gives the socket's slot back once socket storage has its stay. False: the stay ended meanwhile.
-#[inline(always)]
-pub fn moved(sk: Sock) -> bool {
-    let address = address(sk);
-    slot_of(address).is_some_and(|slot| give_back(slot, address))
+    exchange(unsafe { &raw mut (*slot).since_ns }, since, 0)
 }
 
 #[inline(always)]
-fn give_back(slot: *mut Slot, address: u64) -> bool {
-    // SAFETY: a valid map value. A reader takes 0 for a stay that begins just now.
-    unsafe { (&raw mut (*slot).since_ns).write_volatile(0) };
-    hand_over(slot, address, 0)
+fn give_back(slot: *mut Slot) {
+    // SAFETY: a valid map value, whose stay we have just ended or moved.
+    unsafe { (&raw mut (*slot).sk).write_volatile(0) };
 }

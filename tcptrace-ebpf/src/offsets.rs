@@ -25,6 +25,8 @@ read!(family: u32);
 read!(lport: u32);
 read!(rport: u32);
 read!(nursery: u32);
+read!(stream: u32);
+read!(weakly_ordered: u32);
 
 /// An address that never moves.
 #[inline(always)]

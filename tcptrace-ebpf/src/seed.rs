@@ -39,13 +39,13 @@ pub fn adopt(sk: Sock) {
         return;
     }
     // One that changed state since we attached is timed already.
-    if nursery::peek(sk).is_some() {
+    if nursery::since(sk).is_some() {
         return;
     }
     let Some(control) = CONTROL.get(0) else { return };
     let Some(stay) = maps::stay_or_new(sk) else {
-        if let Some(counters) = maps::counters() {
-            counters.seed_failed += 1;
+        if let Some(cpu) = maps::this_cpu() {
+            cpu.counters.seed_failed += 1;
         }
         return;
     };

@@ -7,80 +7,97 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use tcptrace_common::{
-    counters::{Counters, SLOTS, STATES, slot},
-    event::{KIND_DESTROY, KIND_TRANSITION, OPEN, Transition},
+    counters::{Histogram, PerCpu, SLOTS, STATES, slot},
+    event::{KIND_DESTROY, KIND_TRANSITION, NO_SOCKET, OPEN, Streamed, Transition},
 };
 
 use crate::{
     filter::{CLOSE, CLOSE_WAIT, SYN_RECV, SYN_SENT, in_netns, matches_ends, watched},
     maps::{self, EVENTS, Stay},
     nursery, offsets,
-    sock::{Sock, bytes_sent, is_subflow},
+    sock::{IPPROTO_MPTCP, Sock, bytes_sent, is_subflow},
+    stream,
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn set_state(ctx: BtfTracePointContext) -> i32 {
     let (old, new) = (ctx.arg::<u32>(1), ctx.arg::<u32>(2));
-    if let (Some(sk), Some(counters)) = (Sock::new(ctx.arg(0)), maps::counters()) {
-        change(sk, old, new, counters);
+    if let (Some(sk), Some(cpu)) = (Sock::new(ctx.arg(0)), maps::this_cpu()) {
+        change(sk, old, new, cpu);
     }
     0
 }
 
 #[inline(always)]
-fn change(sk: Sock, old: u32, new: u32, counters: &mut Counters) {
+fn change(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
     if !in_netns(sk) {
         return;
     }
-    counters.seen += 1;
+    cpu.counters.seen += 1;
     let (left, entered) = (watched(old), watched(new));
-    // SCTP uses the tracepoint too.
-    if !(left || entered) || !sk.is_tcp() || !matches_ends(sk, old == CLOSE || new == SYN_SENT || new == SYN_RECV) {
-        counters.filtered += 1;
+    if !(left || entered) {
+        cpu.counters.filtered += 1;
         return;
     }
+    // Before all that the socket is asked for: reading the clock waits for what was begun to be read.
     // SAFETY: the helper takes no argument.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    let netns = sk.netns();
-    // A packet may end the connection, but not the descriptor: the socket stays on, as a ghost.
-    let ghost = left && new == CLOSE && sk.above() == OPEN;
-
-    let ended = if left { leave(sk, old) } else { Ended::UNKNOWN };
+    // The pointers that a socket has, once and before anything branches: for each that is read, on each
+    // path, the verifier searches the kernel's types by name.
+    let (netns, has_socket, has_storage) = (sk.netns(), sk.has_socket(), sk.has_storage());
+    // SCTP uses the tracepoint too.
+    if !sk.is_tcp() || !matches_ends(sk, old == CLOSE || new == SYN_SENT || new == SYN_RECV) {
+        cpu.counters.filtered += 1;
+        return;
+    }
+    // A packet may end the connection, but not the descriptor: the socket stays on, as a ghost. Without
+    // a descriptor it goes at once.
+    let above = if new == CLOSE && has_socket { sk.above() } else { NO_SOCKET };
+    let stays = if new == CLOSE { above == OPEN } else { entered };
     // A subflow's stays say nothing about the program: those of the socket above it do.
-    let tcp = if entered { sk.tcp() } else { None };
-    let entered = entered && !is_subflow(tcp);
-    if (ghost || entered && !nursery::begin(sk, tcp, netns, old, new, now)) && !settle(sk, new, now) {
-        counters.storage_failed += 1;
+    let tcp = if stays { sk.tcp() } else { None };
+    let stays = stays && !is_subflow(tcp);
+    let (ended, kept) = if left { leave(sk, old, has_storage, stays) } else { (Ended::UNKNOWN, false) };
+    if stays && !nursery::begin(sk, tcp, (netns, has_socket), (old, new), now, kept) && !settle(sk, new, now) {
+        cpu.counters.storage_failed += 1;
     }
 
     let aged = left && ended.aged(now);
     if left {
-        ended.count(old, now);
+        ended.count(&mut cpu.histogram, old, now);
     }
-    if offsets::transitions() == 0 && !aged {
-        counters.filtered += 1;
-    } else if emit(sk, netns, KIND_TRANSITION, (old, new), now, ended, aged) {
-        counters.emitted += 1;
+    let emitted = if offsets::transitions() != 0 && !aged && ended.is_exact() {
+        stream::put(&mut cpu.cursor, || streamed(sk, netns, above, (old, new), now, ended))
+    } else if offsets::transitions() != 0 || aged {
+        emit(sk, netns, KIND_TRANSITION, (old, new), now, ended)
     } else {
-        counters.ring_full += 1;
+        cpu.counters.filtered += 1;
+        return;
+    };
+    if emitted {
+        cpu.counters.emitted += 1;
+    } else {
+        cpu.counters.ring_full += 1;
     }
 }
 
-/// Ends the stay in state `old`, wherever it is kept.
+/// Ends the stay in state `old`, wherever it is kept. `keep`: another one begins now, and its slot, if
+/// it had one, is kept for that; the second answer says whether it is.
 #[inline(always)]
-fn leave(sk: Sock, old: u32) -> Ended {
+fn leave(sk: Sock, old: u32, has_storage: bool, keep: bool) -> (Ended, bool) {
     // A look that is moving it to storage at this moment finds it gone, and takes it back there.
-    if let Some(since) = nursery::end(sk) {
-        return Ended::exactly(since);
+    if let Some(since) = nursery::end(sk, keep) {
+        return (Ended::exactly(since), keep);
     }
-    match sk.has_storage().then(|| maps::stay(sk)).flatten() {
+    let ended = match has_storage.then(|| maps::stay(sk)).flatten() {
         Some(stay) => {
             let ended = Ended::of(stay, old);
             stay.state = 0;
             ended
         }
         None => Ended::UNKNOWN,
-    }
+    };
+    (ended, false)
 }
 
 /// Begins a stay in socket storage. False: the kernel has no memory.
@@ -126,22 +143,40 @@ impl Ended {
         self.latest_ns != 0 && now.wrapping_sub(self.latest_ns) >= offsets::min_age_ns()
     }
 
+    /// Whether its beginning was traced, or nothing at all is known of it.
+    #[inline(always)]
+    fn is_exact(self) -> bool {
+        self.latest_ns == self.earliest_ns
+    }
+
     /// Adds it to the histogram, where its length is known.
     #[inline(always)]
-    pub fn count(self, old: u32, now: u64) {
-        if self.latest_ns != 0
-            && self.latest_ns == self.earliest_ns
-            && let Some(histogram) = maps::histogram()
-        {
+    fn count(self, histogram: &mut Histogram, old: u32, now: u64) {
+        if self.latest_ns != 0 && self.is_exact() {
             let slot = slot(now.wrapping_sub(self.latest_ns));
             histogram.stays[old as usize & (STATES - 1)][slot & (SLOTS - 1)] += 1;
         }
     }
 }
 
-/// Hands an event to user space. `name_task`: who is on the CPU matters.
 #[inline(always)]
-pub fn emit(sk: Sock, netns: u32, kind: u8, (old, new): (u32, u32), now: u64, ended: Ended, name_task: bool) -> bool {
+fn streamed(sk: Sock, netns: u32, above: u8, (old, new): (u32, u32), now: u64, ended: Ended) -> Streamed {
+    Streamed {
+        time_ns: now,
+        cookie: sk.cookie_unless_listener(old, new),
+        since_ns: ended.latest_ns,
+        tuple: sk.tuple_in(netns),
+        pid: (bpf_get_current_pid_tgid() >> 32) as u32,
+        mptcp: u8::from(sk.protocol() == IPPROTO_MPTCP),
+        socket: above,
+        old: old as u8,
+        new: new as u8,
+    }
+}
+
+/// Hands an event to user space, with who is on the CPU.
+#[inline(always)]
+pub fn emit(sk: Sock, netns: u32, kind: u8, (old, new): (u32, u32), now: u64, ended: Ended) -> bool {
     let event = Transition {
         time_ns: now,
         cookie: sk.cookie_unless_listener(old, new),
@@ -152,13 +187,12 @@ pub fn emit(sk: Sock, netns: u32, kind: u8, (old, new): (u32, u32), now: u64, en
         protocol: sk.protocol(),
         kind,
         socket: sk.above(),
-        comm: if name_task { bpf_get_current_comm().unwrap_or([0; 16]) } else { [0; 16] },
+        comm: bpf_get_current_comm().unwrap_or([0; 16]),
         old: old as u8,
         new: new as u8,
         pad: [0; 6],
     };
-    // Streamed transitions are many and the reader polls for them; ends of long stays are rare
-    // and wake it.
+    // Who streams polls. Else only ends of long stays come here, which are rare, and wake the reader.
     let flags = if offsets::transitions() != 0 && kind != KIND_DESTROY { u64::from(BPF_RB_NO_WAKEUP) } else { 0 };
     EVENTS.output(event, flags).is_ok()
 }

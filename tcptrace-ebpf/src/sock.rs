@@ -148,8 +148,14 @@ impl Sock {
     /// but while the last descriptor is being closed, its file has no references left (__fput).
     #[inline(always)]
     pub fn above(self) -> u8 {
-        let Some(socket) = self.0.follow(off!(sk_socket)) else { return NO_SOCKET };
-        let Some(file) = socket.follow(off!(socket_file)) else { return OPEN };
+        let socket = self.0.address().follow(off!(sk_socket));
+        if socket.is_null() {
+            return NO_SOCKET;
+        }
+        let file = socket.follow(off!(socket_file));
+        if file.is_null() {
+            return OPEN;
+        }
         let closing = if known(off!(file_ref)) {
             file.read::<i64>(off!(file_ref)) < 0
         } else {

@@ -1,6 +1,9 @@
 //! Much at once: nothing lost that isn't counted, and right again after a loss.
 
-use std::{collections::HashSet, thread};
+use std::{
+    collections::{HashMap, HashSet},
+    thread,
+};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -56,14 +59,34 @@ fn one_leak_among_100_000_connections() {
 /// What is streamed is what was made: ten events a connection, and not one more.
 fn ten_events_a_connection() {
     let ns = netns();
-    let tracer = Tracer::watch(&ns, &["--transitions", "--state", "all", "--min-age", "10m"]);
+    let mut tracer = Tracer::watch(&ns, &["--transitions", "--state", "all", "--min-age", "10m"]);
     load(&ns, 2_000);
-    let (summary, _) = tracer.finish();
+    tracer.signal(Signal::INT);
+    let (summary, _) = tracer.ended();
     let count = |name: &str| summary["transitions"][name].as_u64().expect("a count");
     let made = 2_000 * TRANSITIONS + OF_A_LISTENER;
     let missed = summary["lost"]["recursion"].as_u64().expect("a count");
     assert!(count("emitted") <= made && count("emitted") + missed >= made, "{made} made: {summary}");
     assert_eq!(count("filtered"), 0, "{summary}");
+    in_order(&tracer.heard, missed);
+}
+
+/// Whichever CPUs a socket's changes were made on, each begins where the one before ended, and says how
+/// long that was ago.
+fn in_order(heard: &[Value], missed: u64) {
+    let mut last: HashMap<u64, &Value> = HashMap::new();
+    let mut out_of_order = 0;
+    for change in heard.iter().filter(|e| e["event"] == "transition") {
+        let Some(cookie) = change["cookie"].as_u64() else { continue };
+        if let Some(before) = last.insert(cookie, change) {
+            let stayed = change["stayed_ms"]["min"].as_f64();
+            let follows = before["new"] == change["old"]
+                && stayed.is_some()
+                && before["time"].as_str() <= change["time"].as_str();
+            out_of_order += u64::from(!follows);
+        }
+    }
+    assert!(last.len() >= 4_000 && out_of_order <= missed, "{out_of_order} out of order among {}", last.len());
 }
 
 /// Forty events fit; a hundred sockets end while nobody reads.

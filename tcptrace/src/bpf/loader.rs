@@ -1,45 +1,42 @@
 //! Loads, attaches and talks to the kernel programs.
 
 use std::{
-    error::Error,
     fs, io,
     os::fd::{AsFd, AsRawFd},
+    panic::resume_unwind,
     path::Path,
+    rc::Rc,
+    thread,
 };
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
-    maps::{Array, Map, MapData, PerCpuArray, RingBuf},
-    programs::{BtfTracePoint, Iter, Program, ProgramError},
+    maps::{Array, MapData, RingBuf},
     util::nr_cpus,
 };
 use tcptrace_common::{
     config::{ALL_DESCRIPTORS, Config, Control, LOOK_ALL, PROMOTE, SEED},
-    counters::{Counters, Histogram},
+    counters::{Counters, Histogram, PerCpu},
+    event::Streamed,
 };
-use zerocopy::{FromBytes, IntoBytes};
-
-use crate::memory;
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
     btf,
     iter::{Listing, Pass},
+    mapped::Mapped,
     nursery::Nursery,
     preflight::{self, KERNEL_BTF, Refusal},
-    sys,
+    programs::{Hook, OBJECT, attach, link_iter, load, load_all, map, program, refusal, take},
+    stream::Stream,
 };
-
-const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcptrace-ebpf"));
-
-const COUNTER_WORDS: usize = size_of::<Counters>() / 8;
-const HISTOGRAM_WORDS: usize = size_of::<Histogram>() / 8;
 
 /// The programs in the kernel. Dropping it takes them out.
 pub struct Kernel {
     ebpf: Ebpf,
     control: Array<MapData, [u8; size_of::<Control>()]>,
-    counters: Array<MapData, [u64; COUNTER_WORDS]>,
-    histogram: PerCpuArray<MapData, [u64; HISTOGRAM_WORDS]>,
+    cpus: Rc<Mapped<PerCpu>>,
+    stream: Option<Stream>,
     nursery: Nursery,
     look: Pass,
     holders: Pass,
@@ -55,34 +52,35 @@ impl Kernel {
     /// Checks the host, loads the programs and attaches them. From the return on, no transition is
     /// missed without being counted.
     ///
-    /// `config.offsets` and `config.jiffy_ns` are filled in here, from the kernel's BTF in the file
-    /// `btf`.
+    /// `config.offsets`, `config.jiffy_ns` and `config.stream` are filled in here, the first from the
+    /// kernel's BTF in the file `btf`. `buffer`: bytes of the ring buffer, and of all CPUs' streams
+    /// together, where they are not to be as large as they usually are.
     ///
     /// # Errors
     /// A [`Refusal`] that names what is missing.
-    pub fn load(config: Config, ring_bytes: u32, btf: &Path) -> Result<(Self, RingBuf<MapData>), Refusal> {
-        let (mut ebpf, kernel_btf) = prepare(config, ring_bytes, btf)?;
+    pub fn load(mut config: Config, buffer: Option<u32>, btf: &Path) -> Result<(Self, RingBuf<MapData>), Refusal> {
+        let cpus = cpus()?;
+        config.stream = if config.transitions == 0 { 0 } else { records_each(buffer, cpus) };
+        let (mut ebpf, kernel_btf) = prepare(config, buffer.unwrap_or(RING_BYTES), btf)?;
 
-        let look = load_iter(&mut ebpf, &kernel_btf, "look", "bpf_sk_storage_map", Some("STAYS"))?;
-        let holders = load_iter(&mut ebpf, &kernel_btf, "holders", "task_file", None)?;
-        let seed = load_iter(&mut ebpf, &kernel_btf, "seed", "tcp", None)?;
-        load(&mut ebpf, &kernel_btf, "destroy", "tcp_destroy_sock")?;
-        load(&mut ebpf, &kernel_btf, "set_state", "inet_sock_set_state")?;
+        load_all(&mut ebpf, &kernel_btf)?;
+        let look = link_iter(&ebpf, "look", Some("STAYS"))?;
+        let holders = link_iter(&ebpf, "holders", None)?;
+        let seed = link_iter(&ebpf, "seed", None)?;
         attach(&mut ebpf, "set_state")?;
 
         let events = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(|e| refusal("the ring buffer", &e))?;
         let control = Array::try_from(take(&mut ebpf, "CONTROL")?).map_err(|e| refusal("the control map", &e))?;
-        let histogram =
-            PerCpuArray::try_from(take(&mut ebpf, "HISTOGRAM")?).map_err(|e| refusal("the histogram", &e))?;
-        let counters = Array::try_from(take(&mut ebpf, "COUNTERS")?).map_err(|e| refusal("the counters", &e))?;
-        // The library has parsed all of the kernel's types once and dropped them.
-        memory::give_back();
-        let (slots, infos) = (map(&ebpf, "NURSERY")?, map(&ebpf, "NURSERY_INFO")?);
-        let nursery = Nursery::new(slots, infos).map_err(|e| refusal("the nursery", &e))?;
-        Ok((
-            Self { ebpf, control, counters, histogram, nursery, look, holders, seed, looks: 0, follows_ends: false },
-            events,
-        ))
+        let nursery = Nursery::new(map(&ebpf, "NURSERY")?).map_err(|e| refusal("the nursery", &e))?;
+        let cpus = Mapped::new(map(&ebpf, "CPUS")?, cpus as usize).map_err(|e| refusal("the counters", &e))?;
+        let cpus = Rc::new(cpus);
+        let stream = match config.stream as usize {
+            0 => None,
+            size => Some(
+                Stream::new(Rc::clone(&cpus), map(&ebpf, "STREAM")?, size).map_err(|e| refusal("the stream", &e))?,
+            ),
+        };
+        Ok((Self { ebpf, control, cpus, stream, nursery, look, holders, seed, looks: 0, follows_ends: false }, events))
     }
 
     /// From now on the ends of sockets are seen too, which end stays in CLOSE. Not from the start:
@@ -159,28 +157,38 @@ impl Kernel {
         &self.nursery
     }
 
-    /// The programs' counters, summed over all CPUs.
-    ///
-    /// # Errors
-    /// What the kernel answers.
-    pub fn counters(&self) -> io::Result<Counters> {
-        let mut sum = [0u64; COUNTER_WORDS];
-        for cpu in self.counters.iter() {
-            add(&mut sum, &cpu.map_err(io::Error::other)?);
+    /// Takes out of the streams what happened before `until`, see [`Stream::take`].
+    pub fn streamed(&self, until: u64, batch: &mut Vec<Streamed>) {
+        if let Some(stream) = &self.stream {
+            stream.take(until, batch);
         }
-        Counters::read_from_bytes(sum.as_bytes()).map_err(|_| io::Error::other("counters of another size"))
+    }
+
+    /// The programs' counters, summed over all CPUs.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.sum(|cpu| cpu.counters)
     }
 
     /// How long stays were that ended, summed over all CPUs.
-    ///
-    /// # Errors
-    /// What the kernel answers.
-    pub fn histogram(&self) -> io::Result<Histogram> {
-        let mut sum = [0u64; HISTOGRAM_WORDS];
-        for cpu in self.histogram.get(&0, 0).map_err(io::Error::other)?.iter() {
-            add(&mut sum, cpu);
+    #[must_use]
+    pub fn histogram(&self) -> Histogram {
+        self.sum(|cpu| cpu.histogram)
+    }
+
+    /// Sums up what consists of 64-bit counts.
+    fn sum<T: FromBytes + IntoBytes + Immutable>(&self, pick: impl Fn(&PerCpu) -> T) -> T {
+        let mut sum = T::new_zeroed();
+        for cpu in 0..self.cpus.count() {
+            let cpu = pick(&self.cpus.read(cpu));
+            let words = sum.as_mut_bytes().chunks_exact_mut(8).zip(cpu.as_bytes().chunks_exact(8));
+            for (total, count) in words {
+                let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
+                let added = word(total) + word(count);
+                total.copy_from_slice(&added.to_ne_bytes());
+            }
         }
-        Histogram::read_from_bytes(sum.as_bytes()).map_err(|_| io::Error::other("a histogram of another size"))
+        sum
     }
 
     /// How often the kernel could not run a program because it interrupted itself on that CPU
@@ -201,23 +209,51 @@ impl Kernel {
 
 /// Checks the host and makes the maps; no program is loaded yet.
 fn prepare(mut config: Config, ring_bytes: u32, btf: &Path) -> Result<(Ebpf, Btf), Refusal> {
-    preflight::check()?;
-    let btf::Needed { offsets, attachable } = preflight::read_btf(btf)?;
+    // The library goes through all of the kernel's types, which takes as long as all of this.
+    let (loader, needed) = thread::scope(|scope| {
+        let loader = scope.spawn(EbpfLoader::new);
+        let needed = preflight::check().and_then(|()| preflight::read_btf(btf));
+        (loader.join(), needed)
+    });
+    let mut loader = loader.unwrap_or_else(|panic| resume_unwind(panic));
+    let btf::Needed { offsets, attachable } = needed?;
     preflight::is_this_kernels(btf)?;
     (config.offsets, config.jiffy_ns) = (offsets, jiffy_ns());
     let kernel_btf =
         Btf::parse(&attachable, Endianness::default()).map_err(|e| refusal(&btf.display().to_string(), &e))?;
 
-    let cpus = nr_cpus().map_err(|(_, e)| refusal("the number of CPUs", &e))?;
-    let ebpf = EbpfLoader::new()
+    config.weakly_ordered = u32::from(!cfg!(target_arch = "x86_64"));
+    let cpus = cpus()?;
+    let ebpf = loader
         .btf(Some(&kernel_btf))
         .verifier_log_level(VerifierLogLevel::DEBUG)
         .override_global("CONFIG", config.as_bytes(), true)
         .map_max_entries("EVENTS", ring_bytes)
-        .map_max_entries("COUNTERS", u32::try_from(cpus).unwrap_or(u32::MAX))
+        .map_max_entries("CPUS", cpus)
+        .map_max_entries("STREAM", (cpus * config.stream).max(1))
         .load(OBJECT)
         .map_err(|e| refusal("creating the maps", &e))?;
     Ok((ebpf, kernel_btf))
+}
+
+/// How many CPUs there can be.
+fn cpus() -> Result<u32, Refusal> {
+    let cpus = nr_cpus().map_err(|(_, e)| refusal("the number of CPUs", &e))?;
+    Ok(u32::try_from(cpus).unwrap_or(u32::MAX))
+}
+
+/// Ends of long stays come in bursts at worst when a leaking process is killed: 8,000 fit.
+const RING_BYTES: u32 = 1 << 20;
+/// Streamed transitions: 64,000 fit on two CPUs, a third of a second of all that they can make.
+const STREAM_BYTES: u32 = 8 << 20;
+/// On many CPUs: 2,000 fit on each, which is what it can make between two polls.
+const LEAST_STREAM_BYTES: u32 = 256 << 10;
+
+/// Records in each CPU's stream, a power of two.
+fn records_each(bytes: Option<u32>, cpus: u32) -> u32 {
+    let each = bytes.map_or((STREAM_BYTES / cpus).max(LEAST_STREAM_BYTES), |bytes| bytes / cpus);
+    let records = each / size_of::<Streamed>() as u32;
+    1 << records.max(1).ilog2()
 }
 
 /// The one program that a snapshot needs; nothing is attached.
@@ -233,7 +269,8 @@ impl Descriptors {
     /// A [`Refusal`] that names what is missing.
     pub fn load(states: u32, netns: u32, btf: &Path) -> Result<Self, Refusal> {
         let (mut ebpf, kernel_btf) = prepare(Config { states, netns, ..Config::NONE }, SMALLEST_RING, btf)?;
-        load_iter(&mut ebpf, &kernel_btf, "snapshot", "task_file", None).map(Self)
+        load(program(&mut ebpf, "snapshot")?, Hook::Iter("task_file"), &kernel_btf)?;
+        link_iter(&ebpf, "snapshot", None).map(Self)
     }
 
     /// Lists who has a descriptor for any of those sockets, all listeners with theirs and their
@@ -260,7 +297,7 @@ const NO_NETNS: u32 = 1;
 /// A [`Refusal`] that names what is missing.
 pub fn trial(states: u32, nursery: bool, btf: &Path) -> Result<(), Refusal> {
     let config = Config { states, nursery: u32::from(nursery), netns: NO_NETNS, ..Config::NONE };
-    let (mut kernel, _events) = Kernel::load(config, SMALLEST_RING, btf)?;
+    let (mut kernel, _events) = Kernel::load(config, Some(SMALLEST_RING), btf)?;
     kernel.follow_ends()?;
     kernel.look(0, true).map(drop).map_err(|e| refusal("listing what is live", &e))
 }
@@ -286,113 +323,13 @@ pub fn load_empty() -> Result<Ebpf, Refusal> {
         .map_max_entries("EVENTS", 4096)
         .load(OBJECT)
         .map_err(|e| refusal("creating the maps", &e))?;
-    load(&mut ebpf, &btf, "empty", "inet_sock_set_state")?;
+    load(program(&mut ebpf, "empty")?, Hook::Tracepoint("inet_sock_set_state"), &btf)?;
     attach(&mut ebpf, "empty")?;
     Ok(ebpf)
-}
-
-fn take(ebpf: &mut Ebpf, name: &str) -> Result<Map, Refusal> {
-    ebpf.take_map(name).ok_or_else(|| absent(name))
-}
-
-fn map<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a MapData, Refusal> {
-    match ebpf.map(name) {
-        Some(Map::Array(data) | Map::SkStorage(data)) => Ok(data),
-        _ => Err(absent(name)),
-    }
-}
-
-fn load_iter(ebpf: &mut Ebpf, btf: &Btf, name: &str, kind: &str, map: Option<&str>) -> Result<Pass, Refusal> {
-    let what = format!("iterator {kind}");
-    program::<Iter>(ebpf, name)?.load(kind, btf).map_err(|e| refusal(&what, &e))?;
-    let map = map.map(|name| self::map(ebpf, name)).transpose()?.map(|data| data.fd().as_fd());
-    let program = ebpf.program(name).ok_or_else(|| absent(name))?;
-    let fd = program.fd().map_err(|e| refusal(&what, &e))?;
-    sys::link_iter(fd.as_fd(), map).map(Pass).map_err(|e| refusal(&what, &e))
-}
-
-fn load(ebpf: &mut Ebpf, btf: &Btf, name: &str, tracepoint: &str) -> Result<(), Refusal> {
-    program::<BtfTracePoint>(ebpf, name)?
-        .load(tracepoint, btf)
-        .map_err(|e| refusal(&format!("tracepoint {tracepoint}"), &e))
-}
-
-fn attach(ebpf: &mut Ebpf, name: &str) -> Result<(), Refusal> {
-    program::<BtfTracePoint>(ebpf, name)?.attach().map(drop).map_err(|e| refusal(&format!("attaching {name}"), &e))
-}
-
-fn program<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, Refusal>
-where
-    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
-{
-    ebpf.program_mut(name).ok_or_else(|| absent(name))?.try_into().map_err(|e| refusal(name, &e))
-}
-
-fn absent(name: &str) -> Refusal {
-    Refusal::Kernel { what: name.to_owned(), detail: "missing from the embedded object".to_owned() }
-}
-
-/// The error and its causes in one line each, joined to one.
-fn refusal(what: &str, error: &(dyn Error + 'static)) -> Refusal {
-    let mut lines = Vec::new();
-    let mut cause = Some(error);
-    while let Some(e) = cause {
-        lines.push(telling(&e.to_string()));
-        cause = e.source();
-    }
-    Refusal::Kernel { what: what.to_owned(), detail: lines.join(": ") }
-}
-
-fn add(sum: &mut [u64], more: &[u64]) {
-    for (total, n) in sum.iter_mut().zip(more) {
-        *total += n;
-    }
-}
-
-/// The line of a message that says why. The verifier says it last, before its statistics.
-fn telling(message: &str) -> String {
-    let (head, log) = message.split_once("Verifier output:").unwrap_or((message, ""));
-    let head = head.lines().next().unwrap_or_default().trim();
-    let lines = log.lines().map(str::trim).take_while(|l| !l.starts_with("processed "));
-    match lines.filter(|l| !l.is_empty()).last() {
-        Some(why) => format!("{head} The verifier says: {why}"),
-        None => head.to_owned(),
-    }
 }
 
 /// The length of a jiffy: the coarse clocks advance once per jiffy.
 fn jiffy_ns() -> u64 {
     let resolution = rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse);
     resolution.tv_sec.unsigned_abs() * 1_000_000_000 + resolution.tv_nsec.unsigned_abs()
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use object::{Object, ObjectSymbol, SymbolKind};
-
-    use super::OBJECT;
-
-    /// Instructions that the programs may have: what each of them costs to load, and the first two
-    /// to run. A change that needs more is measured (`cargo xtask bench cost`) and then raises its
-    /// number; one that needs fewer lowers it.
-    const AT_MOST: [(&str, u64); 7] = [
-        ("set_state", 983),
-        ("destroy", 402),
-        ("look", 540),
-        ("holders", 1993),
-        ("snapshot", 899),
-        ("seed", 266),
-        ("empty", 2),
-    ];
-
-    #[test]
-    fn no_program_has_grown() {
-        let object = object::File::parse(OBJECT).expect("an ELF file");
-        let programs = object.symbols().filter(|s| s.kind() == SymbolKind::Text && s.size() > 0);
-        let sizes: BTreeMap<&str, u64> = programs.map(|s| (s.name().expect("a name"), s.size() / 8)).collect();
-        let grown = AT_MOST.iter().filter(|(name, most)| sizes.get(name).is_none_or(|size| size > most));
-        assert_eq!(grown.count(), 0, "at most {AT_MOST:?}, found {sizes:?}");
-    }
 }

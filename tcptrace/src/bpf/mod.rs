@@ -4,7 +4,10 @@
 pub mod btf;
 pub mod iter;
 pub mod loader;
+pub mod mapped;
 pub mod nursery;
 pub mod preflight;
 pub mod probe;
+mod programs;
+pub mod stream;
 mod sys;

@@ -1,21 +1,18 @@
-//! The nursery as user space sees it: two mapped arrays of the kernel programs.
+//! The nursery as user space sees it: a mapped array of the kernel programs.
 
 use std::{
     io,
-    marker::PhantomData,
-    os::fd::AsFd,
-    ptr::{self, NonNull},
     sync::atomic::{AtomicU64, Ordering::SeqCst},
 };
 
 use aya::maps::MapData;
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
-use tcptrace_common::event::{HAS_SOCKET, KIND_SOCKET, NO_TIMER, SLOTS, Slot, SlotInfo, Socket, UNPLACED};
+use tcptrace_common::event::{HAS_SOCKET, KIND_SOCKET, NO_TIMER, SLOTS, Slot, Socket, UNPLACED};
+
+use super::mapped::Mapped;
 
 /// Young stays, seen without a system call.
 pub struct Nursery {
     slots: Mapped<Slot>,
-    infos: Mapped<SlotInfo>,
 }
 
 /// A slot and the stay that was in it.
@@ -27,12 +24,12 @@ pub struct Young {
 }
 
 impl Nursery {
-    /// Maps both arrays.
+    /// Maps the array.
     ///
     /// # Errors
     /// What mmap answers.
-    pub fn new(slots: &MapData, infos: &MapData) -> io::Result<Self> {
-        Ok(Self { slots: Mapped::new(slots)?, infos: Mapped::new(infos)? })
+    pub fn new(slots: &MapData) -> io::Result<Self> {
+        Mapped::new(slots, SLOTS).map(|slots| Self { slots })
     }
 
     /// The stays that have lasted `min_age_ns` at `now_ns`.
@@ -42,23 +39,29 @@ impl Nursery {
 
     /// The cookies of all stays here.
     pub fn cookies(&self) -> impl Iterator<Item = u64> + '_ {
-        self.all().map(|young| self.infos.read(young.index).cookie)
+        self.all().map(|young| self.slots.read(young.index).cookie)
     }
 
     fn all(&self) -> impl Iterator<Item = Young> + '_ {
         (0..SLOTS).filter_map(|index| {
-            let Slot { sk, since_ns } = self.slots.read(index);
+            let (sk, since_ns) = self.stay(index);
             (sk != 0 && since_ns != 0).then_some(Young { index, sk, since_ns })
         })
+    }
+
+    /// Whose stay is in a slot, and since when.
+    fn stay(&self, index: usize) -> (u64, u64) {
+        let slot = self.slots.at(index);
+        // SAFETY: within the mapping; plain integers, which the kernel may change at any time.
+        unsafe { ((&raw const (*slot).sk).read_volatile(), (&raw const (*slot).since_ns).read_volatile()) }
     }
 
     /// What is known of a stay that is still here.
     #[must_use]
     pub fn still(&self, young: &Young) -> Option<Socket> {
-        let info = self.infos.read(young.index);
-        // Read before the check: had the slot changed hands meanwhile, its beginning would tell.
-        let Slot { sk, since_ns } = self.slots.read(young.index);
-        if (sk, since_ns) != (young.sk, young.since_ns) {
+        let slot = self.slots.read(young.index);
+        // Checked afterwards: had the slot changed hands meanwhile, its beginning would tell.
+        if self.stay(young.index) != (young.sk, young.since_ns) {
             return None;
         }
         Some(Socket {
@@ -67,12 +70,12 @@ impl Nursery {
             send_q: 0,
             backlog: 0,
             max_backlog: 0,
-            state: info.state,
-            flags: UNPLACED | NO_TIMER | if info.has_socket != 0 { HAS_SOCKET } else { 0 },
-            protocol: info.protocol,
-            cookie: info.cookie,
-            earliest_ns: since_ns,
-            latest_ns: since_ns,
+            state: slot.state,
+            flags: UNPLACED | NO_TIMER | if slot.has_socket != 0 { HAS_SOCKET } else { 0 },
+            protocol: slot.protocol,
+            cookie: slot.cookie,
+            earliest_ns: young.since_ns,
+            latest_ns: young.since_ns,
             inode: 0,
             cgroup: 0,
             bytes_sent: 0,
@@ -81,59 +84,19 @@ impl Nursery {
             received_ago_ns: u64::MAX,
             drops: 0,
             pad: 0,
-            tuple: info.tuple,
+            tuple: slot.tuple,
         })
     }
 
     /// Frees the slot of a stay whose end was missed.
     pub fn evict(&self, young: &Young) {
-        // SAFETY: within the mapping, aligned, and touched as an atomic by all who hand it over.
-        let owner = unsafe { AtomicU64::from_ptr(&raw mut (*self.slots.at(young.index)).sk) };
+        let slot = self.slots.at(young.index);
+        // SAFETY: within the mapping, aligned, and touched as atomics by all who end a stay.
+        let (since, owner) =
+            unsafe { (AtomicU64::from_ptr(&raw mut (*slot).since_ns), AtomicU64::from_ptr(&raw mut (*slot).sk)) };
         // Lost to the kernel program: so much the better.
-        let _ = owner.compare_exchange(young.sk, 0, SeqCst, SeqCst);
-    }
-}
-
-/// A mapped array map of `SLOTS` values.
-struct Mapped<T> {
-    start: NonNull<T>,
-    values: PhantomData<T>,
-}
-
-impl<T: Copy> Mapped<T> {
-    const BYTES: usize = SLOTS * size_of::<T>();
-
-    fn new(map: &MapData) -> io::Result<Self> {
-        // SAFETY: a fresh mapping of a whole array map, whose values lie one after the other.
-        let start = unsafe {
-            mmap(
-                ptr::null_mut(),
-                Self::BYTES,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::SHARED,
-                map.fd().as_fd(),
-                0,
-            )?
-        };
-        let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at 0"))?;
-        Ok(Self { start, values: PhantomData })
-    }
-
-    fn at(&self, index: usize) -> *mut T {
-        assert!(index < SLOTS, "no such slot");
-        // SAFETY: within the mapping.
-        unsafe { self.start.as_ptr().add(index) }
-    }
-
-    fn read(&self, index: usize) -> T {
-        // SAFETY: within the mapping; plain integers, which the kernel may change at any time.
-        unsafe { self.at(index).read_volatile() }
-    }
-}
-
-impl<T> Drop for Mapped<T> {
-    fn drop(&mut self) {
-        // SAFETY: our own mapping, and nothing borrows from it.
-        let _ = unsafe { munmap(self.start.as_ptr().cast(), SLOTS * size_of::<T>()) };
+        if since.compare_exchange(young.since_ns, 0, SeqCst, SeqCst).is_ok() {
+            let _ = owner.compare_exchange(young.sk, 0, SeqCst, SeqCst);
+        }
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     engine::{filter::Selection, parse},
     enrich::process,
     exit::{Exit, Failure},
+    memory,
     pipeline::{Pipeline, Plan},
     privileges, seccomp,
     sink::human,
@@ -73,14 +74,10 @@ pub struct Args {
     output: output::Args,
 }
 
-/// Ends of long stays come in bursts at worst when a leaking process is killed: 8,000 fit.
-const RING_KIB: u32 = 1024;
-/// Streamed transitions: 80,000 fit, a third of a second of all that two cores can make.
-const STREAM_RING_KIB: u32 = 8192;
 /// Looking more often would be all that it does.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
-/// How often the ring is emptied while transitions stream: often enough that a quarter of it fills
-/// at most, seldom enough that waking up costs nothing.
+/// How often the streams are emptied: often enough that a quarter of them fills at most, seldom enough
+/// that waking up costs nothing.
 const POLL: Duration = Duration::from_millis(20);
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -107,7 +104,7 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
     let min_age_ns = nanoseconds(args.min_age);
     let mut stop = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let (mut kernel, ring) = Kernel::load(config(args, &selection), ring_bytes(args), btf)?;
+    let (mut kernel, ring) = Kernel::load(config(args, &selection), args.ring_size.map(|kib| kib * 1024), btf)?;
     seed(&mut kernel, &selection).context("sockets that exist already")?;
     privileges::drop_unneeded().context("dropping privileges")?;
 
@@ -120,6 +117,8 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
     let mut pipeline = Pipeline::new(kernel, plan, sink);
     let mut ring = Ring::new(ring).context("watching the ring buffer")?;
     pipeline.start(boot_now()).context("who holds what already")?;
+    // What loading took: the library has gone through all of the kernel's types.
+    memory::give_back();
     if let Err(e) = seccomp::confine() {
         warn(&format!("no system call filter ({e}): every call stays possible, as before attaching"));
     }
@@ -136,21 +135,21 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
             _ = terminate.recv() => break,
             () = sleep_until(end.unwrap_or_else(far)), if end.is_some() => break,
             () = sleep_until(next_look) => {
-                let looked = pipeline.drain(&mut ring).and_then(|()| pipeline.look(boot_now()));
+                let looked = pipeline.drain(&mut ring, boot_now()).and_then(|()| pipeline.look(boot_now()));
                 looked.map(|pause| next_look = Instant::now() + interval.max(pause))
             }
             () = sleep_until(next_poll), if args.transitions => {
-                let drained = pipeline.drain(&mut ring);
+                let drained = pipeline.drain(&mut ring, boot_now());
                 next_poll = Instant::now() + POLL;
                 drained
             }
-            ready = ring.ready(), if !args.transitions => ready.and_then(|()| pipeline.drain(&mut ring)),
+            ready = ring.ready(), if !args.transitions => ready.and_then(|()| pipeline.drain(&mut ring, boot_now())),
         };
         if let Err(e) = outcome {
             return ended_by(e);
         }
     }
-    let finished = pipeline.drain(&mut ring).and_then(|()| pipeline.finish(boot_now()));
+    let finished = pipeline.drain(&mut ring, boot_now()).and_then(|()| pipeline.finish(boot_now()));
     match finished {
         Ok(leaks) if leaks > 0 && args.fail_on_leak => Ok(Exit::LeaksFound),
         Ok(_) => Ok(Exit::Done),
@@ -172,11 +171,6 @@ fn config(args: &Args, selection: &Selection) -> Config {
         nursery: u32::from(process::in_initial_pid_namespace()),
         ..Config::NONE
     }
-}
-
-fn ring_bytes(args: &Args) -> u32 {
-    let default = if args.transitions { STREAM_RING_KIB } else { RING_KIB };
-    args.ring_size.unwrap_or(default) * 1024
 }
 
 /// Sockets that were there before the programs were: those with a descriptor in one pass, the

@@ -1,14 +1,14 @@
-//! From the ring buffer's bytes to what they mean.
+//! From the records of the ring buffer and the streams to what they mean.
 
 use std::rc::Rc;
 
 use tcptrace_common::{
-    event::{CLOSING, KIND_DESTROY, KIND_TRANSITION, NO_SOCKET, OPEN, Transition},
+    event::{CLOSING, KIND_DESTROY, KIND_TRANSITION, NO_SOCKET, OPEN, Streamed, Transition},
     state::TcpState,
 };
 use zerocopy::FromBytes;
 
-use super::event::{Age, BootNs, Change, ClosedBy, Connection};
+use super::event::{Age, BootNs, Change, ClosedBy, Connection, IPPROTO_MPTCP, IPPROTO_TCP};
 
 /// One record of the ring buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +35,41 @@ pub struct Event {
 #[must_use]
 pub fn event(bytes: &[u8]) -> Option<Event> {
     let t = Transition::ref_from_bytes(bytes).ok()?;
-    let (old, new) = (TcpState::from_number(t.old)?, TcpState::from_number(t.new)?);
     let destroyed = match t.kind {
         KIND_TRANSITION => false,
         KIND_DESTROY => true,
         _ => return None,
     };
+    let event = transition(t, destroyed)?;
+    let closes = t.socket == CLOSING || destroyed && event.by_call;
+    let closed_by = (closes && t.comm[0] != 0).then(|| ClosedBy { pid: t.pid, comm: comm(&t.comm) });
+    Some(Event { closed_by, ..event })
+}
+
+/// Decodes a record of a stream; `None` where it makes no sense.
+#[must_use]
+pub fn streamed(s: &Streamed) -> Option<Event> {
+    let protocol = if s.mptcp == 0 { IPPROTO_TCP } else { IPPROTO_MPTCP };
+    let t = Transition {
+        time_ns: s.time_ns,
+        cookie: s.cookie,
+        earliest_ns: s.since_ns,
+        latest_ns: s.since_ns,
+        tuple: s.tuple,
+        pid: s.pid,
+        protocol,
+        kind: KIND_TRANSITION,
+        socket: s.socket,
+        comm: [0; 16],
+        old: s.old,
+        new: s.new,
+        pad: [0; 6],
+    };
+    transition(&t, false)
+}
+
+fn transition(t: &Transition, destroyed: bool) -> Option<Event> {
+    let (old, new) = (TcpState::from_number(t.old)?, TcpState::from_number(t.new)?);
     let stayed = (t.latest_ns != 0).then(|| Age::at(t.time_ns, t.earliest_ns, t.latest_ns));
     let closing = t.socket == CLOSING;
     let by_call = closing || destroyed && old == TcpState::Close || is_call(old, new);
@@ -58,8 +87,7 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
         ghost: !destroyed && new == TcpState::Close && old != new && t.socket == OPEN,
         since: (t.earliest_ns, t.latest_ns),
         by_call,
-        closed_by: ((closing || destroyed && by_call) && t.comm[0] != 0)
-            .then(|| ClosedBy { pid: t.pid, comm: comm(&t.comm) }),
+        closed_by: None,
     })
 }
 
@@ -123,6 +151,26 @@ mod tests {
         assert_eq!(of(LastAck, Close, NO_SOCKET), (false, false, false), "the last ACK came by packet");
         assert_eq!(of(LastAck, Close, OPEN), (false, false, true), "shut down, never closed");
         assert_eq!(of(Listen, Close, CLOSING), (true, true, false));
+    }
+
+    #[test]
+    fn a_streamed_change_names_nobody() {
+        let s = Streamed {
+            time_ns: 5_000,
+            cookie: 7,
+            since_ns: 1_000,
+            tuple: sample().tuple,
+            pid: 42,
+            mptcp: 1,
+            socket: OPEN,
+            old: TcpState::Established as u8,
+            new: TcpState::Close as u8,
+        };
+        let event = streamed(&s).expect("a record");
+        assert_eq!(event.change.stayed, Some(Age { min_ns: 4_000, max_ns: Some(4_000) }));
+        assert!(event.change.connection.mptcp && event.ghost && event.closed_by.is_none() && !event.destroyed);
+        assert_eq!(streamed(&Streamed { since_ns: 0, ..s }).expect("a record").change.stayed, None);
+        assert_eq!(streamed(&Streamed { old: 99, ..s }), None);
     }
 
     #[test]

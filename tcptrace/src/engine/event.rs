@@ -35,8 +35,10 @@ pub struct Connection {
     pub mptcp: bool,
 }
 
-/// `IPPROTO_MPTCP` (uapi/linux/in.h).
-const IPPROTO_MPTCP: u16 = 262;
+/// uapi/linux/in.h.
+pub const IPPROTO_TCP: u16 = 6;
+/// The same.
+pub const IPPROTO_MPTCP: u16 = 262;
 
 impl Connection {
     /// From what the kernel programs report.

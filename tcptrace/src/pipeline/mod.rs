@@ -7,14 +7,14 @@ pub mod report;
 pub mod survey;
 
 use std::{
-    collections::{HashMap, HashSet},
-    io,
+    collections::{HashMap, HashSet, VecDeque},
+    io, mem,
     time::{Duration, Instant},
 };
 
 use tcptrace_common::{
     counters::{Counters, Histogram},
-    event::Socket,
+    event::{Socket, Streamed},
     state::TcpState,
 };
 
@@ -61,6 +61,10 @@ pub struct Pipeline {
     kernel_names_processes: bool,
     /// Stays in the nursery that no descriptor leads to, and when to try again.
     unplaced: HashMap<Young, BootNs>,
+    /// Records of the streams; empty between two calls.
+    batch: Vec<Streamed>,
+    /// Events of the ring buffer that are not taken in yet.
+    rung: VecDeque<decode::Event>,
     skipped: u64,
     reported: u64,
     told: Lost,
@@ -94,6 +98,8 @@ impl Pipeline {
             ownership,
             kernel_names_processes: holders::kernel_names_processes(),
             unplaced: HashMap::new(),
+            batch: Vec::new(),
+            rung: VecDeque::new(),
             skipped: 0,
             reported: 0,
             told: Lost::default(),
@@ -123,26 +129,45 @@ impl Pipeline {
         self.plan.count.is_some_and(|count| self.reported >= count)
     }
 
-    /// Takes out of the ring buffer what is in it, or as much as makes a good batch: who writes
-    /// into it without pause must not keep us from all else.
+    /// Takes in what happened before `now`, in order; of the ring buffer no more than makes a good
+    /// batch: who writes into it without pause must not keep us from all else.
     ///
     /// # Errors
     /// What writing answers.
-    pub fn drain(&mut self, ring: &mut Ring) -> io::Result<()> {
+    pub fn drain(&mut self, ring: &mut Ring, now: BootNs) -> io::Result<()> {
+        // Before the ring buffer: what comes there later than something here is then there too.
+        self.kernel.streamed(now, &mut self.batch);
         for _ in 0..BATCH {
-            if self.is_done() {
-                break;
-            }
             let Some(event) = ring.take().map(|bytes| decode::event(&bytes)) else { break };
-            match event {
+            self.skipped += u64::from(event.is_none());
+            self.rung.extend(event);
+        }
+        let batch = mem::take(&mut self.batch);
+        for record in &batch {
+            self.until(record.time_ns)?;
+            match decode::streamed(record) {
                 Some(event) => self.event(&event)?,
                 None => self.skipped += 1,
             }
         }
+        self.until(if self.plan.transitions { now } else { BootNs::MAX })?;
+        self.batch = batch;
+        self.batch.clear();
         self.sink.flush()
     }
 
+    /// Takes in what came by the ring buffer and happened before `time`.
+    fn until(&mut self, time: BootNs) -> io::Result<()> {
+        while let Some(event) = self.rung.pop_front_if(|event| event.time < time) {
+            self.event(&event)?;
+        }
+        Ok(())
+    }
+
     fn event(&mut self, event: &decode::Event) -> io::Result<()> {
+        if self.is_done() {
+            return Ok(());
+        }
         let connection = &event.change.connection;
         if self.plan.transitions && !event.destroyed && self.streams(event) {
             self.say(event.time, &Update::Transition(event.change.clone()))?;
@@ -293,7 +318,7 @@ impl Pipeline {
 
     /// Says what was lost since the last time. True: all live stays are to be looked at.
     fn check_losses(&mut self, now: BootNs) -> io::Result<bool> {
-        let (_, lost) = self.counts()?;
+        let (_, lost) = self.counts();
         if lost.total() > self.told.total() {
             if lost.storage_failed > self.told.storage_failed {
                 self.kernel.seed_by_descriptor(now)?;
@@ -305,15 +330,15 @@ impl Pipeline {
         Ok(self.resyncs > 0 || self.tracker.in_doubt())
     }
 
-    fn counts(&self) -> io::Result<(Counters, Lost)> {
-        let counters = self.kernel.counters()?;
+    fn counts(&self) -> (Counters, Lost) {
+        let counters = self.kernel.counters();
         let lost = Lost {
             ring_full: counters.ring_full + counters.destroy_ring_full,
             storage_failed: counters.storage_failed + counters.seed_failed,
             recursion: self.kernel.missed(),
             skipped: self.skipped,
         };
-        Ok((counters, lost))
+        (counters, lost)
     }
 
     fn say(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
@@ -331,12 +356,13 @@ impl Pipeline {
     /// # Errors
     /// What the kernel or writing answers.
     pub fn finish(&mut self, now: BootNs) -> io::Result<u64> {
-        let (counters, lost) = self.counts()?;
+        self.until(BootNs::MAX)?;
+        let (counters, lost) = self.counts();
         let summary = Summary {
             seen: counters.seen,
             filtered: counters.filtered,
             emitted: counters.emitted,
-            stays: stays(&self.kernel.histogram()?),
+            stays: stays(&self.kernel.histogram()),
             lost,
             ..self.tracker.summary()
         };
