@@ -20,5 +20,6 @@ pub mod exit;
 pub mod memory;
 pub mod pipeline;
 pub mod privileges;
+pub mod seccomp;
 pub mod sink;
 pub mod source;

@@ -83,7 +83,11 @@ fn refused(mut command: Command) -> String {
 
 /// tcptrace in a mount namespace of its own, where `change` is done first.
 fn elsewhere(change: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Command {
-    let mut command = tcptrace();
+    own_mounts(tcptrace(), change)
+}
+
+/// The same for any command.
+pub fn own_mounts(mut command: Command, change: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Command {
     let prepare = move || {
         // SAFETY: only descriptor tables are unsafe to unshare (CLONE_FILES); these are mounts.
         unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
@@ -101,14 +105,14 @@ fn without_btf(empty: &Path) -> Command {
     elsewhere(move || Ok(mount_bind(&empty, "/sys/kernel/btf")?))
 }
 
-/// A filter that answers each `bpf()` with an action (seccomp(2)).
-fn filtered(action: u32) -> Command {
+/// A filter that answers one system call with an action (seccomp(2)).
+pub fn filtered(call: libc::c_long, action: u32) -> Command {
     let mut command = tcptrace();
     let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     let program = [
         // The number of the call (struct seccomp_data).
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, libc::SYS_bpf as u32),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
         step(libc::BPF_RET | libc::BPF_K, 0, 0, action),
         step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
@@ -172,20 +176,22 @@ fn a_capability_alone() {
 
 fn a_filter_that_refuses_bpf() {
     let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-    let said = Said::of(filtered(eperm), &[]);
+    let said = Said::of(filtered(libc::SYS_bpf, eperm), &[]);
     said.refuses_for("seccomp");
     said.refuses_for("bpf-syscall");
     assert!(said.text("bpf-syscall", "found").contains("by a seccomp filter"), "{}", said.get("bpf-syscall"));
     assert!(said.text("seccomp", "remedy").contains("seccomp="));
     assert_eq!(said.get("CAP_BPF")["ok"], true);
-    assert!(refused(filtered(eperm)).contains("a seccomp filter refuses bpf()"));
+    assert!(refused(filtered(libc::SYS_bpf, eperm)).contains("a seccomp filter refuses bpf()"));
 }
 
 fn a_filter_that_kills() {
-    let said = Said::of(filtered(libc::SECCOMP_RET_KILL_PROCESS), &[]);
+    let said = Said::of(filtered(libc::SYS_bpf, libc::SECCOMP_RET_KILL_PROCESS), &[]);
     said.refuses_for("seccomp");
     assert!(said.text("bpf-syscall", "found").contains("killed by signal 31"), "{}", said.get("bpf-syscall"));
-    assert!(refused(filtered(libc::SECCOMP_RET_KILL_PROCESS)).contains("a seccomp filter refuses bpf()"));
+    assert!(
+        refused(filtered(libc::SYS_bpf, libc::SECCOMP_RET_KILL_PROCESS)).contains("a seccomp filter refuses bpf()")
+    );
 }
 
 fn hidden_btf() {

@@ -3,6 +3,7 @@
 use std::{fs, process::Command};
 
 use crate::{
+    check::filtered,
     tests,
     tracer::{Pair, Tracer, holder_pids, netns, start},
 };
@@ -13,6 +14,7 @@ tests![
     namespaces_out_of_reach_are_said,
     with_two_capabilities_only,
     rights_are_given_up,
+    without_seccomp,
     nothing_is_left_in_the_kernel
 ];
 
@@ -94,7 +96,18 @@ fn rights_are_given_up() {
     for set in ["CapPrm", "CapEff", "CapBnd"] {
         assert_eq!(field(set) & !kept, 0, "{set} {:x}", field(set));
     }
-    assert_eq!(field("NoNewPrivs"), 1);
+    assert_eq!(field("CapEff"), kept, "and these are there");
+    assert_eq!((field("NoNewPrivs"), field("Seccomp")), (1, 2), "2: a filter (proc_pid_status(5))");
+    assert_eq!(fs::read_dir(format!("/proc/{}/task", tracer.pid())).expect("it runs").count(), 1, "of all threads");
+}
+
+/// A kernel built without CONFIG_SECCOMP has no such call.
+fn without_seccomp() {
+    let mut command = filtered(libc::SYS_seccomp, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
+    let output = command.args(["watch", "--duration", "50ms"]).output().expect("it runs");
+    let err = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!((output.status.code(), err.lines().count()), (Some(0), 2), "{err}");
+    assert!(err.starts_with("tcptrace: no system call filter ("), "{err}");
 }
 
 /// Programs and links are held by descriptors: they go with the process, even if it is killed.

@@ -22,6 +22,7 @@ mod snapshot;
 mod stories;
 mod storms;
 mod tracer;
+mod untrusted;
 
 use std::{process::ExitCode, sync::RwLock};
 
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         explain::TESTS,
         check::TESTS,
         stories::TESTS,
+        untrusted::TESTS,
     ];
     if needs::old_kernel() {
         tests.push(old_kernel::TESTS);

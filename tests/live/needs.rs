@@ -6,7 +6,12 @@ use std::{fs, path::Path};
 const BY_BPF_ONLY: &[&str] = &["snapshot::a_crawler_is_a_client", "snapshot::a_ghost"];
 
 /// Tests of `watch` that end before the kernel's age matters.
-const BEFORE_BPF: &[&str] = &["limits::without_rights", "limits::each_right_missing", "selection::what_does_not_exist"];
+const BEFORE_BPF: &[&str] = &[
+    "limits::without_rights",
+    "limits::each_right_missing",
+    "selection::what_does_not_exist",
+    "untrusted::bad_arguments",
+];
 
 /// Whether this kernel is one that `watch` refuses: tracing programs have neither socket storage
 /// nor cookies.

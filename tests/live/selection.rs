@@ -1,9 +1,7 @@
 //! What is asked for is shown, and nothing else.
 
-use std::{fs, path::PathBuf};
-
 use crate::{
-    support::actor::Actor,
+    support::cgroup::Cgroup,
     tests,
     tracer::{Pair, Tracer, Unaccepted, holder_pids, netns, run, start},
 };
@@ -74,46 +72,22 @@ fn comm() {
     first_of_two(&mut mine, &mut other, &["--comm", "leaky one", "--netns", path.to_str().expect("plain")]);
 }
 
-/// A cgroup v2 that is removed with its guard.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn new(name: &str) -> Self {
-        let root = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].into_iter().map(PathBuf::from);
-        let v2 = root.into_iter().find(|r| r.join("cgroup.procs").exists()).expect("a cgroup v2 mount");
-        let path = v2.join(format!("tcptrace-test-{}-{name}", std::process::id()));
-        fs::create_dir_all(path.join("below")).expect("root may make cgroups");
-        Self(path)
-    }
-
-    fn take(&self, below: &str, actor: &Actor) {
-        fs::write(self.0.join(below).join("cgroup.procs"), actor.pid().to_string()).expect("moves");
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(self.0.join("below"));
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
 fn one_of_two_cgroups() {
-    let (mine, other) = (Cgroup::new("mine"), Cgroup::new("other"));
+    let [mine, other] = ["mine", "other"].map(|name| Cgroup::new(name).expect("root may make cgroups"));
     let ns = netns();
     let pair = |cgroup: &Cgroup, below: &str| {
         let server = start(&ns);
-        cgroup.take(below, &server);
+        cgroup.take(below, &server).expect("moves");
         Pair::between(server, start(&ns), "127.0.0.1:0", "127.0.0.1")
     };
-    let absolute = mine.0.to_str().expect("plain").to_owned();
-    let relative = mine.0.file_name().and_then(|n| n.to_str()).expect("plain").to_owned();
+    let absolute = mine.path().to_str().expect("plain").to_owned();
+    let relative = mine.path().file_name().and_then(|n| n.to_str()).expect("plain").to_owned();
     for (path, below) in [(&absolute, ""), (&relative, "below")] {
         first_of_two(&mut pair(&mine, below), &mut pair(&other, ""), &["--cgroup", path]);
     }
     // Moved away after its socket was made: the socket's own cgroup still says where it belongs.
     let mut moved = pair(&mine, "");
-    other.take("", &moved.server);
+    other.take("", &moved.server).expect("moves");
     first_of_two(&mut moved, &mut pair(&other, ""), &["--cgroup", &absolute]);
 }
 

@@ -2,5 +2,6 @@
 //! that do with sockets what they are told, and a running tcptrace.
 
 pub mod actor;
+pub mod cgroup;
 pub mod load;
 pub mod netns;

@@ -34,7 +34,7 @@ struct MapCreate {
 /// # Errors
 /// Why it could not be tried.
 pub fn map() -> io::Result<Outcome> {
-    in_a_child(size_of::<MapCreate>())
+    in_a_child(|| create_map(size_of::<MapCreate>()))
 }
 
 /// The same with an attribute beyond all bounds: the kernel refuses it with E2BIG, a filter as it
@@ -43,7 +43,7 @@ pub fn map() -> io::Result<Outcome> {
 /// # Errors
 /// Why it could not be tried.
 pub fn beyond() -> io::Result<Outcome> {
-    in_a_child(BEYOND)
+    in_a_child(|| create_map(BEYOND))
 }
 
 /// The seccomp mode of this thread; `None` where it does not show.
@@ -60,18 +60,27 @@ pub fn in_initial_user_namespace() -> Option<bool> {
     fs::read_link("/proc/self/ns/user").ok().map(|link| link.as_os_str() == INITIAL)
 }
 
-fn in_a_child(size: usize) -> io::Result<Outcome> {
+/// BPF_MAP_CREATE, with an attribute said to be of this size.
+fn create_map(size: usize) -> libc::c_long {
     let attr = MapCreate { map_type: BPF_MAP_TYPE_ARRAY, key_size: 4, value_size: 4, max_entries: 1, map_flags: 0 };
+    // SAFETY: the kernel reads `attr` where `size` is its own, and refuses before reading where it is not.
+    unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_CREATE, &raw const attr, size) }
+}
+
+/// What comes of a system call, made in a child process; `call` does nothing else.
+///
+/// # Errors
+/// Why it could not be tried.
+pub(crate) fn in_a_child(call: impl FnOnce() -> libc::c_long) -> io::Result<Outcome> {
     // SAFETY: the child makes nothing but system calls, which are async-signal-safe, and does not return.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         // SAFETY: no pointers; being killed is to leave no core behind.
         unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
-        // SAFETY: the kernel reads `attr` where `size` is its own, and refuses before reading where it is not.
-        let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_CREATE, &raw const attr, size) };
+        let answer = call();
         let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
         // SAFETY: ends the child without running what the parent registered for its own end.
-        unsafe { libc::_exit(if fd >= 0 { 0 } else { errno }) };
+        unsafe { libc::_exit(if answer >= 0 { 0 } else { errno }) };
     }
     if pid < 0 {
         return Err(io::Error::last_os_error());

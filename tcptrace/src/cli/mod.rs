@@ -21,6 +21,7 @@ use crate::{
     engine::event::BootNs,
     exit::{Exit, Failure},
     pipeline::survey::{self, Survey},
+    sink::text::safe,
 };
 
 /// Names the process that never calls close(): a kernel tracer for TCP state transitions
@@ -87,7 +88,8 @@ fn survey(plan: survey::Plan) -> Result<Survey, Failure> {
 }
 
 fn warn(text: &str) {
-    anstream::eprintln!("tcptrace: {text}");
+    // It may quote names that others chose.
+    anstream::eprintln!("tcptrace: {}", safe(text));
 }
 
 fn nanoseconds(d: Duration) -> u64 {

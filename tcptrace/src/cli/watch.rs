@@ -17,7 +17,7 @@ use crate::{
     exit::{Exit, Failure},
     memory,
     pipeline::{Pipeline, Plan},
-    privileges,
+    privileges, seccomp,
     sink::human,
     source::{netns, ring::Ring},
 };
@@ -118,6 +118,9 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
     pipeline.start(boot_now()).context("who holds what already")?;
     // What loading took: the library has gone through all of the kernel's types.
     memory::give_back();
+    if let Err(e) = seccomp::confine() {
+        warn(&format!("no system call filter ({e}): every call stays possible, as before attaching"));
+    }
     announce(args);
 
     let interval =

@@ -133,9 +133,19 @@ pub fn holder(h: &Holder) -> String {
     format!("{}[{}]:{}", safe(&h.comm), h.process.pid, h.fd)
 }
 
-/// Spreadsheets take what begins with these for a formula (OWASP: CSV injection).
+/// Spreadsheets take a cell that begins with one of these for a formula (OWASP: CSV injection), the wide
+/// forms included; and some take a semicolon for the end of a cell.
 fn inert(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@']) { format!("'{text}") } else { text.to_owned() }
+    let mut out = String::with_capacity(text.len() + 2);
+    let mut begins = true;
+    for c in text.chars() {
+        if begins && matches!(c, '=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠') {
+            out.push('\'');
+        }
+        begins = matches!(c, ';' | ',');
+        out.push(c);
+    }
+    out
 }
 
 #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 µs, 285 years")]
@@ -250,5 +260,34 @@ fn io_error(e: csv::Error) -> io::Error {
     match e.into_kind() {
         csv::ErrorKind::Io(e) => e,
         other => io::Error::other(format!("{other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn no_formulas() {
+        let cases = [
+            ("java[1]:4", "java[1]:4"),
+            ("=1+1[1]:4", "'=1+1[1]:4"),
+            ("a[1]:4;@SUM(A1)[2]:5", "a[1]:4;'@SUM(A1)[2]:5"),
+            ("x;=1,-2", "x;'=1,'-2"),
+            ("＝1", "'＝1"),
+            ("a-b=c", "a-b=c"),
+        ];
+        for (text, harmless) in cases {
+            assert_eq!(inert(text), harmless);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn wherever_cells_end(text in "[-=+@,;a'＝]{0,12}") {
+            prop_assert!(!inert(&text).split([',', ';']).any(|cell| cell.starts_with(['=', '+', '-', '@', '＝'])));
+        }
     }
 }

@@ -17,12 +17,16 @@ pub fn safe(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Control characters (C0, DEL, C1), line and paragraph separators, and those that turn the
-/// direction of writing around (Unicode Bidi_Control).
+/// Control characters (C0, DEL, C1), line and paragraph separators, and format characters (Unicode's
+/// Cf): those that turn the direction of writing around, and those that do not show.
 #[must_use]
 pub fn steers(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c,
+            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}' | '\u{891}' | '\u{8e2}'
+            | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
 }
 
 #[cfg(test)]
@@ -36,6 +40,8 @@ mod tests {
         assert_eq!(safe("java"), "java");
         assert_eq!(safe("\u{1b}[31mred\n"), "\\u{1b}[31mred\\n");
         assert_eq!(safe("\u{9b}2J\u{202e}cod.exe"), "\\u{9b}2J\\u{202e}cod.exe");
+        assert_eq!(safe("a\u{200b}b\u{feff}\u{e0041}"), "a\\u{200b}b\\u{feff}\\u{e0041}", "what does not show");
+        assert_eq!(safe("naïve 日本 🚀"), "naïve 日本 🚀");
     }
 
     proptest! {

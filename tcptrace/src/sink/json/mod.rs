@@ -71,7 +71,7 @@ impl<W: Write> Sink for Json<W> {
     }
 }
 
-/// JSON lets control characters from U+007F on pass; terminals act on some of them.
+/// JSON lets control and format characters from U+007F on pass; terminals act on some of them.
 struct Escaping;
 
 impl Formatter for Escaping {
@@ -84,8 +84,10 @@ impl Formatter for Escaping {
         while let Some(at) = rest.find(steers) {
             let (before, from) = rest.split_at(at);
             let c = from.chars().next().unwrap_or_default();
-            // All characters that steer are below U+10000: one escape each.
-            write!(out, "{before}\\u{:04x}", c as u32)?;
+            out.write_all(before.as_bytes())?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
+            }
             rest = &from[c.len_utf8()..];
         }
         out.write_all(rest.as_bytes())
