@@ -8,6 +8,7 @@
 #[expect(dead_code, reason = "shared with the demo and the benchmarks")]
 mod support;
 
+mod chaos;
 mod check;
 mod ends;
 mod explain;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         return played;
     }
     let mut tests = vec![
+        chaos::TESTS,
         leaks::TESTS,
         ends::TESTS,
         selection::TESTS,

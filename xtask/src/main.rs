@@ -40,6 +40,7 @@ Usage: cargo xtask COMMAND
                  'check' tries each in a bare Debian root, and that a build elsewhere has the same bytes; as root;
                  '--target aarch64-unknown-linux-musl' builds for that
   audit          dependencies (licences, sources, advisories: cargo-deny), and a build with the oldest Rust
+  soak           an hour of servers that leak, fork and are killed at random, what is said held against what ss says
   tidy           the rules of ARCHITECTURE.md, checked";
 
 fn main() -> ExitCode {
@@ -73,6 +74,7 @@ fn run(args: &[String]) -> Result<()> {
         ["bench", "soak"] => bench::host(&["--only", "soak"]),
         ["bench", "micro"] => bench::micro(),
         ["bench", "snapshot"] => bench::snapshot(),
+        ["soak"] => test::soak(),
         ["vm", rest @ ..] => vm::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["dist", rest @ ..] => dist::run(rest),
