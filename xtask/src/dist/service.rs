@@ -36,6 +36,7 @@ pub fn run(bare: &Bare, package: &Path) -> Result<()> {
     }
     fs::copy(package, dir.join("tcptrace.deb"))?;
     machine.run("dpkg", &["--install", "/tcptrace.deb"])?;
+    machine.run("systemd-analyze", &["verify", "--man=no", "tcptrace.service"])?;
     fs::write(dir.join("try"), SCRIPT)?;
     fs::set_permissions(dir.join("try"), fs::Permissions::from_mode(0o755))?;
     fs::write(dir.join("etc/systemd/system/try.service"), UNIT)?;
