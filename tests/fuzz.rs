@@ -12,6 +12,7 @@ use proptest::{
     sample::{Index, select},
     test_runner::{Config, TestRunner},
 };
+use tcptrace::engine::diag::{self, Detail, Dump};
 
 #[path = "fuzz/records.rs"]
 mod records;
@@ -50,6 +51,17 @@ fn the_corpus_has_records_as_they_are_now() {
         let told = "its layout has changed: TCPTRACE_SEEDS=write cargo test --test fuzz records writes it again";
         assert!(fs::read(&path).is_ok_and(|there| there == record), "{}: {told}", path.display());
     }
+}
+
+#[test]
+fn what_the_kernel_said_is_understood() {
+    let file = |name: &str| fs::read(folder("corpus").join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    for name in ["connections4", "connections6", "listeners4", "listeners6", "mptcp"] {
+        let mut dump = Dump::new(1, diag::TCP, Detail::Connection);
+        assert_eq!(dump.take(&file(&format!("netlink/{name}"))[1..], 1), Ok(true), "{name}");
+        assert!(!dump.sockets.is_empty() && dump.skipped == 0, "{name}: {} skipped", dump.skipped);
+    }
+    tcptrace::bpf::btf::needed(&file("btf/made")).expect("all that is needed");
 }
 
 fn folder(name: &str) -> PathBuf {

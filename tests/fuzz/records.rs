@@ -1,9 +1,11 @@
-//! What the kernel programs may write, as bytes: beginnings for `ring` and `iter` that follow the
-//! records' layout. `TCPTRACE_SEEDS=write cargo test --test fuzz records` puts them into the corpus.
+//! What the kernel programs may write, and BTF that has all they need: beginnings for `ring`, `iter`
+//! and `btf` that follow what the code asks for. `TCPTRACE_SEEDS=write cargo test --test fuzz records`
+//! puts them into the corpus.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use tcptrace_common::{
+    config::Offsets,
     event::{
         CLOSING, HAS_SOCKET, HAS_TCP, Holder, KEEPALIVE, KIND_DESTROY, KIND_HOLDER, KIND_QUEUED, KIND_SOCKET,
         KIND_TRANSITION, NO_LIMIT, OPEN, Queued, SEEDED, Socket, Transition, Tuple, UNPLACED,
@@ -26,6 +28,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let server = Holder { cookie: 99, ..parent };
     let bytes = |parts: &[&[u8]]| parts.concat();
     vec![
+        ("btf", "made", btf()),
         ("ring", "closed", change(CloseWait, TcpState::LastAck, CLOSING)),
         ("ring", "ghost", ghost),
         ("ring", "streamed", streamed),
@@ -81,4 +84,42 @@ fn holder(pid: u32, ppid: u32, name: &[u8]) -> Holder {
     comm[..name.len()].copy_from_slice(name);
     let start_ns = u64::from(pid) * SECOND / 10;
     Holder { kind: KIND_HOLDER, fd: 5, cookie: COOKIE, start_ns, cgroup: 77, pid, tid: pid, ppid, max_backlog: 0, comm }
+}
+
+/// Every struct and member that is asked for (Documentation/bpf/btf.rst), each member 8 bytes long.
+fn btf() -> Vec<u8> {
+    const INT: u32 = 1;
+    let kind = |number: u32, members: usize| number << 24 | members as u32;
+    let mut strings = vec![0];
+    let mut name = |text: &str| {
+        let at = strings.len() as u32;
+        strings.extend(text.bytes().chain([0]));
+        at
+    };
+    let mut structs: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (strukt, path, _) in Offsets::NONE.named() {
+        structs.entry(strukt).or_default().push(path);
+    }
+    let (mut types, mut last) = (vec![name("int"), kind(1, 0), 8, 64], INT);
+    for (strukt, paths) in structs {
+        let mut members = Vec::new();
+        for (n, path) in paths.iter().enumerate() {
+            let mut names: Vec<&str> = path.split('.').collect();
+            let mut of = INT;
+            while let [_, .., inner] = names[..] {
+                types.extend([0, kind(4, 1), 8, name(inner), of, 0]);
+                last += 1;
+                (of, _) = (last, names.pop());
+            }
+            members.extend([name(names[0]), of, n as u32 * 64]);
+        }
+        types.extend([name(strukt), kind(4, paths.len()), paths.len() as u32 * 8]);
+        types.extend(members);
+        last += 1;
+    }
+    types.extend([name("btf_trace_inet_sock_set_state"), kind(8, 0), INT]);
+    types.extend([name("bpf_iter_task_file"), kind(12, 0), INT]);
+    let types: Vec<u8> = types.into_iter().flat_map(u32::to_ne_bytes).collect();
+    let header = [24, 0, types.len(), types.len(), strings.len()].map(|n| (n as u32).to_ne_bytes()).concat();
+    [&0xeb9fu16.to_ne_bytes()[..], &[1, 0], &header, &types, &strings].concat()
 }

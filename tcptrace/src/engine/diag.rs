@@ -1,7 +1,7 @@
 //! What sock_diag answers (sock_diag(7), uapi/linux/inet_diag.h), from bytes to sockets.
 
 use tcptrace_common::event::{HAS_SOCKET, HAS_TCP, KEEPALIVE, KIND_SOCKET, NO_LIMIT, NO_TIMER, SEEDED, Socket, Tuple};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, network_endian};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, network_endian};
 
 use super::event::BootNs;
 
@@ -29,7 +29,7 @@ const INET_DIAG_CGROUP_ID: u16 = 21;
 /// The type's two highest bits are flags (uapi/linux/netlink.h).
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct Header {
     len: u32,
@@ -39,7 +39,7 @@ struct Header {
     pid: u32,
 }
 
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct SocketId {
     sport: network_endian::U16,
@@ -65,7 +65,7 @@ struct Request {
     attribute_value: u32,
 }
 
-#[derive(FromBytes, Immutable, KnownLayout)]
+#[derive(FromBytes)]
 #[repr(C)]
 struct Answer {
     family: u8,
@@ -152,7 +152,7 @@ impl Dump {
     /// # Errors
     /// The errno that the kernel answered.
     pub fn take(&mut self, mut bytes: &[u8], now: BootNs) -> Result<bool, i32> {
-        while let Ok((header, _)) = Header::ref_from_prefix(bytes) {
+        while let Ok((header, _)) = Header::read_from_prefix(bytes) {
             let len = header.len as usize;
             let Some(body) = bytes.get(size_of::<Header>()..len) else { break };
             match header.kind {
@@ -171,7 +171,7 @@ impl Dump {
     }
 
     fn answer(&mut self, body: &[u8], now: BootNs) {
-        let Ok((answer, attributes)) = Answer::ref_from_prefix(body) else {
+        let Ok((answer, attributes)) = Answer::read_from_prefix(body) else {
             self.skipped += 1;
             return;
         };
@@ -179,7 +179,7 @@ impl Dump {
             *count += 1;
         }
         if self.detail != Detail::Count
-            && let Some(socket) = socket(answer, attributes, self.netns, self.protocol, now)
+            && let Some(socket) = socket(&answer, attributes, self.netns, self.protocol, now)
         {
             self.sockets.push(socket);
         }
@@ -344,6 +344,17 @@ mod tests {
         let mut dump = Dump::new(1, TCP, Detail::Connection);
         assert_eq!(dump.take(&message(20, &[answer(TcpState::CloseWait, 1, 0), ulp].concat()), NOW), Ok(false));
         assert!(dump.sockets.is_empty());
+    }
+
+    #[test]
+    fn where_a_buffer_begins_does_not_matter() {
+        let bytes = message(20, &answer(TcpState::CloseWait, 5, 6));
+        for from in 0..4 {
+            let mut dump = Dump::new(1, TCP, Detail::Connection);
+            let shifted = [&vec![0; from][..], &bytes].concat();
+            assert_eq!(dump.take(&shifted[from..], NOW), Ok(false));
+            assert_eq!((dump.sockets.len(), dump.skipped), (1, 0), "{from} bytes further");
+        }
     }
 
     #[test]
