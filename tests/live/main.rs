@@ -11,6 +11,7 @@ mod support;
 mod check;
 mod ends;
 mod explain;
+mod faults;
 mod leaks;
 mod limits;
 mod needs;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         check::TESTS,
         stories::TESTS,
         untrusted::TESTS,
+        faults::TESTS,
     ];
     if needs::old_kernel() {
         tests.push(old_kernel::TESTS);
