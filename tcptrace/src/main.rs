@@ -1,6 +1,6 @@
 //! Parses, runs, and turns the outcome into an exit code.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use tcptrace::cli;
 
@@ -9,7 +9,9 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => {
             // One line whatever the cause holds: it may quote names that others chose.
-            anstream::eprintln!("tcptrace: {}", tcptrace::sink::text::safe(&failure.message));
+            let message = tcptrace::sink::text::safe(&failure.message);
+            // Where nobody hears it, the exit code still says it.
+            let _ = writeln!(anstream::stderr(), "tcptrace: {message}");
             failure.exit.into()
         }
     }

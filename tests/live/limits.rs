@@ -15,7 +15,6 @@ tests![
     with_two_capabilities_only,
     rights_are_given_up,
     without_seccomp,
-    nothing_is_left_in_the_kernel
 ];
 
 /// An unprivileged user with the given capabilities, by setpriv (util-linux).
@@ -108,38 +107,4 @@ fn without_seccomp() {
     let err = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!((output.status.code(), err.lines().count()), (Some(0), 2), "{err}");
     assert!(err.starts_with("tcptrace: no system call filter ("), "{err}");
-}
-
-/// Programs and links are held by descriptors: they go with the process, even if it is killed.
-fn nothing_is_left_in_the_kernel() {
-    let ns = netns();
-    let tracer = Tracer::watch(&ns, &[]);
-    let pid = tracer.pid();
-    let ids: Vec<String> = fs::read_dir(format!("/proc/{pid}/fdinfo"))
-        .expect("it runs")
-        .filter_map(|e| fs::read_to_string(e.ok()?.path()).ok())
-        .filter_map(|info| info.lines().find_map(|l| l.strip_prefix("prog_id:").map(|id| id.trim().to_owned())))
-        .collect();
-    assert!(!ids.is_empty(), "its programs show in its descriptors");
-    // Dropped without a word, which kills it.
-    drop(tracer);
-    let gone = || ids.iter().all(|id| !program_exists(id.parse().expect("an id")));
-    let deadline = std::time::Instant::now() + crate::tracer::DEADLINE;
-    while !gone() {
-        assert!(std::time::Instant::now() < deadline, "programs {ids:?} are still loaded");
-        std::thread::yield_now();
-    }
-}
-
-/// Whether the kernel has a program with this id: bpf(BPF_PROG_GET_FD_BY_ID).
-fn program_exists(id: u32) -> bool {
-    const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
-    let attr = [id, 0, 0];
-    // SAFETY: the attribute is three u32 for this command and outlives the call.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_GET_FD_BY_ID, &raw const attr, size_of_val(&attr)) };
-    if fd >= 0 {
-        // SAFETY: the kernel just made this descriptor for us.
-        drop(unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd as i32) });
-    }
-    fd >= 0
 }

@@ -12,6 +12,7 @@ mod chaos;
 mod check;
 mod ends;
 mod explain;
+mod faults;
 mod leaks;
 mod limits;
 mod needs;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         check::TESTS,
         stories::TESTS,
         untrusted::TESTS,
+        faults::TESTS,
     ];
     if needs::old_kernel() {
         tests.push(old_kernel::TESTS);

@@ -11,7 +11,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{actor::Actor, netns::Netns};
+use crate::support::{actor::Actor, bpf::Held, netns::Netns};
 
 /// No condition takes longer than this on a machine that works; slow ones get a little more.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -20,6 +20,8 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Tracer {
     child: Child,
     lines: Receiver<String>,
+    /// What it has in the kernel.
+    held: Held,
     /// Everything heard so far.
     pub heard: Vec<Value>,
 }
@@ -67,7 +69,8 @@ impl Tracer {
                 }
             }
         });
-        Self { child, lines, heard: Vec::new() }
+        let held = Held::by(child.id()).unwrap_or_default();
+        Self { child, lines, held, heard: Vec::new() }
     }
 
     /// Its pid.
@@ -110,6 +113,11 @@ impl Tracer {
         event
     }
 
+    /// What it has in the kernel now.
+    pub fn held(&self) -> Held {
+        Held::by(self.pid()).expect("it runs")
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a pid");
@@ -118,11 +126,13 @@ impl Tracer {
 
     /// Ends it with Ctrl-C; returns the summary and how it ended.
     pub fn finish(mut self) -> (Value, ExitStatus) {
+        self.held = self.held();
         self.signal(Signal::INT);
         self.ended()
     }
 
-    /// Waits until it ends by itself; returns the last line and how it ended.
+    /// Waits until it ends by itself and nothing of it is left in the kernel; returns the last line and
+    /// how it ended.
     pub fn ended(&mut self) -> (Value, ExitStatus) {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -133,6 +143,7 @@ impl Tracer {
             }
         }
         let status = self.child.wait().expect("it ended");
+        nothing_left(&self.held);
         (self.heard.last().cloned().unwrap_or(Value::Null), status)
     }
 }
@@ -141,6 +152,15 @@ impl Drop for Tracer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Waits until the kernel has none of these objects any more: it takes them apart after the process.
+pub fn nothing_left(held: &Held) {
+    let deadline = Instant::now() + DEADLINE;
+    while !held.left().is_empty() {
+        assert!(Instant::now() < deadline, "still in the kernel: {:?}", held.left());
+        thread::yield_now();
     }
 }
 

@@ -119,6 +119,7 @@ type Sockets = HashMap<RawFd, OwnedFd>;
 /// | `fix FD` | `0`: it is in the table of a ring (io_uring), and in no process's |
 /// | `fork` | the pid of a child that holds all descriptors and does nothing |
 /// | `fork-inside` | the same, as pid 1 of a new pid namespace; nothing can be forked after that |
+/// | `fork-as PID` | the same with this pid, which nobody has |
 /// | `end PID` | `0`: that child is gone |
 /// | `name TEXT` | `0`: command name set, `\xNN` escapes allowed |
 /// | `thread FD` | the tid of a thread with a descriptor table of its own, in which FD is |
@@ -230,6 +231,7 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
         "post" => post(sockets.remove(&number(1)?).ok_or_else(bad)?, sockets),
         "fix" => fix(sockets.remove(&number(1)?).ok_or_else(bad)?, sockets),
         "fork" => fork_idle(),
+        "fork-as" => fork_idle_as(number(1)?),
         "fork-inside" => {
             // SAFETY: a plain system call; it changes what fork() does, nothing else.
             match unsafe { libc::unshare(libc::CLONE_NEWPID) } {
@@ -300,7 +302,22 @@ fn fix(fd: OwnedFd, sockets: &mut Sockets) -> io::Result<String> {
 /// A child that keeps every descriptor and sleeps until its parent is gone.
 fn fork_idle() -> io::Result<String> {
     // SAFETY: the actor has one thread; the child calls only async-signal-safe functions.
-    match unsafe { libc::fork() } {
+    idle_in_child(i64::from(unsafe { libc::fork() }))
+}
+
+/// The same with a pid of one's choice: clone3(2).
+fn fork_idle_as(pid: i32) -> io::Result<String> {
+    // SAFETY: all-zero bytes are valid: a fork that nobody is told the end of.
+    let mut how: libc::clone_args = unsafe { std::mem::zeroed() };
+    how.exit_signal = libc::SIGCHLD as u64;
+    (how.set_tid, how.set_tid_size) = (&raw const pid as u64, 1);
+    // SAFETY: as for fork(); what it points to outlives the call.
+    idle_in_child(unsafe { libc::syscall(libc::SYS_clone3, &raw const how, size_of_val(&how)) })
+}
+
+/// On both sides of a fork.
+fn idle_in_child(forked: i64) -> io::Result<String> {
+    match forked {
         -1 => Err(io::Error::last_os_error()),
         0 => {
             // SAFETY: plain system calls.

@@ -33,6 +33,12 @@ impl Cgroup {
     pub fn take(&self, below: &str, actor: &Actor) -> io::Result<()> {
         fs::write(self.0.join(below).join("cgroup.procs"), actor.pid().to_string())
     }
+
+    /// Moves it out, one level up.
+    pub fn leave(&self, actor: &Actor) -> io::Result<()> {
+        let above = self.0.parent().unwrap_or(&self.0);
+        fs::write(above.join("cgroup.procs"), actor.pid().to_string())
+    }
 }
 
 impl Drop for Cgroup {

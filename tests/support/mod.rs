@@ -2,6 +2,7 @@
 //! that do with sockets what they are told, and a running tcptrace.
 
 pub mod actor;
+pub mod bpf;
 pub mod cgroup;
 pub mod load;
 pub mod netns;

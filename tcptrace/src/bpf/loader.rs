@@ -12,6 +12,7 @@ use std::{
 use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
     maps::{Array, MapData, RingBuf},
+    programs::tp_btf::BtfTracePointLinkId,
     util::nr_cpus,
 };
 use tcptrace_common::{
@@ -27,7 +28,7 @@ use super::{
     mapped::Mapped,
     nursery::Nursery,
     preflight::{self, KERNEL_BTF, Refusal},
-    programs::{Hook, OBJECT, attach, link_iter, load, load_all, map, program, refusal, take},
+    programs::{Hook, OBJECT, attach, detach, link_iter, load, load_all, map, program, refusal, take},
     stream::Stream,
 };
 
@@ -42,7 +43,7 @@ pub struct Kernel {
     holders: Pass,
     seed: Pass,
     looks: u32,
-    follows_ends: bool,
+    attached: Vec<(&'static str, BtfTracePointLinkId)>,
 }
 
 /// The programs with counters in the kernel's books.
@@ -67,7 +68,7 @@ impl Kernel {
         let look = link_iter(&ebpf, "look", Some("STAYS"))?;
         let holders = link_iter(&ebpf, "holders", None)?;
         let seed = link_iter(&ebpf, "seed", None)?;
-        attach(&mut ebpf, "set_state")?;
+        let attached = vec![("set_state", attach(&mut ebpf, "set_state")?)];
 
         let events = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(|e| refusal("the ring buffer", &e))?;
         let control = Array::try_from(take(&mut ebpf, "CONTROL")?).map_err(|e| refusal("the control map", &e))?;
@@ -80,7 +81,7 @@ impl Kernel {
                 Stream::new(Rc::clone(&cpus), map(&ebpf, "STREAM")?, size).map_err(|e| refusal("the stream", &e))?,
             ),
         };
-        Ok((Self { ebpf, control, cpus, stream, nursery, look, holders, seed, looks: 0, follows_ends: false }, events))
+        Ok((Self { ebpf, control, cpus, stream, nursery, look, holders, seed, looks: 0, attached }, events))
     }
 
     /// From now on the ends of sockets are seen too, which end stays in CLOSE. Not from the start:
@@ -89,12 +90,19 @@ impl Kernel {
     /// # Errors
     /// What the kernel answers.
     pub fn follow_ends(&mut self) -> Result<bool, Refusal> {
-        if self.follows_ends {
+        if self.attached.iter().any(|(name, _)| *name == "destroy") {
             return Ok(false);
         }
-        attach(&mut self.ebpf, "destroy")?;
-        self.follows_ends = true;
+        self.attached.push(("destroy", attach(&mut self.ebpf, "destroy")?));
         Ok(true)
+    }
+
+    /// From now on no event comes: what there is can be taken out, and the counters agree with it.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn stop(&mut self) -> Result<(), Refusal> {
+        self.attached.drain(..).try_for_each(|(name, link)| detach(&mut self.ebpf, name, link))
     }
 
     /// Lists the live stays that are due for a report at `now_ns`, or all of them.
@@ -323,7 +331,7 @@ pub fn load_empty() -> Result<Ebpf, Refusal> {
         .load(OBJECT)
         .map_err(|e| refusal("creating the maps", &e))?;
     load(program(&mut ebpf, "empty")?, Hook::Tracepoint("inet_sock_set_state"), &btf)?;
-    attach(&mut ebpf, "empty")?;
+    let _held_by_the_program = attach(&mut ebpf, "empty")?;
     Ok(ebpf)
 }
 

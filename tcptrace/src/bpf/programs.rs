@@ -5,7 +5,7 @@ use std::{collections::HashMap, error::Error, os::fd::AsFd, panic::resume_unwind
 use aya::{
     Btf, Ebpf,
     maps::{Map, MapData},
-    programs::{BtfTracePoint, Iter, Program, ProgramError},
+    programs::{BtfTracePoint, Iter, Program, ProgramError, tp_btf::BtfTracePointLinkId},
 };
 
 use super::{iter::Pass, preflight::Refusal, sys};
@@ -62,9 +62,14 @@ pub fn link_iter(ebpf: &Ebpf, name: &str, map: Option<&str>) -> Result<Pass, Ref
     sys::link_iter(fd.as_fd(), map).map(Pass).map_err(|e| refusal(&what, &e))
 }
 
-pub fn attach(ebpf: &mut Ebpf, name: &str) -> Result<(), Refusal> {
+pub fn attach(ebpf: &mut Ebpf, name: &str) -> Result<BtfTracePointLinkId, Refusal> {
     let attached = as_kind::<BtfTracePoint>(program(ebpf, name)?).and_then(BtfTracePoint::attach);
-    attached.map(drop).map_err(|e| refusal(&format!("attaching {name}"), &e))
+    attached.map_err(|e| refusal(&format!("attaching {name}"), &e))
+}
+
+pub fn detach(ebpf: &mut Ebpf, name: &str, link: BtfTracePointLinkId) -> Result<(), Refusal> {
+    let detached = as_kind::<BtfTracePoint>(program(ebpf, name)?).and_then(|program| program.detach(link));
+    detached.map_err(|e| refusal(&format!("detaching {name}"), &e))
 }
 
 pub fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, Refusal> {

@@ -9,7 +9,7 @@ mod snapshot;
 mod watch;
 
 use std::{
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Write},
     time::Duration,
 };
 
@@ -89,7 +89,8 @@ fn survey(plan: survey::Plan) -> Result<Survey, Failure> {
 
 fn warn(text: &str) {
     // It may quote names that others chose.
-    anstream::eprintln!("tcptrace: {}", safe(text));
+    // Nor is it a reason to end that nobody hears it.
+    let _ = writeln!(anstream::stderr(), "tcptrace: {}", safe(text));
 }
 
 fn nanoseconds(d: Duration) -> u64 {

@@ -3,6 +3,7 @@
 use std::{io, path::Path, time::Duration};
 
 use anyhow::Context;
+use jiff::Timestamp;
 use tcptrace_common::config::Config;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -134,6 +135,7 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
             _ = terminate.recv() => break,
             () = sleep_until(end.unwrap_or_else(far)), if end.is_some() => break,
             () = sleep_until(next_look) => {
+                follow_clock(&mut pipeline);
                 let looked = pipeline.drain(&mut ring, boot_now()).and_then(|()| pipeline.look(boot_now()));
                 looked.map(|pause| next_look = Instant::now() + interval.max(pause))
             }
@@ -148,11 +150,27 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
             return ended_by(e);
         }
     }
-    let finished = pipeline.drain(&mut ring, boot_now()).and_then(|()| pipeline.finish(boot_now()));
+    let drained = pipeline.stop().and_then(|()| pipeline.drain(&mut ring, boot_now()));
+    let finished = drained.and_then(|()| pipeline.finish(boot_now()));
     match finished {
         Ok(leaks) if leaks > 0 && args.fail_on_leak => Ok(Exit::LeaksFound),
         Ok(_) => Ok(Exit::Done),
         Err(e) => ended_by(e),
+    }
+}
+
+/// Reading two clocks takes no longer, unless something comes in between.
+const MOMENT_NS: u64 = 10_000_000;
+
+/// The time of day may be set while we run, as it is soon after many machines start.
+fn follow_clock(pipeline: &mut Pipeline) {
+    let (boot, now) = (boot_now(), Timestamp::now());
+    if boot_now() - boot > MOMENT_NS {
+        return;
+    }
+    if let Some(step) = pipeline.follow_clock(now, boot) {
+        let way = if step < 0 { "back" } else { "forward" };
+        warn(&format!("the clock was set {way} by {}: times follow it, ages do not", human(step.unsigned_abs())));
     }
 }
 

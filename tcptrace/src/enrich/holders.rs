@@ -17,7 +17,7 @@ use crate::engine::{
     assemble::Holdings,
     decode::comm,
     descriptor::socket_inode,
-    event::{Holder, ProcessId},
+    event::{BootNs, Holder, ProcessId},
 };
 
 /// Holders as the kernel's `task_file` pass listed them.
@@ -89,7 +89,7 @@ impl Tables {
             let Some(cookie) = link.to_str().and_then(socket_inode).and_then(|inode| self.wanted.get(&inode)) else {
                 continue;
             };
-            let holder: &Holder = holder.get_or_insert_with(|| processes.caller(pid, &"?".into()));
+            let holder: &Holder = holder.get_or_insert_with(|| processes.caller(pid, None, BootNs::MAX));
             let held = self.by_cookie.entry(*cookie).or_default();
             // A thread's table is its process's, unless it has one of its own.
             if tid.is_none() || held.iter().all(|h| h.process != holder.process) {

@@ -13,7 +13,7 @@ use rustix::param::clock_ticks_per_second;
 use super::{numbers, text};
 use crate::engine::{
     cgroup::Cgroups,
-    event::{Holder, ProcessId},
+    event::{BootNs, Holder, ProcessId},
     stat::Stat,
 };
 
@@ -67,14 +67,15 @@ impl Processes {
         facts
     }
 
-    /// A holder known by its pid alone, without a descriptor: the task that made a call.
+    /// A holder known by its pid alone, without a descriptor: the task that made a call at that time, and
+    /// its name then, where that is known. Who has the pid now and began later is another process.
     #[must_use]
-    pub fn caller(&self, pid: u32, comm: &Rc<str>) -> Holder {
-        let stat = stat(pid);
+    pub fn caller(&self, pid: u32, comm: Option<&Rc<str>>, at: BootNs) -> Holder {
+        let stat = stat(pid).filter(|s| start_ns(s) <= at);
         let process = ProcessId { pid, start_ns: stat.as_ref().map_or(0, start_ns) };
         let ppid = stat.as_ref().map_or(0, |s| s.ppid);
-        let comm = stat.map_or_else(|| Rc::clone(comm), |s| s.comm);
-        let Facts { cgroups, inner_pid } = self.facts(process);
+        let Facts { cgroups, inner_pid } = stat.as_ref().map(|_| self.facts(process)).unwrap_or_default();
+        let comm = comm.cloned().or_else(|| Some(stat?.comm)).unwrap_or_else(|| "?".into());
         Holder { process, tid: None, ppid, fd: 0, comm, cgroups, inner_pid, opener: None }
     }
 }
@@ -135,7 +136,7 @@ pub fn descends(pid: u32, roots: &[ProcessId]) -> bool {
     // Deeper chains don't exist; pids reused in the middle of the walk could make a ring.
     for _ in 0..256 {
         let Some(parent) = stat(at).map(|s| s.ppid) else { return false };
-        if roots.iter().any(|r| r.pid == parent) {
+        if roots.iter().any(|r| r.pid == parent && (r.start_ns == 0 || find(parent) == Some(*r))) {
             return true;
         }
         if parent <= 1 {
@@ -193,6 +194,25 @@ mod tests {
         // Above PID_MAX_LIMIT (include/linux/threads.h).
         let gone = ProcessId { pid: 1 << 30, start_ns: 0 };
         assert_eq!(Processes::default().facts(gone), Facts::default());
+    }
+
+    #[test]
+    fn a_pid_that_another_process_has_now() {
+        let own = std::process::id();
+        let myself = find(own).expect("it runs");
+        let processes = Processes::default();
+        assert_eq!(processes.caller(own, None, BootNs::MAX).process, myself);
+        let then = "then".into();
+        let gone = processes.caller(own, Some(&then), myself.start_ns - 1);
+        assert_eq!((gone.process.start_ns, gone.ppid, &*gone.comm, gone.cgroups), (0, 0, "then", None));
+        assert_eq!(&*processes.caller(own, None, myself.start_ns - 1).comm, "?");
+
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a child");
+        let before_us = ProcessId { start_ns: myself.start_ns - 10_000_000, ..myself };
+        let descends =
+            [vec![myself], vec![before_us], vec![before_us, myself]].map(|roots| descends(child.id(), &roots));
+        child.kill().and_then(|()| child.wait()).expect("it ends");
+        assert_eq!(descends, [true, false, true]);
     }
 
     proptest! {

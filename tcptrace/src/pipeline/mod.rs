@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tcptrace_common::{
     counters::{Counters, Histogram},
     event::{Socket, Streamed},
@@ -191,7 +192,7 @@ impl Pipeline {
 
     /// A stay that passed min-age and ended between two looks: said as it can still be known.
     fn late(&mut self, event: &decode::Event) -> io::Result<()> {
-        let closer = event.closed_by.as_ref().map(|c| self.processes.caller(c.pid, &c.comm));
+        let closer = event.closed_by.as_ref().map(|c| self.processes.caller(c.pid, Some(&c.comm), event.time));
         let record = assemble::ended(event, Vec::new());
         let judged = Record { holders: closer.into_iter().collect(), ..record.clone() };
         if !self.plan.selection.matches_record(&judged, &process::descends) {
@@ -343,6 +344,19 @@ impl Pipeline {
         };
         self.reported += u64::from(counts);
         self.sink.update(time, update)
+    }
+
+    /// From now on nothing comes in; what has come is to be drained.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn stop(&mut self) -> io::Result<()> {
+        self.kernel.stop().map_err(io::Error::other)
+    }
+
+    /// Lets the times of day follow the clock, if it was set: by how much, ns.
+    pub fn follow_clock(&mut self, now: Timestamp, boot: BootNs) -> Option<i64> {
+        self.sink.clock().follow(now, boot)
     }
 
     /// Says the last word. Returns how many leaks were reported.

@@ -42,7 +42,7 @@ impl Ownership {
         let owns = match self.sockets.get(&connection.cookie) {
             Some(true) => true,
             _ if event.by_call => {
-                wanted(&processes.caller(event.change.on_cpu_pid, &"?".into()), selection) || came_in()
+                wanted(&processes.caller(event.change.on_cpu_pid, None, event.time), selection) || came_in()
             }
             Some(false) => false,
             None => came_in(),

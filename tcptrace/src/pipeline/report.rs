@@ -3,7 +3,7 @@
 use crate::{
     engine::{
         cure::{Language, language},
-        event::{Holder, ProcessId, Record},
+        event::{BootNs, Holder, ProcessId, Record},
         report::{self, Answer, Listening, ProcessReport},
     },
     enrich::{limits, netstat, process, threads},
@@ -14,7 +14,7 @@ use crate::{
 #[must_use]
 pub fn process(survey: &Survey, id: ProcessId, records: &[Record]) -> ProcessReport {
     let pid = id.pid;
-    let process = process::Processes::default().caller(pid, &"?".into());
+    let process = process::Processes::default().caller(pid, None, BootNs::MAX);
     let limits::Descriptors { used, soft: limit, .. } = limits::of_process(pid);
     let leaks: Vec<&Record> = records.iter().filter(|r| r.is_leak()).collect();
     // What waits in a queue has no descriptor.

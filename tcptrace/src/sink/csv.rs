@@ -250,6 +250,10 @@ impl<W: Write> Sink for Csv<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+
+    fn clock(&mut self) -> &mut Clock {
+        &mut self.clock
+    }
 }
 
 fn named<'a>(counts: impl IntoIterator<Item = (&'a str, u64)>) -> String {

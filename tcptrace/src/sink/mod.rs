@@ -24,6 +24,9 @@ pub trait Sink {
     /// # Errors
     /// As [`Self::update`].
     fn flush(&mut self) -> io::Result<()>;
+
+    /// The clock by which times are shown.
+    fn clock(&mut self) -> &mut Clock;
 }
 
 /// From the boot clock to the time of day.
@@ -36,6 +39,9 @@ pub struct Clock {
     second: RefCell<(i64, String)>,
 }
 
+/// By less than this nobody sets a clock: the two are never read at quite the same moment.
+const STEP_NS: i64 = 500_000_000;
+
 impl Clock {
     /// A clock that shows `now` when the boot clock shows `boot`, in local time or in UTC.
     #[must_use]
@@ -43,6 +49,18 @@ impl Clock {
         let boot = i128::from(boot);
         let offset_ns = i64::try_from(now.as_nanosecond() - boot).unwrap_or(0);
         Self { offset_ns, zone: if utc { TimeZone::UTC } else { TimeZone::system() }, second: RefCell::default() }
+    }
+
+    /// Shows `now` when the boot clock shows `boot` from here on, if the time of day was set meanwhile:
+    /// returns by how much. Ages and order go by the boot clock, which nobody sets.
+    pub fn follow(&mut self, now: Timestamp, boot: BootNs) -> Option<i64> {
+        let offset_ns = i64::try_from(now.as_nanosecond() - i128::from(boot)).ok()?;
+        let step = offset_ns.saturating_sub(self.offset_ns);
+        if step.saturating_abs() < STEP_NS {
+            return None;
+        }
+        self.offset_ns = offset_ns;
+        Some(step)
     }
 
     fn at(&self, time: BootNs) -> Timestamp {
@@ -123,5 +141,17 @@ mod tests {
             assert_eq!(clock.rfc3339(ns), format!("{:.6}", clock.at(ns)), "in whatever order: {ns}");
         }
         assert_eq!(clock.short(0), "03:04:04");
+    }
+
+    #[test]
+    fn a_clock_that_is_set() {
+        let now = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let mut clock = Clock::new(now("2026-01-02T03:04:05Z"), 1_000_000_000, true);
+        assert_eq!(clock.follow(now("2026-01-02T03:04:05.499Z"), 1_000_000_000), None, "no step");
+        assert_eq!(clock.rfc3339(2_000_000_000), "2026-01-02T03:04:06.000000Z");
+        assert_eq!(clock.follow(now("2026-01-02T02:04:07Z"), 3_000_000_000), Some(-3_600_000_000_000), "back");
+        assert_eq!(clock.rfc3339(3_000_000_000), "2026-01-02T02:04:07.000000Z");
+        assert_eq!(clock.follow(now("2026-01-02T02:04:08Z"), 4_000_000_000), None, "it goes on");
+        assert_eq!(clock.follow(now("2038-01-19T03:14:08Z"), 5_000_000_000).map(i64::signum), Some(1), "and forward");
     }
 }

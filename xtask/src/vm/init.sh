@@ -37,6 +37,8 @@ try watch 1 "$TCPTRACE" watch --duration 1s
 try snapshot 0 "$TCPTRACE" snapshot
 try explain 0 "$TCPTRACE" explain 1
 
+# Nobody else's clock is set here.
+export OWN_MACHINE=1
 $LIVE $ARGS >/tmp/live 2>&1 &
 pid=$!
 tail -f /tmp/live &

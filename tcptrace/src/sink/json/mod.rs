@@ -69,6 +69,10 @@ impl<W: Write> Sink for Json<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+
+    fn clock(&mut self) -> &mut Clock {
+        &mut self.clock
+    }
 }
 
 /// JSON lets control and format characters from U+007F on pass; terminals act on some of them.

@@ -260,6 +260,10 @@ impl<W: Write> Sink for Table<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+
+    fn clock(&mut self) -> &mut Clock {
+        &mut self.clock
+    }
 }
 
 impl<'a> Row<'a> {
