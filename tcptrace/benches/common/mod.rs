@@ -208,10 +208,10 @@ impl Running {
         &self.last
     }
 
-    /// CPU time so far.
+    /// CPU time so far, of its children that have ended too.
     pub fn cpu(&self) -> Duration {
         let stat = procfs::process::Process::new(self.child.id().cast_signed()).and_then(|p| p.stat());
-        let ticks = stat.map_or(0, |s| s.utime + s.stime);
+        let ticks = stat.map_or(0, |s| s.utime + s.stime + (s.cutime + s.cstime).unsigned_abs());
         Duration::from_millis(ticks * 1_000 / procfs::ticks_per_second())
     }
 
