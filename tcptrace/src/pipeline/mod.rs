@@ -9,10 +9,11 @@ pub mod survey;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     io, mem,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 use tcptrace_common::{
     counters::{Counters, Histogram},
     event::{Socket, Streamed},
@@ -80,8 +81,14 @@ const FIRST_RETRY_NS: u64 = 1_000_000_000;
 const LARGE: usize = 1_000;
 /// Passes over all stays after a loss: a tracker believes an absence when it sees it twice.
 const RESYNCS: u8 = 2;
-/// A look takes at most this share of the time, however many stays there are.
+/// Looks take at most this share of a CPU, however many stays there are.
 const SHARE: u32 = 50;
+
+/// What this thread has used. A look that others keep from the CPU takes long and costs no more.
+fn cpu_time() -> Duration {
+    let used = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(used.tv_sec.unsigned_abs(), u32::try_from(used.tv_nsec).unwrap_or(0))
+}
 
 impl Pipeline {
     /// Puts the parts together.
@@ -211,7 +218,7 @@ impl Pipeline {
     /// # Errors
     /// What the kernel or writing answers.
     pub fn look(&mut self, now: BootNs) -> io::Result<Duration> {
-        let began = Instant::now();
+        let began = cpu_time();
         let all = self.check_losses(now)?;
         let young = self.young(now);
         let listing = self.kernel.look(now, all)?;
@@ -241,7 +248,7 @@ impl Pipeline {
             drop((listing, suspects));
             memory::give_back();
         }
-        Ok(began.elapsed() * SHARE)
+        Ok(cpu_time().saturating_sub(began) * SHARE)
     }
 
     /// There is a ghost: how it ends is to be seen. One that ended meanwhile shows by its absence.
