@@ -11,11 +11,14 @@ mod support;
 #[expect(dead_code, reason = "shared with the other benchmarks")]
 mod common;
 
-use std::{collections::HashMap, fs, thread, time::Duration};
+use std::{fs, thread, time::Duration};
 
-use anyhow::{Context, ensure};
-use aya::programs::loaded_programs;
-use common::{Running, Table, argument, median, run_load};
+use anyhow::Context;
+use common::{
+    Running, Table, argument,
+    contenders::{self, Contender, EMPTY, NOTHING, TCPSTATES, programs},
+    median, run_load,
+};
 use support::netns::Netns;
 
 /// Connections in one turn, after a warm-up of a tenth and half as many with the accounting on.
@@ -26,21 +29,14 @@ const ROUNDS: usize = 5;
 const TRANSITIONS: u64 = 10;
 
 const STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
-const ONE_LINER: &str = "tracepoint:sock:inet_sock_set_state { printf(\"%d %s %d %d %d %d\\n\", pid, comm, args->oldstate, args->newstate, args->sport, args->dport); }";
-
-struct Contender {
-    name: &'static str,
-    command: Option<Vec<String>>,
-    /// What it prints once it is attached; `None`: it doesn't say, its programs show.
-    says: Option<&'static str>,
-}
-
 #[derive(Default, Clone)]
 struct Turn {
     /// ns of kernel programs per transition.
     ns: f64,
     /// Program runs per transition.
     runs: f64,
+    /// Instructions of the programs that ran.
+    instructions: f64,
     /// Connections per second.
     rate: f64,
     /// User-space CPU, µs per 1,000 transitions.
@@ -50,45 +46,16 @@ struct Turn {
 }
 
 fn main() -> anyhow::Result<()> {
-    let tcptrace = env!("CARGO_BIN_EXE_tcptrace");
-    let this = std::env::current_exe()?.display().to_string();
     if std::env::args().any(|a| a == "--hold-empty") {
         return hold_empty();
     }
     let only = argument("--only");
     let rounds = argument("--rounds").map_or(Ok(ROUNDS), |n| n.parse())?;
-    let words = |line: &[&str]| Some(line.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>());
-    // The peers want tracefs, which not every machine has mounted: they get it in a mount
-    // namespace of their own.
-    let traced = |line: &[&str]| {
-        let mount = "mount -t tracefs none /sys/kernel/tracing 2>/dev/null; exec \"$@\"";
-        words(&[&["unshare", "--mount", "sh", "-c", mount, "sh"], line].concat())
-    };
-    let contenders = [
-        Contender { name: "nothing", command: None, says: None },
-        Contender { name: "empty program", command: words(&[&this, "--hold-empty"]), says: Some("attached") },
-        Contender { name: "tcptrace watch", command: words(&[tcptrace, "watch"]), says: Some("watching") },
-        Contender {
-            name: "tcptrace watch --transitions --state all",
-            command: words(&[
-                tcptrace,
-                "watch",
-                "--transitions",
-                "--state",
-                "all",
-                "--min-age",
-                "1m",
-                "--format",
-                "json",
-            ]),
-            says: Some("watching"),
-        },
-        Contender { name: "tcpstates (libbpf-tools)", command: traced(&["/usr/sbin/tcpstates"]), says: None },
-        Contender { name: "bpftrace one-liner", command: traced(&["bpftrace", "-e", ONE_LINER]), says: None },
-    ];
     // What others are compared with is always there.
-    let asked = |c: &Contender| only.as_ref().is_none_or(|only| ["nothing", "empty program", only].contains(&c.name));
-    let contenders: Vec<Contender> = contenders.into_iter().filter(asked).collect();
+    let asked = |c: &Contender| only.as_ref().is_none_or(|only| [NOTHING, EMPTY, only].contains(&c.name));
+    // ss has no program to account for: `host` compares it.
+    let contenders: Vec<Contender> =
+        contenders::all()?.into_iter().filter(|c| asked(c) && !c.name.starts_with("ss")).collect();
     let netns = Netns::new().context("making a network namespace")?;
     let mut turns: Vec<Vec<Turn>> = vec![Vec::new(); contenders.len()];
     for round in 0..rounds {
@@ -111,7 +78,7 @@ fn hold_empty() -> anyhow::Result<()> {
 
 fn turn(contender: &Contender, netns: &Netns) -> anyhow::Result<Turn> {
     let before = programs();
-    let mut running = contender.command.as_ref().map(|c| start(c, contender.says, &before)).transpose()?;
+    let mut running = contender.start()?;
     run_load(netns, CONNECTIONS / 10)?;
     let start = programs();
     let counted = {
@@ -126,44 +93,26 @@ fn turn(contender: &Contender, netns: &Netns) -> anyhow::Result<Turn> {
 
     let transitions = (made.connections * TRANSITIONS) as f64;
     let accounted = (counted * TRANSITIONS) as f64;
-    let (mut ns, mut runs) = (0, 0);
-    for (id, (end_ns, end_runs)) in end.iter().filter(|(id, _)| !before.contains_key(id)) {
-        let (start_ns, start_runs) = start.get(id).copied().unwrap_or_default();
-        ns += end_ns - start_ns;
-        runs += end_runs - start_runs;
+    let (mut ns, mut runs, mut instructions) = (0, 0, 0);
+    for (id, end) in end.iter().filter(|(id, _)| !before.contains_key(id)) {
+        let start = start.get(id).copied().unwrap_or_default();
+        // What runs less is a pass or a check, not of the hot path.
+        if end.runs - start.runs >= counted {
+            ns += end.ns - start.ns;
+            runs += end.runs - start.runs;
+            instructions += end.instructions;
+        }
     }
     let lines = running.as_mut().map_or(0, Running::end) as f64;
     Ok(Turn {
         ns: ns as f64 / accounted,
         runs: runs as f64 / accounted,
+        instructions: f64::from(instructions),
         rate: made.rate(),
         user_us: (user_end - user_start).as_secs_f64() * 1e9 / transitions,
         // Those of the warm-up and of the accounted part are among them.
         lines: lines / (transitions * 1.6),
     })
-}
-
-/// ns and runs of every loaded program, by id.
-fn programs() -> HashMap<u32, (u64, u64)> {
-    let infos = loaded_programs().filter_map(Result::ok);
-    infos.map(|p| (p.id(), (p.run_time().as_nanos() as u64, p.run_count()))).collect()
-}
-
-/// Starts a tool and waits until it is attached: until it says so, or, where it says nothing, until
-/// programs of its own are there and no more come.
-fn start(command: &[String], says: Option<&str>, before: &HashMap<u32, (u64, u64)>) -> anyhow::Result<Running> {
-    let running = Running::start(command, says.unwrap_or_default())?;
-    let mut count = 0;
-    for _ in 0..if says.is_some() { 0 } else { 100 } {
-        thread::sleep(Duration::from_millis(100));
-        let now = programs().keys().filter(|id| !before.contains_key(id)).count();
-        if now > 0 && now == count {
-            break;
-        }
-        count = now;
-    }
-    ensure!(says.is_some() || count > 0, "no program of its own was loaded");
-    Ok(running)
 }
 
 /// Switches the kernel's accounting on, and back to what it was.
@@ -189,7 +138,7 @@ fn of(turns: &[Turn], pick: impl Fn(&Turn) -> f64) -> (f64, f64, f64) {
 
 fn report(contenders: &[Contender], turns: &[Vec<Turn>]) -> anyhow::Result<()> {
     let find = |name: &str| contenders.iter().position(|c| c.name == name).map(|n| &turns[n][..]).unwrap_or_default();
-    let (empty, nothing, states) = (find("empty program"), find("nothing"), find("tcpstates (libbpf-tools)"));
+    let (empty, nothing, states) = (find(EMPTY), find(NOTHING), find(TCPSTATES));
     // Each turn against the other contender's turn of the same round: the machine drifts.
     let paired = |turns: &[Turn], others: &[Turn], pick: fn(&Turn) -> f64| {
         let (ratio, low, high) = median(turns.iter().zip(others).map(|(t, o)| pick(t) / pick(o)).collect());
@@ -209,6 +158,7 @@ fn report(contenders: &[Contender], turns: &[Vec<Turn>]) -> anyhow::Result<()> {
         "CPU of the tool, µs/1,000 transitions",
         "lines/transition",
         "program runs/transition",
+        "instructions",
     ];
     let mut table = Table::new("cost", title, &columns);
     for (contender, turns) in contenders.iter().zip(turns) {
@@ -224,6 +174,7 @@ fn report(contenders: &[Contender], turns: &[Vec<Turn>]) -> anyhow::Result<()> {
             format!("{:.0}", of(turns, |t| t.user_us).0),
             format!("{:.3}", of(turns, |t| t.lines).0),
             format!("{:.2}", of(turns, |t| t.runs).0),
+            format!("{:.0}", of(turns, |t| t.instructions).0),
         ]);
     }
     table.print()

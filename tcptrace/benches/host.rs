@@ -7,6 +7,7 @@
 #[expect(dead_code, reason = "shared with the live tests")]
 mod support;
 
+#[expect(dead_code, reason = "shared with the other benchmarks")]
 mod common;
 
 use std::{
@@ -17,7 +18,11 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use common::{Leaks, Running, Table, argument, median, run_load};
+use common::{
+    Leaks, Running, Table, argument,
+    contenders::{self, Contender},
+    median, run_load,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use support::netns::Netns;
 
@@ -25,53 +30,6 @@ const ROUNDS: usize = 3;
 const CONNECTIONS: u64 = 40_000;
 /// Each connection over loopback makes five transitions on each side.
 const TRANSITIONS: u64 = 10;
-
-struct Contender {
-    name: &'static str,
-    command: Vec<String>,
-    says: &'static str,
-}
-
-fn contenders() -> Vec<Contender> {
-    let tcptrace = env!("CARGO_BIN_EXE_tcptrace");
-    let words = |line: &[&str]| line.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
-    let stream = ["watch", "--transitions", "--state", "all", "--min-age", "10m", "--format", "json"];
-    // The peers want tracefs: they get it in a mount namespace of their own. They say nothing, so
-    // a word is said for them once they have had time to attach.
-    let traced = |line: &str| {
-        let script = format!(
-            "mount -t tracefs none /sys/kernel/tracing 2>/dev/null; (sleep 3; echo attached >&2) & exec {line}"
-        );
-        words(&["unshare", "--mount", "sh", "-c", &script])
-    };
-    let one_liner = "tracepoint:sock:inet_sock_set_state { printf(\"%d %s %d %d\\n\", pid, comm, args->oldstate, args->newstate); }";
-    let counting = "tracepoint:sock:inet_sock_set_state { @[args->newstate] = count(); }";
-    vec![
-        Contender { name: "nothing", command: Vec::new(), says: "" },
-        Contender { name: "tcptrace watch", command: words(&[tcptrace, "watch"]), says: "watching" },
-        Contender {
-            name: "tcptrace watch --transitions --state all",
-            command: [words(&[tcptrace]), words(&stream)].concat(),
-            says: "watching",
-        },
-        Contender { name: "tcpstates (libbpf-tools)", command: traced("/usr/sbin/tcpstates"), says: "attached" },
-        Contender {
-            name: "bpftrace, printing",
-            command: traced(&format!("bpftrace -e '{one_liner}'")),
-            says: "attached",
-        },
-        Contender {
-            name: "bpftrace, counting",
-            command: traced(&format!("bpftrace -e '{counting}'")),
-            says: "attached",
-        },
-        Contender {
-            name: "ss -tan once a second",
-            command: words(&["sh", "-c", "echo looping >&2; while :; do ss -tan; sleep 1; done"]),
-            says: "looping",
-        },
-    ]
-}
 
 fn main() -> anyhow::Result<()> {
     if let Some(played) = common::play_leak() {
@@ -92,11 +50,9 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn running(contender: &Contender) -> anyhow::Result<Option<Running>> {
-    if contender.command.is_empty() {
-        return Ok(None);
-    }
-    Running::start(&contender.command, contender.says).with_context(|| contender.name.to_owned()).map(Some)
+/// The contenders that a host would run: an empty program is `cost`'s.
+fn contenders() -> anyhow::Result<Vec<Contender>> {
+    Ok(contenders::all()?.into_iter().filter(|c| c.name != contenders::EMPTY).collect())
 }
 
 /// Connections a second, their latency, and what the tool itself uses.
@@ -110,13 +66,13 @@ fn load() -> anyhow::Result<()> {
         switches: Vec<f64>,
         lines: Vec<f64>,
     }
-    let contenders = contenders();
+    let contenders = contenders()?;
     let netns = Netns::new()?;
     let mut turns: Vec<Turns> = contenders.iter().map(|_| Turns::default()).collect();
     for round in 0..ROUNDS {
         for (contender, turns) in contenders.iter().zip(&mut turns) {
             eprintln!("round {} of {ROUNDS}: {}", round + 1, contender.name);
-            let mut tool = running(contender)?;
+            let mut tool = contender.start()?;
             run_load(&netns, CONNECTIONS / 10)?;
             let before = tool.as_ref().map_or((Duration::ZERO, 0), |t| (t.cpu(), t.switches()));
             let made = run_load(&netns, CONNECTIONS)?;
@@ -164,11 +120,11 @@ fn nginx() -> anyhow::Result<()> {
     const SECONDS: u64 = 3;
     let netns = Netns::new()?;
     let server = Nginx::start(&netns)?;
-    let contenders = contenders();
+    let contenders = contenders()?;
     let mut turns = vec![(Vec::new(), Vec::new()); contenders.len()];
     for _ in 0..3 {
         for (contender, (kept, fresh)) in contenders.iter().zip(&mut turns) {
-            let mut tool = running(contender)?;
+            let mut tool = contender.start()?;
             kept.push(requests(&netns, SECONDS, &[])?);
             fresh.push(requests(&netns, SECONDS, &["-H", "Connection: close"])?);
             tool.as_mut().map(Running::end);
@@ -254,15 +210,17 @@ fn lost() -> anyhow::Result<()> {
     let netns = Netns::new()?;
     let columns = ["", "transitions made", "shown", "lost and counted", "lost and not counted"];
     let mut table = Table::new("host-lost", "What gets lost of a stream of transitions", &columns);
-    for contender in contenders() {
-        let ours = contender.name.contains("--transitions");
-        if !(ours || contender.name.contains("tcpstates") || contender.name.contains("printing")) {
+    for contender in contenders()? {
+        let ours = contender.name == contenders::STREAM;
+        if !(ours || contender.name == contenders::TCPSTATES || contender.name.contains("printing")) {
             continue;
         }
-        for (what, connections, stopped) in
-            [("full load", CONNECTIONS, false), ("reader stopped for 5 s in it", BURST, true)]
-        {
-            let mut tool = running(&contender)?.context("a command")?;
+        for (what, connections, stopped) in [
+            ("full load", CONNECTIONS, false),
+            ("a burst", BURST, false),
+            ("reader stopped for 5 s in it", BURST, true),
+        ] {
+            let mut tool = contender.start()?.context("a command")?;
             let pid = Pid::from_raw(tool.child.id().cast_signed()).context("a pid")?;
             if stopped {
                 kill_process(pid, Signal::STOP)?;

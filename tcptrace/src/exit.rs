@@ -18,6 +18,9 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// In the order of their codes.
+    pub const ALL: [Self; 5] = [Self::Done, Self::Failed, Self::Usage, Self::LeaksFound, Self::NotAllowed];
+
     /// The number that the shell sees.
     #[must_use]
     pub const fn code(self) -> u8 {
@@ -27,6 +30,18 @@ impl Exit {
             Self::Usage => 2,
             Self::LeaksFound => 3,
             Self::NotAllowed => 4,
+        }
+    }
+
+    /// What it means, as the manual pages say it.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Done => "Done; also ended by Ctrl-C or by the reader of the pipe.",
+            Self::Failed => "Something failed on the way; stderr says what.",
+            Self::Usage => "Wrong usage, or something that was named does not exist.",
+            Self::LeaksFound => "With --fail-on-leak: leaks were found.",
+            Self::NotAllowed => "The kernel or the rights do not allow it; stderr says which.",
         }
     }
 }
@@ -71,7 +86,6 @@ mod tests {
 
     #[test]
     fn codes_are_the_interface() {
-        let all = [Exit::Done, Exit::Failed, Exit::Usage, Exit::LeaksFound, Exit::NotAllowed];
-        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4]);
+        assert_eq!(Exit::ALL.map(Exit::code), [0, 1, 2, 3, 4]);
     }
 }

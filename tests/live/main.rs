@@ -8,6 +8,7 @@
 #[expect(dead_code, reason = "shared with the demo and the benchmarks")]
 mod support;
 
+mod chaos;
 mod check;
 mod ends;
 mod explain;
@@ -17,6 +18,7 @@ mod limits;
 mod needs;
 mod old_kernel;
 mod output;
+mod sandbox;
 mod selection;
 mod snapshot;
 mod stories;
@@ -37,10 +39,12 @@ fn main() -> ExitCode {
         return played;
     }
     let mut tests = vec![
+        chaos::TESTS,
         leaks::TESTS,
         ends::TESTS,
         selection::TESTS,
         limits::TESTS,
+        sandbox::TESTS,
         output::TESTS,
         snapshot::TESTS,
         explain::TESTS,

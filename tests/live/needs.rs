@@ -1,6 +1,6 @@
 //! What a test needs that a kernel may not have. Then it says so, and counts as ignored.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 /// Tests of commands that work without BPF, which need it all the same.
 const BY_BPF_ONLY: &[&str] = &["snapshot::a_crawler_is_a_client", "snapshot::a_ghost"];
@@ -24,6 +24,9 @@ pub fn missing(name: &str) -> Option<String> {
     let name = name.strip_prefix("live::").unwrap_or(name);
     if old_kernel() && needs_bpf(name) {
         return Some(format!("it needs BPF as of Linux 5.12, this is {}", release()));
+    }
+    if name.starts_with("chaos::") && Command::new("ss").arg("-V").output().is_err() {
+        return Some("it compares with ss, which is not here (iproute2)".to_owned());
     }
     if name == "faults::the_clock_is_set_back" && std::env::var_os("OWN_MACHINE").is_none() {
         return Some("it sets the clock of the whole machine: cargo xtask vm runs it on one of its own".to_owned());

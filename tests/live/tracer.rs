@@ -94,6 +94,14 @@ impl Tracer {
         }
     }
 
+    /// Takes in what is said within a time.
+    pub fn hear(&mut self, within: Duration) {
+        let end = Instant::now() + within;
+        while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            self.take(&line);
+        }
+    }
+
     /// The next event of a kind.
     pub fn next(&mut self, event: &str) -> Value {
         self.wait_for(event, |e| e["event"] == event)

@@ -1,9 +1,12 @@
 //! The developer's one door. Every command brings what it needs, asks nothing, and is quick the
 //! second time.
 
+mod audit;
 mod bench;
 mod cargo;
 mod demo;
+mod dist;
+mod fuzz;
 mod setup;
 mod stories;
 mod test;
@@ -32,6 +35,12 @@ Usage: cargo xtask COMMAND
                  micro, or soak (ten minutes)
   vm [KERNEL]... the live tests on real kernels in QEMU, without KVM; KERNEL: a series of Debian's (6.12), rc, newest;
                  'vm update' looks for newer packages first; '-- ARGS' are for the live tests
+  fuzz [TARGET]  all that reads bytes from outside, ten minutes a target; '--seconds N' for less or more
+  dist [check]   what is handed out, below target/dist: static binary, manual pages, shell completions, Debian package;
+                 'check' tries each in a bare Debian root, and that a build elsewhere has the same bytes; as root;
+                 '--target aarch64-unknown-linux-musl' builds for that
+  audit          dependencies (licences, sources, advisories: cargo-deny), and a build with the oldest Rust
+  soak           an hour of servers that leak, fork and are killed at random, what is said held against what ss says
   tidy           the rules of ARCHITECTURE.md, checked";
 
 fn main() -> ExitCode {
@@ -65,7 +74,11 @@ fn run(args: &[String]) -> Result<()> {
         ["bench", "soak"] => bench::host(&["--only", "soak"]),
         ["bench", "micro"] => bench::micro(),
         ["bench", "snapshot"] => bench::snapshot(),
+        ["soak"] => test::soak(),
         ["vm", rest @ ..] => vm::run(rest),
+        ["fuzz", rest @ ..] => fuzz::run(rest),
+        ["dist", rest @ ..] => dist::run(rest),
+        ["audit"] => audit::run(),
         ["tidy"] => tidy::run(),
         [] | ["help" | "-h" | "--help"] => {
             eprintln!("{HELP}");

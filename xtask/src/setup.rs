@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail};
 const NIGHTLY: &str = "nightly-2026-05-20";
 /// The last line that brings its own LLVM: 0.11 wants one installed.
 const BPF_LINKER: &str = "0.10.4";
+/// Builds with the oldest Rust that tcptrace builds with.
+const CARGO_DENY: &str = "0.18.9";
 
 /// Everything that building needs. Returns nothing where all is there already.
 pub fn all() -> Result<()> {
@@ -78,20 +80,39 @@ fn has_rust_src(toolchain: &str) -> bool {
 
 /// The linker of BPF objects, in the pinned version.
 pub fn bpf_linker() -> Result<()> {
-    let version = Command::new("bpf-linker").arg("--version").output();
-    if version.is_ok_and(|v| String::from_utf8_lossy(&v.stdout).contains(BPF_LINKER)) {
+    tool("bpf-linker", BPF_LINKER)
+}
+
+/// Looks at licences, sources and advisories of dependencies, in the pinned version.
+pub fn cargo_deny() -> Result<()> {
+    tool("cargo-deny", CARGO_DENY)
+}
+
+fn tool(name: &str, pinned: &str) -> Result<()> {
+    let version = Command::new(name).arg("--version").output();
+    if version.is_ok_and(|v| String::from_utf8_lossy(&v.stdout).contains(pinned)) {
         return Ok(());
     }
-    eprintln!("installing bpf-linker {BPF_LINKER} (a minute or two)");
+    eprintln!("installing {name} {pinned} (a minute or two)");
     let mut install = Command::new("cargo");
-    install.args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--quiet", "--force"]);
+    install.args(["install", name, "--version", pinned, "--locked", "--quiet", "--force"]);
     // The caller's toolchain and flags are the workspace's business, not this tool's.
     for name in ["RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO_BUILD_TARGET"] {
         install.env_remove(name);
     }
     let done = install.status().context("running cargo install")?;
     if !done.success() {
-        bail!("bpf-linker could not be built; install it: cargo install bpf-linker --version {BPF_LINKER} --locked");
+        bail!("{name} could not be built; install it: cargo install {name} --version {pinned} --locked");
+    }
+    Ok(())
+}
+
+/// A released toolchain.
+pub fn toolchain(version: &str) -> Result<()> {
+    let asked = Command::new("rustup").args(["run", version, "rustc", "--version"]).output();
+    let there = asked.is_ok_and(|answer| answer.status.success());
+    if !there && !quiet(Command::new("rustup").args(["toolchain", "install", version, "--profile", "minimal"])) {
+        bail!("needed: rustup toolchain install {version}");
     }
     Ok(())
 }

@@ -7,10 +7,13 @@ use crate::{
     setup, tidy,
 };
 
+/// A program, and the packages of Debian and Fedora that have it.
+const SS: (&str, &str, &str) = ("ss", "iproute2", "iproute");
+
 /// Formatting, clippy for both sides, tidy, and every test. Root is needed: live tests load eBPF,
 /// and a machine that can't do that fails here.
 pub fn run() -> Result<()> {
-    setup::packages(&[("setpriv", "util-linux", "util-linux")])?;
+    setup::packages(&[("setpriv", "util-linux", "util-linux"), SS])?;
     step("formatting");
     check(cargo()?.args(["fmt", "--all", "--check"]))?;
     step("tidy");
@@ -28,9 +31,17 @@ pub fn run() -> Result<()> {
     step("documentation");
     check(cargo()?.args(["doc", "--locked", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "--deny warnings"))?;
     step("unit, property and command-line tests");
-    check(cargo()?.args(["test", "--locked", "--quiet", "--lib", "--bins", "--test", "cli"]))?;
+    check(cargo()?.args(["test", "--locked", "--quiet", "--lib", "--bins", "--test", "cli", "--test", "fuzz"]))?;
     step("live tests");
     check(cargo()?.args(["test", "--locked", "--package", "tcptrace", "--test", "live"]))
+}
+
+/// The chaos of the live tests, for an hour.
+pub fn soak() -> Result<()> {
+    setup::packages(&[SS])?;
+    let mut command = cargo()?;
+    command.args(["test", "--locked", "--package", "tcptrace", "--test", "live", "--", "chaos"]);
+    check(command.env("TCPTRACE_CHAOS", "3600"))
 }
 
 fn step(name: &str) {

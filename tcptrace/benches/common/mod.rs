@@ -1,5 +1,7 @@
 //! What the benchmarks share: running contenders, and tables that come out as Markdown and JSON.
 
+pub mod contenders;
+
 use std::{
     fs, io,
     io::{BufRead, BufReader, Read, Write},
@@ -183,9 +185,18 @@ impl Running {
 
     /// Ends it as Ctrl-C would; how many lines it printed.
     pub fn end(&mut self) -> u64 {
-        if let Some(pid) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed());
+        // Again: Python forgets an interrupt that comes while C calls it back.
+        for _ in 0..50 {
+            if let Some(pid) = pid {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+            }
+            thread::sleep(Duration::from_millis(100));
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                break;
+            }
         }
+        let _ = self.child.kill();
         let _ = self.child.wait();
         let (lines, last) = self.counting.take().and_then(|c| c.join().ok()).unwrap_or_default();
         self.last = last;
@@ -197,10 +208,10 @@ impl Running {
         &self.last
     }
 
-    /// CPU time so far.
+    /// CPU time so far, of its children that have ended too.
     pub fn cpu(&self) -> Duration {
         let stat = procfs::process::Process::new(self.child.id().cast_signed()).and_then(|p| p.stat());
-        let ticks = stat.map_or(0, |s| s.utime + s.stime);
+        let ticks = stat.map_or(0, |s| s.utime + s.stime + (s.cutime + s.cstime).unsigned_abs());
         Duration::from_millis(ticks * 1_000 / procfs::ticks_per_second())
     }
 

@@ -46,6 +46,11 @@ const HEADER: u32 = 24;
 const TYPE: usize = 12;
 /// Anonymous members nest a few deep; modifiers chain a few long.
 const MAX_DEPTH: u32 = 16;
+/// No struct has as many members, those of anonymous ones included: what nests them so that they
+/// multiply is not searched to the end.
+const MAX_MEMBERS: u32 = 4096;
+/// The kernel's symbols are no longer (KSYM_NAME_LEN).
+const MAX_NAME: usize = 512;
 
 /// What is needed of the kernel's BTF.
 #[derive(Debug)]
@@ -158,11 +163,11 @@ impl<'a> Btf<'a> {
             let start = u32::try_from(at).map_err(|_| BtfError::Malformed("larger than 4 GiB"))?;
             self.starts.push(start);
             let t = self.at(at).ok_or(BtfError::Malformed("cut in the middle of a type"))?;
-            if t.kind == KIND_STRUCT && t.vlen > 0 {
-                let name = self.string(t.name).unwrap_or_default();
-                if let Some(strukt) = wanted.iter().find(|w| w.as_bytes() == name) {
-                    self.structs.entry(strukt).or_insert(self.starts.len() as u32);
-                }
+            if t.kind == KIND_STRUCT
+                && t.vlen > 0
+                && let Some(strukt) = wanted.iter().find(|w| self.is_named(t.name, w))
+            {
+                self.structs.entry(strukt).or_insert(self.starts.len() as u32);
             }
             if matches!(t.kind, KIND_TYPEDEF | KIND_FUNC) {
                 let name = self.strings.get(t.name as usize..).unwrap_or_default();
@@ -171,6 +176,9 @@ impl<'a> Btf<'a> {
                 }
             }
             at = t.rest + variable_part(&t)?;
+        }
+        if at > self.types.len() {
+            return Err(BtfError::Malformed("cut in the middle of a type"));
         }
         Ok(())
     }
@@ -215,7 +223,12 @@ impl<'a> Btf<'a> {
 
     fn string(&self, offset: u32) -> Option<&'a [u8]> {
         let rest = self.strings.get(offset as usize..)?;
-        Some(&rest[..rest.iter().position(|b| *b == 0)?])
+        Some(&rest[..rest.iter().take(MAX_NAME).position(|b| *b == 0)?])
+    }
+
+    fn is_named(&self, offset: u32, name: &str) -> bool {
+        let rest = self.strings.get(offset as usize..).and_then(|rest| rest.strip_prefix(name.as_bytes()));
+        rest.is_some_and(|rest| rest.first() == Some(&0))
     }
 
     /// The offset of a member by its new name, where it has one.
@@ -229,32 +242,35 @@ impl<'a> Btf<'a> {
         let mut id = *self.structs.get(strukt)?;
         let mut bits = 0;
         for name in path.split('.') {
-            let (member_bits, member_type) = self.member(id, name.as_bytes(), 0)?;
-            bits += member_bits;
+            let (member_bits, member_type) = self.member(id, name, 0, &mut { MAX_MEMBERS })?;
+            bits = member_bits.checked_add(bits)?;
             id = member_type;
         }
         (bits % 8 == 0).then_some(bits / 8)
     }
 
-    /// Bit offset and type of a member, those of anonymous structs and unions included.
-    fn member(&self, id: u32, name: &[u8], depth: u32) -> Option<(u32, u32)> {
+    /// Bit offset and type of a member, those of anonymous structs and unions included; at most
+    /// `left` members are looked at.
+    fn member(&self, id: u32, name: &str, depth: u32, left: &mut u32) -> Option<(u32, u32)> {
         let t = self.strip(id)?;
         if depth > MAX_DEPTH || !matches!(t.kind, KIND_STRUCT | KIND_UNION) {
             return None;
         }
         for n in 0..t.vlen as usize {
             let at = t.rest + n * 12;
-            let member_name = self.string(u32_at(self.types, at)?)?;
+            *left = left.checked_sub(1)?;
+            let member_name = u32_at(self.types, at)?;
             let member_type = u32_at(self.types, at + 4)?;
             let raw = u32_at(self.types, at + 8)?;
             let (offset, bitfield) = if t.kind_flag { (raw & 0xff_ffff, raw >> 24 != 0) } else { (raw, false) };
-            if member_name == name {
-                return (!bitfield).then_some((offset, member_type));
+            let within = |bits: u32| (bits / 8 < t.size_or_type).then_some(bits);
+            if self.is_named(member_name, name) {
+                return if bitfield { None } else { Some((within(offset)?, member_type)) };
             }
-            if member_name.is_empty()
-                && let Some((inner, inner_type)) = self.member(member_type, name, depth + 1)
+            if self.is_named(member_name, "")
+                && let Some((inner, inner_type)) = self.member(member_type, name, depth + 1, left)
             {
-                return Some((offset + inner, inner_type));
+                return Some((within(offset.checked_add(inner)?)?, inner_type));
             }
         }
         None
@@ -350,6 +366,48 @@ mod tests {
         assert_eq!(needed(b"\x7fELF").unwrap_err(), BtfError::Malformed("no BTF magic"));
         let data = vmlinux();
         assert!(needed(&data[..data.len() / 2]).is_err());
+    }
+
+    /// BTF of the given types, whose names are offsets into `strings`.
+    fn made_of(types: &[u32], strings: &[u8]) -> Vec<u8> {
+        let types: Vec<u8> = types.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let header = [HEADER, 0, types.len() as u32, types.len() as u32, strings.len() as u32];
+        [&MAGIC.to_ne_bytes()[..], &[1, 0], &header.map(u32::to_ne_bytes).concat(), &types, strings].concat()
+    }
+
+    const STRUCT: u32 = (KIND_STRUCT as u32) << 24;
+
+    #[test]
+    fn a_type_is_there_to_its_end() {
+        let int = made_of(&[0, u32::from(KIND_INT) << 24, 4], b"\0");
+        assert_eq!(needed(&int).unwrap_err(), BtfError::Malformed("cut in the middle of a type"));
+    }
+
+    #[test]
+    fn anonymous_structs_within_themselves_come_to_an_end() {
+        let members = [0, 1, 0].repeat(40);
+        let data = made_of(&[&[1, STRUCT | 40, 8][..], &members].concat(), b"\0sock\0");
+        assert_eq!(Btf::parse(&data).expect("BTF").offset("sock", "sk_protocol"), None);
+    }
+
+    #[test]
+    fn a_member_lies_within_its_struct() {
+        let offset = |bits: [u32; 2]| {
+            let types = [1, STRUCT | 1, 8, 0, 2, bits[0], 0, STRUCT | 1, 4, 6, 0, bits[1]];
+            Btf::parse(&made_of(&types, b"\0sock\0sk_protocol\0")).expect("BTF").offset("sock", "sk_protocol")
+        };
+        assert_eq!(offset([32, 24]), Some(7));
+        assert_eq!(offset([32, 32]), None, "beyond the inner one");
+        assert_eq!(offset([48, 24]), None, "beyond the outer one");
+        assert_eq!(offset([u32::MAX, 24]), None, "beyond all numbers");
+    }
+
+    #[test]
+    fn long_names_are_not_multiplied() {
+        let name = [b"\0bpf_iter_".as_slice(), &[b'x'; 10_000], b"\0"].concat();
+        let types = [1, u32::from(KIND_FUNC) << 24, 0].repeat(1_000);
+        let data = made_of(&types, &name);
+        assert!(Btf::parse(&data).expect("BTF").attachable().len() <= data.len());
     }
 
     proptest! {

@@ -53,7 +53,8 @@ impl Pass {
 }
 
 impl Listing {
-    fn take(&mut self, mut bytes: &[u8]) {
+    /// Takes in what one read returned: whole records.
+    pub fn take(&mut self, mut bytes: &[u8]) {
         while let Ok((kind, _)) = u32::read_from_prefix(bytes) {
             match kind {
                 KIND_SOCKET if let Ok((socket, rest)) = Socket::read_from_prefix(bytes) => {

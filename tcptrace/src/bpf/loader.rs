@@ -210,8 +210,7 @@ impl Kernel {
     fn program_fdinfo(&self, name: &str, field: &str) -> Option<u64> {
         let fd = self.ebpf.program(name)?.fd().ok()?;
         let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
-        let value = text.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':'))?;
-        value.trim().parse().ok()
+        super::field(&text, field)
     }
 }
 

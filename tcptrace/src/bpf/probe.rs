@@ -49,8 +49,7 @@ pub fn beyond() -> io::Result<Outcome> {
 /// The seccomp mode of this thread; `None` where it does not show.
 #[must_use]
 pub fn seccomp_mode() -> Option<u32> {
-    let status = fs::read_to_string("/proc/thread-self/status").ok()?;
-    status.lines().find_map(|l| l.strip_prefix("Seccomp:"))?.trim().parse().ok()
+    super::field(&fs::read_to_string("/proc/thread-self/status").ok()?, "Seccomp")
 }
 
 /// Whether our capabilities count outside our user namespace; `None` where it does not show.

@@ -60,7 +60,8 @@ pub fn run() -> Result<Exit, Failure> {
 }
 
 /// The parser's message in one line, without its usage section.
-fn usage(e: &clap::Error) -> Failure {
+#[must_use]
+pub fn usage(e: &clap::Error) -> Failure {
     if e.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Failure::usage("what shall be done? tcptrace watch, for instance; tcptrace --help lists the commands");
     }

@@ -109,8 +109,7 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
     seed(&mut kernel, &selection).context("sockets that exist already")?;
     privileges::drop_unneeded().context("dropping privileges")?;
 
-    let plan =
-        Plan { selection, states: args.select.state.0, transitions: args.transitions, min_age_ns, count: args.count };
+    let plan = Plan { selection, transitions: args.transitions, min_age_ns, count: args.count };
     let sink = match args.output.sink(boot_now()) {
         Ok(sink) => sink,
         Err(e) => return ended_by(e),

@@ -36,8 +36,7 @@ impl CgroupPattern {
 }
 
 impl Cgroups {
-    /// Parses the file's text. Lines are `ID:CONTROLLERS:PATH`; a path may hold anything but a line end,
-    /// even a carriage return at its end.
+    /// Parses the file's text. Lines are `ID:CONTROLLERS:PATH`; a path may hold colons.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let line = |l: &str| {
@@ -45,6 +44,7 @@ impl Cgroups {
             let (_, hierarchy, path) = (parts.next()?, parts.next()?, parts.next()?);
             Some(Line { hierarchy: hierarchy.to_owned(), path: path.to_owned() })
         };
+        // Not `lines`: a path may end with a carriage return.
         let lines: Vec<Line> = text.split('\n').filter_map(line).collect();
         let container = lines.iter().find_map(|l| container(&l.path));
         Self { lines, container }
@@ -115,6 +115,7 @@ mod tests {
         assert_eq!(hybrid.path(), Some("/s/x"));
         assert_eq!(v1.path(), Some("/m"));
         assert_eq!(Cgroups::parse("").path(), None);
+        assert_eq!(Cgroups::parse("0::/a\r\n").path(), Some("/a\r"));
         let pattern = |hierarchy: &str, path: &str| CgroupPattern { hierarchy: hierarchy.into(), path: path.into() };
         assert!(v2.matches(&pattern("", "/system.slice")));
         assert!(v2.matches(&pattern("", "/")));

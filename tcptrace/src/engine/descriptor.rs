@@ -62,6 +62,12 @@ impl Kind {
     }
 }
 
+/// The inode number in `socket:[70091]`.
+#[must_use]
+pub fn socket_inode(target: &str) -> Option<u64> {
+    target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
 /// A descriptor that a thread waits on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Descriptor {
@@ -93,12 +99,14 @@ mod tests {
         ] {
             assert_eq!(Kind::of_link(target), kind, "{target}");
         }
+        assert_eq!(socket_inode("socket:[70091]"), Some(70_091));
+        assert_eq!(socket_inode("socket:[]").or(socket_inode("pipe:[1]")), None);
     }
 
     proptest! {
         #[test]
         fn no_target_makes_it_panic(text in "(anon_inode:|/|socket:)?\\PC*") {
-            let _ = Kind::of_link(&text);
+            let _ = (Kind::of_link(&text), socket_inode(&text));
         }
     }
 }

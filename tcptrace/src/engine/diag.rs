@@ -1,7 +1,7 @@
 //! What sock_diag answers (sock_diag(7), uapi/linux/inet_diag.h), from bytes to sockets.
 
 use tcptrace_common::event::{HAS_SOCKET, HAS_TCP, KEEPALIVE, KIND_SOCKET, NO_LIMIT, NO_TIMER, SEEDED, Socket, Tuple};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, network_endian};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, network_endian};
 
 use super::event::BootNs;
 
@@ -29,7 +29,7 @@ const INET_DIAG_CGROUP_ID: u16 = 21;
 /// The type's two highest bits are flags (uapi/linux/netlink.h).
 const NLA_TYPE_MASK: u16 = 0x3fff;
 
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct Header {
     len: u32,
@@ -39,7 +39,7 @@ struct Header {
     pid: u32,
 }
 
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct SocketId {
     sport: network_endian::U16,
@@ -65,7 +65,7 @@ struct Request {
     attribute_value: u32,
 }
 
-#[derive(FromBytes, Immutable, KnownLayout)]
+#[derive(FromBytes)]
 #[repr(C)]
 struct Answer {
     family: u8,
@@ -152,13 +152,13 @@ impl Dump {
     /// # Errors
     /// The errno that the kernel answered.
     pub fn take(&mut self, mut bytes: &[u8], now: BootNs) -> Result<bool, i32> {
-        while let Ok((header, _)) = Header::ref_from_prefix(bytes) {
+        while let Ok((header, _)) = Header::read_from_prefix(bytes) {
             let len = header.len as usize;
             let Some(body) = bytes.get(size_of::<Header>()..len) else { break };
             match header.kind {
                 NLMSG_DONE => return Ok(true),
-                NLMSG_ERROR => {
-                    let errno = i32::read_from_prefix(body).map_or(0, |(e, _)| e);
+                // A negative errno; 0 would acknowledge what we did not ask to be acknowledged.
+                NLMSG_ERROR if let Ok((errno @ ..0, _)) = i32::read_from_prefix(body) => {
                     return Err(errno.saturating_neg());
                 }
                 SOCK_DIAG_BY_FAMILY => self.answer(body, now),
@@ -171,7 +171,7 @@ impl Dump {
     }
 
     fn answer(&mut self, body: &[u8], now: BootNs) {
-        let Ok((answer, attributes)) = Answer::ref_from_prefix(body) else {
+        let Ok((answer, attributes)) = Answer::read_from_prefix(body) else {
             self.skipped += 1;
             return;
         };
@@ -179,7 +179,7 @@ impl Dump {
             *count += 1;
         }
         if self.detail != Detail::Count
-            && let Some(socket) = socket(answer, attributes, self.netns, self.protocol, now)
+            && let Some(socket) = socket(&answer, attributes, self.netns, self.protocol, now)
         {
             self.sockets.push(socket);
         }
@@ -347,12 +347,25 @@ mod tests {
     }
 
     #[test]
+    fn where_a_buffer_begins_does_not_matter() {
+        let bytes = message(20, &answer(TcpState::CloseWait, 5, 6));
+        for from in 0..4 {
+            let mut dump = Dump::new(1, TCP, Detail::Connection);
+            let shifted = [&vec![0; from][..], &bytes].concat();
+            assert_eq!(dump.take(&shifted[from..], NOW), Ok(false));
+            assert_eq!((dump.sockets.len(), dump.skipped), (1, 0), "{from} bytes further");
+        }
+    }
+
+    #[test]
     fn errors_and_nonsense() {
         let mut dump = Dump::new(1, TCP, Detail::Connection);
         assert_eq!(dump.take(&message(NLMSG_ERROR, &(-2i32).to_le_bytes()), NOW), Err(2));
         assert_eq!(dump.take(&message(20, &[1, 2, 3]), NOW), Ok(false));
         assert_eq!(dump.take(&[1, 2, 3], NOW), Ok(false));
-        assert_eq!(dump.skipped, 2);
+        assert_eq!(dump.take(&message(NLMSG_ERROR, &0i32.to_le_bytes()), NOW), Ok(false), "no error is none");
+        assert_eq!(dump.take(&message(NLMSG_ERROR, &5i32.to_le_bytes()), NOW), Ok(false), "nor is this one");
+        assert_eq!(dump.skipped, 4);
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod mounts;
 pub mod opener;
 pub mod parse;
 pub mod report;
+pub mod stat;
 pub mod threads;
 pub mod tracker;
 pub mod unknown;

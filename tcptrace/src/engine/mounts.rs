@@ -1,56 +1,50 @@
-//! Mounts: what `/proc/self/mountinfo` says (proc_pid_mountinfo(5)). Whoever may mount something chooses
-//! its path, which is bytes and not text.
+//! What is mounted where, from `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
 
 use std::{ffi::OsString, os::unix::ffi::OsStringExt, path::PathBuf};
-
-/// Where a process's mounts are listed.
-pub const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// What of the file system is mounted: a path in it; for namespaces `net:[4026531840]`.
-    pub root: String,
+    /// What of the file system is mounted: a path in it; `net:[INODE]` for a network namespace.
+    pub root: PathBuf,
     /// Where.
     pub at: PathBuf,
     /// The file system's type.
     pub fs_type: String,
-    /// The file system's own options, separated by commas.
+    /// The file system's options, separated by commas.
     pub options: String,
 }
 
-/// Parses the file. A line that makes no sense is left out, and takes no other with it.
+/// Parses the file. A line that makes no sense is left out: it does not hide the others.
 #[must_use]
-pub fn parse(text: &[u8]) -> Vec<Mount> {
-    text.split(|b| *b == b'\n').filter_map(mount).collect()
+pub fn parse(bytes: &[u8]) -> Vec<Mount> {
+    bytes.split(|b| *b == b'\n').filter_map(mount).collect()
 }
 
-/// ID, parent, device, root, mount point, options, any number of optional fields, `-`, type, source,
+/// Id, parent, device, root, mount point, options, any number of fields up to `-`, type, source,
 /// options of the file system.
 fn mount(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|b| *b == b' ');
-    let root = fields.nth(3)?;
-    let at = fields.next()?;
-    let fs_type = fields.by_ref().skip_while(|f| *f != b"-").nth(1)?;
-    let options = fields.nth(1)?;
+    let (root, at) = (fields.nth(3)?, fields.next()?);
+    let mut fields = fields.skip_while(|field| *field != b"-").skip(1);
+    let (fs_type, _source, options) = (fields.next()?, fields.next()?, fields.next()?);
+    let path = |field| PathBuf::from(OsString::from_vec(unescaped(field)));
     let text = |field| String::from_utf8_lossy(field).into_owned();
-    let at = PathBuf::from(OsString::from_vec(unescaped(at)));
-    Some(Mount { root: text(root), at, fs_type: text(fs_type), options: text(options) })
+    Some(Mount { root: path(root), at: path(at), fs_type: text(fs_type), options: text(options) })
 }
 
-/// Space, tab, line end and backslash are written as `\040`, `\011`, `\012` and `\134`.
-fn unescaped(field: &[u8]) -> Vec<u8> {
+/// Blanks, line ends and backslashes are written as `\` and three octal digits.
+fn unescaped(mut field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let Some((byte, after)) = rest.split_first() {
-        rest = after;
-        match after {
-            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', after @ ..] if *byte == b'\\' => {
-                out.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = after;
+    while let [first, rest @ ..] = field {
+        let (byte, rest) = match rest {
+            [a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', rest @ ..] if *first == b'\\' => {
+                ((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'), rest)
             }
-            _ => out.push(*byte),
-        }
+            _ => (*first, rest),
+        };
+        out.push(byte);
+        field = rest;
     }
     out
 }
@@ -63,37 +57,39 @@ mod tests {
 
     use super::*;
 
-    const CGROUPS: &str = "31 22 0:27 / /sys/fs/cgroup rw,nosuid shared:9 master:1 - cgroup2 cgroup2 rw,nsdelegate";
+    const V2: &str = "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup rw,nsdelegate";
 
     #[test]
-    fn a_line() {
-        let mounts = parse(CGROUPS.as_bytes());
-        let expected = Mount {
-            root: "/".to_owned(),
-            at: PathBuf::from("/sys/fs/cgroup"),
-            fs_type: "cgroup2".to_owned(),
-            options: "rw,nsdelegate".to_owned(),
-        };
-        assert_eq!(mounts, [expected]);
-        let bare = parse(b"40 22 0:4 net:[4026532281] /run/netns/blue rw - nsfs nsfs rw\n");
-        assert_eq!((bare[0].root.as_str(), bare[0].fs_type.as_str()), ("net:[4026532281]", "nsfs"));
+    fn mounts_as_the_kernel_writes_them() {
+        let text = format!("{V2}\n40 24 0:4 net:[4026532281] /run/netns/blue rw shared:2 master:1 - nsfs nsfs rw\n");
+        let [v2, netns] = &parse(text.as_bytes())[..] else { panic!("two mounts") };
+        assert_eq!((v2.at.as_path(), v2.fs_type.as_str()), ("/sys/fs/cgroup".as_ref(), "cgroup2"));
+        assert_eq!((v2.root.as_path(), v2.options.as_str()), ("/".as_ref(), "rw,nsdelegate"));
+        assert_eq!((netns.root.as_path(), netns.fs_type.as_str()), ("net:[4026532281]".as_ref(), "nsfs"));
     }
 
-    /// As anyone may mount who has FUSE.
     #[test]
-    fn a_path_that_is_no_text_hides_no_other() {
-        let text =
-            [b"60 22 0:50 / /mnt/\xff\\040\\012\\134x rw - fuse.x x rw\nnonsense\n", CGROUPS.as_bytes()].concat();
+    fn names_with_blanks_and_without_a_source() {
+        let [one] = &parse(br"1 2 0:1 /a\134b /mnt/my\040disk\012x rw - tmpfs  rw")[..] else { panic!("a mount") };
+        assert_eq!((one.root.as_path(), one.at.as_path()), ("/a\\b".as_ref(), "/mnt/my disk\nx".as_ref()));
+        assert_eq!((one.fs_type.as_str(), one.options.as_str()), ("tmpfs", "rw"));
+    }
+
+    #[test]
+    fn a_line_that_makes_no_sense_does_not_hide_the_others() {
+        let text = [b"1 2 0:1 / /mnt/\xff\xfe rw - ext4 /dev/sda rw\n\nnonsense\n", V2.as_bytes()].concat();
         let mounts = parse(&text);
-        let paths: Vec<&OsStr> = mounts.iter().map(|m| m.at.as_os_str()).collect();
-        assert_eq!(paths, [OsStr::from_bytes(b"/mnt/\xff \n\\x"), OsStr::new("/sys/fs/cgroup")]);
+        assert_eq!(mounts.len(), 2);
+        assert_eq!(mounts[0].at.as_os_str(), OsStr::from_bytes(b"/mnt/\xff\xfe"));
+        assert_eq!(mounts[1].fs_type, "cgroup2");
     }
 
     proptest! {
         #[test]
-        fn no_file_makes_it_panic(text in proptest::collection::vec(any::<u8>(), 0..200), line in "[0-9 /\\\\-]{0,80}") {
-            let _ = parse(&text);
-            let _ = parse(line.as_bytes());
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), tail in "[\\\\0-7 a-]{0,40}") {
+            let _ = parse(&bytes);
+            prop_assert!(unescaped(tail.as_bytes()).len() <= tail.len());
+            let _ = parse(format!("1 2 0:1 / {tail} rw - a b c").as_bytes());
         }
     }
 }

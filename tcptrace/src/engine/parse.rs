@@ -175,9 +175,16 @@ impl fmt::Display for EndPattern {
         let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
         match self.net {
             None => write!(f, "*{port}"),
-            Some(net) if net.prefix_len() < net.max_prefix_len() => write!(f, "{net}{port}"),
-            Some(net) if net.addr().is_ipv6() => write!(f, "[{}]{port}", net.addr()),
-            Some(net) => write!(f, "{}{port}", net.addr()),
+            Some(net) => {
+                match net.addr() {
+                    IpAddr::V4(v4) => write!(f, "{v4}")?,
+                    IpAddr::V6(v6) => write!(f, "[{v6}]")?,
+                }
+                if net.prefix_len() < net.max_prefix_len() {
+                    write!(f, "/{}", net.prefix_len())?;
+                }
+                write!(f, "{port}")
+            }
         }
     }
 }
@@ -228,9 +235,11 @@ fn net(text: &str) -> Option<IpNet> {
         None => address,
     };
     let parsed: IpAddr = address.parse().ok()?;
-    match bits {
-        Some(bits) => IpNet::new(parsed, bits).ok(),
-        None => Some(IpNet::from(parsed.to_canonical())),
+    match (bits, parsed.to_canonical()) {
+        (None, folded) => Some(IpNet::from(folded)),
+        // Of a mapped address the first 96 bits say that it is one.
+        (Some(bits @ 96..), IpAddr::V4(v4)) if parsed.is_ipv6() => IpNet::new(v4.into(), bits - 96).ok(),
+        (Some(bits), _) => IpNet::new(parsed, bits).ok(),
     }
 }
 
@@ -286,10 +295,20 @@ mod tests {
         assert!(matches("[fe80::]/10:5", "[fe80::9]:5"));
         assert!(matches("fe80::/10", "[fe80::9]:5"));
         assert!(matches("::ffff:10.0.0.1", "10.0.0.1:5"));
+        assert!(matches("::ffff:10.0.0.0/104", "10.9.9.9:5"));
+        assert!(!matches("[::ffff:10.0.0.0]/104:5", "11.0.0.1:5"));
         assert!(matches(":80", "[::1]:80"));
         assert!(matches("*:80", "1.2.3.4:80"));
         for text in ["", "*", "host", "10.0.0.1:", "10.0.0.1:70000", "10.0.0.0/33", "[::1", "[::1]x", "1.2.3"] {
             assert!(text.parse::<EndPattern>().is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn ends_are_read_back() {
+        for text in ["10.0.0.1", "10.0.0.0/8:80", "[fe80::]/10:5", "[fe80::]/10", "[::1]:5", "[::1]", "*:80", "[::]/0"]
+        {
+            assert_eq!(text.parse::<EndPattern>().expect(text).to_string(), text);
         }
     }
 

@@ -65,13 +65,6 @@ impl Call {
     }
 }
 
-/// The state letter in `/proc/PID/stat`: the field after the name, which is in parentheses and may
-/// hold some itself.
-#[must_use]
-pub fn state(stat: &str) -> Option<char> {
-    stat.rsplit_once(')')?.1.trim_start().chars().next()
-}
-
 /// What `/proc/PID/wchan` says; `0` stands for running and for not allowed to know.
 #[must_use]
 pub fn wchan(text: &str) -> Option<&str> {
@@ -362,10 +355,6 @@ mod tests {
 
     #[test]
     fn states_and_kernel_functions() {
-        assert_eq!(state("4711 (java) S 1 4711"), Some('S'));
-        assert_eq!(state("4711 (a) R (b) D 1"), Some('D'));
-        assert_eq!(state("4711 (java)"), None);
-        assert_eq!(state(""), None);
         assert_eq!(wchan("futex_wait_queue"), Some("futex_wait_queue"));
         assert_eq!(wchan("0"), None);
         assert_eq!(wchan(""), None);
@@ -423,7 +412,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in "\\PC*", numbers in "-?[0-9]{1,21}( 0x[0-9a-f]{0,17}){0,9}") {
-            let _ = (Call::parse(&text), Call::parse(&numbers), state(&text), wchan(&text));
+            let _ = (Call::parse(&text), Call::parse(&numbers), wchan(&text));
         }
 
         #[test]

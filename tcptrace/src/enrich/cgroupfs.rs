@@ -10,10 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::engine::{
-    cgroup::CgroupPattern,
-    mounts::{self, MOUNTINFO},
-};
+use crate::engine::{cgroup::CgroupPattern, mounts};
 
 /// One mounted hierarchy.
 #[derive(Clone, Debug)]
@@ -26,13 +23,16 @@ struct Mount {
 /// The hierarchies mounted here, v2 first.
 fn mounts() -> Vec<Mount> {
     let mut list: Vec<Mount> = Vec::new();
-    for m in mounts::parse(&fs::read(MOUNTINFO).unwrap_or_default()) {
+    for m in mounts::parse(&fs::read("/proc/self/mountinfo").unwrap_or_default()) {
         let hierarchy = match m.fs_type.as_str() {
             "cgroup2" => String::new(),
-            "cgroup" => match m.options.split(',').find(|o| o.starts_with("name=")) {
-                Some(named) => named.to_owned(),
-                None => m.at.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
-            },
+            "cgroup" => {
+                let named = m.options.split(',').find(|option| option.starts_with("name="));
+                match named {
+                    Some(name) => name.to_owned(),
+                    None => m.at.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
+                }
+            }
             _ => continue,
         };
         list.push(Mount { hierarchy, at: m.at });
@@ -55,20 +55,26 @@ pub fn find(text: &str) -> Result<CgroupPattern, String> {
         return Err(format!("--cgroup {text}: no cgroup file system is mounted here"));
     }
     let absolute = Path::new(text);
-    if let Ok(path) = absolute.canonicalize() {
+    if let Ok(path) = absolute.canonicalize()
+        && path.is_dir()
+    {
         for mount in &mounts {
             if let Ok(below) = path.strip_prefix(&mount.at) {
                 return Ok(pattern(mount, below));
             }
         }
     }
-    let relative = text.trim_start_matches('/');
-    let exists = |mount: &&Mount| mount.at.join(relative).is_dir();
-    let found = mounts.iter().find(exists).ok_or_else(|| {
+    let found = mounts.iter().find_map(|mount| Some(pattern(mount, &below(&mount.at, text)?)));
+    found.ok_or_else(|| {
         let tried: Vec<String> = mounts.iter().map(|m| m.at.display().to_string()).collect();
         format!("--cgroup {text}: no such cgroup below {}", tried.join(", "))
-    })?;
-    Ok(pattern(found, Path::new(relative)))
+    })
+}
+
+/// A directory below `root`, as the kernel writes its path: without `.`, `..` and doubled slashes.
+fn below(root: &Path, text: &str) -> Option<PathBuf> {
+    let path = root.join(text.trim_start_matches('/')).canonicalize().ok()?;
+    path.strip_prefix(root).ok().filter(|_| path.is_dir()).map(Path::to_owned)
 }
 
 fn pattern(mount: &Mount, below: &Path) -> CgroupPattern {
@@ -116,6 +122,27 @@ impl CgroupIds {
             }
             let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
             todo.extend(entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_is_named_as_the_kernel_does() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let root = folder.path().canonicalize().expect("a path");
+        fs::create_dir_all(root.join("a.slice/b.service")).expect("a directory");
+        fs::write(root.join("a.slice/file"), "").expect("a file");
+        let of = |text| below(&root, text).map(|path| path.to_string_lossy().into_owned());
+        for text in ["a.slice/b.service", "/a.slice//b.service/", "./a.slice/../a.slice/b.service"] {
+            assert_eq!(of(text).as_deref(), Some("a.slice/b.service"), "{text}");
+        }
+        assert_eq!(of("/").as_deref(), Some(""), "the root");
+        for text in ["../..", "a.slice/file", "b.slice"] {
+            assert_eq!(of(text), None, "{text}");
         }
     }
 }

@@ -3,17 +3,20 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    ffi::OsStr,
     fs, io,
     rc::Rc,
 };
 
 use tcptrace_common::event::{Holder as Raw, Queued, Socket};
 
-use super::process::{self, Facts, Processes};
+use super::{
+    numbers,
+    process::{self, Facts, Processes},
+};
 use crate::engine::{
     assemble::Holdings,
     decode::comm,
+    descriptor::socket_inode,
     event::{BootNs, Holder, ProcessId},
 };
 
@@ -83,7 +86,7 @@ impl Tables {
         let mut holder = None;
         for fd in fds {
             let Ok(link) = fs::read_link(format!("{table}/{fd}")) else { continue };
-            let Some(cookie) = socket_inode(link.as_os_str()).and_then(|inode| self.wanted.get(&inode)) else {
+            let Some(cookie) = link.to_str().and_then(socket_inode).and_then(|inode| self.wanted.get(&inode)) else {
                 continue;
             };
             let holder: &Holder = holder.get_or_insert_with(|| processes.caller(pid, None, BootNs::MAX));
@@ -94,17 +97,6 @@ impl Tables {
             }
         }
     }
-}
-
-/// The entries of a directory that are numbers.
-fn numbers(dir: &str) -> io::Result<Vec<u32>> {
-    let names = fs::read_dir(dir)?.flatten();
-    Ok(names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
-}
-
-/// `socket:[70091]` (proc_pid_fd(5)).
-fn socket_inode(link: &OsStr) -> Option<u64> {
-    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// The pids that have a descriptor for any of these listeners' ports, by namespace and port.

@@ -5,15 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::engine::mounts::{self, MOUNTINFO};
+use crate::engine::mounts;
 
 /// Where a file system of this type is mounted here, if it is.
 ///
 /// # Errors
 /// Why that can't be told.
 pub fn mounted(fs_type: &str) -> Result<Option<PathBuf>, String> {
-    let text = fs::read(MOUNTINFO).map_err(|e| format!("{MOUNTINFO}: {e}"))?;
-    Ok(mounts::parse(&text).into_iter().find(|m| m.fs_type == fs_type).map(|m| m.at))
+    let bytes = fs::read("/proc/self/mountinfo").map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
+    Ok(mounts::parse(&bytes).into_iter().find(|m| m.fs_type == fs_type).map(|m| m.at))
 }
 
 /// The file that shows the lockdown mode.

@@ -68,7 +68,8 @@ fn absent(e: &io::Error) -> &'static str {
 }
 
 /// Soft and hard, from `/proc/PID/limits`: a name with blanks, two numbers, a unit.
-fn open_files(text: &str) -> Option<(u64, u64)> {
+#[must_use]
+pub fn open_files(text: &str) -> Option<(u64, u64)> {
     let mut words = text.lines().find_map(|l| l.strip_prefix("Max open files"))?.split_whitespace();
     let mut number = || match words.next()? {
         "unlimited" => Some(UNLIMITED),
@@ -79,7 +80,8 @@ fn open_files(text: &str) -> Option<(u64, u64)> {
 
 /// Used and limit, from `/proc/sys/fs/file-nr`: allocated, allocated but unused (always 0 since
 /// 2.6), and the limit.
-fn file_nr(text: &str) -> Option<(u64, u64)> {
+#[must_use]
+pub fn file_nr(text: &str) -> Option<(u64, u64)> {
     let numbers: Vec<u64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
     match numbers[..] {
         [allocated, unused, limit] => Some((allocated.saturating_sub(unused), limit)),

@@ -14,7 +14,8 @@ pub fn listen_overflows(pid: u32) -> Result<u64, &'static str> {
 }
 
 /// A counter: each group has a line of names and a line of numbers below it.
-fn field(text: &str, group: &str, name: &str) -> Option<u64> {
+#[must_use]
+pub fn field(text: &str, group: &str, name: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|l| l.strip_prefix(group)?.strip_prefix(':'));
     let at = lines.next()?.split_whitespace().position(|n| n == name)?;
     lines.next()?.split_whitespace().nth(at)?.parse().ok()

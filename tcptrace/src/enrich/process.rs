@@ -8,11 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use procfs::process::{Process, Stat};
+use rustix::param::clock_ticks_per_second;
 
+use super::{numbers, text};
 use crate::engine::{
     cgroup::Cgroups,
     event::{BootNs, Holder, ProcessId},
+    stat::Stat,
 };
 
 /// What a process is in may change, rarely: asked for again after this.
@@ -32,16 +34,12 @@ pub struct Facts {
 
 impl Facts {
     fn read(pid: u32) -> Self {
+        let text = |file: &str| text(&format!("/proc/{pid}/{file}")).ok();
         Self {
-            cgroups: text(pid, "cgroup").map(|t| Rc::new(Cgroups::parse(&t))),
-            inner_pid: text(pid, "status").and_then(|t| inner_pid(&t)),
+            cgroups: text("cgroup").map(|t| Rc::new(Cgroups::parse(&t))),
+            inner_pid: text("status").and_then(|t| inner_pid(&t)),
         }
     }
-}
-
-/// A file of the process's; the names in it may be no text.
-fn text(pid: u32, file: &str) -> Option<String> {
-    fs::read(format!("/proc/{pid}/{file}")).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Remembers what it asked, for a while.
@@ -75,28 +73,29 @@ impl Processes {
     pub fn caller(&self, pid: u32, comm: Option<&Rc<str>>, at: BootNs) -> Holder {
         let stat = stat(pid).filter(|s| start_ns(s) <= at);
         let process = ProcessId { pid, start_ns: stat.as_ref().map_or(0, start_ns) };
-        let ppid = stat.as_ref().map_or(0, |s| s.ppid.unsigned_abs());
+        let ppid = stat.as_ref().map_or(0, |s| s.ppid);
         let Facts { cgroups, inner_pid } = stat.as_ref().map(|_| self.facts(process)).unwrap_or_default();
-        let comm = comm.cloned().or_else(|| Some(stat?.comm.into())).unwrap_or_else(|| "?".into());
+        let comm = comm.cloned().or_else(|| Some(stat?.comm)).unwrap_or_else(|| "?".into());
         Holder { process, tid: None, ppid, fd: 0, comm, cgroups, inner_pid, opener: None }
     }
 }
 
 /// The last of the pids that `NSpid` lists (ours first, one for each pid namespace below), where
 /// there are several. Kernels before 4.1 have no such line.
-fn inner_pid(status: &str) -> Option<u32> {
+#[must_use]
+pub fn inner_pid(status: &str) -> Option<u32> {
     // Command names are escaped there and can't begin a line.
     let pids = status.lines().find_map(|l| l.strip_prefix("NSpid:"))?;
     pids.split_whitespace().skip(1).last()?.parse().ok()
 }
 
 fn stat(pid: u32) -> Option<Stat> {
-    Process::new(i32::try_from(pid).ok()?).ok()?.stat().ok()
+    Stat::parse(&text(&format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// ns of the boot clock, to 10 ms.
 fn start_ns(stat: &Stat) -> u64 {
-    stat.starttime.saturating_mul(1_000_000_000 / procfs::ticks_per_second())
+    stat.start_ticks.saturating_mul(1_000_000_000 / clock_ticks_per_second())
 }
 
 /// The process that has this pid now.
@@ -108,15 +107,19 @@ pub fn find(pid: u32) -> Option<ProcessId> {
 /// The process that has this pid now, and its command name.
 #[must_use]
 pub fn find_with_name(pid: u32) -> Option<(ProcessId, Rc<str>)> {
-    stat(pid).map(|s| (ProcessId { pid, start_ns: start_ns(&s) }, s.comm.into()))
+    stat(pid).map(|s| (ProcessId { pid, start_ns: start_ns(&s) }, s.comm))
 }
 
 /// Its command line; empty where it has none, or is gone.
 #[must_use]
 pub fn command(pid: u32) -> Vec<String> {
-    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words = bytes.split(|b| *b == 0).filter(|w| !w.is_empty());
-    words.map(|w| String::from_utf8_lossy(w).into_owned()).collect()
+    words(&text(&format!("/proc/{pid}/cmdline")).unwrap_or_default())
+}
+
+/// The words of a command line, each of which ends in a NUL.
+#[must_use]
+pub fn words(cmdline: &str) -> Vec<String> {
+    cmdline.split('\0').filter(|word| !word.is_empty()).map(str::to_owned).collect()
 }
 
 /// The file name of its executable; `None` where it may not be known.
@@ -132,7 +135,7 @@ pub fn descends(pid: u32, roots: &[ProcessId]) -> bool {
     let mut at = pid;
     // Deeper chains don't exist; pids reused in the middle of the walk could make a ring.
     for _ in 0..256 {
-        let Some(parent) = stat(at).map(|s| s.ppid.unsigned_abs()) else { return false };
+        let Some(parent) = stat(at).map(|s| s.ppid) else { return false };
         if roots.iter().any(|r| r.pid == parent && (r.start_ns == 0 || find(parent) == Some(*r))) {
             return true;
         }
@@ -147,9 +150,9 @@ pub fn descends(pid: u32, roots: &[ProcessId]) -> bool {
 /// Whether any process runs in a container whose id begins so.
 #[must_use]
 pub fn container_exists(id: &str) -> bool {
-    procfs::process::all_processes().into_iter().flatten().flatten().any(|p| {
-        let cgroups = text(p.pid.unsigned_abs(), "cgroup").map(|t| Cgroups::parse(&t));
-        cgroups.as_ref().and_then(Cgroups::container).is_some_and(|c| c.id.starts_with(id))
+    numbers("/proc").into_iter().flatten().any(|pid| {
+        let text = text(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        Cgroups::parse(&text).container().is_some_and(|c| c.id.starts_with(id))
     })
 }
 

@@ -7,9 +7,11 @@ use std::{
     io::{self, BufRead, BufReader, Read},
 };
 
+use super::{numbers, text};
 use crate::engine::{
-    descriptor::{Descriptor, Kind},
-    threads::{Call, Group, Thread, group, state, wchan},
+    descriptor::{Descriptor, Kind, socket_inode},
+    stat::Stat,
+    threads::{Call, Group, Thread, group, wchan},
 };
 
 /// The process's threads in groups, the largest first.
@@ -27,21 +29,18 @@ pub fn groups(pid: u32) -> Result<Vec<Group>, &'static str> {
 /// # Errors
 /// Why nothing is known of them.
 pub fn read(pid: u32) -> Result<Vec<Thread>, &'static str> {
-    let entries = fs::read_dir(format!("/proc/{pid}/task")).map_err(|e| absent(&e))?;
+    let tids = numbers(&format!("/proc/{pid}/task")).map_err(|e| absent(&e))?;
     // Numbers of a 32-bit program's calls are another table's; it would be named wrongly.
     let foreign = is_32_bit(pid) && size_of::<usize>() == 8;
-    let tids = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    let threads: Vec<Thread> = tids.filter_map(|tid| thread(pid, tid, foreign)).collect();
+    let threads: Vec<Thread> = tids.into_iter().filter_map(|tid| thread(pid, tid, foreign)).collect();
     if threads.is_empty() { Err("the process is gone") } else { Ok(threads) }
 }
 
 fn thread(pid: u32, tid: u32, foreign: bool) -> Option<Thread> {
-    let text = |file: &str| fs::read(format!("/proc/{pid}/task/{tid}/{file}"));
-    let lossy = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let state = state(&lossy(text("stat").ok()?))?;
-    let comm = lossy(text("comm").ok()?);
+    let text = |file: &str| text(&format!("/proc/{pid}/task/{tid}/{file}"));
+    let Stat { comm, state, .. } = Stat::parse(&text("stat").ok()?)?;
     let call = match text("syscall") {
-        Ok(bytes) => match Call::parse(&lossy(bytes)) {
+        Ok(text) => match Call::parse(&text) {
             Call::In { .. } if foreign => Call::Unknown("a 32-bit program's call"),
             call => call,
         },
@@ -49,8 +48,8 @@ fn thread(pid: u32, tid: u32, foreign: bool) -> Option<Thread> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Call::Unknown("this kernel has no /proc/PID/syscall"),
         Err(e) => Call::Unknown(absent(&e)),
     };
-    let place = text("wchan").map(lossy).unwrap_or_default();
-    Some(Thread { tid, comm: comm.trim_end_matches('\n').into(), state, wchan: wchan(&place).map(Into::into), call })
+    let place = text("wchan").unwrap_or_default();
+    Some(Thread { tid, comm, state, wchan: wchan(&place).map(Into::into), call })
 }
 
 fn absent(e: &io::Error) -> &'static str {
@@ -96,9 +95,8 @@ impl Descriptors {
     }
 
     fn listens(&self, target: &str) -> bool {
-        let inode = target.strip_prefix("socket:[").and_then(|t| t.strip_suffix(']')?.parse().ok());
         let read = || ["tcp", "tcp6"].into_iter().flat_map(|f| listeners(self.pid, f)).collect();
-        inode.is_some_and(|inode: u64| self.listeners.get_or_init(read).contains(&inode))
+        socket_inode(target).is_some_and(|inode| self.listeners.get_or_init(read).contains(&inode))
     }
 }
 
@@ -112,7 +110,8 @@ fn listeners(pid: u32, file: &str) -> Vec<u64> {
 
 /// The inode number in a listener's line: the fields are sl, local, remote, st, queues, timer,
 /// retransmissions, uid, timeout, inode.
-fn listener(line: &str) -> Option<u64> {
+#[must_use]
+pub fn listener(line: &str) -> Option<u64> {
     const LISTEN: &str = "0A";
     let mut fields = line.split_whitespace();
     fields.nth(3).filter(|st| *st == LISTEN)?;

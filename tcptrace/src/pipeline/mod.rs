@@ -40,8 +40,6 @@ use ownership::Ownership;
 pub struct Plan {
     /// Whom and what the user asked for.
     pub selection: Selection,
-    /// Watched states: bit `1 << number`.
-    pub states: u32,
     /// Stream transitions.
     pub transitions: bool,
     /// Shorter stays are not reported, ns.
@@ -108,15 +106,11 @@ impl Pipeline {
         }
     }
 
-    /// Gets ready: stays in CLOSE need their ends from the start; and where transitions are asked
-    /// for by holder, whose the sockets are that exist already.
+    /// Gets ready: where transitions are asked for by holder, whose the sockets are that exist already.
     ///
     /// # Errors
     /// What the kernel answers.
     pub fn start(&mut self, now: BootNs) -> io::Result<()> {
-        if self.plan.states & TcpState::Close.bit() != 0 {
-            self.follow_ends()?;
-        }
         if let Some(ownership) = &mut self.ownership {
             let listing = self.kernel.descriptors(now)?;
             ownership.learn(&listing, &self.plan.selection, &self.processes);

@@ -2,7 +2,11 @@
 
 use std::{io, os::fd::OwnedFd};
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect,
+    netlink::{self, SocketAddrNetlink},
+    recv, send, socket_with,
+};
 
 use crate::engine::{
     diag::{self, Detail, Dump, FAMILIES},
@@ -19,14 +23,22 @@ const BUFFER: usize = 64 << 10;
 /// What the kernel answers. That it knows no such protocol is an empty answer.
 pub fn dump(netns: u32, protocol: u16, states: u32, detail: Detail, clock: fn() -> BootNs) -> io::Result<Dump> {
     let mut dump = Dump::new(netns, protocol, detail);
-    let socket =
-        socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(netlink::SOCK_DIAG))?;
+    let socket = open()?;
     let mut buffer = vec![0; BUFFER];
     for family in FAMILIES {
         send(&socket, &diag::request(family, protocol, states, detail), SendFlags::empty())?;
         while !read(&socket, &mut buffer, &mut dump, clock)? {}
     }
     Ok(dump)
+}
+
+/// A socket that the kernel alone can send to: in a network namespace of their own, containers could
+/// answer in its place.
+fn open() -> io::Result<OwnedFd> {
+    let socket =
+        socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(netlink::SOCK_DIAG))?;
+    connect(&socket, &SocketAddrNetlink::new(0, 0))?;
+    Ok(socket)
 }
 
 /// One read; true: the answer is complete.
@@ -39,5 +51,23 @@ fn read(socket: &OwnedFd, buffer: &mut [u8], dump: &mut Dump, clock: fn() -> Boo
         Ok(done) => Ok(done),
         Err(libc::ENOENT) => Ok(true),
         Err(errno) => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{getsockname, sendto};
+
+    use super::*;
+
+    #[test]
+    fn nobody_else_can_answer() {
+        let (ours, other) = (open().expect("a socket"), open().expect("a socket"));
+        let address = getsockname(&ours).expect("an address");
+        let to = SocketAddrNetlink::try_from(address).expect("a netlink address");
+        assert_ne!(to.pid(), 0, "it has a port");
+        let message = diag::request(2, diag::TCP, 1, Detail::Count);
+        // EPERM to who lacks CAP_NET_ADMIN.
+        assert!(sendto(&other, &message, SendFlags::empty(), &to).is_err());
     }
 }

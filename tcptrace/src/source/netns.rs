@@ -4,14 +4,17 @@ use std::{
     collections::HashMap,
     fs::{self, File},
     io,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::AsFd,
+        unix::{ffi::OsStrExt, fs::MetadataExt},
+    },
     path::{Path, PathBuf},
     thread,
 };
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::engine::mounts::{self, MOUNTINFO};
+use crate::engine::mounts;
 
 /// Where `ip netns` keeps its names (ip-netns(8)).
 pub const NAMED: &str = "/run/netns";
@@ -58,8 +61,10 @@ pub fn all() -> (Vec<Netns>, usize) {
     for path in mounted() {
         add(path);
     }
-    for process in procfs::process::all_processes().into_iter().flatten().flatten() {
-        add(PathBuf::from(format!("/proc/{}/ns/net", process.pid)));
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        if entry.file_name().as_bytes().iter().all(u8::is_ascii_digit) {
+            add(entry.path().join("ns/net"));
+        }
     }
     let mut list: Vec<Netns> = found.into_values().collect();
     list.sort_by_key(|n| n.inode);
@@ -68,8 +73,10 @@ pub fn all() -> (Vec<Netns>, usize) {
 
 /// Bind-mounted namespaces that can be reached from here.
 fn mounted() -> Vec<PathBuf> {
-    let mounts = mounts::parse(&fs::read(MOUNTINFO).unwrap_or_default());
-    mounts.into_iter().filter(|m| m.fs_type == "nsfs" && m.root.starts_with("net:")).map(|m| m.at).collect()
+    let mounts = mounts::parse(&fs::read("/proc/self/mountinfo").unwrap_or_default());
+    let netns =
+        mounts.into_iter().filter(|m| m.fs_type == "nsfs" && m.root.as_os_str().as_bytes().starts_with(b"net:"));
+    netns.map(|m| m.at).collect()
 }
 
 /// Runs `work` once in each namespace, on a thread of its own, and returns what came of it, and the

@@ -60,15 +60,7 @@ pub fn run(words: &[&str]) -> Result<()> {
         bail!("no such kernel: {odd}; kernels are a series (6.12), rc or newest");
     }
     let names: &[&str] = if names.is_empty() { &KERNELS } else { names };
-    let wanted = [
-        ("qemu-system-x86_64", "qemu-system-x86", "qemu-system-x86"),
-        ("busybox", "busybox-static", "busybox"),
-        ("setpriv", "util-linux", "util-linux"),
-        ("dpkg-deb", "dpkg", "dpkg"),
-        ("apt-get", "apt", "apt"),
-        ("xz", "xz-utils", "xz"),
-    ];
-    setup::packages(&wanted)?;
+    packages()?;
     if update {
         kernels::Apt::forget(&dir);
     }
@@ -92,6 +84,28 @@ pub fn run(words: &[&str]) -> Result<()> {
         0 => Ok(()),
         n => bail!("{n} of {} kernels failed; their consoles are in {}", outcomes.len(), dir.display()),
     }
+}
+
+/// Boots a kernel into an archive that somebody else made; returns what its console said.
+pub fn boot(name: &str, image: &Path, log: &Path) -> Result<Vec<String>> {
+    packages()?;
+    let dir = root().join("target/vm");
+    fs::create_dir_all(&dir)?;
+    let (emulator, kernel) = (Emulator::find(&dir)?, kernels::kernel(&dir, name)?);
+    eprintln!("booting {name} ({})", kernel.version);
+    Ok(machine::boot(&emulator, &kernel, image, log, DEADLINE)?.lines)
+}
+
+fn packages() -> Result<()> {
+    let wanted = [
+        ("qemu-system-x86_64", "qemu-system-x86", "qemu-system-x86"),
+        ("busybox", "busybox-static", "busybox"),
+        ("setpriv", "util-linux", "util-linux"),
+        ("dpkg-deb", "dpkg", "dpkg"),
+        ("apt-get", "apt", "apt"),
+        ("xz", "xz-utils", "xz"),
+    ];
+    setup::packages(&wanted)
 }
 
 fn is_name(name: &str) -> bool {

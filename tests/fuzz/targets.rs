@@ -1,0 +1,387 @@
+//! Everything that reads bytes from outside, each given any bytes at all. `fuzz_targets/` hands
+//! these functions to cargo fuzz (`cargo xtask fuzz`), `tests/fuzz.rs` runs them on the corpus and on
+//! what it makes of it.
+//!
+//! | target | bytes | readers |
+//! |---|---|---|
+//! | [`ring`] | records of the ring buffer | `engine::decode`, and behind it the tracker and all formats |
+//! | [`iter`] | what iterators list | `bpf::iter`, and behind it `assemble`, `verdict`, the tracker, all formats |
+//! | [`netlink`] | answers of sock_diag | `engine::diag`, and behind it as above |
+//! | [`proc_files`] | files of `/proc` and `/sys` | `engine::{stat, threads, descriptor, cure, check}`, `enrich::{process, limits, netstat, threads}`, `bpf::{field, preflight}`, and behind them the page on a process |
+//! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths | `engine::{cgroup, container, mounts}` |
+//! | [`btf`] | BTF, the kernel's or of `--btf` | `bpf::btf`, and aya's reader of what that leaves |
+//! | [`selection`] | the command line | `engine::parse`, `cli` |
+//!
+//! What reaches further than the corpus lies in `target/fuzz/corpus` afterwards; a target's binary takes
+//! it over with `-merge=1 -use_counters=0 tests/fuzz/corpus/TARGET target/fuzz/corpus/TARGET`.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsString,
+    net::SocketAddr,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    rc::Rc,
+};
+
+use clap::Parser;
+use jiff::Timestamp;
+use tcptrace::{
+    bpf::{
+        self,
+        btf::{BtfError, needed},
+        iter::Listing,
+        preflight,
+    },
+    cli::{self, Cli},
+    engine::{
+        assemble::{self, Holdings},
+        cgroup::{CgroupPattern, Cgroups},
+        check,
+        container::container,
+        cure::language,
+        decode::{self, Event},
+        descriptor::{Kind, socket_inode},
+        diag::{Detail, Dump, MPTCP, TCP},
+        event::{BootNs, Holder, ProcessId, Update},
+        mounts,
+        parse::{EndPattern, States, Target, duration},
+        report::{About, Explanation, ProcessReport},
+        stat::Stat,
+        threads::{self, Call, Group, Thread, wchan},
+        tracker::{Outcome, Tracker},
+        verdict::Verdict,
+    },
+    enrich::{limits, netstat, process, threads::listener},
+    sink::{
+        Clock, Sink,
+        csv::Csv,
+        json::Json,
+        table::Table,
+        text::{safe, steers},
+    },
+};
+use tcptrace_common::{
+    config::MISSING,
+    event::{KIND_DESTROY, KIND_HOLDER, KIND_QUEUED, KIND_SOCKET, Socket, Transition},
+    state::TcpState,
+};
+use zerocopy::{FromBytes, IntoBytes};
+
+/// When the bytes were read.
+const NOW: BootNs = 100_000_000_000;
+
+/// Records one after the other, as the ring buffer hands them out.
+pub fn ring(data: &[u8]) {
+    let mut tracker = Tracker::new(1);
+    let mut updates = Vec::new();
+    for event in data.chunks(size_of::<Transition>()).filter_map(event) {
+        updates.push((event.time, Update::Transition(event.change.clone())));
+        let mut outcome = tracker.event(&event);
+        if let Outcome::Unreported = outcome {
+            updates.push((event.time, tracker.stuck(assemble::ended(&event, Vec::new()))));
+            outcome = tracker.event(&event);
+        }
+        if let Outcome::Say(update) = outcome {
+            updates.push((event.time, update));
+        }
+    }
+    end(tracker, updates, data.len());
+}
+
+/// One record of the ring buffer: what is decoded says no other than the bytes.
+fn event(record: &[u8]) -> Option<Event> {
+    let event = decode::event(record)?;
+    let t = Transition::read_from_bytes(record).expect("what is decoded has its whole length");
+    let change = &event.change;
+    assert_eq!((event.time, change.old as u8, change.new as u8), (t.time_ns, t.old, t.new));
+    assert_eq!((change.connection.cookie, event.destroyed), (t.cookie, t.kind == KIND_DESTROY));
+    assert_eq!((mapped(change.connection.local), change.connection.local.port()), (t.tuple.laddr, t.tuple.lport));
+    assert_eq!((mapped(change.connection.remote), change.connection.remote.port()), (t.tuple.raddr, t.tuple.rport));
+    assert!(event.closed_by.is_none() || event.by_call, "who closes makes a call");
+    assert!(!event.ghost || change.new == TcpState::Close);
+    if let Some(stayed) = change.stayed.filter(|_| t.earliest_ns <= t.latest_ns) {
+        assert!(stayed.max_ns.is_none_or(|max| stayed.min_ns <= max));
+    }
+    Some(event)
+}
+
+/// An address as it is on the wire.
+fn mapped(end: SocketAddr) -> [u8; 16] {
+    match end {
+        SocketAddr::V4(v4) => v4.ip().to_ipv6_mapped().octets(),
+        SocketAddr::V6(v6) => v6.ip().octets(),
+    }
+}
+
+/// What one read of an iterator returns.
+pub fn iter(data: &[u8]) {
+    let mut listing = Listing::default();
+    listing.take(data);
+    let Listing { sockets, holders, queued, skipped } = listing;
+    let taken = size_of_val(&sockets[..]) + size_of_val(&holders[..]) + size_of_val(&queued[..]);
+    assert!(taken <= data.len() && (skipped == 0) == (taken == data.len()), "each byte once, or counted as skipped");
+    assert!(sockets.iter().all(|s| s.kind == KIND_SOCKET));
+    assert!(holders.iter().all(|h| h.kind == KIND_HOLDER) && queued.iter().all(|q| q.kind == KIND_QUEUED));
+
+    let mut by_cookie: HashMap<u64, Vec<Holder>> = HashMap::new();
+    for raw in &holders {
+        by_cookie.entry(raw.cookie).or_default().push(Holder {
+            process: ProcessId { pid: raw.pid, start_ns: raw.start_ns },
+            tid: (raw.tid != raw.pid).then_some(raw.tid),
+            ppid: raw.ppid,
+            fd: raw.fd,
+            comm: decode::comm(&raw.comm),
+            cgroups: None,
+            inner_pid: None,
+            opener: None,
+        });
+    }
+    judge(&sockets, &Holdings::new(&sockets, &queued, by_cookie, true), data.len());
+}
+
+/// What sock_diag answers: the first byte says to which question.
+pub fn netlink(data: &[u8]) {
+    let Some((question, data)) = data.split_first() else { return };
+    let detail = [Detail::Connection, Detail::Listener, Detail::Count][usize::from(question % 3)];
+    let protocol = if question & 0x80 == 0 { TCP } else { MPTCP };
+    let read = |data: &[u8]| {
+        let mut dump = Dump::new(1, protocol, detail);
+        let outcome = dump.take(data, NOW);
+        assert!(outcome.err().is_none_or(|errno| errno > 0), "an error has a number");
+        dump
+    };
+    let dump = read(data);
+    // A header is 16 bytes, a socket 72 more; the rest that is no message counts as one.
+    let messages = dump.states.iter().sum::<u64>() + dump.skipped;
+    assert!(messages.saturating_sub(1) * 16 <= data.len() as u64);
+    assert!(dump.sockets.len() * 88 <= data.len());
+    for s in &dump.sockets {
+        assert!(s.earliest_ns <= s.latest_ns && s.latest_ns <= NOW);
+        assert_eq!((s.kind, s.protocol, s.tuple.netns), (KIND_SOCKET, protocol, 1));
+    }
+    let half = read(&data[..data.len() / 2]).sockets;
+    assert!(dump.sockets.as_bytes().starts_with(half.as_bytes()), "what follows a message does not change it");
+    judge(&dump.sockets, &Holdings::new(&dump.sockets, &[], HashMap::new(), false), data.len());
+}
+
+/// From sockets to records to lines.
+fn judge(sockets: &[Socket], holdings: &Holdings, width: usize) {
+    let mut tracker = Tracker::new(1);
+    let mut updates = Vec::new();
+    for socket in sockets {
+        let mut record = assemble::record(socket, holdings, None, NOW);
+        tracker.remember(&mut record);
+        if let Some(verdict) = record.verdict {
+            let about = About::Socket(Rc::new(record.clone()));
+            updates.push((NOW, Update::Explanation(Box::new(Explanation { verdict, about, language: None }))));
+        }
+        updates.push((NOW, tracker.stuck(record)));
+    }
+    end(tracker, updates, width);
+}
+
+/// Nothing is live any more, and every format says so.
+fn end(mut tracker: Tracker, mut updates: Vec<(BootNs, Update)>, width: usize) {
+    for _ in 0..2 {
+        updates.extend(tracker.reconcile(&HashSet::new(), NOW).into_iter().map(|update| (NOW, update)));
+    }
+    let summary = tracker.summary();
+    assert_eq!((summary.stuck, summary.still_open), (summary.resolved, 0));
+    assert!(summary.leaks <= summary.stuck);
+    updates.push((NOW, Update::Summary(Box::new(summary))));
+    show(&updates, width);
+}
+
+/// Writes in every format: each is what its readers expect, and none steers a terminal.
+fn show(updates: &[(BootNs, Update)], width: usize) {
+    let clock = || Clock::new(Timestamp::UNIX_EPOCH, 0, true);
+    let (mut json, mut csv, mut table) = (Vec::new(), Vec::new(), Vec::new());
+    let sinks: [Box<dyn Sink + '_>; 3] = [
+        Box::new(Json::new(&mut json, clock())),
+        Box::new(Csv::new(&mut csv, clock()).expect("memory")),
+        Box::new(Table::new(&mut table, clock(), width)),
+    ];
+    for mut sink in sinks {
+        updates.iter().for_each(|(time, update)| sink.update(*time, update).expect("memory"));
+        sink.flush().expect("memory");
+    }
+    let lines = json.split(|b| *b == b'\n').filter(|line| !line.is_empty());
+    let lines = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).expect("JSON"));
+    assert_eq!(lines.count(), updates.len(), "a line an update");
+    let rows = csv::Reader::from_reader(&csv[..]).into_records().map(|row| row.expect("a row of all columns"));
+    let pages = updates.iter().filter(|(_, u)| matches!(u, Update::Process(_) | Update::Explanation(_)));
+    assert_eq!(rows.count() + pages.count(), updates.len(), "a row an update, but for pages");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    for text in [text(json), text(csv), without_styles(&text(table))] {
+        assert_eq!(text.chars().find(|c| *c != '\n' && steers(*c)), None);
+    }
+}
+
+/// Takes out what sets a style: `ESC [ … m`.
+fn without_styles(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let plain = parts.next().into_iter();
+    let styled = parts.map(|part| {
+        let (style, text) = part.split_once('m').expect("a style's end");
+        assert!(style.bytes().all(|b| b.is_ascii_digit() || b == b';'), "nothing but styles");
+        text
+    });
+    plain.chain(styled).collect()
+}
+
+/// A file of `/proc` or `/sys`, or one name in it.
+pub fn proc_files(data: &[u8]) {
+    let text = &*String::from_utf8_lossy(data);
+    inert(text);
+    if let Some(stat) = Stat::parse(text) {
+        assert!(text.contains(&*stat.comm) && text.contains(stat.state));
+    }
+    let _ = (bpf::field::<u32>(text, "Seccomp"), bpf::field::<u64>(text, "recursion_misses"));
+    let _ = (text.lines().filter_map(listener).count(), preflight::too_old(text));
+    let _ = (Kind::of_link(text), language(text, text));
+    if let Some(inode) = socket_inode(text) {
+        assert_eq!(socket_inode(&format!("socket:[{inode}]")), Some(inode));
+    }
+    assert!(!check::lockdown(text).found.is_empty());
+    page(text);
+
+    // Whatever a program calls itself, the file says the same of the rest.
+    let stat = Stat::parse(&format!("4711 ({text}) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20\n"));
+    assert_eq!(stat, Some(Stat { comm: text.into(), state: 'S', ppid: 1, start_ticks: 19 }));
+    // As the kernel escapes it there (proc_task_name).
+    let name = text.replace('\\', "\\\\").replace('\n', "\\n");
+    assert_eq!(process::inner_pid(&format!("Name:\t{name}\nNSpid:\t4711\t17\nSeccomp:\t2\n")), Some(17));
+}
+
+/// The page on a process whose name, words, cgroup and threads' calls the text has.
+fn page(text: &str) {
+    let threads = waits(text);
+    let process = Holder {
+        process: ProcessId { pid: 1, start_ns: 1 },
+        tid: None,
+        ppid: 0,
+        fd: 0,
+        comm: text.into(),
+        cgroups: Some(Rc::new(Cgroups::parse(&format!("0::/{text}\n{text}")))),
+        inner_pid: process::inner_pid(text),
+        opener: None,
+    };
+    let report = ProcessReport {
+        process,
+        command: process::words(text),
+        parent: Some((0, text.into())),
+        used: limits::file_nr(text).map(|(used, _)| used).ok_or("no number"),
+        limit: limits::open_files(text).map(|(soft, _)| soft).ok_or("no number"),
+        sockets: Vec::new(),
+        leaks: 0,
+        full_in_ns: None,
+        listeners: Vec::new(),
+        overflows: netstat::field(text, "TcpExt", "ListenOverflows").ok_or("no number"),
+        threads: Ok(threads),
+    };
+    show(&[(NOW, Update::Process(Box::new(report)))], text.len());
+}
+
+/// Threads in the call that the text names.
+fn waits(text: &str) -> Vec<Group> {
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let thread = |state| Thread {
+        tid: 1,
+        comm: rest.into(),
+        state,
+        wchan: wchan(rest).map(Into::into),
+        call: Call::parse(first),
+    };
+    let threads = ['R', 'S', 'T', 'Z', text.chars().next().unwrap_or('S')].map(thread);
+    let groups = threads::group(&threads, |_, _| None);
+    assert_eq!(groups.iter().map(|group| group.tids.len()).sum::<usize>(), threads.len(), "each thread once");
+    assert!(groups.iter().all(|group| !group.text().is_empty()));
+    groups
+}
+
+/// What steers a terminal is escaped, once.
+fn inert(text: &str) {
+    let once = safe(text);
+    assert!(!once.chars().any(steers));
+    assert_eq!(safe(&once), once);
+}
+
+/// `/proc/PID/cgroup`, `/proc/PID/mountinfo`, or one path.
+pub fn cgroups(data: &[u8]) {
+    let text = &*String::from_utf8_lossy(data);
+    let cgroups = Cgroups::parse(text);
+    let within = cgroups.path().map(|path| text.contains(path));
+    assert!(within != Some(false) && cgroups.container().is_none_or(|c| !c.id.is_empty()));
+    let _ = container(text);
+    assert!(mounts::parse(data).len() <= data.split(|b| *b == b'\n').count(), "no more mounts than lines");
+
+    // Whatever a cgroup is called, it is found by its name. The kernel refuses line ends there.
+    let path = format!("/{}", text.replace('\n', ""));
+    let cgroups = Cgroups::parse(&format!("4:memory:/\n0::{path}\n"));
+    assert_eq!(cgroups.path(), Some(&*path));
+    let pattern = CgroupPattern { hierarchy: String::new(), path: path.clone() };
+    assert!(cgroups.matches(&pattern) && pattern.covers(&format!("{path}/below")));
+    assert!(path.ends_with('/') || !pattern.covers(&format!("{path}beside")));
+
+    // Whatever a mount point is called, it is found, and so is the next one.
+    let octal = |b: &u8| match b {
+        b' ' | b'\t' | b'\n' | b'\\' | b'#' => format!("\\{b:03o}").into_bytes(),
+        _ => vec![*b],
+    };
+    let escaped: Vec<u8> = data.iter().flat_map(octal).collect();
+    let lines =
+        [b"1 2 0:1 / /", &escaped[..], b" rw - cgroup2 none rw\n3 1 0:2 / /b rw shared:1 - tmpfs  rw\n"].concat();
+    let [first, second] = &mounts::parse(&lines)[..] else { panic!("two mounts") };
+    assert_eq!(first.at.as_os_str().as_bytes(), [b"/", data].concat());
+    assert_eq!((first.fs_type.as_str(), second.fs_type.as_str()), ("cgroup2", "tmpfs"));
+}
+
+/// The kernel's BTF, or a file that is given out as a copy of it.
+pub fn btf(data: &[u8]) {
+    let Ok(needed) = needed(data) else { return };
+    for (strukt, path, offset) in needed.offsets.named() {
+        // A struct's size is 32 bits, an offset of a member 32 bits of bits.
+        assert!(offset == MISSING || offset <= u32::MAX / 8, "{strukt}.{path}: {offset}");
+    }
+    assert!(needed.attachable.len() <= 64 * data.len(), "memory goes by the length of the file");
+    assert!(matches!(tcptrace::bpf::btf::needed(&needed.attachable), Err(BtfError::NoMember { .. })), "it is BTF");
+    let _ = aya::Btf::parse(&needed.attachable, aya::Endianness::default());
+}
+
+/// A value of a flag; or where there are NUL bytes, arguments that each end in one.
+pub fn selection(data: &[u8]) {
+    if data.contains(&0) {
+        return arguments(data);
+    }
+    let text = &*String::from_utf8_lossy(data);
+    inert(text);
+    if let Ok(length) = duration(text) {
+        let again = format!("{}s {}ns", length.as_secs(), length.subsec_nanos());
+        assert_eq!(duration(&again), Ok(length));
+    }
+    if let Ok(states) = text.parse::<States>() {
+        let names: Vec<&str> = TcpState::ALL.iter().filter(|s| states.0 & s.bit() != 0).map(|s| s.name()).collect();
+        assert_eq!(names.join(",").parse(), Ok(states), "a state has its name");
+        let _ = states.traceable();
+    }
+    if let Ok(verdict) = text.parse::<Verdict>() {
+        assert_eq!(verdict.name().parse(), Ok(verdict));
+    }
+    if let Ok(end) = text.parse::<EndPattern>() {
+        assert_eq!(end.to_string().parse(), Ok(end), "{end}");
+    }
+    if let Ok(target) = text.parse::<Target>() {
+        assert_eq!(target.to_string().parse(), Ok(target), "{target}");
+    }
+}
+
+fn arguments(data: &[u8]) {
+    let words = data.split(|b| *b == 0).map(|word| OsString::from_vec(word.to_vec()));
+    if let Err(e) = Cli::try_parse_from([OsString::from("tcptrace")].into_iter().chain(words))
+        && e.use_stderr()
+    {
+        let message = cli::usage(&e).message;
+        assert!(!message.is_empty());
+        inert(&message);
+    }
+}

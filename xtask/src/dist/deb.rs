@@ -1,0 +1,112 @@
+//! The Debian package, by dpkg-deb: it sorts, and takes times from SOURCE_DATE_EPOCH.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result};
+
+use super::{Target, licenses, sums};
+use crate::cargo::{check, root};
+
+/// Debian's own tcptrace is another program (it reads tcpdump's files), with a higher version.
+const NAME: &str = "tcptrace-ebpf";
+
+const COPYRIGHT: &str = include_str!("copyright");
+const UNIT: &str = include_str!("tcptrace.service");
+/// The service's unit was there before and goes with the package: so must its links, and its process.
+const PRERM: &str = "#!/bin/sh
+set -e
+if [ \"$1\" = remove ] && command -v systemctl >/dev/null; then
+    systemctl --quiet disable --now tcptrace.service || true
+fi
+";
+const POSTRM: &str = "#!/bin/sh
+set -e
+if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload || true
+fi
+";
+
+/// Puts what `dir` holds into a package, and that into `dir`.
+pub fn make(dir: &Path, target: &Target, epoch: &str) -> Result<PathBuf> {
+    let version = env!("CARGO_PKG_VERSION");
+    let stage = Stage(dir.join("stage"));
+    stage.put("usr/bin/tcptrace", 0o755, &fs::read(dir.join("tcptrace"))?)?;
+    for page in fs::read_dir(dir.join("man"))? {
+        let page = page?;
+        let name = page.file_name().into_string().ok().context("a page's name")?;
+        stage.put(&format!("usr/share/man/man1/{name}.gz"), 0o644, &gzip(&page.path())?)?;
+    }
+    for (from, to) in [
+        ("tcptrace.bash", "bash-completion/completions/tcptrace"),
+        ("_tcptrace", "zsh/vendor-completions/_tcptrace"),
+        ("tcptrace.fish", "fish/vendor_completions.d/tcptrace.fish"),
+    ] {
+        stage.put(&format!("usr/share/{to}"), 0o644, &fs::read(dir.join("completions").join(from))?)?;
+    }
+    stage.put("usr/lib/systemd/system/tcptrace.service", 0o644, UNIT.as_bytes())?;
+    let doc = format!("usr/share/doc/{NAME}");
+    stage.put(&format!("{doc}/copyright"), 0o644, COPYRIGHT.as_bytes())?;
+    stage.put(&format!("{doc}/CHANGELOG.md.gz"), 0o644, &gzip(&root().join("CHANGELOG.md"))?)?;
+    let third_party = dir.join("third-party-licenses");
+    fs::write(&third_party, licenses::texts(target.triple)?)?;
+    stage.put(&format!("{doc}/third-party-licenses.gz"), 0o644, &gzip(&third_party)?)?;
+    let md5sums = sums("md5sum", &stage.0)?;
+    stage.put("DEBIAN/md5sums", 0o644, md5sums.as_bytes())?;
+    stage.put("DEBIAN/control", 0o644, control(version, target.debian).as_bytes())?;
+    stage.put("DEBIAN/prerm", 0o755, PRERM.as_bytes())?;
+    stage.put("DEBIAN/postrm", 0o755, POSTRM.as_bytes())?;
+    let package = dir.join(format!("{NAME}_{version}_{}.deb", target.debian));
+    let mut build = Command::new("dpkg-deb");
+    build.args(["--root-owner-group", "-Zxz", "--build"]).arg(&stage.0).arg(&package);
+    check(build.env("SOURCE_DATE_EPOCH", epoch).stdout(Stdio::null()))?;
+    fs::remove_dir_all(stage.0)?;
+    Ok(package)
+}
+
+fn control(version: &str, architecture: &str) -> String {
+    format!(
+        "Package: {NAME}
+Version: {version}
+Section: net
+Priority: optional
+Architecture: {architecture}
+Maintainer: The tcptrace developers <tcptrace@localhost>
+Conflicts: tcptrace
+Description: names the process that never calls close()
+ Times every TCP socket from inside the kernel (eBPF) and says of those that
+ stay in CLOSE_WAIT who holds them, since when, why, and what to do. One
+ static binary; kernels from 5.12 on, with BTF.
+ .
+ The package named tcptrace is another program, which reads tcpdump's files.
+"
+    )
+}
+
+/// What will lie in the root directory.
+struct Stage(PathBuf);
+
+impl Stage {
+    fn put(&self, path: &str, mode: u32, bytes: &[u8]) -> Result<()> {
+        let path = self.0.join(path);
+        let dir = path.parent().context("a file's directory")?;
+        fs::create_dir_all(dir)?;
+        // Whatever the umask is.
+        for dir in dir.ancestors().take_while(|dir| dir.starts_with(&self.0)) {
+            fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
+        }
+        fs::write(&path, bytes)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+        Ok(())
+    }
+}
+
+/// Without name and time.
+fn gzip(file: &Path) -> Result<Vec<u8>> {
+    let output = Command::new("gzip").args(["-9", "-n", "-c"]).arg(file).output().context("gzip")?;
+    Ok(output.stdout)
+}
