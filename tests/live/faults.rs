@@ -18,6 +18,7 @@ use rustix::{
 use serde_json::{Value, json};
 
 use crate::{
+    Test,
     support::{bpf::Held, cgroup::Cgroup, load::short_connections, netns::Netns},
     tests,
     tracer::{Pair, Tracer, holder_pids, netns, nothing_left, start, tcptrace},
@@ -35,8 +36,10 @@ tests![
     two_at_once,
     ended_in_the_middle,
     killed_in_the_middle,
-    the_clock_is_set_back,
 ];
+
+/// The clock is everyone's.
+pub const ALONE: &[Test] = &[(concat!(module_path!(), "::the_clock_is_set_back"), the_clock_is_set_back)];
 
 const BRIEF: [&str; 2] = ["--min-age", "200ms"];
 const STREAM: [&str; 5] = ["--transitions", "--state", "all", "--min-age", "10m"];

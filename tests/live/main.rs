@@ -30,7 +30,8 @@ use std::{process::ExitCode, sync::RwLock};
 
 use libtest_mimic::{Arguments, Trial};
 
-/// Storms want the machine for themselves: they hold this for writing, all others for reading.
+/// Storms want the machine for themselves, and so does who sets its clock: they hold this for writing,
+/// all others for reading.
 static MACHINE: RwLock<()> = RwLock::new(());
 
 fn main() -> ExitCode {
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
             test();
         })
     });
-    let alone = storms::TESTS.iter().map(|(name, test)| {
+    let alone = storms::TESTS.iter().chain(faults::ALONE).map(|(name, test)| {
         trial(name, move || {
             let _machine = MACHINE.write().unwrap_or_else(|e| e.into_inner());
             test();
