@@ -94,6 +94,7 @@ fn ring_kib(text: &str) -> Result<u32, String> {
 
 /// Runs the command.
 pub fn run(mut args: Args) -> Result<Exit, Failure> {
+    memory::keep_little();
     args.select.state = args.select.state.traceable().map_err(|why| Failure::usage(format!("--state: {why}")))?;
     let selection = args.select.resolve()?;
     let btf = args.btf.resolve()?;
