@@ -39,9 +39,6 @@ use crate::{
                   tcptrace snapshot --format json | jq -r .verdict | sort | uniq -c"
 )]
 pub struct Args {
-    #[command(flatten)]
-    select: select::Args,
-
     /// List sockets whose age is certainly more than this
     #[arg(long, value_name = "DUR", default_value = "0", value_parser = parse::duration)]
     min_age: Duration,
@@ -63,6 +60,10 @@ pub struct Args {
 
     #[command(flatten)]
     output: output::Args,
+
+    // Last: its heading would stand above what follows.
+    #[command(flatten)]
+    select: select::Args,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

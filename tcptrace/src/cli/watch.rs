@@ -37,9 +37,6 @@ use crate::{
                   tcptrace watch --duration 1m --fail-on-leak      for scripts: exit code 3 if anything leaks"
 )]
 pub struct Args {
-    #[command(flatten)]
-    select: select::Args,
-
     /// Report stays longer than this; 0 reports every stay
     #[arg(long, value_name = "DUR", default_value = "1s", value_parser = parse::duration)]
     min_age: Duration,
@@ -73,6 +70,10 @@ pub struct Args {
 
     #[command(flatten)]
     output: output::Args,
+
+    // Last: its heading would stand above what follows.
+    #[command(flatten)]
+    select: select::Args,
 }
 
 /// Looking more often would be all that it does.
