@@ -71,7 +71,7 @@ fn main() -> ExitCode {
     let trials = shared.chain(alone).collect();
     let ended = libtest_mimic::run(&Arguments::from_args(), trials);
     if ended.num_ignored > 0 {
-        eprintln!("{} tests skipped: this kernel lacks what they need", ended.num_ignored);
+        eprintln!("{} tests skipped, for the reasons said above", ended.num_ignored);
     }
     ended.exit_code()
 }
