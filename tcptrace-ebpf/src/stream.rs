@@ -1,6 +1,6 @@
 //! The way out for what is much: a buffer for each CPU, which user space maps and polls. There is
-//! nobody to wait for and nobody to wake; a ring buffer that all CPUs share costs an event three
-//! times as much.
+//! nobody to wait for and nobody to wake; a ring buffer that all CPUs share costs an event two
+//! and a half times as much.
 
 use core::{
     arch::asm,

@@ -17,9 +17,9 @@ use anyhow::Context;
 use common::{
     Running, Table, argument,
     contenders::{self, Contender, EMPTY, NOTHING, TCPSTATES, programs},
-    median, run_load,
+    median,
 };
-use support::netns::Netns;
+use support::{load::run_load, netns::Netns};
 
 /// Connections in one turn, after a warm-up of a tenth and half as many with the accounting on.
 const CONNECTIONS: u64 = 40_000;
@@ -29,6 +29,7 @@ const ROUNDS: usize = 5;
 const TRANSITIONS: u64 = 10;
 
 const STATS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
 #[derive(Default, Clone)]
 struct Turn {
     /// ns of kernel programs per transition.

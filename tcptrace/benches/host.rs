@@ -21,10 +21,10 @@ use anyhow::{Context, ensure};
 use common::{
     Leaks, Running, Table, argument,
     contenders::{self, Contender},
-    median, run_load,
+    median,
 };
 use rustix::process::{Pid, Signal, kill_process};
-use support::netns::Netns;
+use support::{load::run_load, netns::Netns};
 
 const ROUNDS: usize = 3;
 const CONNECTIONS: u64 = 40_000;

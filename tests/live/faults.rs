@@ -19,9 +19,9 @@ use serde_json::{Value, json};
 
 use crate::{
     Test,
-    support::{bpf::Held, cgroup::Cgroup, load::short_connections, netns::Netns},
+    support::{bpf::Held, cgroup::Cgroup, netns::Netns},
     tests,
-    tracer::{Pair, Tracer, holder_pids, netns, nothing_left, start, tcptrace},
+    tracer::{Pair, Tracer, holder_pids, load, netns, nothing_left, start, tcptrace},
 };
 
 tests![
@@ -285,16 +285,6 @@ fn a_full_disk() {
     let (whole, _cut) = text.rsplit_once('\n').expect("lines");
     assert!(whole.lines().count() > 100);
     whole.lines().for_each(|l| drop(serde_json::from_str::<Value>(l).expect("JSON")));
-}
-
-fn load(ns: &Netns, count: u64) {
-    thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            ns.enter().expect("enters");
-            short_connections(count, 2).expect("the load runs")
-        });
-        assert_eq!(load.join().expect("the load does not panic").connections, count);
-    });
 }
 
 /// Neither takes anything from the other, nor leaves with the other.

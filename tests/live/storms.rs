@@ -1,17 +1,13 @@
 //! Much at once: nothing lost that isn't counted, and right again after a loss.
 
-use std::{
-    collections::{HashMap, HashSet},
-    thread,
-};
+use std::collections::{HashMap, HashSet};
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    support::load::short_connections,
     tests,
-    tracer::{Pair, Tracer, holder_pids, netns},
+    tracer::{Pair, Tracer, holder_pids, load, netns},
 };
 
 tests![one_leak_among_100_000_connections, ten_events_a_connection, a_ring_too_small, a_stream_into_a_stopped_reader];
@@ -23,16 +19,6 @@ const TRANSITIONS: u64 = 10;
 const OF_A_LEAK: u64 = 9;
 /// Of the load's own listener: LISTEN and CLOSE.
 const OF_A_LISTENER: u64 = 2;
-
-fn load(ns: &crate::support::netns::Netns, count: u64) {
-    thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            ns.enter().expect("enters");
-            short_connections(count, 2).expect("the load runs")
-        });
-        assert_eq!(load.join().expect("the load does not panic").connections, count);
-    });
-}
 
 fn one_leak_among_100_000_connections() {
     let ns = netns();

@@ -11,7 +11,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{actor::Actor, bpf::Held, netns::Netns};
+use crate::support::{actor::Actor, bpf::Held, load::run_load, netns::Netns};
 
 /// No condition takes longer than this on a machine that works; slow ones get a little more.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -251,6 +251,11 @@ impl Unaccepted {
 /// An actor in a namespace.
 pub fn start(netns: &Netns) -> Actor {
     Actor::start(Some(netns)).expect("an actor")
+}
+
+/// Runs a load to its end.
+pub fn load(ns: &Netns, count: u64) {
+    assert_eq!(run_load(ns, count).expect("the load runs").connections, count);
 }
 
 /// A namespace of the test's own.

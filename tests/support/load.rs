@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::netns::Netns;
+
 /// What a load made.
 #[derive(Clone, Copy, Debug)]
 pub struct Made {
@@ -26,9 +28,20 @@ impl Made {
     }
 }
 
-/// Opens and closes `count` connections in the calling thread's network namespace, `clients` at a
-/// time, each client with an address of its own so that ports don't run out in TIME_WAIT.
-pub fn short_connections(count: u64, clients: u64) -> io::Result<Made> {
+/// Opens and closes `count` connections in a network namespace.
+pub fn run_load(netns: &Netns, count: u64) -> io::Result<Made> {
+    thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            netns.enter()?;
+            short_connections(count, 2)
+        });
+        load.join().map_err(|_| io::Error::other("the load panicked"))?
+    })
+}
+
+/// In the calling thread's network namespace, `clients` at a time, each client with an address of its
+/// own so that ports don't run out in TIME_WAIT.
+fn short_connections(count: u64, clients: u64) -> io::Result<Made> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let server = listener.local_addr()?;
     let each = count / clients;

@@ -6,15 +6,12 @@ use anyhow::Result;
 
 use crate::{
     cargo::{cargo, check},
-    setup,
+    setup::{self, Needed, SS},
 };
 
-/// A program, and the packages of Debian and Fedora that have it.
-type Needed = (&'static str, &'static str, &'static str);
 const TCPSTATES: Needed = ("tcpstates", "libbpf-tools", "libbpf-tools");
 const BPFTRACE: Needed = ("bpftrace", "bpftrace", "bpftrace");
 const UNSHARE: Needed = ("unshare", "util-linux", "util-linux");
-const SS: Needed = ("ss", "iproute2", "iproute");
 /// It compiles when it starts, with the headers of some kernel.
 const BCC: [Needed; 2] =
     [("tcpstates-bpfcc", "bpfcc-tools", "bcc-tools"), ("linux-headers", "linux-headers-amd64", "kernel-headers")];

@@ -3,7 +3,6 @@
 use std::{
     fs::{self, File},
     path::Path,
-    process::Command,
 };
 
 use anyhow::{Context, Result, bail};
@@ -13,7 +12,6 @@ use crate::{
     setup,
 };
 
-const CARGO_FUZZ: &str = "0.13.2";
 /// How long each target runs where nothing else is said.
 const SECONDS: u32 = 600;
 
@@ -35,7 +33,9 @@ pub fn run(args: &[&str]) -> Result<()> {
     if let Some(unknown) = named.iter().find(|n| !targets.iter().any(|t| t == *n)) {
         bail!("no fuzz target is called {unknown}; there are {}", targets.join(", "));
     }
-    install()?;
+    // The compiler is for libFuzzer's C++.
+    setup::packages(&[("c++", "g++", "gcc-c++")])?;
+    setup::cargo_fuzz()?;
     lock()?;
     let mut found = 0;
     for target in targets.iter().filter(|t| named.is_empty() || named.contains(&t.as_str())) {
@@ -64,22 +64,6 @@ fn lock() -> Result<()> {
     let modified = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
     if modified(&targets) < modified(&workspace) {
         fs::copy(workspace, targets)?;
-    }
-    Ok(())
-}
-
-/// cargo-fuzz in the pinned version, and the compiler for libFuzzer's C++.
-fn install() -> Result<()> {
-    setup::packages(&[("c++", "g++", "gcc-c++")])?;
-    let version = Command::new("cargo").args(["fuzz", "--version"]).output();
-    if version.is_ok_and(|v| String::from_utf8_lossy(&v.stdout).contains(CARGO_FUZZ)) {
-        return Ok(());
-    }
-    eprintln!("installing cargo-fuzz {CARGO_FUZZ} (a minute)");
-    let mut install = Command::new("cargo");
-    install.args(["install", "cargo-fuzz", "--version", CARGO_FUZZ, "--locked", "--quiet", "--force"]);
-    if !install.status().context("running cargo install")?.success() {
-        bail!("cargo-fuzz could not be built; install it: cargo install cargo-fuzz --version {CARGO_FUZZ} --locked");
     }
     Ok(())
 }

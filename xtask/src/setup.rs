@@ -14,6 +14,7 @@ const NIGHTLY: &str = "nightly-2026-05-20";
 const BPF_LINKER: &str = "0.10.4";
 /// Builds with the oldest Rust that tcptrace builds with.
 const CARGO_DENY: &str = "0.18.9";
+const CARGO_FUZZ: &str = "0.13.2";
 
 /// Everything that building needs. Returns nothing where all is there already.
 pub fn all() -> Result<()> {
@@ -88,6 +89,11 @@ pub fn cargo_deny() -> Result<()> {
     tool("cargo-deny", CARGO_DENY)
 }
 
+/// Runs the fuzz targets, in the pinned version.
+pub fn cargo_fuzz() -> Result<()> {
+    tool("cargo-fuzz", CARGO_FUZZ)
+}
+
 fn tool(name: &str, pinned: &str) -> Result<()> {
     let version = Command::new(name).arg("--version").output();
     if version.is_ok_and(|v| String::from_utf8_lossy(&v.stdout).contains(pinned)) {
@@ -117,8 +123,14 @@ pub fn toolchain(version: &str) -> Result<()> {
     Ok(())
 }
 
+/// A program, and the packages of Debian and Fedora that have it.
+pub type Needed = (&'static str, &'static str, &'static str);
+
+/// Socket statistics, to compare with.
+pub const SS: Needed = ("ss", "iproute2", "iproute");
+
 /// Makes programs available that a test or benchmark needs, from Debian's or Fedora's packages.
-pub fn packages(wanted: &[(&str, &str, &str)]) -> Result<()> {
+pub fn packages(wanted: &[Needed]) -> Result<()> {
     let missing: Vec<_> = wanted.iter().filter(|(program, _, _)| which(program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());

@@ -4,11 +4,9 @@ use anyhow::Result;
 
 use crate::{
     cargo::{cargo, check},
-    setup, tidy,
+    setup::{self, SS},
+    tidy,
 };
-
-/// A program, and the packages of Debian and Fedora that have it.
-const SS: (&str, &str, &str) = ("ss", "iproute2", "iproute");
 
 /// Formatting, clippy for both sides, tidy, and every test. Root is needed: live tests load eBPF,
 /// and a machine that can't do that fails here.

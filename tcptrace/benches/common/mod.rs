@@ -13,21 +13,7 @@ use std::{
 use anyhow::{Context, ensure};
 use serde_json::json;
 
-use crate::support::{
-    load::{Made, connect_from, short_connections},
-    netns::Netns,
-};
-
-/// Runs a load of short connections in a namespace.
-pub fn run_load(netns: &Netns, connections: u64) -> io::Result<Made> {
-    thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            netns.enter()?;
-            short_connections(connections, 2)
-        });
-        load.join().map_err(|_| io::Error::other("the load panicked"))?
-    })
-}
+use crate::support::{load::connect_from, netns::Netns};
 
 /// The middle one, the lowest and the highest.
 pub fn median(mut values: Vec<f64>) -> (f64, f64, f64) {

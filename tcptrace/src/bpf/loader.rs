@@ -20,7 +20,7 @@ use tcptrace_common::{
     counters::{Counters, Histogram, PerCpu},
     event::Streamed,
 };
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{IntoBytes, transmute};
 
 use super::{
     btf,
@@ -62,7 +62,7 @@ impl Kernel {
     pub fn load(mut config: Config, buffer: Option<u32>, btf: &Path) -> Result<(Self, RingBuf<MapData>), Refusal> {
         let cpus = cpus()?;
         config.stream = if config.transitions == 0 { 0 } else { records_each(buffer, cpus) };
-        let (mut ebpf, kernel_btf) = prepare(config, buffer.unwrap_or(RING_BYTES), btf)?;
+        let (mut ebpf, kernel_btf) = prepare(config, cpus, buffer.unwrap_or(RING_BYTES), btf)?;
 
         load_all(&mut ebpf, &kernel_btf)?;
         let look = link_iter(&ebpf, "look", Some("STAYS"))?;
@@ -175,26 +175,24 @@ impl Kernel {
     /// The programs' counters, summed over all CPUs.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.sum(|cpu| cpu.counters)
+        // SAFETY: a projection to a member, which reads nothing.
+        transmute!(self.sum::<{ size_of::<Counters>() / 8 }>(|cpu| unsafe { &raw const (*cpu).counters }.cast()))
     }
 
     /// How long stays were that ended, summed over all CPUs.
     #[must_use]
     pub fn histogram(&self) -> Histogram {
-        self.sum(|cpu| cpu.histogram)
+        // SAFETY: as above.
+        transmute!(self.sum::<{ size_of::<Histogram>() / 8 }>(|cpu| unsafe { &raw const (*cpu).histogram }.cast()))
     }
 
-    /// Sums up what consists of 64-bit counts.
-    fn sum<T: FromBytes + IntoBytes + Immutable>(&self, pick: impl Fn(&PerCpu) -> T) -> T {
-        let mut sum = T::new_zeroed();
+    /// Sums up a part that consists of counts.
+    fn sum<const N: usize>(&self, part: fn(*const PerCpu) -> *const [u64; N]) -> [u64; N] {
+        let mut sum = [0; N];
         for cpu in 0..self.cpus.count() {
-            let cpu = pick(&self.cpus.read(cpu));
-            let words = sum.as_mut_bytes().chunks_exact_mut(8).zip(cpu.as_bytes().chunks_exact(8));
-            for (total, count) in words {
-                let word = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_ne_bytes);
-                let added = word(total) + word(count);
-                total.copy_from_slice(&added.to_ne_bytes());
-            }
+            // SAFETY: within the mapping; plain integers, which the kernel may change at any time.
+            let counts = unsafe { part(self.cpus.at(cpu)).read_volatile() };
+            sum.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
         }
         sum
     }
@@ -215,7 +213,7 @@ impl Kernel {
 }
 
 /// Checks the host and makes the maps; no program is loaded yet.
-fn prepare(mut config: Config, ring_bytes: u32, btf: &Path) -> Result<(Ebpf, Btf), Refusal> {
+fn prepare(mut config: Config, cpus: u32, ring_bytes: u32, btf: &Path) -> Result<(Ebpf, Btf), Refusal> {
     // The library goes through all of the kernel's types, which takes as long as all of this.
     let (loader, needed) = thread::scope(|scope| {
         let loader = scope.spawn(EbpfLoader::new);
@@ -230,7 +228,6 @@ fn prepare(mut config: Config, ring_bytes: u32, btf: &Path) -> Result<(Ebpf, Btf
         Btf::parse(&attachable, Endianness::default()).map_err(|e| refusal(&btf.display().to_string(), &e))?;
 
     config.weakly_ordered = u32::from(!cfg!(target_arch = "x86_64"));
-    let cpus = cpus()?;
     let ebpf = loader
         .btf(Some(&kernel_btf))
         .verifier_log_level(VerifierLogLevel::DEBUG)
@@ -275,7 +272,8 @@ impl Descriptors {
     /// # Errors
     /// A [`Refusal`] that names what is missing.
     pub fn load(states: u32, netns: u32, btf: &Path) -> Result<Self, Refusal> {
-        let (mut ebpf, kernel_btf) = prepare(Config { states, netns, ..Config::NONE }, SMALLEST_RING, btf)?;
+        let config = Config { states, netns, ..Config::NONE };
+        let (mut ebpf, kernel_btf) = prepare(config, cpus()?, SMALLEST_RING, btf)?;
         load(program(&mut ebpf, "snapshot")?, Hook::Iter("task_file"), &kernel_btf)?;
         link_iter(&ebpf, "snapshot", None).map(Self)
     }
@@ -327,7 +325,7 @@ pub fn load_empty() -> Result<Ebpf, Refusal> {
     let btf = Btf::from_sys_fs().map_err(|e| refusal(KERNEL_BTF, &e))?;
     let mut ebpf = EbpfLoader::new()
         .btf(Some(&btf))
-        .map_max_entries("EVENTS", 4096)
+        .map_max_entries("EVENTS", SMALLEST_RING)
         .load(OBJECT)
         .map_err(|e| refusal("creating the maps", &e))?;
     load(program(&mut ebpf, "empty")?, Hook::Tracepoint("inet_sock_set_state"), &btf)?;

@@ -46,15 +46,14 @@ impl Clock {
     /// A clock that shows `now` when the boot clock shows `boot`, in local time or in UTC.
     #[must_use]
     pub fn new(now: Timestamp, boot: BootNs, utc: bool) -> Self {
-        let boot = i128::from(boot);
-        let offset_ns = i64::try_from(now.as_nanosecond() - boot).unwrap_or(0);
+        let offset_ns = offset_ns(now, boot).unwrap_or(0);
         Self { offset_ns, zone: if utc { TimeZone::UTC } else { TimeZone::system() }, second: RefCell::default() }
     }
 
     /// Shows `now` when the boot clock shows `boot` from here on, if the time of day was set meanwhile:
     /// returns by how much. Ages and order go by the boot clock, which nobody sets.
     pub fn follow(&mut self, now: Timestamp, boot: BootNs) -> Option<i64> {
-        let offset_ns = i64::try_from(now.as_nanosecond() - i128::from(boot)).ok()?;
+        let offset_ns = offset_ns(now, boot)?;
         let step = offset_ns.saturating_sub(self.offset_ns);
         if step.saturating_abs() < STEP_NS {
             return None;
@@ -98,6 +97,11 @@ impl Clock {
     pub fn short(&self, time: BootNs) -> String {
         self.at(time).to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string()
     }
+}
+
+/// Time of day minus boot clock; `None`: centuries apart.
+fn offset_ns(now: Timestamp, boot: BootNs) -> Option<i64> {
+    i64::try_from(now.as_nanosecond() - i128::from(boot)).ok()
 }
 
 /// A length of time for people: `17µs`, `350ms`, `1.2s`, `42s`, `3m07s`, `2h05m`, `3d04h`.
