@@ -253,9 +253,25 @@ pub fn start(netns: &Netns) -> Actor {
     Actor::start(Some(netns)).expect("an actor")
 }
 
-/// Runs a load to its end.
+/// Runs a load to its end: the kernel's too, which may take the last packets in when the programs are done.
 pub fn load(ns: &Netns, count: u64) {
     assert_eq!(run_load(ns, count).expect("the load runs").connections, count);
+    let deadline = Instant::now() + DEADLINE;
+    while last_acks(ns) > 0 {
+        assert!(Instant::now() < deadline, "closed, and not acknowledged");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Sockets in LAST_ACK: their peers have passed through all states when these leave.
+fn last_acks(ns: &Netns) -> usize {
+    const LAST_ACK: &str = "09";
+    let look = || {
+        ns.enter().expect("enters");
+        let text = std::fs::read_to_string("/proc/thread-self/net/tcp").expect("a table");
+        text.lines().filter(|line| line.split_whitespace().nth(3) == Some(LAST_ACK)).count()
+    };
+    thread::scope(|scope| scope.spawn(look).join().expect("it does not panic"))
 }
 
 /// A namespace of the test's own.
