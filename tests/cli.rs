@@ -2,5 +2,9 @@
 
 #[test]
 fn commands() {
-    trycmd::TestCases::new().env("COLUMNS", "100").env("LANG", "C.UTF-8").case("../tests/cmd/*.toml").run();
+    trycmd::TestCases::new()
+        .env("COLUMNS", "100")
+        .env("LANG", "C.UTF-8")
+        .case("../tests/cmd/*.toml")
+        .run();
 }

@@ -35,9 +35,13 @@ targets! { btf cgroups iter netlink proc_files ring selection }
 
 #[test]
 fn cargo_fuzz_has_the_same_targets() {
-    let mut binaries: Vec<_> = files("fuzz_targets").into_iter().map(|f| f.with_extension("")).collect();
+    let mut binaries: Vec<_> =
+        files("fuzz_targets").into_iter().map(|f| f.with_extension("")).collect();
     binaries.sort();
-    assert_eq!(binaries, TARGETS.iter().map(|t| folder("fuzz_targets").join(t)).collect::<Vec<_>>());
+    assert_eq!(
+        binaries,
+        TARGETS.iter().map(|t| folder("fuzz_targets").join(t)).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -55,7 +59,9 @@ fn the_corpus_has_records_as_they_are_now() {
 
 #[test]
 fn what_the_kernel_said_is_understood() {
-    let file = |name: &str| fs::read(folder("corpus").join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let file = |name: &str| {
+        fs::read(folder("corpus").join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+    };
     for name in ["connections4", "connections6", "listeners4", "listeners6", "mptcp"] {
         let mut dump = Dump::new(1, diag::TCP, Detail::Connection);
         assert_eq!(dump.take(&file(&format!("netlink/{name}"))[1..], 1), Ok(true), "{name}");
@@ -84,8 +90,10 @@ fn check(name: &str, target: fn(&[u8])) {
     }
     assert!(!corpus.is_empty(), "tests/fuzz/corpus/{name} is empty");
 
-    let changed = (select(corpus.clone()), vec(change(corpus), 1..4))
-        .prop_map(|(input, changes)| changes.iter().fold(input, |input, change| change.apply(input)));
+    let changed =
+        (select(corpus.clone()), vec(change(corpus), 1..4)).prop_map(|(input, changes)| {
+            changes.iter().fold(input, |input, change| change.apply(input))
+        });
     let inputs = prop_oneof![1 => vec(any::<u8>(), 0..300), 4 => changed];
     let config = Config { cases: 1_000, failure_persistence: None, ..Config::default() };
     let run = TestRunner::new(config).run(&inputs, |input| {
@@ -108,7 +116,8 @@ enum Change {
 fn change(corpus: Vec<Vec<u8>>) -> impl Strategy<Value = Change> {
     let at = any::<Index>;
     prop_oneof![
-        (at(), prop_oneof![Just(0), Just(0xff), any::<u8>()]).prop_map(|(at, byte)| Change::Set(at, byte)),
+        (at(), prop_oneof![Just(0), Just(0xff), any::<u8>()])
+            .prop_map(|(at, byte)| Change::Set(at, byte)),
         (at(), 0..8u8).prop_map(|(at, bit)| Change::Flip(at, bit)),
         at().prop_map(Change::Cut),
         (at(), select(corpus), at()).prop_map(|(at, other, from)| Change::Splice(at, other, from)),

@@ -1,6 +1,9 @@
 //! The end of a socket. A stay in CLOSE (a ghost's) ends here and nowhere else.
 
-use aya_ebpf::{helpers::generated::bpf_ktime_get_boot_ns, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    helpers::generated::bpf_ktime_get_boot_ns, macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
 use tcptrace_common::event::KIND_DESTROY;
 
 use crate::{

@@ -142,8 +142,11 @@ pub fn holder(task: Kernel, fd: u32, sk: Sock) -> Holder {
     let task = task.address();
     let leader = task.follow(off!(task_leader));
     let comm: [u64; 2] = [leader.read(off!(task_comm)), leader.read(off!(task_comm) + 8)];
-    let cgroup =
-        if known(off!(css_set_dfl)) { cgroup_id(task.follow(off!(task_cgroups)).follow(off!(css_set_dfl))) } else { 0 };
+    let cgroup = if known(off!(css_set_dfl)) {
+        cgroup_id(task.follow(off!(task_cgroups)).follow(off!(css_set_dfl)))
+    } else {
+        0
+    };
     Holder {
         kind: KIND_HOLDER,
         fd,

@@ -71,5 +71,7 @@ fn get(sk: Sock, flags: u64) -> Option<&'static mut Stay> {
     let map = (&raw const STAYS).cast_mut().cast::<c_void>();
     // SAFETY: `map` is a socket storage map of `Stay`, `sk` a socket that the verifier vouches for;
     // the value is valid until the program returns.
-    unsafe { bpf_sk_storage_get(map, sk.as_ptr(), core::ptr::null_mut(), flags).cast::<Stay>().as_mut() }
+    unsafe {
+        bpf_sk_storage_get(map, sk.as_ptr(), core::ptr::null_mut(), flags).cast::<Stay>().as_mut()
+    }
 }

@@ -57,8 +57,12 @@ fn change(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
     // A subflow's stays say nothing about the program: those of the socket above it do.
     let tcp = if stays { sk.tcp() } else { None };
     let stays = stays && !is_subflow(tcp);
-    let (ended, kept) = if left { leave(sk, old, has_storage, stays) } else { (Ended::UNKNOWN, false) };
-    if stays && !nursery::begin(sk, tcp, (netns, has_socket), (old, new), now, kept) && !settle(sk, new, now) {
+    let (ended, kept) =
+        if left { leave(sk, old, has_storage, stays) } else { (Ended::UNKNOWN, false) };
+    if stays
+        && !nursery::begin(sk, tcp, (netns, has_socket), (old, new), now, kept)
+        && !settle(sk, new, now)
+    {
         cpu.counters.storage_failed += 1;
     }
 
@@ -105,8 +109,16 @@ fn leave(sk: Sock, old: u32, has_storage: bool, keep: bool) -> (Ended, bool) {
 fn settle(sk: Sock, new: u32, now: u64) -> bool {
     let sent_before = if new == CLOSE_WAIT { bytes_sent(sk.tcp()) } else { 0 };
     let Some(stay) = maps::stay_or_new(sk) else { return false };
-    *stay =
-        Stay { earliest_ns: now, latest_ns: now, due_ns: 0, sent_before, look: 0, state: new as u8, flags: 0, pad: 0 };
+    *stay = Stay {
+        earliest_ns: now,
+        latest_ns: now,
+        due_ns: 0,
+        sent_before,
+        look: 0,
+        state: new as u8,
+        flags: 0,
+        pad: 0,
+    };
     true
 }
 
@@ -160,7 +172,14 @@ impl Ended {
 }
 
 #[inline(always)]
-fn streamed(sk: Sock, netns: u32, above: u8, (old, new): (u32, u32), now: u64, ended: Ended) -> Streamed {
+fn streamed(
+    sk: Sock,
+    netns: u32,
+    above: u8,
+    (old, new): (u32, u32),
+    now: u64,
+    ended: Ended,
+) -> Streamed {
     Streamed {
         time_ns: now,
         cookie: sk.cookie_unless_listener(old, new),
@@ -176,7 +195,14 @@ fn streamed(sk: Sock, netns: u32, above: u8, (old, new): (u32, u32), now: u64, e
 
 /// Hands an event to user space, with who is on the CPU.
 #[inline(always)]
-pub fn emit(sk: Sock, netns: u32, kind: u8, (old, new): (u32, u32), now: u64, ended: Ended) -> bool {
+pub fn emit(
+    sk: Sock,
+    netns: u32,
+    kind: u8,
+    (old, new): (u32, u32),
+    now: u64,
+    ended: Ended,
+) -> bool {
     let event = Transition {
         time_ns: now,
         cookie: sk.cookie_unless_listener(old, new),
@@ -193,6 +219,10 @@ pub fn emit(sk: Sock, netns: u32, kind: u8, (old, new): (u32, u32), now: u64, en
         pad: [0; 6],
     };
     // Who streams polls. Else only ends of long stays come here, which are rare, and wake the reader.
-    let flags = if offsets::transitions() != 0 && kind != KIND_DESTROY { u64::from(BPF_RB_NO_WAKEUP) } else { 0 };
+    let flags = if offsets::transitions() != 0 && kind != KIND_DESTROY {
+        u64::from(BPF_RB_NO_WAKEUP)
+    } else {
+        0
+    };
     EVENTS.output(event, flags).is_ok()
 }

@@ -5,7 +5,9 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     cty::c_void,
-    helpers::generated::{bpf_get_socket_cookie, bpf_jiffies64, bpf_probe_read_kernel, bpf_skc_to_tcp_sock},
+    helpers::generated::{
+        bpf_get_socket_cookie, bpf_jiffies64, bpf_probe_read_kernel, bpf_skc_to_tcp_sock,
+    },
 };
 use tcptrace_common::event::{
     CLOSING, HAS_SOCKET, HAS_TCP, KEEPALIVE, KIND_SOCKET, NO_SOCKET, NO_TIMER, OPEN, Socket, Tuple,
@@ -130,7 +132,8 @@ impl Sock {
     pub fn is_tcp(self) -> bool {
         let family = self.family();
         let protocol = self.protocol();
-        (family == AF_INET || family == AF_INET6) && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP)
+        (family == AF_INET || family == AF_INET6)
+            && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP)
     }
 
     /// Whether any BPF program stored anything with it: cheaper to ask than the storage itself.

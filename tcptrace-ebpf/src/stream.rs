@@ -7,7 +7,9 @@ use core::{
     intrinsics::{AtomicOrdering::SeqCst, atomic_xchg},
 };
 
-use aya_ebpf::{bindings::BPF_F_MMAPABLE, btf_maps::Array, helpers::bpf_get_smp_processor_id, macros::btf_map};
+use aya_ebpf::{
+    bindings::BPF_F_MMAPABLE, btf_maps::Array, helpers::bpf_get_smp_processor_id, macros::btf_map,
+};
 use tcptrace_common::{counters::Cursor, event::Streamed};
 
 use crate::offsets;

@@ -53,7 +53,8 @@ fn main() -> anyhow::Result<()> {
     let only = argument("--only");
     let rounds = argument("--rounds").map_or(Ok(ROUNDS), |n| n.parse())?;
     // What others are compared with is always there.
-    let asked = |c: &Contender| only.as_ref().is_none_or(|only| [NOTHING, EMPTY, only].contains(&c.name));
+    let asked =
+        |c: &Contender| only.as_ref().is_none_or(|only| [NOTHING, EMPTY, only].contains(&c.name));
     // ss has no program to account for: `host` compares it.
     let contenders: Vec<Contender> =
         contenders::all()?.into_iter().filter(|c| asked(c) && !c.name.starts_with("ss")).collect();
@@ -138,12 +139,19 @@ fn of(turns: &[Turn], pick: impl Fn(&Turn) -> f64) -> (f64, f64, f64) {
 }
 
 fn report(contenders: &[Contender], turns: &[Vec<Turn>]) -> anyhow::Result<()> {
-    let find = |name: &str| contenders.iter().position(|c| c.name == name).map(|n| &turns[n][..]).unwrap_or_default();
+    let find = |name: &str| {
+        contenders.iter().position(|c| c.name == name).map(|n| &turns[n][..]).unwrap_or_default()
+    };
     let (empty, nothing, states) = (find(EMPTY), find(NOTHING), find(TCPSTATES));
     // Each turn against the other contender's turn of the same round: the machine drifts.
     let paired = |turns: &[Turn], others: &[Turn], pick: fn(&Turn) -> f64| {
-        let (ratio, low, high) = median(turns.iter().zip(others).map(|(t, o)| pick(t) / pick(o)).collect());
-        if ratio == 0.0 || !ratio.is_finite() { "-".to_owned() } else { format!("{ratio:.3} [{low:.2}, {high:.2}]") }
+        let (ratio, low, high) =
+            median(turns.iter().zip(others).map(|(t, o)| pick(t) / pick(o)).collect());
+        if ratio == 0.0 || !ratio.is_finite() {
+            "-".to_owned()
+        } else {
+            format!("{ratio:.3} [{low:.2}, {high:.2}]")
+        }
     };
     let title = format!(
         "{} rounds of {CONNECTIONS} connections over loopback; medians, [lowest, highest], ratios within a round",

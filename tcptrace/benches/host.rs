@@ -36,7 +36,8 @@ fn main() -> anyhow::Result<()> {
         return played;
     }
     type Part = (&'static str, fn() -> anyhow::Result<()>);
-    let parts: [Part; 5] = [("load", load), ("nginx", nginx), ("lost", lost), ("memory", memory), ("start", start)];
+    let parts: [Part; 5] =
+        [("load", load), ("nginx", nginx), ("lost", lost), ("memory", memory), ("start", start)];
     let only = argument("--only");
     // Ten minutes: only for who asks for it.
     if only.as_deref() == Some("soak") {
@@ -101,7 +102,8 @@ fn load() -> anyhow::Result<()> {
     let mut table = Table::new("host-load", title, &columns);
     for (contender, t) in contenders.iter().zip(&turns) {
         let (rate, low, high) = median(t.rate.clone());
-        let (ratio, rlow, rhigh) = median(t.rate.iter().zip(&turns[0].rate).map(|(t, n)| t / n).collect());
+        let (ratio, rlow, rhigh) =
+            median(t.rate.iter().zip(&turns[0].rate).map(|(t, n)| t / n).collect());
         table.row(vec![
             contender.name.to_owned(),
             format!("{rate:.0} [{low:.0}, {high:.0}]"),
@@ -131,8 +133,13 @@ fn nginx() -> anyhow::Result<()> {
         }
     }
     drop(server);
-    let columns =
-        ["on nginx under wrk", "requests/s, keepalive", "vs nothing", "requests/s, one a connection", "vs nothing"];
+    let columns = [
+        "on nginx under wrk",
+        "requests/s, keepalive",
+        "vs nothing",
+        "requests/s, one a connection",
+        "vs nothing",
+    ];
     let mut table = Table::new(
         "host-nginx",
         "wrk -t1 -c16 against nginx with one worker; medians of 3 rounds, ratios within a round",
@@ -179,7 +186,10 @@ impl Nginx {
         let deadline = Instant::now() + Duration::from_secs(20);
         let mut server = Self { child, _folder: folder };
         while requests(netns, 1, &[]).is_err() {
-            ensure!(Instant::now() < deadline && server.child.try_wait()?.is_none(), "nginx does not answer");
+            ensure!(
+                Instant::now() < deadline && server.child.try_wait()?.is_none(),
+                "nginx does not answer"
+            );
         }
         Ok(server)
     }
@@ -194,11 +204,15 @@ impl Drop for Nginx {
 
 fn requests(netns: &Netns, seconds: u64, more: &[&str]) -> anyhow::Result<f64> {
     let mut command = Command::new("wrk");
-    command.args(["-t1", "-c16", &format!("-d{seconds}s")]).args(more).arg("http://127.0.0.1:8080/");
+    command
+        .args(["-t1", "-c16", &format!("-d{seconds}s")])
+        .args(more)
+        .arg("http://127.0.0.1:8080/");
     netns.enter_in(&mut command)?;
     let output = command.output().context("wrk")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let rate = text.lines().find_map(|l| l.strip_prefix("Requests/sec:")).context("wrk says no rate")?;
+    let rate =
+        text.lines().find_map(|l| l.strip_prefix("Requests/sec:")).context("wrk says no rate")?;
     let rate: f64 = rate.trim().parse()?;
     ensure!(rate > 0.0, "no answers");
     Ok(rate)
@@ -212,7 +226,8 @@ fn lost() -> anyhow::Result<()> {
     let mut table = Table::new("host-lost", "What gets lost of a stream of transitions", &columns);
     for contender in contenders()? {
         let ours = contender.name == contenders::STREAM;
-        if !(ours || contender.name == contenders::TCPSTATES || contender.name.contains("printing")) {
+        if !(ours || contender.name == contenders::TCPSTATES || contender.name.contains("printing"))
+        {
             continue;
         }
         for (what, connections, stopped) in [
@@ -267,13 +282,21 @@ fn memory() -> anyhow::Result<()> {
     thread::sleep(Duration::from_secs(3));
     table.row(vec!["idle".to_owned(), mib(watch.resident()), mib(watch.maps())]);
     run_load(&netns, CONNECTIONS)?;
-    table.row(vec![format!("after {CONNECTIONS} short connections"), mib(watch.resident()), mib(watch.maps())]);
+    table.row(vec![
+        format!("after {CONNECTIONS} short connections"),
+        mib(watch.resident()),
+        mib(watch.maps()),
+    ]);
     watch.end();
     for (sockets, processes) in [(10_000, 1), (50_000, 4), (100_000, 8)] {
         let mut watch = Running::start(&command, "watching")?;
         let leaks = Leaks::make(&netns, sockets, processes)?;
         thread::sleep(Duration::from_secs(10));
-        table.row(vec![format!("with {sockets} sockets in CLOSE_WAIT"), mib(watch.resident()), mib(watch.maps())]);
+        table.row(vec![
+            format!("with {sockets} sockets in CLOSE_WAIT"),
+            mib(watch.resident()),
+            mib(watch.maps()),
+        ]);
         drop(leaks);
         watch.end();
     }
@@ -289,9 +312,19 @@ fn soak() -> anyhow::Result<()> {
     const PLANTED: usize = 5;
     let netns = Netns::new()?;
     let path = netns.path().display().to_string();
-    let command = [env!("CARGO_BIN_EXE_tcptrace"), "watch", "--min-age", "5s", "--format", "json", "--netns", &path];
+    let command = [
+        env!("CARGO_BIN_EXE_tcptrace"),
+        "watch",
+        "--min-age",
+        "5s",
+        "--format",
+        "json",
+        "--netns",
+        &path,
+    ];
     let mut watch = Running::start(&command.map(str::to_owned), "watching")?;
-    let columns = ["minute", "connections so far", "leaks planted", "resident, MiB", "kernel maps, MiB"];
+    let columns =
+        ["minute", "connections so far", "leaks planted", "resident, MiB", "kernel maps, MiB"];
     let mut table = Table::new("host-soak", "A soak of a watch at full load", &columns);
     let began = Instant::now();
     let (mut made, mut leaks, mut minute) = (0, Vec::new(), 0);
@@ -299,7 +332,8 @@ fn soak() -> anyhow::Result<()> {
         made += run_load(&netns, CHUNK)?.connections;
         if began.elapsed().as_secs() / 60 >= minute {
             leaks.push(Leaks::make(&netns, PLANTED, 1)?);
-            let memory = [watch.resident(), watch.maps()].map(|kib| format!("{:.1}", kib as f64 / 1024.0));
+            let memory =
+                [watch.resident(), watch.maps()].map(|kib| format!("{:.1}", kib as f64 / 1024.0));
             let counts = [minute, made, (leaks.len() * PLANTED) as u64].map(|n| n.to_string());
             eprintln!("{counts:?} {memory:?}");
             table.row([counts.to_vec(), memory.to_vec()].concat());
@@ -312,12 +346,21 @@ fn soak() -> anyhow::Result<()> {
     let summary: serde_json::Value = serde_json::from_str(watch.last_line())?;
     let count = |name: &str| summary["transitions"][name].as_u64().unwrap_or(u64::MAX);
     let planted = (leaks.len() * PLANTED) as u64;
-    table.row(vec!["the end".into(), made.to_string(), planted.to_string(), "-".into(), "-".into()]);
+    table.row(vec![
+        "the end".into(),
+        made.to_string(),
+        planted.to_string(),
+        "-".into(),
+        "-".into(),
+    ]);
     table.print()?;
     eprintln!("{summary}");
     ensure!(summary["stuck"] == planted, "{planted} leaks planted, {} found", summary["stuck"]);
     let ours = summary["lost"]["ring_full"].as_u64().unwrap_or(0);
-    ensure!(count("seen") == count("filtered") + count("emitted") + ours, "the counters do not balance: {summary}");
+    ensure!(
+        count("seen") == count("filtered") + count("emitted") + ours,
+        "the counters do not balance: {summary}"
+    );
     Ok(())
 }
 
@@ -345,7 +388,8 @@ fn start() -> anyhow::Result<()> {
         ratios.push(our / their);
     }
     let columns = ["", "ms", "ours / theirs"];
-    let mut table = Table::new("host-start", "From the start to attached; medians of 9 rounds", &columns);
+    let mut table =
+        Table::new("host-start", "From the start to attached; medians of 9 rounds", &columns);
     let (ratio, low, high) = median(ratios);
     table.row(vec!["tcptrace watch".into(), format!("{:.0}", median(ours).0), "1.00".into()]);
     table.row(vec![

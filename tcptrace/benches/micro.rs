@@ -30,7 +30,8 @@ fn tuple(n: u64) -> Tuple {
 fn transition(n: u64, old: TcpState, new: TcpState) -> Transition {
     let mut t = Transition::new_zeroed();
     (t.kind, t.cookie, t.protocol, t.tuple, t.pid) = (KIND_TRANSITION, n + 1, 6, tuple(n), 4711);
-    (t.old, t.new, t.time_ns, t.earliest_ns, t.latest_ns) = (old as u8, new as u8, 9 * SECOND, SECOND, SECOND);
+    (t.old, t.new, t.time_ns, t.earliest_ns, t.latest_ns) =
+        (old as u8, new as u8, 9 * SECOND, SECOND, SECOND);
     t
 }
 
@@ -50,7 +51,9 @@ fn micro(c: &mut Criterion) {
 
     let holdings = Holdings::default();
     let one = socket(1);
-    group.bench_function("judge", |b| b.iter(|| assemble::record(black_box(&one), &holdings, None, 9 * SECOND)));
+    group.bench_function("judge", |b| {
+        b.iter(|| assemble::record(black_box(&one), &holdings, None, 9 * SECOND))
+    });
 
     let event = decode::event(closed.as_bytes()).expect("a transition");
     let record = assemble::record(&one, &holdings, None, 9 * SECOND);
@@ -69,9 +72,13 @@ fn micro(c: &mut Criterion) {
 
     let mut json = Json::new(sink(), Clock::new(Timestamp::UNIX_EPOCH, 0, true));
     let streamed = Update::Transition(event.change.clone());
-    group.bench_function("write a transition", |b| b.iter(|| json.update(9 * SECOND, black_box(&streamed))));
+    group.bench_function("write a transition", |b| {
+        b.iter(|| json.update(9 * SECOND, black_box(&streamed)))
+    });
     let stuck = Update::Stuck(record.into());
-    group.bench_function("write a record", |b| b.iter(|| json.update(9 * SECOND, black_box(&stuck))));
+    group.bench_function("write a record", |b| {
+        b.iter(|| json.update(9 * SECOND, black_box(&stuck)))
+    });
     group.finish();
 }
 

@@ -70,7 +70,10 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn contenders(netns: &Netns) -> Vec<Contender> {
-    let contender = |name, line: &[&str]| Contender { name, command: line.iter().map(|w| (*w).to_owned()).collect() };
+    let contender = |name, line: &[&str]| Contender {
+        name,
+        command: line.iter().map(|w| (*w).to_owned()).collect(),
+    };
     let path = netns.path().display().to_string();
     let ours = [env!("CARGO_BIN_EXE_tcptrace"), "snapshot", "--format", "json", "--netns", &path];
     vec![
@@ -86,7 +89,11 @@ fn contenders(netns: &Netns) -> Vec<Contender> {
 /// Runs it to its end, in the namespace, its output thrown away.
 fn turn(contender: &Contender, netns: &Netns) -> anyhow::Result<Turn> {
     let mut command = Command::new(&contender.command[0]);
-    command.args(&contender.command[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(&contender.command[1..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     netns.enter_in(&mut command)?;
     let began = Instant::now();
     let child = command.spawn()?;
@@ -98,7 +105,9 @@ fn turn(contender: &Contender, netns: &Netns) -> anyhow::Result<Turn> {
     let waited = unsafe { libc::wait4(pid, &raw mut status, 0, &raw mut usage) };
     let wall = began.elapsed();
     ensure!(waited == pid && libc::WIFEXITED(status), "did not end by itself");
-    let time = |t: libc::timeval| Duration::new(t.tv_sec.unsigned_abs(), t.tv_usec.unsigned_abs() as u32 * 1_000);
+    let time = |t: libc::timeval| {
+        Duration::new(t.tv_sec.unsigned_abs(), t.tv_usec.unsigned_abs() as u32 * 1_000)
+    };
     Ok(Turn { wall, cpu: time(usage.ru_utime) + time(usage.ru_stime), resident: usage.ru_maxrss })
 }
 
@@ -118,7 +127,12 @@ fn mib(turn: &Turn) -> f64 {
     turn.resident as f64 / 1024.0
 }
 
-fn comparison(contenders: &[Contender], turns: &[Vec<Turn>], sockets: usize, processes: usize) -> anyhow::Result<()> {
+fn comparison(
+    contenders: &[Contender],
+    turns: &[Vec<Turn>],
+    sockets: usize,
+    processes: usize,
+) -> anyhow::Result<()> {
     let title = format!(
         "{sockets} sockets in CLOSE_WAIT over {processes} processes, {} rounds; medians, [lowest, highest], ratios within a round",
         turns[0].len()
@@ -128,7 +142,8 @@ fn comparison(contenders: &[Contender], turns: &[Vec<Turn>], sockets: usize, pro
     for (contender, theirs) in contenders.iter().zip(turns) {
         let (w, low, high) = of(theirs, wall);
         let ratio = |pick: fn(&Turn) -> f64| {
-            let (r, low, high) = median(turns[0].iter().zip(theirs).map(|(o, t)| pick(o) / pick(t)).collect());
+            let (r, low, high) =
+                median(turns[0].iter().zip(theirs).map(|(o, t)| pick(o) / pick(t)).collect());
             format!("{r:.2} [{low:.2}, {high:.2}]")
         };
         table.row(vec![
@@ -144,7 +159,8 @@ fn comparison(contenders: &[Contender], turns: &[Vec<Turn>], sockets: usize, pro
 }
 
 fn grown(growth: &[(usize, Vec<Vec<Turn>>)]) -> anyhow::Result<()> {
-    let columns = ["sockets", "wall, ms", "without BPF", "CPU, ms", "resident, MiB", "µs of CPU a socket"];
+    let columns =
+        ["sockets", "wall, ms", "without BPF", "CPU, ms", "resident, MiB", "µs of CPU a socket"];
     let mut table = Table::new("snapshot-growth", "How a snapshot grows", &columns);
     for (sockets, turns) in growth {
         let (with, without) = (of(&turns[0], wall).0, of(&turns[1], wall).0);

@@ -19,7 +19,8 @@ pub enum Exit {
 
 impl Exit {
     /// In the order of their codes.
-    pub const ALL: [Self; 5] = [Self::Done, Self::Failed, Self::Usage, Self::LeaksFound, Self::NotAllowed];
+    pub const ALL: [Self; 5] =
+        [Self::Done, Self::Failed, Self::Usage, Self::LeaksFound, Self::NotAllowed];
 
     /// The number that the shell sees.
     #[must_use]

@@ -3,14 +3,15 @@
 use std::io;
 
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, remove_capability_from_bounding_set,
-    set_capabilities, set_no_new_privs,
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 
 /// What the time after attaching needs: each look opens an iterator, which kernels before 5.19
 /// refuse without CAP_BPF; other users' `/proc/PID` links need CAP_SYS_PTRACE, and the fallback
 /// that reads descriptor tables there CAP_DAC_READ_SEARCH.
-const KEPT: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::SYS_PTRACE).union(CapabilitySet::DAC_READ_SEARCH);
+const KEPT: CapabilitySet =
+    CapabilitySet::BPF.union(CapabilitySet::SYS_PTRACE).union(CapabilitySet::DAC_READ_SEARCH);
 
 /// Gives up every capability of this thread that is not needed any more, for good. To be called
 /// before other threads start.
@@ -29,6 +30,9 @@ pub fn drop_unneeded() -> io::Result<()> {
         }
     }
     let _ = clear_ambient_capability_set();
-    set_capabilities(None, CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() })?;
+    set_capabilities(
+        None,
+        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },
+    )?;
     Ok(())
 }

@@ -15,8 +15,11 @@ type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// What is not listed fails, so that a call nobody thought of costs a detail and not the watch. With
 /// debug assertions it ends the watch: so tests find it.
-const REFUSAL: SeccompAction =
-    if cfg!(debug_assertions) { SeccompAction::KillProcess } else { SeccompAction::Errno(libc::EPERM as u32) };
+const REFUSAL: SeccompAction = if cfg!(debug_assertions) {
+    SeccompAction::KillProcess
+} else {
+    SeccompAction::Errno(libc::EPERM as u32)
+};
 
 /// Read, look, wait, and remember.
 const ALLOWED: &[i64] = &[
@@ -131,8 +134,10 @@ fn fatal() -> Result<BpfProgram, BackendError> {
 }
 
 fn allowed(refusal: SeccompAction) -> Result<BpfProgram, BackendError> {
-    let mut rules: Rules = ALLOWED.iter().chain(ALLOWED_HERE).map(|call| (*call, Vec::new())).collect();
-    let commands = [BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_ITER_CREATE, BPF_RAW_TRACEPOINT_OPEN];
+    let mut rules: Rules =
+        ALLOWED.iter().chain(ALLOWED_HERE).map(|call| (*call, Vec::new())).collect();
+    let commands =
+        [BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_ITER_CREATE, BPF_RAW_TRACEPOINT_OPEN];
     rules.insert(libc::SYS_bpf, commands.into_iter().map(first).collect::<Result<_, _>>()?);
     rules.insert(libc::SYS_openat, vec![reading(2)?]);
     #[cfg(target_arch = "x86_64")]
@@ -140,18 +145,28 @@ fn allowed(refusal: SeccompAction) -> Result<BpfProgram, BackendError> {
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![argument(2, MaskedEq(libc::PROT_EXEC as u64), 0)?]);
     }
-    rules.insert(libc::SYS_ioctl, [TCGETS, TIOCGWINSZ, FIONBIO].into_iter().map(second).collect::<Result<_, _>>()?);
+    rules.insert(
+        libc::SYS_ioctl,
+        [TCGETS, TIOCGWINSZ, FIONBIO].into_iter().map(second).collect::<Result<_, _>>()?,
+    );
     // musl marks what it opened a second time.
     let commands = [libc::F_GETFD as u64, libc::F_SETFD as u64, libc::F_GETFL as u64];
     rules.insert(libc::SYS_fcntl, commands.into_iter().map(second).collect::<Result<_, _>>()?);
     // The runtime's own socket pair wakes it after a signal: connected, so without an address.
-    rules.insert(libc::SYS_sendto, vec![SeccompRule::new(vec![SeccompCondition::new(4, Qword, Eq, 0)?])?]);
+    rules.insert(
+        libc::SYS_sendto,
+        vec![SeccompRule::new(vec![SeccompCondition::new(4, Qword, Eq, 0)?])?],
+    );
     // abort() signals itself, nobody else.
     rules.insert(libc::SYS_tgkill, vec![first(u64::from(std::process::id()))?]);
     program(rules, refusal, SeccompAction::Allow)
 }
 
-fn program(rules: Rules, otherwise: SeccompAction, listed: SeccompAction) -> Result<BpfProgram, BackendError> {
+fn program(
+    rules: Rules,
+    otherwise: SeccompAction,
+    listed: SeccompAction,
+) -> Result<BpfProgram, BackendError> {
     // Calls by the numbers of another architecture are fatal in any case.
     let here = TargetArch::try_from(std::env::consts::ARCH)?;
     SeccompFilter::new(rules, otherwise, listed, here)?.try_into()
@@ -160,7 +175,11 @@ fn program(rules: Rules, otherwise: SeccompAction, listed: SeccompAction) -> Res
 /// Flags of open() in this argument that neither make, nor empty, nor write. (musl's O_ACCMODE holds
 /// O_PATH too, which does nothing of the kind.)
 fn reading(index: u8) -> Result<SeccompRule, BackendError> {
-    argument(index, MaskedEq((libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u64), 0)
+    argument(
+        index,
+        MaskedEq((libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u64),
+        0,
+    )
 }
 
 fn first(value: u64) -> Result<SeccompRule, BackendError> {
@@ -204,12 +223,14 @@ mod tests {
 
     /// What comes of a call here, and under the filters of a release build.
     fn free_and_confined(call: impl Fn() -> libc::c_long) -> (Outcome, Outcome) {
-        let filters = [fatal(), allowed(SeccompAction::Errno(libc::EPERM as u32))].map(|f| f.expect("compiles"));
+        let filters = [fatal(), allowed(SeccompAction::Errno(libc::EPERM as u32))]
+            .map(|f| f.expect("compiles"));
         let free = in_a_child(&call).expect("a child");
-        let confined = in_a_child(|| match filters.iter().try_for_each(|f| apply_filter_all_threads(f)) {
-            Ok(()) => call(),
-            Err(_) => -1,
-        });
+        let confined =
+            in_a_child(|| match filters.iter().try_for_each(|f| apply_filter_all_threads(f)) {
+                Ok(()) => call(),
+                Err(_) => -1,
+            });
         (free, confined.expect("a child"))
     }
 
@@ -230,7 +251,8 @@ mod tests {
         }
         // Arguments that no call takes: what matters is that the kernel answers, and not the filter.
         // All but the return from a signal: without one it goes to a place that nobody knows.
-        let any = ALLOWED.iter().chain(ALLOWED_HERE).filter(|number| **number != libc::SYS_rt_sigreturn);
+        let any =
+            ALLOWED.iter().chain(ALLOWED_HERE).filter(|number| **number != libc::SYS_rt_sigreturn);
         let any = any.map(|number| (*number, [-1; 6]));
         let own = i64::from(std::process::id());
         let nowhere = NOWHERE.as_ptr() as i64;
@@ -254,8 +276,11 @@ mod tests {
             assert_ne!(confined, EPERM, "call {number} {arguments:?}");
         }
         // Of these the kernel may say EPERM itself, to who has no rights.
-        for command in [BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_ITER_CREATE, BPF_RAW_TRACEPOINT_OPEN] {
-            let (free, confined) = free_and_confined(|| make(call(libc::SYS_bpf, [command as i64, -1, 8])));
+        for command in
+            [BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_ITER_CREATE, BPF_RAW_TRACEPOINT_OPEN]
+        {
+            let (free, confined) =
+                free_and_confined(|| make(call(libc::SYS_bpf, [command as i64, -1, 8])));
             assert_eq!(free, confined, "bpf() {command}");
         }
     }
@@ -266,7 +291,8 @@ mod tests {
             return;
         }
         let nowhere = NOWHERE.as_ptr() as i64;
-        let open = |flags: libc::c_int| call(libc::SYS_openat, [-1, nowhere, i64::from(flags), 0o600]);
+        let open =
+            |flags: libc::c_int| call(libc::SYS_openat, [-1, nowhere, i64::from(flags), 0o600]);
         let code = i64::from(libc::PROT_READ | libc::PROT_EXEC);
         let anonymous = i64::from(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         let refused = [
@@ -305,7 +331,10 @@ mod tests {
         for (number, arguments) in refused {
             let (free, confined) = free_and_confined(|| make((number, arguments)));
             assert_eq!(confined, EPERM, "call {number} {arguments:?}");
-            assert_ne!(free, EPERM, "call {number} {arguments:?}: shows nothing, the kernel says the same");
+            assert_ne!(
+                free, EPERM,
+                "call {number} {arguments:?}: shows nothing, the kernel says the same"
+            );
         }
         // Making maps and pinning them: the kernel says the same to who has no rights.
         for command in [0, 6] {

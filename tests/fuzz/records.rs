@@ -7,8 +7,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 use tcptrace_common::{
     config::Offsets,
     event::{
-        CLOSING, HAS_SOCKET, HAS_TCP, Holder, KEEPALIVE, KIND_DESTROY, KIND_HOLDER, KIND_QUEUED, KIND_SOCKET,
-        KIND_TRANSITION, NO_LIMIT, OPEN, Queued, SEEDED, Socket, Transition, Tuple, UNPLACED,
+        CLOSING, HAS_SOCKET, HAS_TCP, Holder, KEEPALIVE, KIND_DESTROY, KIND_HOLDER, KIND_QUEUED,
+        KIND_SOCKET, KIND_TRANSITION, NO_LIMIT, OPEN, Queued, SEEDED, Socket, Transition, Tuple,
+        UNPLACED,
     },
     state::TcpState::{self, Close, CloseWait, Established, Listen, SynSent},
 };
@@ -19,8 +20,13 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let ghost = [change(Established, Close, OPEN), end()].concat();
     let streamed = [change(Close, SynSent, OPEN), change(SynSent, Established, OPEN)].concat();
     let waiting = Socket { recv_q: 5, max_backlog: 128, inode: 0, ..socket(CloseWait, HAS_TCP) };
-    let listener =
-        Socket { cookie: 99, backlog: 2, max_backlog: 128, drops: 3, ..socket(Listen, HAS_SOCKET | NO_LIMIT) };
+    let listener = Socket {
+        cookie: 99,
+        backlog: 2,
+        max_backlog: 128,
+        drops: 3,
+        ..socket(Listen, HAS_SOCKET | NO_LIMIT)
+    };
     let held = socket(CloseWait, HAS_SOCKET | HAS_TCP | KEEPALIVE);
     let sent = Socket { bytes_sent: 9, sent_ago_ns: SECOND, received_ago_ns: 2 * SECOND, ..held };
     let queued = Queued { kind: KIND_QUEUED, pad: 0, cookie: COOKIE, listener: 99 };
@@ -39,8 +45,19 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ),
         ("iter", "inherited", bytes(&[held.as_bytes(), parent.as_bytes(), child.as_bytes()])),
         ("iter", "half-close", bytes(&[sent.as_bytes(), parent.as_bytes()])),
-        ("iter", "ghost", bytes(&[socket(Close, HAS_SOCKET | HAS_TCP).as_bytes(), child.as_bytes()])),
-        ("iter", "unplaced", bytes(&[socket(CloseWait, UNPLACED).as_bytes(), socket(Established, SEEDED).as_bytes()])),
+        (
+            "iter",
+            "ghost",
+            bytes(&[socket(Close, HAS_SOCKET | HAS_TCP).as_bytes(), child.as_bytes()]),
+        ),
+        (
+            "iter",
+            "unplaced",
+            bytes(&[
+                socket(CloseWait, UNPLACED).as_bytes(),
+                socket(Established, SEEDED).as_bytes(),
+            ]),
+        ),
     ]
 }
 
@@ -52,21 +69,31 @@ fn tuple() -> Tuple {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
     };
-    Tuple { laddr: address("10.0.0.1"), raddr: address("2001:db8::9"), netns: 1, lport: 8080, rport: 51514 }
+    Tuple {
+        laddr: address("10.0.0.1"),
+        raddr: address("2001:db8::9"),
+        netns: 1,
+        lport: 8080,
+        rport: 51514,
+    }
 }
 
 fn change(old: TcpState, new: TcpState, socket: u8) -> Vec<u8> {
     let mut t = Transition::new_zeroed();
-    (t.kind, t.cookie, t.protocol, t.tuple, t.pid, t.socket) = (KIND_TRANSITION, COOKIE, 6, tuple(), 42, socket);
-    (t.old, t.new, t.time_ns, t.earliest_ns, t.latest_ns) = (old as u8, new as u8, 9 * SECOND, SECOND, SECOND);
+    (t.kind, t.cookie, t.protocol, t.tuple, t.pid, t.socket) =
+        (KIND_TRANSITION, COOKIE, 6, tuple(), 42, socket);
+    (t.old, t.new, t.time_ns, t.earliest_ns, t.latest_ns) =
+        (old as u8, new as u8, 9 * SECOND, SECOND, SECOND);
     t.comm[..5].copy_from_slice(b"java\n");
     t.as_bytes().to_vec()
 }
 
 fn end() -> Vec<u8> {
     let mut t = Transition::new_zeroed();
-    (t.kind, t.cookie, t.protocol, t.tuple, t.pid, t.socket) = (KIND_DESTROY, COOKIE, 6, tuple(), 42, CLOSING);
-    (t.old, t.new, t.time_ns, t.earliest_ns, t.latest_ns) = (7, 7, 10 * SECOND, 9 * SECOND, 9 * SECOND);
+    (t.kind, t.cookie, t.protocol, t.tuple, t.pid, t.socket) =
+        (KIND_DESTROY, COOKIE, 6, tuple(), 42, CLOSING);
+    (t.old, t.new, t.time_ns, t.earliest_ns, t.latest_ns) =
+        (7, 7, 10 * SECOND, 9 * SECOND, 9 * SECOND);
     t.as_bytes().to_vec()
 }
 
@@ -83,7 +110,18 @@ fn holder(pid: u32, ppid: u32, name: &[u8]) -> Holder {
     let mut comm = [0; 16];
     comm[..name.len()].copy_from_slice(name);
     let start_ns = u64::from(pid) * SECOND / 10;
-    Holder { kind: KIND_HOLDER, fd: 5, cookie: COOKIE, start_ns, cgroup: 77, pid, tid: pid, ppid, max_backlog: 0, comm }
+    Holder {
+        kind: KIND_HOLDER,
+        fd: 5,
+        cookie: COOKIE,
+        start_ns,
+        cgroup: 77,
+        pid,
+        tid: pid,
+        ppid,
+        max_backlog: 0,
+        comm,
+    }
 }
 
 /// Every struct and member that is asked for (Documentation/bpf/btf.rst), each member 8 bytes long.
@@ -120,6 +158,7 @@ fn btf() -> Vec<u8> {
     types.extend([name("btf_trace_inet_sock_set_state"), kind(8, 0), INT]);
     types.extend([name("bpf_iter_task_file"), kind(12, 0), INT]);
     let types: Vec<u8> = types.into_iter().flat_map(u32::to_ne_bytes).collect();
-    let header = [24, 0, types.len(), types.len(), strings.len()].map(|n| (n as u32).to_ne_bytes()).concat();
+    let header =
+        [24, 0, types.len(), types.len(), strings.len()].map(|n| (n as u32).to_ne_bytes()).concat();
     [&0xeb9fu16.to_ne_bytes()[..], &[1, 0], &header, &types, &strings].concat()
 }

@@ -95,8 +95,14 @@ fn event(record: &[u8]) -> Option<Event> {
     let change = &event.change;
     assert_eq!((event.time, change.old as u8, change.new as u8), (t.time_ns, t.old, t.new));
     assert_eq!((change.connection.cookie, event.destroyed), (t.cookie, t.kind == KIND_DESTROY));
-    assert_eq!((mapped(change.connection.local), change.connection.local.port()), (t.tuple.laddr, t.tuple.lport));
-    assert_eq!((mapped(change.connection.remote), change.connection.remote.port()), (t.tuple.raddr, t.tuple.rport));
+    assert_eq!(
+        (mapped(change.connection.local), change.connection.local.port()),
+        (t.tuple.laddr, t.tuple.lport)
+    );
+    assert_eq!(
+        (mapped(change.connection.remote), change.connection.remote.port()),
+        (t.tuple.raddr, t.tuple.rport)
+    );
     assert!(event.closed_by.is_none() || event.by_call, "who closes makes a call");
     assert!(!event.ghost || change.new == TcpState::Close);
     if let Some(stayed) = change.stayed.filter(|_| t.earliest_ns <= t.latest_ns) {
@@ -119,9 +125,15 @@ pub fn iter(data: &[u8]) {
     listing.take(data);
     let Listing { sockets, holders, queued, skipped } = listing;
     let taken = size_of_val(&sockets[..]) + size_of_val(&holders[..]) + size_of_val(&queued[..]);
-    assert!(taken <= data.len() && (skipped == 0) == (taken == data.len()), "each byte once, or counted as skipped");
+    assert!(
+        taken <= data.len() && (skipped == 0) == (taken == data.len()),
+        "each byte once, or counted as skipped"
+    );
     assert!(sockets.iter().all(|s| s.kind == KIND_SOCKET));
-    assert!(holders.iter().all(|h| h.kind == KIND_HOLDER) && queued.iter().all(|q| q.kind == KIND_QUEUED));
+    assert!(
+        holders.iter().all(|h| h.kind == KIND_HOLDER)
+            && queued.iter().all(|q| q.kind == KIND_QUEUED)
+    );
 
     let mut by_cookie: HashMap<u64, Vec<Holder>> = HashMap::new();
     for raw in &holders {
@@ -160,7 +172,10 @@ pub fn netlink(data: &[u8]) {
         assert_eq!((s.kind, s.protocol, s.tuple.netns), (KIND_SOCKET, protocol, 1));
     }
     let half = read(&data[..data.len() / 2]).sockets;
-    assert!(dump.sockets.as_bytes().starts_with(half.as_bytes()), "what follows a message does not change it");
+    assert!(
+        dump.sockets.as_bytes().starts_with(half.as_bytes()),
+        "what follows a message does not change it"
+    );
     judge(&dump.sockets, &Holdings::new(&dump.sockets, &[], HashMap::new(), false), data.len());
 }
 
@@ -173,7 +188,10 @@ fn judge(sockets: &[Socket], holdings: &Holdings, width: usize) {
         tracker.remember(&mut record);
         if let Some(verdict) = record.verdict {
             let about = About::Socket(Rc::new(record.clone()));
-            updates.push((NOW, Update::Explanation(Box::new(Explanation { verdict, about, language: None }))));
+            updates.push((
+                NOW,
+                Update::Explanation(Box::new(Explanation { verdict, about, language: None })),
+            ));
         }
         updates.push((NOW, tracker.stuck(record)));
     }
@@ -183,7 +201,9 @@ fn judge(sockets: &[Socket], holdings: &Holdings, width: usize) {
 /// Nothing is live any more, and every format says so.
 fn end(mut tracker: Tracker, mut updates: Vec<(BootNs, Update)>, width: usize) {
     for _ in 0..2 {
-        updates.extend(tracker.reconcile(&HashSet::new(), NOW).into_iter().map(|update| (NOW, update)));
+        updates.extend(
+            tracker.reconcile(&HashSet::new(), NOW).into_iter().map(|update| (NOW, update)),
+        );
     }
     let summary = tracker.summary();
     assert_eq!((summary.stuck, summary.still_open), (summary.resolved, 0));
@@ -208,8 +228,11 @@ fn show(updates: &[(BootNs, Update)], width: usize) {
     let lines = json.split(|b| *b == b'\n').filter(|line| !line.is_empty());
     let lines = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).expect("JSON"));
     assert_eq!(lines.count(), updates.len(), "a line an update");
-    let rows = csv::Reader::from_reader(&csv[..]).into_records().map(|row| row.expect("a row of all columns"));
-    let pages = updates.iter().filter(|(_, u)| matches!(u, Update::Process(_) | Update::Explanation(_)));
+    let rows = csv::Reader::from_reader(&csv[..])
+        .into_records()
+        .map(|row| row.expect("a row of all columns"));
+    let pages =
+        updates.iter().filter(|(_, u)| matches!(u, Update::Process(_) | Update::Explanation(_)));
     assert_eq!(rows.count() + pages.count(), updates.len(), "a row an update, but for pages");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     for text in [text(json), text(csv), without_styles(&text(table))] {
@@ -246,11 +269,16 @@ pub fn proc_files(data: &[u8]) {
     page(text);
 
     // Whatever a program calls itself, the file says the same of the rest.
-    let stat = Stat::parse(&format!("4711 ({text}) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20\n"));
+    let stat = Stat::parse(&format!(
+        "4711 ({text}) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20\n"
+    ));
     assert_eq!(stat, Some(Stat { comm: text.into(), state: 'S', ppid: 1, start_ticks: 19 }));
     // As the kernel escapes it there (proc_task_name).
     let name = text.replace('\\', "\\\\").replace('\n', "\\n");
-    assert_eq!(process::inner_pid(&format!("Name:\t{name}\nNSpid:\t4711\t17\nSeccomp:\t2\n")), Some(17));
+    assert_eq!(
+        process::inner_pid(&format!("Name:\t{name}\nNSpid:\t4711\t17\nSeccomp:\t2\n")),
+        Some(17)
+    );
 }
 
 /// The page on a process whose name, words, cgroup and threads' calls the text has.
@@ -294,7 +322,11 @@ fn waits(text: &str) -> Vec<Group> {
     };
     let threads = ['R', 'S', 'T', 'Z', text.chars().next().unwrap_or('S')].map(thread);
     let groups = threads::group(&threads, |_, _| None);
-    assert_eq!(groups.iter().map(|group| group.tids.len()).sum::<usize>(), threads.len(), "each thread once");
+    assert_eq!(
+        groups.iter().map(|group| group.tids.len()).sum::<usize>(),
+        threads.len(),
+        "each thread once"
+    );
     assert!(groups.iter().all(|group| !group.text().is_empty()));
     groups
 }
@@ -313,7 +345,10 @@ pub fn cgroups(data: &[u8]) {
     let within = cgroups.path().map(|path| text.contains(path));
     assert!(within != Some(false) && cgroups.container().is_none_or(|c| !c.id.is_empty()));
     let _ = container(text);
-    assert!(mounts::parse(data).len() <= data.split(|b| *b == b'\n').count(), "no more mounts than lines");
+    assert!(
+        mounts::parse(data).len() <= data.split(|b| *b == b'\n').count(),
+        "no more mounts than lines"
+    );
 
     // Whatever a cgroup is called, it is found by its name. The kernel refuses line ends there.
     let path = format!("/{}", text.replace('\n', ""));
@@ -329,8 +364,12 @@ pub fn cgroups(data: &[u8]) {
         _ => vec![*b],
     };
     let escaped: Vec<u8> = data.iter().flat_map(octal).collect();
-    let lines =
-        [b"1 2 0:1 / /", &escaped[..], b" rw - cgroup2 none rw\n3 1 0:2 / /b rw shared:1 - tmpfs  rw\n"].concat();
+    let lines = [
+        b"1 2 0:1 / /",
+        &escaped[..],
+        b" rw - cgroup2 none rw\n3 1 0:2 / /b rw shared:1 - tmpfs  rw\n",
+    ]
+    .concat();
     let [first, second] = &mounts::parse(&lines)[..] else { panic!("two mounts") };
     assert_eq!(first.at.as_os_str().as_bytes(), [b"/", data].concat());
     assert_eq!((first.fs_type.as_str(), second.fs_type.as_str()), ("cgroup2", "tmpfs"));
@@ -344,7 +383,10 @@ pub fn btf(data: &[u8]) {
         assert!(offset == MISSING || offset <= u32::MAX / 8, "{strukt}.{path}: {offset}");
     }
     assert!(needed.attachable.len() <= 64 * data.len(), "memory goes by the length of the file");
-    assert!(matches!(tcptrace::bpf::btf::needed(&needed.attachable), Err(BtfError::NoMember { .. })), "it is BTF");
+    assert!(
+        matches!(tcptrace::bpf::btf::needed(&needed.attachable), Err(BtfError::NoMember { .. })),
+        "it is BTF"
+    );
     let _ = aya::Btf::parse(&needed.attachable, aya::Endianness::default());
 }
 
@@ -360,7 +402,8 @@ pub fn selection(data: &[u8]) {
         assert_eq!(duration(&again), Ok(length));
     }
     if let Ok(states) = text.parse::<States>() {
-        let names: Vec<&str> = TcpState::ALL.iter().filter(|s| states.0 & s.bit() != 0).map(|s| s.name()).collect();
+        let names: Vec<&str> =
+            TcpState::ALL.iter().filter(|s| states.0 & s.bit() != 0).map(|s| s.name()).collect();
         assert_eq!(names.join(",").parse(), Ok(states), "a state has its name");
         let _ = states.traceable();
     }

@@ -55,7 +55,11 @@ fn what_is_said_is_what_ss_says() {
     assert_eq!((count("stuck"), count("still_open")), (count("resolved"), 0), "{summary}");
     let transitions = |name: &str| summary["transitions"][name].as_u64().expect("a count");
     assert_eq!(transitions("seen"), transitions("filtered") + transitions("emitted"), "{summary}");
-    assert_eq!(transitions("lost"), summary["lost"]["recursion"].as_u64().expect("a count"), "{summary}");
+    assert_eq!(
+        transitions("lost"),
+        summary["lost"]["recursion"].as_u64().expect("a count"),
+        "{summary}"
+    );
 }
 
 /// Waits until what is said is what ss says: which sockets are in CLOSE_WAIT, and who holds each. How many
@@ -79,7 +83,10 @@ fn compare(ns: &Netns, tracer: &mut Tracer, open: &mut HashMap<u64, Value>) -> u
         if said == exist && ours == theirs {
             return exist.len();
         }
-        assert!(Instant::now() < deadline, "said {said:?}\nexist {exist:?}\nours {ours:?}\ntheirs {theirs:?}");
+        assert!(
+            Instant::now() < deadline,
+            "said {said:?}\nexist {exist:?}\nours {ours:?}\ntheirs {theirs:?}"
+        );
     }
 }
 
@@ -93,9 +100,16 @@ fn ss(ns: &Netns) -> Held {
     let output = command.output().expect("ss");
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let held = text.lines().map(|line| {
-        let cookie = line.split(" sk:").nth(1).and_then(|rest| rest.split(' ').next()).expect("a cookie");
-        let pids = line.split("pid=").skip(1).map(|rest| rest.split(',').next().and_then(|p| p.parse().ok()));
-        (u64::from_str_radix(cookie, 16).expect("hexadecimal"), pids.map(|pid| pid.expect("a pid")).collect())
+        let cookie =
+            line.split(" sk:").nth(1).and_then(|rest| rest.split(' ').next()).expect("a cookie");
+        let pids = line
+            .split("pid=")
+            .skip(1)
+            .map(|rest| rest.split(',').next().and_then(|p| p.parse().ok()));
+        (
+            u64::from_str_radix(cookie, 16).expect("hexadecimal"),
+            pids.map(|pid| pid.expect("a pid")).collect(),
+        )
     });
     held.collect()
 }
@@ -109,7 +123,10 @@ fn snapshot(ns: &Netns) -> Held {
     let held = sockets.map(|e| {
         let by_descriptor = e["holder_source"] == "fd-table";
         let holders = e["holders"].as_array().into_iter().flatten().filter(|_| by_descriptor);
-        (e["cookie"].as_u64().expect("a cookie"), holders.map(|h| h["pid"].as_u64().expect("a pid")).collect())
+        (
+            e["cookie"].as_u64().expect("a cookie"),
+            holders.map(|h| h["pid"].as_u64().expect("a pid")).collect(),
+        )
     });
     held.collect()
 }
@@ -138,10 +155,19 @@ struct Chaos<'a> {
 impl<'a> Chaos<'a> {
     fn new(ns: &'a Netns) -> Self {
         let clients = (0..CLIENTS).map(|_| (start(ns), Vec::new())).collect();
-        let random =
-            std::env::var("TCPTRACE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(u64::from(std::process::id()));
+        let random = std::env::var("TCPTRACE_SEED")
+            .ok()
+            .and_then(|s| s.parse().ok())
+            .unwrap_or(u64::from(std::process::id()));
         eprintln!("TCPTRACE_SEED={random}");
-        Self { ns, servers: Vec::new(), clients, random: random | 1, made: 0, done: BTreeMap::new() }
+        Self {
+            ns,
+            servers: Vec::new(),
+            clients,
+            random: random | 1,
+            made: 0,
+            done: BTreeMap::new(),
+        }
     }
 
     /// Below `n` (xorshift64*).
@@ -231,7 +257,9 @@ impl<'a> Chaos<'a> {
             return (self.below(2) == 0).then_some("connect");
         }
         // Perhaps one that has waited longer.
-        server.served.push(server.actor.number(&format!("accept {}", server.listener)).expect("accepts"));
+        server
+            .served
+            .push(server.actor.number(&format!("accept {}", server.listener)).expect("accepts"));
         Some("connect, accept")
     }
 

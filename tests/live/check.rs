@@ -47,18 +47,23 @@ struct Said {
 
 impl Said {
     fn of(mut command: Command, args: &[&str]) -> Self {
-        let output = command.args(["check", "--format", "json"]).args(args).output().expect("it runs");
+        let output =
+            command.args(["check", "--format", "json"]).args(args).output().expect("it runs");
         let err = String::from_utf8(output.stderr).expect("UTF-8");
         assert_eq!(err, "", "all is on stdout");
         let out = String::from_utf8(output.stdout).expect("UTF-8");
-        let mut findings: Vec<Value> = out.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+        let mut findings: Vec<Value> =
+            out.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
         let summary = findings.pop().expect("a summary");
         assert_eq!(summary["event"], "summary");
         Self { findings, summary, code: output.status.code() }
     }
 
     fn get(&self, name: &str) -> &Value {
-        self.findings.iter().find(|f| f["name"] == name).unwrap_or_else(|| panic!("no {name} in {:#?}", self.findings))
+        self.findings
+            .iter()
+            .find(|f| f["name"] == name)
+            .unwrap_or_else(|| panic!("no {name} in {:#?}", self.findings))
     }
 
     fn text(&self, name: &str, field: &str) -> &str {
@@ -68,14 +73,20 @@ impl Said {
     /// watch would refuse, and this one is why.
     fn refuses_for(&self, name: &str) {
         assert_eq!(self.get(name)["mark"], "missing", "{}", self.get(name));
-        assert_eq!((&self.summary["watch"], self.code), (&json!(false), Some(4)), "{}", self.summary);
+        assert_eq!(
+            (&self.summary["watch"], self.code),
+            (&json!(false), Some(4)),
+            "{}",
+            self.summary
+        );
         assert!(self.summary["why"].is_string(), "{}", self.summary);
     }
 }
 
 /// `watch` refuses in one line, which it returns.
 fn refused(mut command: Command) -> String {
-    let Output { status, stdout, stderr } = command.args(["watch", "--duration", "1s"]).output().expect("it runs");
+    let Output { status, stdout, stderr } =
+        command.args(["watch", "--duration", "1s"]).output().expect("it runs");
     let err = String::from_utf8(stderr).expect("UTF-8");
     assert_eq!((status.code(), err.lines().count(), stdout.len()), (Some(4), 1, 0), "{err}");
     err
@@ -87,7 +98,10 @@ fn elsewhere(change: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Com
 }
 
 /// The same for any command.
-pub fn own_mounts(mut command: Command, change: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Command {
+pub fn own_mounts(
+    mut command: Command,
+    change: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+) -> Command {
     let prepare = move || {
         // SAFETY: only descriptor tables are unsafe to unshare (CLONE_FILES); these are mounts.
         unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
@@ -117,9 +131,12 @@ pub fn filtered(call: libc::c_long, action: u32) -> Command {
         step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
     let install = move || {
-        let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
+        let filter =
+            libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr().cast_mut() };
         // SAFETY: the filter outlives the call, which only reads it.
-        let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+        let done = unsafe {
+            libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter)
+        };
         if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     };
     // SAFETY: one system call on memory of the closure's own.
@@ -131,16 +148,36 @@ fn as_root_all_that_is_needed_is_there() {
     let said = Said::of(tcptrace(), &[]);
     assert_eq!(said.code, Some(0), "{}", said.summary);
     assert_eq!(
-        [&said.summary["watch"], &said.summary["snapshot"], &said.summary["explain"], &said.summary["why"]],
+        [
+            &said.summary["watch"],
+            &said.summary["snapshot"],
+            &said.summary["explain"],
+            &said.summary["why"]
+        ],
         [&json!(true), &json!(true), &json!(true), &json!(null)]
     );
-    assert!(said.findings.iter().all(|f| f["mark"] != "missing" && f["event"] == "check"), "{:#?}", said.findings);
-    for name in ["kernel", "btf", "bpf-syscall", "CAP_BPF", "sock-diag", "watch-programs", "snapshot-program"] {
+    assert!(
+        said.findings.iter().all(|f| f["mark"] != "missing" && f["event"] == "check"),
+        "{:#?}",
+        said.findings
+    );
+    for name in [
+        "kernel",
+        "btf",
+        "bpf-syscall",
+        "CAP_BPF",
+        "sock-diag",
+        "watch-programs",
+        "snapshot-program",
+    ] {
         assert_eq!(said.get(name)["ok"], true, "{}", said.get(name));
     }
     for finding in &said.findings {
         for field in ["found", "needed_for", "lost_without", "remedy"] {
-            assert!(finding[field].as_str().is_some_and(|text| !text.is_empty()), "{field} of {finding}");
+            assert!(
+                finding[field].as_str().is_some_and(|text| !text.is_empty()),
+                "{field} of {finding}"
+            );
         }
     }
     assert!(said.text("tracefs", "found").starts_with("not used"));
@@ -160,7 +197,10 @@ fn nobody_is_told_what_to_do() {
     said.refuses_for("CAP_PERFMON");
     assert!(said.text("CAP_BPF", "remedy").contains("sudo tcptrace"));
     assert_eq!(said.get("CAP_SYS_PTRACE")["mark"], "limited");
-    assert_eq!((&said.summary["snapshot"], &said.get("sock-diag")["ok"]), (&json!(true), &json!(true)));
+    assert_eq!(
+        (&said.summary["snapshot"], &said.get("sock-diag")["ok"]),
+        (&json!(true), &json!(true))
+    );
     let why = said.summary["why"].as_str().expect("a reason");
     assert!(refused(as_nobody("")).contains(why), "{why}");
 }
@@ -179,7 +219,11 @@ fn a_filter_that_refuses_bpf() {
     let said = Said::of(filtered(libc::SYS_bpf, eperm), &[]);
     said.refuses_for("seccomp");
     said.refuses_for("bpf-syscall");
-    assert!(said.text("bpf-syscall", "found").contains("by a seccomp filter"), "{}", said.get("bpf-syscall"));
+    assert!(
+        said.text("bpf-syscall", "found").contains("by a seccomp filter"),
+        "{}",
+        said.get("bpf-syscall")
+    );
     assert!(said.text("seccomp", "remedy").contains("seccomp="));
     assert_eq!(said.get("CAP_BPF")["ok"], true);
     assert!(refused(filtered(libc::SYS_bpf, eperm)).contains("a seccomp filter refuses bpf()"));
@@ -188,9 +232,14 @@ fn a_filter_that_refuses_bpf() {
 fn a_filter_that_kills() {
     let said = Said::of(filtered(libc::SYS_bpf, libc::SECCOMP_RET_KILL_PROCESS), &[]);
     said.refuses_for("seccomp");
-    assert!(said.text("bpf-syscall", "found").contains("killed by signal 31"), "{}", said.get("bpf-syscall"));
     assert!(
-        refused(filtered(libc::SYS_bpf, libc::SECCOMP_RET_KILL_PROCESS)).contains("a seccomp filter refuses bpf()")
+        said.text("bpf-syscall", "found").contains("killed by signal 31"),
+        "{}",
+        said.get("bpf-syscall")
+    );
+    assert!(
+        refused(filtered(libc::SYS_bpf, libc::SECCOMP_RET_KILL_PROCESS))
+            .contains("a seccomp filter refuses bpf()")
     );
 }
 
@@ -201,7 +250,10 @@ fn hidden_btf() {
     assert!(said.text("btf", "remedy").contains("--btf PATH"), "{}", said.get("btf"));
     assert_eq!(said.get("bpf-syscall")["ok"], true);
     let err = refused(without_btf(empty.path()));
-    assert!(err.contains("/sys/kernel/btf/vmlinux: No such file") && err.contains("--btf"), "{err}");
+    assert!(
+        err.contains("/sys/kernel/btf/vmlinux: No such file") && err.contains("--btf"),
+        "{err}"
+    );
 }
 
 fn a_copy_of_the_btf_will_do() {
@@ -217,14 +269,27 @@ fn a_copy_of_the_btf_will_do() {
     let ns = netns();
     let mut pair = Pair::new(&ns);
     let mut command = without_btf(&empty);
-    command.args(["watch", "--format", "json", "--btf", copy, "--min-age", "100ms", "--netns", &scope(&ns)]);
+    command.args([
+        "watch",
+        "--format",
+        "json",
+        "--btf",
+        copy,
+        "--min-age",
+        "100ms",
+        "--netns",
+        &scope(&ns),
+    ]);
     let mut tracer = Tracer::start(command);
     pair.client_closes();
     assert_eq!(holder_pids(&tracer.next("stuck")), [u64::from(pair.server.pid())]);
     let mut command = without_btf(&empty);
     command.args(["snapshot", "--format", "json", "--btf", copy, "--netns", &scope(&ns)]);
     let output = command.output().expect("it runs");
-    assert_eq!((output.status.code(), String::from_utf8(output.stderr).expect("UTF-8").as_str()), (Some(0), ""));
+    assert_eq!(
+        (output.status.code(), String::from_utf8(output.stderr).expect("UTF-8").as_str()),
+        (Some(0), "")
+    );
 }
 
 fn scope(ns: &Netns) -> String {
@@ -266,8 +331,10 @@ fn the_btf_of_another_kernel() {
 
 fn without_cgroup_v2() {
     let mounts = procfs::process::Process::myself().and_then(|p| p.mountinfo()).expect("mounts");
-    let v2: Vec<PathBuf> = mounts.into_iter().filter(|m| m.fs_type == "cgroup2").map(|m| m.mount_point).collect();
-    let command = elsewhere(move || Ok(v2.iter().try_for_each(|at| unmount(at, UnmountFlags::DETACH))?));
+    let v2: Vec<PathBuf> =
+        mounts.into_iter().filter(|m| m.fs_type == "cgroup2").map(|m| m.mount_point).collect();
+    let command =
+        elsewhere(move || Ok(v2.iter().try_for_each(|at| unmount(at, UnmountFlags::DETACH))?));
     let said = Said::of(command, &[]);
     let finding = said.get("cgroup-v2");
     assert_eq!((&finding["mark"], &finding["found"]), (&json!("limited"), &json!("not mounted")));
@@ -279,7 +346,12 @@ fn a_pid_namespace_of_its_own() {
     let mut command = Command::new("unshare");
     command.args(["--pid", "--fork", "--mount-proc"]).arg(env!("CARGO_BIN_EXE_tcptrace"));
     let said = Said::of(command, &[]);
-    assert_eq!((&said.get("pid-namespace")["mark"], said.code), (&json!("limited"), Some(0)), "{}", said.summary);
+    assert_eq!(
+        (&said.get("pid-namespace")["mark"], said.code),
+        (&json!("limited"), Some(0)),
+        "{}",
+        said.summary
+    );
     assert!(said.text("pid-namespace", "remedy").contains("--pid=host"));
 }
 
@@ -293,12 +365,17 @@ fn a_user_namespace_of_its_own() {
     let said = Said::of(in_it(), &[]);
     said.refuses_for("CAP_BPF");
     said.refuses_for("bpf-syscall");
-    assert!(said.text("CAP_BPF", "found").contains("in a user namespace"), "{}", said.get("CAP_BPF"));
+    assert!(
+        said.text("CAP_BPF", "found").contains("in a user namespace"),
+        "{}",
+        said.get("CAP_BPF")
+    );
     assert!(refused(in_it()).contains("count in a user namespace only"));
 }
 
 fn a_reader_that_leaves_early_hears_the_exit_code() {
-    let mut child = tcptrace().arg("check").stdout(std::process::Stdio::piped()).spawn().expect("it starts");
+    let mut child =
+        tcptrace().arg("check").stdout(std::process::Stdio::piped()).spawn().expect("it starts");
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("it ends").code(), Some(0));
 }

@@ -25,7 +25,10 @@ fn the_end_of_the_listener_is_nobodys_close() {
     queue.server.tell(&format!("close {}", queue.listener)).expect("closes");
     let resolved = tracer.next("resolved");
     assert_eq!(resolved["closed_by"], json!(null));
-    assert!(resolved["unknown"]["closed_by"].as_str().is_some_and(|why| why.contains("listener")), "{resolved}");
+    assert!(
+        resolved["unknown"]["closed_by"].as_str().is_some_and(|why| why.contains("listener")),
+        "{resolved}"
+    );
 }
 
 fn a_shutdown_is_no_close() {
@@ -35,7 +38,9 @@ fn a_shutdown_is_no_close() {
     pair.client_closes();
     tracer.next("stuck");
     pair.server.tell(&format!("shutdown {}", pair.served)).expect("shuts down");
-    let resolved = tracer.wait_for("the end of CLOSE_WAIT", |e| e["event"] == "resolved" && e["state"] == "CLOSE_WAIT");
+    let resolved = tracer.wait_for("the end of CLOSE_WAIT", |e| {
+        e["event"] == "resolved" && e["state"] == "CLOSE_WAIT"
+    });
     assert_eq!(resolved["closed_by"], json!(null), "the descriptor is still open");
     // Both sides are done, the connection is gone, and the descriptor is there.
     let ghost = tracer.next("stuck");
@@ -54,10 +59,17 @@ fn a_listener_that_is_closed() {
     assert_eq!(holder_pids(&stuck), [u64::from(server.pid())]);
     server.tell(&format!("close {listener}")).expect("closes");
     let resolved = tracer.next("resolved");
-    assert_eq!((&resolved["cookie"], &resolved["closed_by"]["pid"]), (&stuck["cookie"], &json!(server.pid())));
+    assert_eq!(
+        (&resolved["cookie"], &resolved["closed_by"]["pid"]),
+        (&stuck["cookie"], &json!(server.pid()))
+    );
     let (summary, _) = tracer.finish();
     assert_eq!(summary["lost"]["ring_full"], 0);
-    assert_eq!((summary["stuck"].as_u64(), summary["leaks"].as_u64()), (Some(1), Some(0)), "to listen is no leak");
+    assert_eq!(
+        (summary["stuck"].as_u64(), summary["leaks"].as_u64()),
+        (Some(1), Some(0)),
+        "to listen is no leak"
+    );
 }
 
 fn a_reset_leaves_a_ghost() {

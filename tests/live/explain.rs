@@ -27,7 +27,8 @@ fn explain(target: &str, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let deadline = Instant::now() + DEADLINE;
     loop {
         let (status, out, err) = run(&["explain", target, "--format", "json"]);
-        let lines: Vec<Value> = out.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+        let lines: Vec<Value> =
+            out.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
         if status.code() == Some(0) && enough(&lines) {
             return lines;
         }
@@ -55,9 +56,13 @@ fn a_process() {
     let pair = leaky(&ns);
     let lines = explain(&pair.server.pid().to_string(), leaks(1));
     let process = &lines[0];
-    assert_eq!((&process["event"], &process["pid"]), (&json!("process"), &json!(pair.server.pid())));
+    assert_eq!(
+        (&process["event"], &process["pid"]),
+        (&json!("process"), &json!(pair.server.pid()))
+    );
     assert_eq!(process["ppid"], std::process::id());
-    let leak = process["sockets"].as_array().expect("counts").iter().find(|c| c["state"] == "CLOSE_WAIT");
+    let leak =
+        process["sockets"].as_array().expect("counts").iter().find(|c| c["state"] == "CLOSE_WAIT");
     let leak = leak.expect("the leak is counted");
     assert_eq!((&leak["verdict"], &leak["count"]), (&json!("unread-data"), &json!(1)));
     let listener = &process["listeners"][0];
@@ -71,10 +76,16 @@ fn a_process() {
     assert!(process["descriptors"]["limit"].as_u64() >= process["descriptors"]["used"].as_u64());
     let threads = process["threads"].as_array().expect("threads");
     assert_eq!(threads.len(), 1);
-    assert!(threads[0]["text"].as_str().is_some_and(|t| t.contains("read on pipe fd 0")), "{process}");
+    assert!(
+        threads[0]["text"].as_str().is_some_and(|t| t.contains("read on pipe fd 0")),
+        "{process}"
+    );
     assert_eq!(sockets(&lines).len(), 2, "the leak and the listener");
     let explanation = lines.last().expect("an explanation");
-    assert_eq!((&explanation["event"], &explanation["verdict"]), (&json!("explanation"), &json!("unread-data")));
+    assert_eq!(
+        (&explanation["event"], &explanation["verdict"]),
+        (&json!("explanation"), &json!("unread-data"))
+    );
     assert!(explanation["in_code"].as_array().is_some_and(|code| code.len() >= 3), "{explanation}");
 }
 
@@ -102,12 +113,20 @@ fn a_socket_by_cookie_and_by_ends() {
     let ns = netns();
     let pair = leaky(&ns);
     let lines = explain(&pair.server.pid().to_string(), leaks(1));
-    let leak = sockets(&lines).into_iter().find(|s| s["state"] == "CLOSE_WAIT").expect("the leak").clone();
+    let leak =
+        sockets(&lines).into_iter().find(|s| s["state"] == "CLOSE_WAIT").expect("the leak").clone();
     let by_cookie = explain(&format!("cookie:{}", leak["cookie"]), |lines| !lines.is_empty());
     assert_eq!((by_cookie.len(), &by_cookie[0]["cookie"]), (2, &leak["cookie"]));
     let words = by_cookie[1]["evidence"].as_array().expect("evidence");
-    assert!(words.iter().any(|w| w.as_str().is_some_and(|w| w.contains("Recv-Q is 6"))), "{words:#?}");
-    let ends = format!("{},{}", leak["local"].as_str().expect("local"), leak["remote"].as_str().expect("remote"));
+    assert!(
+        words.iter().any(|w| w.as_str().is_some_and(|w| w.contains("Recv-Q is 6"))),
+        "{words:#?}"
+    );
+    let ends = format!(
+        "{},{}",
+        leak["local"].as_str().expect("local"),
+        leak["remote"].as_str().expect("remote")
+    );
     // Other tests' namespaces may have the same ends: ours is among them.
     let by_ends = explain(&ends, |lines| !lines.is_empty());
     assert!(sockets(&by_ends).iter().any(|s| s["cookie"] == leak["cookie"]), "{by_ends:#?}");
@@ -119,16 +138,24 @@ fn read_to_the_end_in_words() {
     let ns = netns();
     let mut pair = leaky(&ns);
     let lines = explain(&pair.server.pid().to_string(), leaks(1));
-    let cookie = sockets(&lines).into_iter().find(|s| s["state"] == "CLOSE_WAIT").expect("the leak")["cookie"].clone();
+    let cookie = sockets(&lines)
+        .into_iter()
+        .find(|s| s["state"] == "CLOSE_WAIT")
+        .expect("the leak")["cookie"]
+        .clone();
     assert_eq!(pair.server.number(&format!("recv {} 10", pair.served)).expect("reads"), 5);
     let (status, page, _) = run(&["explain", &format!("cookie:{cookie}")]);
     assert_eq!(status.code(), Some(0));
     let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
-        page.contains("eof-not-closed") && page.contains("everything was read, the end of the stream too"),
+        page.contains("eof-not-closed")
+            && page.contains("everything was read, the end of the stream too"),
         "{page}"
     );
-    assert!(page.contains("the program not have asked again"), "it claims no recv() that returned 0: {page}");
+    assert!(
+        page.contains("the program not have asked again"),
+        "it claims no recv() that returned 0: {page}"
+    );
 }
 
 fn a_full_queue() {
@@ -140,7 +167,10 @@ fn a_full_queue() {
         lines[0]["leaks"] == 2 && lines[0]["listen_overflows"].as_u64() >= Some(1)
     });
     let listener = &lines[0]["listeners"][0];
-    assert_eq!((&listener["queue"], &listener["limit"], &listener["full"]), (&json!(2), &json!(1), &json!(true)));
+    assert_eq!(
+        (&listener["queue"], &listener["limit"], &listener["full"]),
+        (&json!(2), &json!(1), &json!(true))
+    );
     assert!(listener["drops"].as_u64() >= Some(1), "{listener}");
 }
 
@@ -155,11 +185,22 @@ fn who_had_it_first() {
     assert_eq!(first["listeners"][0]["shared_with"], json!([pair.server.pid()]));
     let cookie = page.lines().find_map(|l| {
         let line: Value = serde_json::from_str(l).expect("JSON");
-        (line["verdict"] == "inherited-fd" && line["event"] == "socket").then(|| line["cookie"].clone())
+        (line["verdict"] == "inherited-fd" && line["event"] == "socket")
+            .then(|| line["cookie"].clone())
     });
     let (_, page, _) = run(&["explain", &format!("cookie:{}", cookie.expect("a leak"))]);
-    assert!(page.contains(&format!("[{}]: descriptor {} (had it first)", pair.server.pid(), pair.served)), "{page}");
-    assert!(page.contains(&format!("[{child}]: descriptor {} (inherited it)", pair.served)), "{page}");
+    assert!(
+        page.contains(&format!(
+            "[{}]: descriptor {} (had it first)",
+            pair.server.pid(),
+            pair.served
+        )),
+        "{page}"
+    );
+    assert!(
+        page.contains(&format!("[{child}]: descriptor {} (inherited it)", pair.served)),
+        "{page}"
+    );
 }
 
 fn names_that_steer_terminals() {

@@ -11,7 +11,10 @@ use std::{
 
 use rustix::{
     fs::{Mode, OFlags, openat},
-    mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen},
+    mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
+        fsopen,
+    },
     process::Signal,
     time::{ClockId, clock_gettime, clock_settime},
 };
@@ -39,7 +42,8 @@ tests![
 ];
 
 /// The clock is everyone's.
-pub const ALONE: &[Test] = &[(concat!(module_path!(), "::the_clock_is_set_back"), the_clock_is_set_back)];
+pub const ALONE: &[Test] =
+    &[(concat!(module_path!(), "::the_clock_is_set_back"), the_clock_is_set_back)];
 
 const BRIEF: [&str; 2] = ["--min-age", "200ms"];
 const STREAM: [&str; 5] = ["--transitions", "--state", "all", "--min-age", "10m"];
@@ -67,12 +71,17 @@ fn started(ns: &Netns, args: &[&str], stdout: Stdio) -> (Child, BufReader<ChildS
         assert!(stderr.read_line(&mut said).expect("stderr") > 0, "{said}");
     }
     let held = Held::by(child.id()).expect("it runs");
-    assert!(held.count("prog_id") >= 5 && held.count("map_id") >= 5 && held.count("link_id") >= 4, "{held:?}");
+    assert!(
+        held.count("prog_id") >= 5 && held.count("map_id") >= 5 && held.count("link_id") >= 4,
+        "{held:?}"
+    );
     (child, stderr, held)
 }
 
 /// What it says at its end, and its exit code; nothing is left of it in the kernel.
-fn ended((mut child, mut stderr, held): (Child, BufReader<ChildStderr>, Held)) -> (String, Option<i32>) {
+fn ended(
+    (mut child, mut stderr, held): (Child, BufReader<ChildStderr>, Held),
+) -> (String, Option<i32>) {
     let mut said = String::new();
     stderr.read_to_string(&mut said).expect("UTF-8");
     let code = child.wait().expect("it ends").code();
@@ -111,7 +120,8 @@ fn a_pid_is_given_to_another() {
     pair.server.tell("name first").expect("renames itself");
     let pid = pair.server.number("fork").expect("forks");
     let mut tracer = Tracer::watch(&ns, &BRIEF);
-    let mut of_the_first = Tracer::unscoped(&[&BRIEF[..], &["--pid", &pid.to_string(), "--children"]].concat());
+    let mut of_the_first =
+        Tracer::unscoped(&[&BRIEF[..], &["--pid", &pid.to_string(), "--children"]].concat());
     pair.client_closes();
     let both = tracer.wait_for("both", |e| e["event"] == "stuck" && holder_pids(e).len() == 2);
     of_the_first.next("stuck");
@@ -122,9 +132,14 @@ fn a_pid_is_given_to_another() {
     assert_eq!(second.server.number(&format!("fork-as {pid}")).expect("the pid is free"), pid);
     second.server_closes();
     second.client_closes();
-    let news = tracer.wait_for("the second", |e| e["event"] == "stuck" && e["cookie"] != both["cookie"]);
+    let news =
+        tracer.wait_for("the second", |e| e["event"] == "stuck" && e["cookie"] != both["cookie"]);
     assert_eq!(holder_pids(&news), [u64::from(pid)]);
-    assert_eq!((&news["holders"][0]["comm"], &news["former_holders"]), (&json!("second"), &json!(null)), "{news}");
+    assert_eq!(
+        (&news["holders"][0]["comm"], &news["former_holders"]),
+        (&json!("second"), &json!(null)),
+        "{news}"
+    );
     // The first one's socket is remembered as the first one's.
     let old = tracer.wait_for("the first again", |e| {
         e["event"] == "stuck" && e["cookie"] == both["cookie"] && e["former_holders"].is_array()
@@ -206,7 +221,8 @@ fn a_cgroup_goes() {
         Pair::between(server, start(&ns), "127.0.0.1:0", "127.0.0.1")
     };
     let mut first = pair(&cgroup);
-    let mut tracer = Tracer::unscoped(&[&BRIEF[..], &["--cgroup", path.to_str().expect("plain")]].concat());
+    let mut tracer =
+        Tracer::unscoped(&[&BRIEF[..], &["--cgroup", path.to_str().expect("plain")]].concat());
     first.client_closes();
     let stuck = tracer.next("stuck");
     // The kernel lets it be removed once nobody is in it.
@@ -238,7 +254,10 @@ fn nobody_reads_at_all() {
     let ns = netns();
     let watch = |args: &[&str]| {
         let mut command = tcptrace();
-        command.args(["watch", "--netns", ns.path().to_str().expect("plain")]).args(args).stdout(Stdio::null());
+        command
+            .args(["watch", "--netns", ns.path().to_str().expect("plain")])
+            .args(args)
+            .stdout(Stdio::null());
         command
     };
     let nobody = || std::io::pipe().expect("a pipe").1;
@@ -247,7 +266,11 @@ fn nobody_reads_at_all() {
     assert_eq!(code(watch(&brief).stderr(nobody())), Some(0), "warnings are no reason to end");
     let full = File::options().write(true).open("/dev/full").expect("/dev/full");
     assert_eq!(code(watch(&brief).stderr(full)), Some(0), "nor where they go");
-    assert_eq!(code(watch(&["--pid", "4194304"]).stderr(nobody())), Some(2), "the exit code still says it");
+    assert_eq!(
+        code(watch(&["--pid", "4194304"]).stderr(nobody())),
+        Some(2),
+        "the exit code still says it"
+    );
     let mut closed = watch(&brief);
     let close = || {
         for fd in 0..3 {
@@ -270,9 +293,13 @@ fn a_full_disk() {
     assert!(said.lines().last().is_some_and(|l| l.contains("No space left on device")), "{said}");
 
     let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).expect("a file system");
-    fsconfig_set_string(fs.as_fd(), "size", "64k").and_then(|()| fsconfig_create(fs.as_fd())).expect("a small one");
-    let disk = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).expect("mounts");
-    let file = openat(&disk, "out", OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR).expect("a file");
+    fsconfig_set_string(fs.as_fd(), "size", "64k")
+        .and_then(|()| fsconfig_create(fs.as_fd()))
+        .expect("a small one");
+    let disk = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        .expect("mounts");
+    let file = openat(&disk, "out", OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC, Mode::RUSR)
+        .expect("a file");
     let mut file = File::from(file);
     let watch = started(&ns, &STREAM, file.try_clone().expect("twice").into());
     load(&ns, 500);
@@ -356,8 +383,10 @@ fn the_clock_is_set_back() {
     stderr.read_line(&mut said).expect("a line");
     set(HOUR);
     stderr.read_line(&mut said).expect("another line");
-    let words: Vec<bool> =
-        said.lines().map(|l| l.contains("was set back by") || l.contains("was set forward by")).collect();
+    let words: Vec<bool> = said
+        .lines()
+        .map(|l| l.contains("was set back by") || l.contains("was set forward by"))
+        .collect();
     assert_eq!(words, [true, true], "{said}");
     rustix::process::kill_process(
         rustix::process::Pid::from_raw(child.id().cast_signed()).expect("a pid"),

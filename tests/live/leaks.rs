@@ -89,7 +89,9 @@ fn leak_over(ns: &Netns, listen: &str, by: &str) -> serde_json::Value {
     pair.client_closes();
     let stuck = tracer.next("stuck");
     assert_eq!(holder_pids(&stuck), [u64::from(pair.server.pid())]);
-    assert!(stuck["local"].as_str().expect("local").ends_with(&format!(":{}", pair.address.port())));
+    assert!(
+        stuck["local"].as_str().expect("local").ends_with(&format!(":{}", pair.address.port()))
+    );
     stuck
 }
 
@@ -138,7 +140,10 @@ fn there_before_the_start() {
     let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
     let stuck = tracer.next("stuck");
     assert_eq!(holder_pids(&stuck), [u64::from(pair.server.pid())]);
-    let (min, max) = (stuck["age_ms"]["min"].as_f64().expect("min"), stuck["age_ms"]["max"].as_f64().expect("max"));
+    let (min, max) = (
+        stuck["age_ms"]["min"].as_f64().expect("min"),
+        stuck["age_ms"]["max"].as_f64().expect("max"),
+    );
     assert!(200.0 <= min && min < max && max < 30_000.0, "an honest interval: {min}..{max}");
     pair.server_closes();
     assert_eq!(tracer.next("resolved")["cookie"], stuck["cookie"]);
@@ -161,7 +166,8 @@ fn there_before_the_start_in_a_named_namespace() {
     let name = Named::new(&netns());
     let (listener, client) = name.within(|| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("listens");
-        let client = std::net::TcpStream::connect(listener.local_addr().expect("an address")).expect("connects");
+        let client = std::net::TcpStream::connect(listener.local_addr().expect("an address"))
+            .expect("connects");
         (listener, client)
     });
     drop(client);
@@ -181,7 +187,8 @@ impl Named {
         let path = format!("/run/netns/{name}");
         std::fs::create_dir_all("/run/netns").expect("root may");
         std::fs::write(&path, "").expect("root may");
-        let mounted = Command::new("mount").arg("--bind").args([netns.path(), path.into()]).status();
+        let mounted =
+            Command::new("mount").arg("--bind").args([netns.path(), path.into()]).status();
         assert!(mounted.is_ok_and(|s| s.success()), "mounts");
         Self(name)
     }
@@ -191,7 +198,8 @@ impl Named {
         let there = std::fs::File::open(format!("/run/netns/{}", self.0)).expect("it is there");
         std::thread::scope(|scope| {
             let run = || {
-                move_into_link_name_space(there.as_fd(), Some(LinkNameSpaceType::Network)).expect("enters");
+                move_into_link_name_space(there.as_fd(), Some(LinkNameSpaceType::Network))
+                    .expect("enters");
                 work()
             };
             scope.spawn(run).join().expect("no panic")
@@ -226,7 +234,10 @@ fn held_outside_descriptor_tables(how: &str) {
     let stuck = tracer.next("stuck");
     assert_eq!(stuck["holder_source"], "outside-fd-tables");
     assert_eq!(stuck["holders"], json!([]));
-    assert!(stuck["unknown"]["holders"].as_str().is_some_and(|why| why.contains("in flight")), "{stuck}");
+    assert!(
+        stuck["unknown"]["holders"].as_str().is_some_and(|why| why.contains("in flight")),
+        "{stuck}"
+    );
     assert_eq!(stuck["age_ms"]["min"], stuck["age_ms"]["max"], "it was traced all the same");
     // With the unix socket or the ring the file goes, and with it the connection.
     let Pair { server, client, .. } = pair;
@@ -239,7 +250,14 @@ fn held_outside_descriptor_tables(how: &str) {
 fn from_within_a_pid_namespace() {
     let ns = netns();
     let mut command = Command::new("unshare");
-    command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--", env!("CARGO_BIN_EXE_tcptrace")]);
+    command.args([
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--",
+        env!("CARGO_BIN_EXE_tcptrace"),
+    ]);
     command.args(["watch", "--format", "json", "--min-age", "200ms"]);
     let mut pair = Pair::new(&ns);
     // By its port: the path of a namespace leads through this process, which is not to be seen there.
@@ -249,7 +267,10 @@ fn from_within_a_pid_namespace() {
     let stuck = tracer.wait_for("ours", |e| e["event"] == "stuck" && e["netns"] == ns.inode());
     assert_eq!(stuck["holders"], json!([]), "its holder is outside");
     assert_eq!(stuck["holder_source"], "none");
-    assert!(stuck["unknown"]["holders"].as_str().is_some_and(|why| why.contains("not every process")), "{stuck}");
+    assert!(
+        stuck["unknown"]["holders"].as_str().is_some_and(|why| why.contains("not every process")),
+        "{stuck}"
+    );
     assert_eq!(stuck["verdict"], "unread-fin", "the socket itself is seen");
 }
 
@@ -262,7 +283,11 @@ fn a_holder_in_a_pid_namespace_has_two_pids() {
     let stuck = tracer.next("stuck");
     let holder = |pid: u32| {
         let holders = stuck["holders"].as_array().expect("holders");
-        holders.iter().find(|h| h["pid"] == pid).unwrap_or_else(|| panic!("{pid} holds it: {stuck}")).clone()
+        holders
+            .iter()
+            .find(|h| h["pid"] == pid)
+            .unwrap_or_else(|| panic!("{pid} holds it: {stuck}"))
+            .clone()
     };
     assert_eq!(holder(child)["inner_pid"], 1);
     assert_eq!(holder(pair.server.pid())["inner_pid"], json!(null));
@@ -275,7 +300,8 @@ fn the_task_on_the_cpu_is_not_the_owner() {
     let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms", "--transitions"]);
     let mut pair = Pair::new(&ns);
     pair.client_closes();
-    let entered = tracer.wait_for("CLOSE_WAIT", |e| e["event"] == "transition" && e["new"] == "CLOSE_WAIT");
+    let entered =
+        tracer.wait_for("CLOSE_WAIT", |e| e["event"] == "transition" && e["new"] == "CLOSE_WAIT");
     assert_eq!(entered["old"], "ESTABLISHED");
     assert_eq!(entered["on_cpu_pid"], pair.client.pid(), "the naive reading names the peer");
     let stuck = tracer.next("stuck");
@@ -299,9 +325,13 @@ fn an_inherited_descriptor_names_both() {
     }
     // One of two closes: nothing is resolved, the next report names who is left, and who let go.
     pair.server_closes();
-    let again = tracer.wait_for("the child alone", |e| e["event"] == "stuck" && holder_pids(e).len() == 1);
+    let again =
+        tracer.wait_for("the child alone", |e| e["event"] == "stuck" && holder_pids(e).len() == 1);
     assert_eq!(holder_pids(&again), [u64::from(child)]);
-    assert_eq!((&again["verdict"], &again["holders"][0]["opener"]), (&json!("inherited-fd"), &json!(false)));
+    assert_eq!(
+        (&again["verdict"], &again["holders"][0]["opener"]),
+        (&json!("inherited-fd"), &json!(false))
+    );
     assert_eq!(again["former_holders"][0]["pid"], pair.server.pid());
 }
 
@@ -315,7 +345,10 @@ fn never_accepted_names_the_listener() {
     assert_eq!(stuck["holder_source"], "listener");
     assert_eq!(stuck["listener"]["pid"], queue.server.pid());
     assert_eq!(stuck["listener"]["local"], queue.address.to_string());
-    assert_eq!((stuck["listener"]["queue"].as_u64(), stuck["listener"]["limit"].as_u64()), (Some(3), Some(8)));
+    assert_eq!(
+        (stuck["listener"]["queue"].as_u64(), stuck["listener"]["limit"].as_u64()),
+        (Some(3), Some(8))
+    );
     assert_eq!(stuck["evidence"]["accepted"], false);
 }
 
@@ -383,8 +416,14 @@ fn a_half_close_that_is_used_late() {
     let stuck = tracer.next("stuck");
     pair.server.tell(&format!("send {} 1000", pair.served)).expect("sends");
     let resolved = tracer.next("resolved");
-    assert_eq!((&resolved["cookie"], &resolved["verdict"]), (&stuck["cookie"], &json!("half-close-in-use")));
-    assert!(resolved["unknown"]["closed_by"].as_str().is_some_and(|why| why.contains("in use")), "{resolved}");
+    assert_eq!(
+        (&resolved["cookie"], &resolved["verdict"]),
+        (&stuck["cookie"], &json!("half-close-in-use"))
+    );
+    assert!(
+        resolved["unknown"]["closed_by"].as_str().is_some_and(|why| why.contains("in use")),
+        "{resolved}"
+    );
     assert_eq!(tracer.finish().0["leaks"], 0);
 }
 
@@ -393,7 +432,8 @@ fn its_age_doubles() {
     let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms", "--interval", "20ms"]);
     let mut pair = Pair::new(&ns);
     pair.client_closes();
-    let ages: Vec<f64> = (0..4).map(|_| tracer.next("stuck")["age_ms"]["min"].as_f64().expect("ms")).collect();
+    let ages: Vec<f64> =
+        (0..4).map(|_| tracer.next("stuck")["age_ms"]["min"].as_f64().expect("ms")).collect();
     for (n, age) in ages.iter().enumerate() {
         assert!(*age >= 200.0 * f64::from(1 << n), "report {n} at {age} ms");
     }

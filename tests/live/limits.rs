@@ -21,7 +21,8 @@ tests![
 pub fn as_nobody(capabilities: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
-    let caps = if capabilities.is_empty() { "-all".to_owned() } else { format!("-all,{capabilities}") };
+    let caps =
+        if capabilities.is_empty() { "-all".to_owned() } else { format!("-all,{capabilities}") };
     command.arg(format!("--inh-caps={caps}")).arg(format!("--ambient-caps={caps}"));
     command.arg(binary_for_nobody());
     command
@@ -39,7 +40,10 @@ fn binary_for_nobody() -> std::path::PathBuf {
 }
 
 fn refused(capabilities: &str) -> String {
-    let output = as_nobody(capabilities).args(["watch", "--duration", "1s"]).output().expect("setpriv is there");
+    let output = as_nobody(capabilities)
+        .args(["watch", "--duration", "1s"])
+        .output()
+        .expect("setpriv is there");
     let err = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!((output.status.code(), err.lines().count()), (Some(4), 1), "{err}");
     assert!(output.stdout.is_empty());
@@ -59,7 +63,10 @@ fn each_right_missing() {
 fn namespaces_out_of_reach_are_said() {
     let _elsewhere = start(&netns());
     let said = |capabilities| {
-        let output = as_nobody(capabilities).args(["watch", "--duration", "50ms"]).output().expect("setpriv is there");
+        let output = as_nobody(capabilities)
+            .args(["watch", "--duration", "50ms"])
+            .output()
+            .expect("setpriv is there");
         assert_eq!(output.status.code(), Some(0));
         String::from_utf8(output.stderr).expect("UTF-8")
     };
@@ -76,7 +83,15 @@ fn with_two_capabilities_only() {
     let ns = netns();
     let mut pair = Pair::new(&ns);
     let mut command = as_nobody("+bpf,+perfmon");
-    command.args(["watch", "--format", "json", "--min-age", "200ms", "--lport", &pair.address.port().to_string()]);
+    command.args([
+        "watch",
+        "--format",
+        "json",
+        "--min-age",
+        "200ms",
+        "--lport",
+        &pair.address.port().to_string(),
+    ]);
     let mut tracer = Tracer::start(command);
     pair.client_closes();
     assert_eq!(holder_pids(&tracer.next("stuck")), [u64::from(pair.server.pid())]);
@@ -97,7 +112,11 @@ fn rights_are_given_up() {
     }
     assert_eq!(field("CapEff"), kept, "and these are there");
     assert_eq!((field("NoNewPrivs"), field("Seccomp")), (1, 2), "2: a filter (proc_pid_status(5))");
-    assert_eq!(fs::read_dir(format!("/proc/{}/task", tracer.pid())).expect("it runs").count(), 1, "of all threads");
+    assert_eq!(
+        fs::read_dir(format!("/proc/{}/task", tracer.pid())).expect("it runs").count(),
+        1,
+        "of all threads"
+    );
 }
 
 /// A kernel built without CONFIG_SECCOMP has no such call.

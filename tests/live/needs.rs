@@ -29,7 +29,10 @@ pub fn missing(name: &str) -> Option<String> {
         return Some("it compares with ss, which is not here (iproute2)".to_owned());
     }
     if name == "faults::the_clock_is_set_back" && std::env::var_os("OWN_MACHINE").is_none() {
-        return Some("it sets the clock of the whole machine: cargo xtask vm runs it on one of its own".to_owned());
+        return Some(
+            "it sets the clock of the whole machine: cargo xtask vm runs it on one of its own"
+                .to_owned(),
+        );
     }
     let mptcp = Path::new("/proc/sys/net/mptcp/enabled").exists();
     (name.ends_with("::mptcp") && !mptcp).then(|| "this kernel has no MPTCP".to_owned())

@@ -39,7 +39,15 @@ fn watch_refuses_in_one_line() {
 fn watch_refuses_before_it_selects() {
     let ns = netns();
     let path = ns.path();
-    refused(&["--netns", path.to_str().expect("plain"), "--format", "json", "--transitions", "--state", "all"]);
+    refused(&[
+        "--netns",
+        path.to_str().expect("plain"),
+        "--format",
+        "json",
+        "--transitions",
+        "--state",
+        "all",
+    ]);
 }
 
 /// Looks until there is one socket: a FIN needs a moment to arrive.
@@ -64,7 +72,10 @@ fn snapshot_names_the_holder() {
         (holder_pids(&socket), &socket["holders"][0]["fd"], &socket["holder_source"]),
         (vec![u64::from(pair.server.pid())], &json!(pair.served), &json!("fd-table"))
     );
-    assert_eq!((&socket["verdict"], &socket["evidence"]["recv_q"]), (&json!("unread-data"), &json!(101)));
+    assert_eq!(
+        (&socket["verdict"], &socket["evidence"]["recv_q"]),
+        (&json!("unread-data"), &json!(101))
+    );
     assert_eq!((&socket["role"], &socket["netns"]), (&json!("server"), &json!(ns.inode())));
 }
 
@@ -77,7 +88,10 @@ fn snapshot_names_a_listener() {
         (&socket["verdict"], holder_pids(&socket)),
         (&json!("never-accepted"), vec![u64::from(queue.server.pid())])
     );
-    assert_eq!((&socket["listener"]["queue"], &socket["listener"]["limit"]), (&json!(1), &json!(8)));
+    assert_eq!(
+        (&socket["listener"]["queue"], &socket["listener"]["limit"]),
+        (&json!(1), &json!(8))
+    );
 }
 
 fn snapshot_says_what_it_does_not_see() {
@@ -99,7 +113,10 @@ fn explain_gives_a_page() {
     }
     let (status, page, _) = run(&["explain", &format!("cookie:{cookie}")]);
     assert_eq!(status.code(), Some(0));
-    assert!(page.contains(&format!("[{}]: descriptor {}", pair.server.pid(), pair.served)), "{page}");
+    assert!(
+        page.contains(&format!("[{}]: descriptor {}", pair.server.pid(), pair.served)),
+        "{page}"
+    );
 }
 
 fn a_leak_fails_a_script_that_asks() {
@@ -108,6 +125,7 @@ fn a_leak_fails_a_script_that_asks() {
     pair.client_closes();
     only(&ns);
     let path = ns.path();
-    let (status, _, _) = run(&["snapshot", "--fail-on-leak", "--netns", path.to_str().expect("plain")]);
+    let (status, _, _) =
+        run(&["snapshot", "--fail-on-leak", "--netns", path.to_str().expect("plain")]);
     assert_eq!(status.code(), Some(3));
 }

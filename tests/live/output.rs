@@ -28,7 +28,15 @@ fn printed(name: &str, args: &[&str]) -> String {
     pair.server.tell(&format!("name {name}")).expect("renames itself");
     pair.client_closes();
     let mut child = tcptrace()
-        .args(["watch", "--min-age", "100ms", "--count", "1", "--netns", path.to_str().expect("plain")])
+        .args([
+            "watch",
+            "--min-age",
+            "100ms",
+            "--count",
+            "1",
+            "--netns",
+            path.to_str().expect("plain"),
+        ])
         .args(args)
         .env("COLUMNS", "80")
         .stdout(Stdio::piped())
@@ -45,10 +53,14 @@ fn a_table_fits_80_columns() {
     let out = printed("a-name-of-15-ch", &[]);
     assert!(out.lines().all(|l| l.chars().count() <= 80), "{out}");
     let lines: Vec<&str> = out.lines().collect();
-    let column = |word: &str, line: &str| line.find(word).unwrap_or_else(|| panic!("no {word} in {line:?}"));
+    let column =
+        |word: &str, line: &str| line.find(word).unwrap_or_else(|| panic!("no {word} in {line:?}"));
     assert_eq!(column("EVENT", lines[0]), column("stuck", lines[1]));
     assert_eq!(column("STATE", lines[0]), column("CLOSE_WAIT", lines[1]));
-    assert!(lines[2].contains("127.0.0.1:") && lines[2].ends_with("unread-fin server recv-q 1"), "{out}");
+    assert!(
+        lines[2].contains("127.0.0.1:") && lines[2].ends_with("unread-fin server recv-q 1"),
+        "{out}"
+    );
     assert_eq!(column("WHO", lines[0]), column("a-name-of-15-ch[", lines[1]));
     assert!(out.contains("1 stuck, 0 resolved, 1 still open"), "{out}");
     assert!(out.contains("unread-fin:\n  all data was read"), "what to do: {out}");
@@ -58,20 +70,26 @@ fn csv_has_a_header_and_one_row_an_event() {
     let out = printed("=cmd|calc", &["--format", "csv"]);
     let mut reader = csv::Reader::from_reader(out.as_bytes());
     let headers = reader.headers().expect("a header").clone();
-    let rows: Vec<csv::StringRecord> = reader.records().map(|r| r.expect("a row of the same width")).collect();
+    let rows: Vec<csv::StringRecord> =
+        reader.records().map(|r| r.expect("a row of the same width")).collect();
     let get = |row: &csv::StringRecord, name: &str| {
         let at = headers.iter().position(|h| h == name).expect("a column");
         row.get(at).expect("a field").to_owned()
     };
     assert_eq!(rows.iter().map(|r| get(r, "event")).collect::<Vec<_>>(), ["stuck", "summary"]);
     assert_eq!(get(&rows[0], "verdict"), "unread-fin");
-    assert!(get(&rows[0], "holders").starts_with("'=cmd|calc["), "no formula: {}", get(&rows[0], "holders"));
+    assert!(
+        get(&rows[0], "holders").starts_with("'=cmd|calc["),
+        "no formula: {}",
+        get(&rows[0], "holders")
+    );
 }
 
 fn names_do_not_steer_the_terminal() {
     for format in ["table", "json", "csv"] {
         // An escape sequence, a line end, C1's CSI, and a byte that is not UTF-8.
-        let out = printed("\\x1b[31m\\nx\\xc2\\x9b2J\\xff", &["--format", format, "--color", "never"]);
+        let out =
+            printed("\\x1b[31m\\nx\\xc2\\x9b2J\\xff", &["--format", format, "--color", "never"]);
         let bad = out.chars().find(|c| c.is_control() && *c != '\n');
         assert_eq!(bad, None, "{format}: {out:?}");
         assert!(!out.contains("\nx"), "{format}: {out:?}");

@@ -20,7 +20,8 @@ const UNIT: &str = include_str!("../../xtask/src/dist/tcptrace.service");
 
 fn as_the_unit_runs_it() {
     let mut touch = Command::new("touch");
-    let refused = sandboxed(touch.arg(std::env::temp_dir().join("x"))).output().expect("touch is there");
+    let refused =
+        sandboxed(touch.arg(std::env::temp_dir().join("x"))).output().expect("touch is there");
     assert!(String::from_utf8_lossy(&refused.stderr).contains("Read-only"), "{refused:?}");
 
     let ns = netns();
@@ -41,7 +42,10 @@ fn as_the_unit_runs_it() {
 
 /// The unit's, as setpriv spells them.
 fn capabilities() -> String {
-    let line = UNIT.lines().find_map(|line| line.strip_prefix("AmbientCapabilities=")).expect("a line of the unit");
+    let line = UNIT
+        .lines()
+        .find_map(|line| line.strip_prefix("AmbientCapabilities="))
+        .expect("a line of the unit");
     line.to_lowercase().replace("cap_", "+").replace(' ', ",")
 }
 
@@ -60,7 +64,12 @@ fn sandboxed(command: &mut Command) -> &mut Command {
 
 /// A mount and all below it (mount_setattr(2), Linux 5.12).
 fn read_only(path: &CStr) -> io::Result<()> {
-    let attr = libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let attr = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
     // SAFETY: the path ends with a NUL, the attributes are as large as is said; both outlive the call.
     let done = unsafe {
         libc::syscall(

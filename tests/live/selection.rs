@@ -44,7 +44,8 @@ fn the_holders_pid() {
 fn a_listeners_pid() {
     let ns = netns();
     let mut queue = Unaccepted::new(&ns, 8);
-    let mut tracer = Tracer::unscoped(&[&BRIEF[..], &["--pid", &queue.server.pid().to_string()]].concat());
+    let mut tracer =
+        Tracer::unscoped(&[&BRIEF[..], &["--pid", &queue.server.pid().to_string()]].concat());
     queue.clients_give_up(1);
     assert_eq!(tracer.next("stuck")["verdict"], "never-accepted");
 }
@@ -69,11 +70,16 @@ fn comm() {
     let (mut mine, mut other) = (Pair::new(&ns), Pair::new(&ns));
     mine.server.tell("name leaky one").expect("renames itself");
     let path = ns.path();
-    first_of_two(&mut mine, &mut other, &["--comm", "leaky one", "--netns", path.to_str().expect("plain")]);
+    first_of_two(
+        &mut mine,
+        &mut other,
+        &["--comm", "leaky one", "--netns", path.to_str().expect("plain")],
+    );
 }
 
 fn one_of_two_cgroups() {
-    let [mine, other] = ["mine", "other"].map(|name| Cgroup::new(name).expect("root may make cgroups"));
+    let [mine, other] =
+        ["mine", "other"].map(|name| Cgroup::new(name).expect("root may make cgroups"));
     let ns = netns();
     let pair = |cgroup: &Cgroup, below: &str| {
         let server = start(&ns);
@@ -132,7 +138,8 @@ fn transitions_by_pid() {
     let listener = server.number("listen 127.0.0.1:0 8").expect("listens");
     let address = server.address(&format!("address {listener}")).expect("an address");
     let pid = server.pid().to_string();
-    let mut tracer = Tracer::unscoped(&["--transitions", "--state", "all", "--min-age", "10s", "--pid", &pid]);
+    let mut tracer =
+        Tracer::unscoped(&["--transitions", "--state", "all", "--min-age", "10s", "--pid", &pid]);
     drop(other);
     let mut client = start(&ns);
     let connected = client.number(&format!("connect {address}")).expect("connects");
@@ -163,6 +170,9 @@ fn what_does_not_exist() {
         let (status, out, err) = run(&["watch", args[0], args[1]]);
         assert_eq!(status.code(), Some(2), "{args:?}: {err}");
         assert_eq!((out.as_str(), err.lines().count()), ("", 1), "{err}");
-        assert!(err.starts_with("tcptrace: ") && err.contains(args[0]) && err.contains(args[1]), "{err}");
+        assert!(
+            err.starts_with("tcptrace: ") && err.contains(args[0]) && err.contains(args[1]),
+            "{err}"
+        );
     }
 }

@@ -37,7 +37,8 @@ pub fn snapshot(ns: &Netns, args: &[&str]) -> (Vec<Value>, Value) {
     let scope = ["snapshot", "--format", "json", "--netns", path.to_str().expect("a plain path")];
     let (status, out, err) = run(&[&scope, args].concat());
     assert_eq!(status.code(), Some(0), "{err}");
-    let mut lines: Vec<Value> = out.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    let mut lines: Vec<Value> =
+        out.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
     let summary = lines.pop().expect("a summary");
     assert_eq!(summary["event"], "summary");
     (lines, summary)
@@ -65,7 +66,10 @@ fn the_same_with_bpf_and_without() {
     let mut connect = |accept: bool| {
         let connected = client.number(&format!("connect {address}")).expect("connects");
         client.tell(&format!("send {connected} 5")).expect("sends");
-        (connected, if accept { server.number(&format!("accept {listener}")).expect("accepts") } else { 0 })
+        (
+            connected,
+            if accept { server.number(&format!("accept {listener}")).expect("accepts") } else { 0 },
+        )
     };
     let all = [connect(true), connect(true), connect(true), connect(false)];
     let [(_, to_the_end), (_, unread), (_, unfinished), _] = all;
@@ -110,7 +114,10 @@ fn the_same_with_bpf_and_without() {
     expect(1, "never-accepted", 6);
     expect(2, "unread-data", 6);
     expect(3, "unread-fin", 1);
-    assert_eq!([&with[0][4], &with[2][4], &with[3][4]], [&json!(to_the_end), &json!(unread), &json!(unfinished)]);
+    assert_eq!(
+        [&with[0][4], &with[2][4], &with[3][4]],
+        [&json!(to_the_end), &json!(unread), &json!(unfinished)]
+    );
     let listener = &with[1][5];
     assert_eq!(
         (&listener["pid"], &listener["queue"], &listener["limit"]),
@@ -125,12 +132,18 @@ fn a_crawler_is_a_client() {
     let mut pair = Pair::new(&ns);
     pair.server_closes();
     let with = &settled(&ns, &[], 1)[0];
-    assert_eq!((&with["role"], &with["remote"]), (&json!("client"), &json!(pair.address.to_string())));
+    assert_eq!(
+        (&with["role"], &with["remote"]),
+        (&json!("client"), &json!(pair.address.to_string()))
+    );
     assert_eq!(holder_pids(with), [u64::from(pair.client.pid())]);
     // The listener has other ports; it goes, so that not even its port could mislead.
     let without = &settled(&ns, &["--no-bpf"], 1)[0];
     assert_eq!(without["role"], json!(null));
-    assert!(without["unknown"]["role"].as_str().is_some_and(|why| why.contains("BPF")), "{without}");
+    assert!(
+        without["unknown"]["role"].as_str().is_some_and(|why| why.contains("BPF")),
+        "{without}"
+    );
 }
 
 fn reset_pair(ns: &Netns) -> Pair {
@@ -154,7 +167,10 @@ fn a_ghost() {
         }
         assert!(Instant::now() < deadline, "a ghost wanted: {sockets:#?}");
     };
-    assert_eq!((&ghost["verdict"], &ghost["holders"][0]["fd"]), (&json!("ghost-fd"), &json!(pair.served)));
+    assert_eq!(
+        (&ghost["verdict"], &ghost["holders"][0]["fd"]),
+        (&json!("ghost-fd"), &json!(pair.served))
+    );
     assert_eq!(holder_pids(&ghost), [u64::from(pair.server.pid())]);
     assert!(snapshot(&ns, &["--no-bpf"]).0.is_empty(), "sock_diag does not show it");
     pair.server_closes();
@@ -195,9 +211,15 @@ fn groups() {
     assert_eq!(by("holder").len(), 3);
     assert_eq!(by("listener").len(), 3);
     let remote = by("remote");
-    assert_eq!((remote.len(), &remote[0]["key"], &remote[0]["count"]), (1, &json!("127.0.0.1"), &json!(3)));
+    assert_eq!(
+        (remote.len(), &remote[0]["key"], &remote[0]["count"]),
+        (1, &json!("127.0.0.1"), &json!(3))
+    );
     let verdict = by("verdict");
-    assert_eq!((&verdict[0]["key"], &verdict[0]["by_verdict"]), (&json!("unread-fin"), &json!({"unread-fin": 3})));
+    assert_eq!(
+        (&verdict[0]["key"], &verdict[0]["by_verdict"]),
+        (&json!("unread-fin"), &json!({"unread-fin": 3}))
+    );
 }
 
 fn parent_and_child() {
@@ -207,7 +229,10 @@ fn parent_and_child() {
     pair.client_closes();
     for args in [&[][..], &["--no-bpf"]] {
         let socket = &settled(&ns, args, 1)[0];
-        assert_eq!((&socket["verdict"], &socket["also"]), (&json!("inherited-fd"), &json!(["unread-fin"])));
+        assert_eq!(
+            (&socket["verdict"], &socket["also"]),
+            (&json!("inherited-fd"), &json!(["unread-fin"]))
+        );
         for holder in socket["holders"].as_array().expect("holders") {
             assert_eq!(holder["opener"], json!(holder["pid"] != child), "{holder}");
         }
@@ -225,7 +250,10 @@ fn held_outside_descriptor_tables() {
             let socket = &settled(&ns, args, 1)[0];
             assert_eq!(socket["holder_source"], "outside-fd-tables", "{how}");
             assert_eq!(socket["holders"], json!([]));
-            assert!(socket["unknown"]["holders"].as_str().is_some_and(|why| why.contains("io_uring")), "{socket}");
+            assert!(
+                socket["unknown"]["holders"].as_str().is_some_and(|why| why.contains("io_uring")),
+                "{socket}"
+            );
         }
     }
 }
@@ -273,7 +301,10 @@ fn a_half_close_in_use_is_silent() {
     while server.number(&format!("try-send {} 100000", pair.served)).expect("sends") > 0 {}
     let (sockets, summary) = snapshot(&ns, &[]);
     assert!(sockets.is_empty(), "{sockets:#?}");
-    assert_eq!((&summary["states"]["CLOSE_WAIT"], &summary["half_closes_in_use"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        (&summary["states"]["CLOSE_WAIT"], &summary["half_closes_in_use"]),
+        (&json!(1), &json!(1))
+    );
     let asked = settled(&ns, &["--verdict", "half-close-in-use"], 1);
     assert!(asked[0]["evidence"]["send_q"].as_u64() > Some(0));
 }
@@ -289,7 +320,9 @@ fn keepalive_moves_one_end_of_the_interval_only() {
     let first = settled(&ns, &[], 1).remove(0);
     // Not while a probe is being sent: the timer is armed again after that.
     let mut armed = first["evidence"]["keepalive"] == true;
-    let bounds = |s: &Value| (s["age_ms"]["min"].as_f64().expect("min"), s["age_ms"]["max"].as_f64().expect("max"));
+    let bounds = |s: &Value| {
+        (s["age_ms"]["min"].as_f64().expect("min"), s["age_ms"]["max"].as_f64().expect("max"))
+    };
     let deadline = Instant::now() + DEADLINE;
     let mut last = bounds(&first);
     loop {
@@ -317,7 +350,10 @@ fn mptcp() {
     let served = server.number(&format!("accept {listener}")).expect("accepts");
     client.tell(&format!("close {connected}")).expect("closes");
     let socket = &settled(&ns, &[], 1)[0];
-    assert_eq!((&socket["protocol"], &socket["holders"][0]["fd"]), (&json!("mptcp"), &json!(served)));
+    assert_eq!(
+        (&socket["protocol"], &socket["holders"][0]["fd"]),
+        (&json!("mptcp"), &json!(served))
+    );
     assert_eq!(holder_pids(socket), [u64::from(server.pid())]);
 }
 
@@ -341,7 +377,10 @@ fn without_rights() {
     };
     assert!(err.contains("CAP_BPF") && err.contains("ghost-fd"), "{err}");
     assert_eq!((&socket["verdict"], &socket["holders"]), (&json!("unread-fin"), &json!([])));
-    assert!(socket["unknown"]["holders"].as_str().is_some_and(|why| why.contains("not every process")), "{socket}");
+    assert!(
+        socket["unknown"]["holders"].as_str().is_some_and(|why| why.contains("not every process")),
+        "{socket}"
+    );
 }
 
 /// An actor in the test's own namespace, by whose port alone it is looked for.

@@ -69,7 +69,10 @@ fn the_pool_that_ran_dry() {
     let found = exactly(tracer, 4);
     assert_eq!(verdicts(&found), BTreeMap::from([("never-accepted", 3), ("unread-data", 1)]));
     for record in &found {
-        assert_eq!((holder_pids(record), &record["role"]), (vec![u64::from(server.pid())], &json!("server")));
+        assert_eq!(
+            (holder_pids(record), &record["role"]),
+            (vec![u64::from(server.pid())], &json!("server"))
+        );
         if record["verdict"] == "never-accepted" {
             let listener = &record["listener"];
             assert_eq!(
@@ -104,7 +107,10 @@ fn the_crawler_that_never_releases() {
     assert_eq!(verdicts(&found), BTreeMap::from([("eof-not-closed", 2), ("unread-data", 2)]));
     let mut remotes = BTreeMap::new();
     for record in &found {
-        assert_eq!((holder_pids(record), &record["role"]), (vec![u64::from(crawler.pid())], &json!("client")));
+        assert_eq!(
+            (holder_pids(record), &record["role"]),
+            (vec![u64::from(crawler.pid())], &json!("client"))
+        );
         let remote = record["remote"].as_str().and_then(|r| r.split(':').next()).expect("a remote");
         *remotes.entry(remote.to_owned()).or_insert(0) += 1;
     }
@@ -125,9 +131,16 @@ fn the_parent_that_kept_the_descriptor() {
     assert_eq!(both["verdict"], "inherited-fd");
     assert_eq!(both["holders"].as_array().map(Vec::len), Some(2));
     parent.tell(&format!("end {child}")).expect("the child ends");
-    let alone = tracer.wait_for("the parent alone", |e| e["event"] == "stuck" && holder_pids(e).len() == 1);
-    assert_eq!((holder_pids(&alone), &alone["verdict"]), (vec![u64::from(parent.pid())], &json!("inherited-fd")));
-    assert_eq!((&alone["former_holders"][0]["pid"], &alone["holders"][0]["opener"]), (&json!(child), &json!(true)));
+    let alone =
+        tracer.wait_for("the parent alone", |e| e["event"] == "stuck" && holder_pids(e).len() == 1);
+    assert_eq!(
+        (holder_pids(&alone), &alone["verdict"]),
+        (vec![u64::from(parent.pid())], &json!("inherited-fd"))
+    );
+    assert_eq!(
+        (&alone["former_holders"][0]["pid"], &alone["holders"][0]["opener"]),
+        (&json!(child), &json!(true))
+    );
     parent.tell(&format!("close {served}")).expect("closes");
     assert_eq!(tracer.next("resolved")["closed_by"]["pid"], parent.pid());
     assert_eq!(tracer.finish().0["stuck"], 1);
@@ -204,8 +217,14 @@ fn the_broker_and_the_stuck_client() {
     client.tell(&format!("recv {connected} 4")).expect("reads it");
     broker.tell(&format!("close {served}")).expect("keepalive timed out");
     let found = exactly(tracer, 1);
-    assert_eq!((holder_pids(&found[0]), &found[0]["role"]), (vec![u64::from(client.pid())], &json!("client")));
-    assert_eq!((&found[0]["verdict"], &found[0]["remote"]), (&json!("unread-fin"), &json!(address)));
+    assert_eq!(
+        (holder_pids(&found[0]), &found[0]["role"]),
+        (vec![u64::from(client.pid())], &json!("client"))
+    );
+    assert_eq!(
+        (&found[0]["verdict"], &found[0]["remote"]),
+        (&json!("unread-fin"), &json!(address))
+    );
 }
 
 /// The client has asked, says that it will send no more, and takes its time to read.

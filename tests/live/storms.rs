@@ -10,7 +10,12 @@ use crate::{
     tracer::{Pair, Tracer, holder_pids, load, netns},
 };
 
-tests![one_leak_among_100_000_connections, ten_events_a_connection, a_ring_too_small, a_stream_into_a_stopped_reader];
+tests![
+    one_leak_among_100_000_connections,
+    ten_events_a_connection,
+    a_ring_too_small,
+    a_stream_into_a_stopped_reader
+];
 
 /// Each connection over loopback makes five transitions on each side: SYN_SENT, ESTABLISHED,
 /// FIN_WAIT1, FIN_WAIT2, CLOSE; and SYN_RECV, ESTABLISHED, CLOSE_WAIT, LAST_ACK, CLOSE.
@@ -52,7 +57,10 @@ fn ten_events_a_connection() {
     let count = |name: &str| summary["transitions"][name].as_u64().expect("a count");
     let made = 2_000 * TRANSITIONS + OF_A_LISTENER;
     let missed = summary["lost"]["recursion"].as_u64().expect("a count");
-    assert!(count("emitted") <= made && count("emitted") + missed >= made, "{made} made: {summary}");
+    assert!(
+        count("emitted") <= made && count("emitted") + missed >= made,
+        "{made} made: {summary}"
+    );
     assert_eq!(count("filtered"), 0, "{summary}");
     in_order(&tracer.heard, missed);
 }
@@ -72,7 +80,11 @@ fn in_order(heard: &[Value], missed: u64) {
             out_of_order += u64::from(!follows);
         }
     }
-    assert!(last.len() >= 4_000 && out_of_order <= missed, "{out_of_order} out of order among {}", last.len());
+    assert!(
+        last.len() >= 4_000 && out_of_order <= missed,
+        "{out_of_order} out of order among {}",
+        last.len()
+    );
 }
 
 /// Forty events fit; a hundred sockets end while nobody reads.
@@ -98,7 +110,11 @@ fn a_ring_too_small() {
     while resolved(&tracer.heard) < ended.len() {
         tracer.next("resolved");
     }
-    let unseen = tracer.heard.iter().filter(|e| e["event"] == "resolved" && e["closed_by"].is_null()).count();
+    let unseen = tracer
+        .heard
+        .iter()
+        .filter(|e| e["event"] == "resolved" && e["closed_by"].is_null())
+        .count();
     assert_eq!(unseen as u64, ring_full, "who closed those is not guessed");
     last.server_closes();
     assert_eq!(tracer.next("resolved")["closed_by"]["pid"], last.server.pid());
@@ -110,7 +126,10 @@ fn a_ring_too_small() {
 
 fn a_stream_into_a_stopped_reader() {
     let ns = netns();
-    let mut tracer = Tracer::watch(&ns, &["--transitions", "--state", "all", "--min-age", "10m", "--ring-size", "64"]);
+    let mut tracer = Tracer::watch(
+        &ns,
+        &["--transitions", "--state", "all", "--min-age", "10m", "--ring-size", "64"],
+    );
     tracer.signal(Signal::STOP);
     load(&ns, 1_000);
     tracer.signal(Signal::CONT);
@@ -119,9 +138,11 @@ fn a_stream_into_a_stopped_reader() {
     let pair = Pair::new(&ns);
     let port = pair.address.port();
     tracer.wait_for("the next connection", |e| {
-        e["new"] == "ESTABLISHED" && e["local"].as_str().is_some_and(|l| l.ends_with(&format!(":{port}")))
+        e["new"] == "ESTABLISHED"
+            && e["local"].as_str().is_some_and(|l| l.ends_with(&format!(":{port}")))
     });
-    let streamed = |heard: &[Value]| heard.iter().filter(|e| e["event"] == "transition").count() as u64;
+    let streamed =
+        |heard: &[Value]| heard.iter().filter(|e| e["event"] == "transition").count() as u64;
     let mut heard = streamed(&tracer.heard);
     tracer.signal(Signal::INT);
     let (summary, _) = tracer.ended();

@@ -51,7 +51,8 @@ impl Tracer {
 
     /// Starts a command that prints JSON lines and says on stderr when it is watching.
     pub fn start(mut command: Command) -> Self {
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("tcptrace starts");
+        let mut child =
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("tcptrace starts");
         let stdout = BufReader::new(child.stdout.take().expect("stdout"));
         let mut stderr = BufReader::new(child.stderr.take().expect("stderr"));
         let mut said = String::new();
@@ -97,7 +98,8 @@ impl Tracer {
     /// Takes in what is said within a time.
     pub fn hear(&mut self, within: Duration) {
         let end = Instant::now() + within;
-        while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+        while let Ok(line) = self.lines.recv_timeout(end.saturating_duration_since(Instant::now()))
+        {
             self.take(&line);
         }
     }
@@ -108,7 +110,8 @@ impl Tracer {
     }
 
     fn take(&mut self, line: &str) -> Value {
-        let event: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}"));
+        let event: Value =
+            serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}"));
         self.heard.push(event.clone());
         event
     }
@@ -139,7 +142,9 @@ impl Tracer {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => drop(self.take(&line)),
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("tcptrace does not end; heard {:#?}", self.heard),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("tcptrace does not end; heard {:#?}", self.heard)
+                }
             }
         }
         let status = self.child.wait().expect("it ended");
@@ -166,8 +171,12 @@ pub fn nothing_left(held: &Held) {
 
 /// Runs tcptrace to its end: status, stdout, stderr.
 pub fn run(args: &[&str]) -> (ExitStatus, String, String) {
-    let mut child =
-        tcptrace().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("tcptrace starts");
+    let mut child = tcptrace()
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("tcptrace starts");
     let (mut out, mut err) = (String::new(), String::new());
     child.stdout.take().expect("stdout").read_to_string(&mut out).expect("UTF-8");
     child.stderr.take().expect("stderr").read_to_string(&mut err).expect("UTF-8");
@@ -242,7 +251,8 @@ impl Unaccepted {
     /// So many clients connect and go: each leaves a CLOSE_WAIT in the queue.
     pub fn clients_give_up(&mut self, count: usize) {
         for _ in 0..count {
-            let connected = self.client.number(&format!("connect {}", self.address)).expect("connects");
+            let connected =
+                self.client.number(&format!("connect {}", self.address)).expect("connects");
             self.client.tell(&format!("close {connected}")).expect("closes");
         }
     }

@@ -83,8 +83,9 @@ impl Leaks {
 
     /// The servers' names by pid, as far as they are text.
     fn names(&self) -> HashMap<u64, String> {
-        let name =
-            |(pair, name): &(Pair, &[u8])| (pair.server.pid().into(), String::from_utf8_lossy(name).into_owned());
+        let name = |(pair, name): &(Pair, &[u8])| {
+            (pair.server.pid().into(), String::from_utf8_lossy(name).into_owned())
+        };
         self.pairs.iter().map(name).collect()
     }
 }
@@ -93,10 +94,12 @@ impl Leaks {
 fn harmless(bytes: &[u8]) -> &str {
     let text = std::str::from_utf8(bytes).expect("UTF-8");
     let bad = |c: &char| {
-        let reorders =
-            matches!(*c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        let hidden =
-            matches!(*c, '\u{ad}' | '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+        let reorders = matches!(*c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let hidden = matches!(
+            *c,
+            '\u{ad}' | '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{e0000}'
+                ..='\u{e007f}'
+        );
         (c.is_control() && *c != '\n') || reorders || hidden
     };
     assert_eq!(text.chars().find(bad), None, "{text}");
@@ -116,7 +119,10 @@ fn rows(text: &str) -> Vec<HashMap<String, String>> {
     let rows = reader.records().map(|row| {
         let row = row.expect("a row of the same width");
         for cell in row.iter().flat_map(|cell| cell.split([';', ','])) {
-            assert!(!cell.starts_with(['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠']), "a formula: {cell:?}");
+            assert!(
+                !cell.starts_with(['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠']),
+                "a formula: {cell:?}"
+            );
         }
         header.iter().map(str::to_owned).zip(row.iter().map(str::to_owned)).collect()
     });
@@ -131,25 +137,37 @@ fn lines(text: &str) -> Vec<Value> {
 fn holder(event: &Value) -> (u64, String) {
     let holders = event["holders"].as_array().expect("holders");
     assert_eq!(holders.len(), 1, "{event}");
-    (holders[0]["pid"].as_u64().expect("a pid"), holders[0]["comm"].as_str().expect("a name").to_owned())
+    (
+        holders[0]["pid"].as_u64().expect("a pid"),
+        holders[0]["comm"].as_str().expect("a name").to_owned(),
+    )
 }
 
 /// One command over all the leaks, in each format.
 fn each_format(leaks: &Leaks, args: &[&str], event: &str) {
     let names = leaks.names();
     let run = |format: &str| {
-        let (out, err, code) =
-            said(tcptrace().args(args).args(leaks.scope()).args(["--format", format]).env("COLUMNS", "300"));
+        let (out, err, code) = said(
+            tcptrace()
+                .args(args)
+                .args(leaks.scope())
+                .args(["--format", format])
+                .env("COLUMNS", "300"),
+        );
         assert_eq!(code, Some(0), "{err}");
         out
     };
-    let events: Vec<Value> = lines(&run("json")).into_iter().filter(|e| e["event"] == event).collect();
+    let events: Vec<Value> =
+        lines(&run("json")).into_iter().filter(|e| e["event"] == event).collect();
     assert_eq!(events.iter().map(holder).collect::<HashMap<_, _>>(), names);
 
     let rows: Vec<_> = rows(&run("csv")).into_iter().filter(|row| row["event"] == event).collect();
     assert_eq!(rows.len(), names.len());
     for pid in names.keys() {
-        assert_eq!(rows.iter().filter(|row| row["holders"].contains(&format!("[{pid}]:"))).count(), 1);
+        assert_eq!(
+            rows.iter().filter(|row| row["holders"].contains(&format!("[{pid}]:"))).count(),
+            1
+        );
     }
 
     // A header, a row a leak, an empty line: a name that broke its row would show here.
@@ -174,7 +192,10 @@ fn a_snapshot_of_them() {
         let (out, _, code) = said(tcptrace().args(args).args(leaks.scope()));
         assert_eq!(code, Some(0));
         if format == "csv" {
-            assert_eq!(rows(&out).iter().filter(|row| row["event"] == "group").count(), NAMES.len());
+            assert_eq!(
+                rows(&out).iter().filter(|row| row["event"] == "group").count(),
+                NAMES.len()
+            );
         }
     }
 }
@@ -185,7 +206,8 @@ fn a_page_on_each() {
         let pid = pair.server.pid().to_string();
         let page = |format| {
             // Without BPF: the words are the same, and each page takes a fraction of the time.
-            let (out, err, code) = said(tcptrace().args(["explain", &pid, "--no-bpf", "--format", format]));
+            let (out, err, code) =
+                said(tcptrace().args(["explain", &pid, "--no-bpf", "--format", format]));
             assert_eq!(code, Some(0), "{err}");
             out
         };
@@ -211,7 +233,8 @@ fn cgroups_with_bad_names() {
         let scope = ["--netns", path.to_str().expect("plain")];
         for command in [&["watch", "--min-age", "100ms", "--count", "1"][..], &["snapshot"]] {
             for format in ["table", "json", "csv"] {
-                let (out, err, code) = said(tcptrace().args(command).args(scope).args(["--format", format]));
+                let (out, err, code) =
+                    said(tcptrace().args(command).args(scope).args(["--format", format]));
                 assert_eq!(code, Some(0), "{err}");
                 if format == "json" {
                     let event = &lines(&out)[0];
@@ -224,9 +247,14 @@ fn cgroups_with_bad_names() {
         for format in ["table", "json", "csv"] {
             said(tcptrace().args(["explain", &pid, "--no-bpf", "--format", format]));
         }
-        let (out, err, code) = said(tcptrace().args(["snapshot", "--format", "json", "--cgroup"]).arg(cgroup.path()));
+        let (out, err, code) =
+            said(tcptrace().args(["snapshot", "--format", "json", "--cgroup"]).arg(cgroup.path()));
         match name.to_str() {
-            Some(_) => assert_eq!((code, holder(&lines(&out)[0]).0), (Some(0), pair.server.pid().into()), "{err}"),
+            Some(_) => assert_eq!(
+                (code, holder(&lines(&out)[0]).0),
+                (Some(0), pair.server.pid().into()),
+                "{err}"
+            ),
             None => assert_eq!((code, err.lines().count()), (Some(2), 1), "{err}"),
         }
     }
@@ -256,10 +284,12 @@ fn namespaces_with_bad_names() {
             let (out, err, code) = find(tcptrace(), &["snapshot", "--format", format]);
             assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
         }
-        let (out, _, code) = find(tcptrace(), &["watch", "--min-age", "100ms", "--count", "1", "--format", "json"]);
+        let (out, _, code) =
+            find(tcptrace(), &["watch", "--min-age", "100ms", "--count", "1", "--format", "json"]);
         assert_eq!((code, holder(&lines(&out)[0]).0), (Some(0), pair.server.pid().into()));
         // Out of reach for want of CAP_SYS_ADMIN, which a warning says with its path.
-        let (_, err, code) = find(as_nobody("+bpf,+perfmon,+sys_ptrace"), &["watch", "--duration", "50ms"]);
+        let (_, err, code) =
+            find(as_nobody("+bpf,+perfmon,+sys_ptrace"), &["watch", "--duration", "50ms"]);
         assert_eq!((code, err.lines().count()), (Some(0), 2), "{err}");
         assert!(err.contains("could not be entered") && err.contains("/run/netns/"), "{err}");
     }
@@ -276,10 +306,13 @@ fn a_mount_whose_path_is_no_text() {
     let relative = cgroup.path().file_name().expect("a name");
     for command in [&["watch", "--min-age", "100ms", "--count", "1"][..], &["snapshot"]] {
         let mut own = named(tcptrace(), OsStr::from_bytes(b"\xff \x9b"), &ns);
-        let (out, err, code) = said(own.args(command).args(["--format", "json", "--cgroup"]).arg(relative));
+        let (out, err, code) =
+            said(own.args(command).args(["--format", "json", "--cgroup"]).arg(relative));
         assert_eq!((code, lines(&out).is_empty()), (Some(0), false), "{err}");
         assert_eq!(
-            lines(&out)[0]["cgroup"].as_str().map(|c| c.ends_with(relative.to_str().expect("plain"))),
+            lines(&out)[0]["cgroup"]
+                .as_str()
+                .map(|c| c.ends_with(relative.to_str().expect("plain"))),
             Some(true)
         );
     }
@@ -287,7 +320,17 @@ fn a_mount_whose_path_is_no_text() {
 
 /// One line that names the flag, exit code 2.
 fn bad_arguments() {
-    let flags = ["--cgroup", "--netns", "--comm", "--container", "--pid", "--state", "--local", "--verdict", "--btf"];
+    let flags = [
+        "--cgroup",
+        "--netns",
+        "--comm",
+        "--container",
+        "--pid",
+        "--state",
+        "--local",
+        "--verdict",
+        "--btf",
+    ];
     let values: [&[u8]; 6] = [
         b"/nonexistent/x\x1b]0;owned\x07",
         b"/nonexistent/x\xc2\x9b2J\r\x7f",

@@ -24,7 +24,8 @@ fn two_backends_blocked() {
     let args = |port: &'static str| [port.to_owned(), BACKLOG.to_string(), KEPT.to_string()];
     let mut backends = ["8001", "8002"].map(|port| {
         let args = args(port);
-        let mut backend = Service::script(&scene.ns, "tornado_server.py", &args.each_ref().map(String::as_str));
+        let mut backend =
+            Service::script(&scene.ns, "tornado_server.py", &args.each_ref().map(String::as_str));
         backend.says("ready");
         backend
     });
@@ -58,13 +59,26 @@ fn two_backends_blocked() {
             assert_eq!(count_by(own.iter().copied(), "verdict"), expected, "{address}");
             for r in own {
                 assert_eq!(r["role"], "server", "{r}");
-                assert_eq!(holder_pids(r), [u64::from(backend.pid())], "nothing is blamed on nginx: {r}");
-                assert!(r["remote"].as_str().is_some_and(|remote| remote.starts_with("127.0.0.9:")), "{r}");
+                assert_eq!(
+                    holder_pids(r),
+                    [u64::from(backend.pid())],
+                    "nothing is blamed on nginx: {r}"
+                );
+                assert!(
+                    r["remote"].as_str().is_some_and(|remote| remote.starts_with("127.0.0.9:")),
+                    "{r}"
+                );
                 if r["verdict"] != "never-accepted" {
-                    assert_eq!((&r["holder_source"], &r["listener"]), (&json!("fd-table"), &Value::Null));
+                    assert_eq!(
+                        (&r["holder_source"], &r["listener"]),
+                        (&json!("fd-table"), &Value::Null)
+                    );
                     continue;
                 }
-                assert_eq!((&r["holder_source"], &r["listener"]["local"]), (&json!("listener"), &json!(address)));
+                assert_eq!(
+                    (&r["holder_source"], &r["listener"]["local"]),
+                    (&json!("listener"), &json!(address))
+                );
                 assert_eq!(r["listener"]["pid"], backend.pid());
                 assert_eq!(r["listener"]["queue"], BACKLOG + 1);
                 assert_eq!(r["listener"]["limit"], BACKLOG);

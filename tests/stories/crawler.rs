@@ -25,7 +25,8 @@ fn pages(scene: &Scene) -> (Service, TempDir) {
     let dir = tempfile::tempdir().expect("a directory");
     let page = |name: &str, kib: usize| {
         fs::create_dir_all(dir.path().join("pages")).expect("a directory of our own");
-        fs::write(Path::new(dir.path()).join("pages").join(name), "x".repeat(kib * 1024)).expect("a page");
+        fs::write(Path::new(dir.path()).join("pages").join(name), "x".repeat(kib * 1024))
+            .expect("a page");
     };
     page("80k.html", 80);
     page("140k.html", 140);
@@ -92,19 +93,23 @@ fn php_streams() {
     let mut scene = Scene::new();
     let _nginx = pages(&scene);
     let mut crawler = Service::script(&scene.ns, "crawler.php", &[]);
-    for told in [("open", SMALL), ("open", SMALL), ("socket", IDLE), ("open", KIB_80), ("read", KIB_140)] {
+    for told in
+        [("open", SMALL), ("open", SMALL), ("socket", IDLE), ("open", KIB_80), ("read", KIB_140)]
+    {
         crawler.does(&format!("{} http://{}/missing", told.0, told.1));
     }
     scene.leaks(5, |records| {
-        check(records, &crawler, &[(SMALL, 2), (IDLE, 1), (KIB_80, 1), (KIB_140, 1)], |page, r| match page {
-            // As with Python, the recv() of 8 KiB may or may not bring the FIN.
-            SMALL => by_queue(r),
-            // The page was read, and then the server closed.
-            IDLE => "unread-fin",
-            // What doesn't fit into that recv() stays.
-            KIB_80 => "unread-data",
-            // Read to its end, the stream is open until fclose() or its last reference is gone.
-            _ => "eof-not-closed",
+        check(records, &crawler, &[(SMALL, 2), (IDLE, 1), (KIB_80, 1), (KIB_140, 1)], |page, r| {
+            match page {
+                // As with Python, the recv() of 8 KiB may or may not bring the FIN.
+                SMALL => by_queue(r),
+                // The page was read, and then the server closed.
+                IDLE => "unread-fin",
+                // What doesn't fit into that recv() stays.
+                KIB_80 => "unread-data",
+                // Read to its end, the stream is open until fclose() or its last reference is gone.
+                _ => "eof-not-closed",
+            }
         });
     });
     scene.ends_with(5);

@@ -111,7 +111,9 @@ impl Scene {
         let now = Timestamp::now();
         let mut anew = BTreeSet::new();
         while !table.keys().all(|ends| anew.contains(ends)) {
-            let event = self.tracer.wait_for("new report of each leak", |e| e["event"] == "stuck" && time(e) > now);
+            let event = self
+                .tracer
+                .wait_for("new report of each leak", |e| e["event"] == "stuck" && time(e) > now);
             anew.insert(ends(&event));
         }
         // One that was reported before and has not been since is invented, unless it was resolved.
@@ -145,31 +147,43 @@ fn agree(who: &str, records: &[Value], table: &BTreeMap<Ends, Row>, netns: u64) 
             let recv_q = evidence["recv_q"].as_u64().unwrap_or_else(|| panic!("Recv-Q: {r}"));
             // Before accept() there is no inode; it must say so.
             let none = || r["unknown"]["inode"].is_string().then_some(0);
-            let inode = evidence["inode"].as_u64().or_else(none).unwrap_or_else(|| panic!("inode: {r}"));
+            let inode =
+                evidence["inode"].as_u64().or_else(none).unwrap_or_else(|| panic!("inode: {r}"));
             (ends(r), Row { recv_q, inode })
         })
         .collect();
     assert_eq!(&told, table, "{who} against /proc/net/tcp");
     assert_eq!(records.len(), table.len(), "no socket twice");
     for r in records {
-        assert_eq!((r["state"].as_str(), r["netns"].as_u64()), (Some("CLOSE_WAIT"), Some(netns)), "{r}");
+        assert_eq!(
+            (r["state"].as_str(), r["netns"].as_u64()),
+            (Some("CLOSE_WAIT"), Some(netns)),
+            "{r}"
+        );
     }
 }
 
 /// What a snapshot of the namespace finds.
 pub fn snapshot(netns: &Netns, args: &[&str]) -> Vec<Value> {
     let path = netns.path();
-    let (status, out, err) =
-        run(&[&["snapshot", "--format", "json", "--netns", path.to_str().expect("a plain path")], args].concat());
+    let (status, out, err) = run(&[
+        &["snapshot", "--format", "json", "--netns", path.to_str().expect("a plain path")],
+        args,
+    ]
+    .concat());
     assert_eq!(status.code(), Some(0), "{err}");
-    let mut lines: Vec<Value> = out.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    let mut lines: Vec<Value> =
+        out.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
     assert_eq!(lines.pop().expect("a last line")["event"], "summary");
     assert!(lines.iter().all(|l| l["event"] == "socket"), "{lines:#?}");
     lines
 }
 
 /// How many records have each value of a field.
-pub fn count_by<'a>(records: impl IntoIterator<Item = &'a Value>, field: &str) -> BTreeMap<String, usize> {
+pub fn count_by<'a>(
+    records: impl IntoIterator<Item = &'a Value>,
+    field: &str,
+) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for r in records {
         *counts.entry(r[field].as_str().unwrap_or("null").to_owned()).or_insert(0) += 1;

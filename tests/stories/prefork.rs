@@ -26,14 +26,21 @@ fn the_child_closes_and_the_parent_does_not() {
         both.sort_unstable();
         assert_eq!(holder_pids(r), both);
         for holder in r["holders"].as_array().expect("holders") {
-            assert_eq!(holder["opener"], holder["pid"] == parent, "the parent opened it, the child inherited: {r}");
+            assert_eq!(
+                holder["opener"],
+                holder["pid"] == parent,
+                "the parent opened it, the child inherited: {r}"
+            );
         }
     });
 
     // close() in the child drops a reference: no FIN is sent, and the parent is left with it.
     server.tell("close");
     server.says("closed");
-    assert!(server.children().contains(&u32::try_from(child).expect("a pid")), "the child lives on");
+    assert!(
+        server.children().contains(&u32::try_from(child).expect("a pid")),
+        "the child lives on"
+    );
     scene.leaks(1, |records| {
         let r = &records[0];
         assert_eq!(r["role"], "server");
@@ -44,10 +51,15 @@ fn the_child_closes_and_the_parent_does_not() {
             assert!(r["unknown"]["opener"].is_string(), "{r}");
             return;
         }
-        assert_eq!((&r["verdict"], &r["also"][0]), (&json!("inherited-fd"), &json!("eof-not-closed")), "{r}");
+        assert_eq!(
+            (&r["verdict"], &r["also"][0]),
+            (&json!("inherited-fd"), &json!("eof-not-closed")),
+            "{r}"
+        );
         assert_eq!(r["holders"][0]["opener"], true);
         let former = r["former_holders"].as_array().expect("a list");
-        let former: Vec<_> = former.iter().map(|h| (h["pid"].as_u64(), h["opener"].as_bool())).collect();
+        let former: Vec<_> =
+            former.iter().map(|h| (h["pid"].as_u64(), h["opener"].as_bool())).collect();
         assert_eq!(former, [(Some(child), Some(false))]);
     });
     scene.ends_with(1);

@@ -68,7 +68,10 @@ impl Service {
 
     fn start(netns: &Netns, mut command: Command) -> Self {
         let stderr = tempfile::tempfile().expect("a file for stderr");
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr.try_clone().expect("a descriptor"));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(stderr.try_clone().expect("a descriptor"));
         // A Python that is started for the first time would leave files beside the scripts.
         command.env("PYTHONDONTWRITEBYTECODE", "1").process_group(0);
         netns.enter_in(&mut command).expect("a descriptor");
@@ -102,7 +105,9 @@ impl Service {
     /// The pids of its children.
     pub fn children(&self) -> Vec<u32> {
         let all = all_processes().expect("/proc").flatten().filter_map(|p| p.stat().ok());
-        all.filter(|s| s.ppid.cast_unsigned() == self.pid()).map(|s| s.pid.cast_unsigned()).collect()
+        all.filter(|s| s.ppid.cast_unsigned() == self.pid())
+            .map(|s| s.pid.cast_unsigned())
+            .collect()
     }
 
     /// Writes it a line.
@@ -137,7 +142,11 @@ impl Service {
         let deadline = Instant::now() + DEADLINE;
         while !listens(self.pid()) {
             let ended = self.child.try_wait().is_ok_and(|status| status.is_some());
-            assert!(!ended && Instant::now() < deadline, "port {port} is not listened on; {}", self.complaints());
+            assert!(
+                !ended && Instant::now() < deadline,
+                "port {port} is not listened on; {}",
+                self.complaints()
+            );
             thread::sleep(Duration::from_millis(10));
         }
     }

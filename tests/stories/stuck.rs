@@ -21,8 +21,14 @@ fn a_queue_that_overflows() {
             assert_eq!(holder_pids(r), [u64::from(server.pid())]);
             assert_eq!(r["listener"]["local"], "127.0.0.1:7000");
             assert_eq!(r["listener"]["pid"], server.pid());
-            assert_eq!((&r["listener"]["queue"], &r["listener"]["limit"]), (&Value::from(5), &Value::from(4)));
-            assert!(r["listener"]["drops"].as_u64() >= Some(3), "a SYN of each of the others was dropped: {r}");
+            assert_eq!(
+                (&r["listener"]["queue"], &r["listener"]["limit"]),
+                (&Value::from(5), &Value::from(4))
+            );
+            assert!(
+                r["listener"]["drops"].as_u64() >= Some(3),
+                "a SYN of each of the others was dropped: {r}"
+            );
         }
     });
     scene.ends_with(5);

@@ -24,7 +24,10 @@ fn set_free(mut scene: Scene, client: &mut Service, server: u32) {
     client.does("leave");
     for resolved in scene.resolved(GAVE_UP) {
         // Its answer is met by a reset, which ends the connection before close() does.
-        assert!(resolved["closed_by"].is_null() || resolved["closed_by"]["pid"] == server, "{resolved}");
+        assert!(
+            resolved["closed_by"].is_null() || resolved["closed_by"]["pid"] == server,
+            "{resolved}"
+        );
     }
     scene.ends_with(0);
 }
@@ -59,7 +62,10 @@ fn one_connection_at_a_time() {
             assert_eq!(holder_pids(r), [u64::from(server.pid())]);
             assert_eq!(r["listener"]["local"], "127.0.0.1:9090");
             assert_eq!(r["listener"]["pid"], server.pid());
-            assert_eq!((&r["listener"]["queue"], &r["listener"]["limit"]), (&Value::from(GAVE_UP), &Value::from(16)));
+            assert_eq!(
+                (&r["listener"]["queue"], &r["listener"]["limit"]),
+                (&Value::from(GAVE_UP), &Value::from(16))
+            );
         }
     });
     set_free(scene, &mut client, server.pid());

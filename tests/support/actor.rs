@@ -13,9 +13,9 @@ use std::{
 };
 
 use rustix::net::{
-    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
-    accept_with, bind, connect, getsockname, ipproto, listen, recv, send, sendmsg, shutdown, socket_with, socketpair,
-    sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown,
+    SocketFlags, SocketType, accept_with, bind, connect, getsockname, ipproto, listen, recv, send,
+    sendmsg, shutdown, socket_with, socketpair, sockopt,
 };
 
 use super::netns::Netns;
@@ -140,7 +140,8 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
     let words: Vec<&str> = line.split(' ').collect();
     let bad = || io::Error::other(format!("no such command: {line}"));
     let number = |n: usize| words.get(n).and_then(|w| w.parse::<i32>().ok()).ok_or_else(bad);
-    let address = |n: usize| words.get(n).and_then(|w| w.parse::<SocketAddr>().ok()).ok_or_else(bad);
+    let address =
+        |n: usize| words.get(n).and_then(|w| w.parse::<SocketAddr>().ok()).ok_or_else(bad);
     let fd = || -> io::Result<&OwnedFd> { sockets.get(&number(1)?).ok_or_else(bad) };
     let keep = |sockets: &mut Sockets, fd: OwnedFd| {
         let n = fd.as_raw_fd();
@@ -156,7 +157,11 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
             bind(&fd, &address)?;
             listen(&fd, backlog)?;
             // A test that waits for a connection which never comes is to fail, not to hang.
-            sockopt::set_socket_timeout(&fd, sockopt::Timeout::Recv, Some(Duration::from_secs(20)))?;
+            sockopt::set_socket_timeout(
+                &fd,
+                sockopt::Timeout::Recv,
+                Some(Duration::from_secs(20)),
+            )?;
             keep(sockets, fd)
         }
         "bind" => {
@@ -201,7 +206,10 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
             sockopt::set_tcp_keepintvl(fd()?, Duration::from_secs(1))?;
             Ok("0".to_owned())
         }
-        "send" => Ok(send(fd()?, &vec![b'x'; number(2)?.unsigned_abs() as usize], SendFlags::NOSIGNAL)?.to_string()),
+        "send" => {
+            Ok(send(fd()?, &vec![b'x'; number(2)?.unsigned_abs() as usize], SendFlags::NOSIGNAL)?
+                .to_string())
+        }
         "recv-fin" => {
             wait_for_fin(fd()?)?;
             act(&line.replacen("recv-fin", "recv", 1), sockets)
@@ -267,7 +275,8 @@ fn wait_for_fin(fd: &OwnedFd) -> io::Result<()> {
 
 /// Sends a descriptor into a unix socket pair and closes it: it is on its way for ever.
 fn post(fd: OwnedFd, sockets: &mut Sockets) -> io::Result<String> {
-    let (from, to) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let (from, to) =
+        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let carried = [fd.as_fd()];
@@ -284,13 +293,20 @@ fn fix(fd: OwnedFd, sockets: &mut Sockets) -> io::Result<String> {
     let mut params = [0u8; 120];
     // SAFETY: the parameters are as large as the kernel's struct and outlive the call.
     let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr()) };
-    let ring = i32::try_from(ring).ok().filter(|ring| *ring >= 0).ok_or_else(io::Error::last_os_error)?;
+    let ring =
+        i32::try_from(ring).ok().filter(|ring| *ring >= 0).ok_or_else(io::Error::last_os_error)?;
     // SAFETY: the kernel just made this descriptor for us.
     let ring = unsafe { <OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(ring) };
     let files = [fd.as_raw_fd()];
     // SAFETY: one descriptor, as the count says, readable during the call.
     let done = unsafe {
-        libc::syscall(libc::SYS_io_uring_register, ring.as_raw_fd(), IORING_REGISTER_FILES, files.as_ptr(), 1)
+        libc::syscall(
+            libc::SYS_io_uring_register,
+            ring.as_raw_fd(),
+            IORING_REGISTER_FILES,
+            files.as_ptr(),
+            1,
+        )
     };
     if done != 0 {
         return Err(io::Error::last_os_error());

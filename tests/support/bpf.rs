@@ -23,7 +23,9 @@ impl Held {
             // Closed meanwhile.
             let Ok(info) = fs::read_to_string(entry?.path()) else { continue };
             for (kind, _) in KINDS {
-                let id = info.lines().find_map(|l| l.strip_prefix(kind)?.strip_prefix(':')?.trim().parse().ok());
+                let id = info
+                    .lines()
+                    .find_map(|l| l.strip_prefix(kind)?.strip_prefix(':')?.trim().parse().ok());
                 held.extend(id.map(|id| (kind, id)));
             }
         }

@@ -49,10 +49,12 @@ fn short_connections(count: u64, clients: u64) -> io::Result<Made> {
     let began = Instant::now();
     thread::scope(|scope| {
         let serve = scope.spawn(|| serve(&listener, total));
-        let connecting: Vec<_> = (0..clients).map(|n| scope.spawn(move || connect(server, each, n))).collect();
+        let connecting: Vec<_> =
+            (0..clients).map(|n| scope.spawn(move || connect(server, each, n))).collect();
         let mut latencies = Vec::new();
         for client in connecting {
-            latencies.append(&mut client.join().map_err(|_| io::Error::other("a client panicked"))??);
+            latencies
+                .append(&mut client.join().map_err(|_| io::Error::other("a client panicked"))??);
         }
         serve.join().map_err(|_| io::Error::other("the server panicked"))??;
         let took = began.elapsed();
@@ -98,8 +100,15 @@ fn connect(server: SocketAddr, count: u64, client: u64) -> io::Result<Vec<Durati
 
 /// A connection from an address of one's own choice.
 pub fn connect_from(source: Ipv4Addr, server: SocketAddr) -> io::Result<TcpStream> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, ipproto, socket_with};
-    let fd = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, Some(ipproto::TCP))?;
+    use rustix::net::{
+        AddressFamily, SocketFlags, SocketType, bind, connect, ipproto, socket_with,
+    };
+    let fd = socket_with(
+        AddressFamily::INET,
+        SocketType::STREAM,
+        SocketFlags::CLOEXEC,
+        Some(ipproto::TCP),
+    )?;
     // The port is chosen at connect: by then the kernel knows the whole tuple, and finds one
     // quickly (IP_BIND_ADDRESS_NO_PORT, ip(7)).
     set_bind_address_no_port(&fd)?;

@@ -27,7 +27,9 @@ impl Netns {
             loopback_up()?;
             File::open("/proc/thread-self/ns/net")
         });
-        made.join().map_err(|_| io::Error::other("the thread that makes a namespace panicked"))?.map(Self)
+        made.join()
+            .map_err(|_| io::Error::other("the thread that makes a namespace panicked"))?
+            .map(Self)
     }
 
     /// A path that leads there from this process and its children.
@@ -45,7 +47,9 @@ impl Netns {
         let fd: OwnedFd = self.0.as_fd().try_clone_to_owned()?;
         // SAFETY: setns is async-signal-safe, and the descriptor lives in the closure.
         unsafe {
-            command.pre_exec(move || Ok(move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))?));
+            command.pre_exec(move || {
+                Ok(move_into_link_name_space(fd.as_fd(), Some(LinkNameSpaceType::Network))?)
+            });
         }
         Ok(())
     }
@@ -66,6 +70,8 @@ fn loopback_up() -> io::Result<()> {
     }
     request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: the request is a valid ifreq and outlives the call.
-    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw const request) };
+    let done = unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as libc::Ioctl, &raw const request)
+    };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

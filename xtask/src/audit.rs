@@ -10,7 +10,8 @@ use crate::{
 /// cargo-deny, then a check with the version that Cargo.toml promises.
 pub fn run() -> Result<()> {
     setup::cargo_deny()?;
-    let deny = |words: &[&str]| -> Result<()> { check(cargo()?.args(["deny", "--locked"]).args(words)) };
+    let deny =
+        |words: &[&str]| -> Result<()> { check(cargo()?.args(["deny", "--locked"]).args(words)) };
     deny(&["check", "bans", "licenses", "sources"])?;
     if deny(&["fetch", "db"]).is_ok() {
         deny(&["check", "--disable-fetch", "advisories"])?;
@@ -24,5 +25,13 @@ pub fn run() -> Result<()> {
     let oldest = concat!(env!("CARGO_PKG_RUST_VERSION"), ".0");
     setup::toolchain(oldest)?;
     let toolchain = format!("+{oldest}");
-    check(cargo()?.args([&toolchain, "check", "--locked", "--all-targets", "--quiet", "--target-dir", "target/oldest"]))
+    check(cargo()?.args([
+        &toolchain,
+        "check",
+        "--locked",
+        "--all-targets",
+        "--quiet",
+        "--target-dir",
+        "target/oldest",
+    ]))
 }

@@ -13,13 +13,16 @@ const TCPSTATES: Needed = ("tcpstates", "libbpf-tools", "libbpf-tools");
 const BPFTRACE: Needed = ("bpftrace", "bpftrace", "bpftrace");
 const UNSHARE: Needed = ("unshare", "util-linux", "util-linux");
 /// It compiles when it starts, with the headers of some kernel.
-const BCC: [Needed; 2] =
-    [("tcpstates-bpfcc", "bpfcc-tools", "bcc-tools"), ("linux-headers", "linux-headers-amd64", "kernel-headers")];
+const BCC: [Needed; 2] = [
+    ("tcpstates-bpfcc", "bpfcc-tools", "bcc-tools"),
+    ("linux-headers", "linux-headers-amd64", "kernel-headers"),
+];
 
 /// bcc's tools, where they can be had: the benchmark says SKIPPED without them.
 fn bcc() {
     let headers = fs::read_dir("/usr/src").into_iter().flatten().flatten();
-    let have = headers.into_iter().any(|e| e.file_name().to_string_lossy().starts_with("linux-headers-"));
+    let have =
+        headers.into_iter().any(|e| e.file_name().to_string_lossy().starts_with("linux-headers-"));
     if let Err(e) = setup::packages(if have { &BCC[..1] } else { &BCC }) {
         eprintln!("{e:#}");
     }
@@ -40,9 +43,20 @@ pub fn micro() -> Result<()> {
 
 /// Connection and request rates, latency, CPU, memory, start-up and losses.
 pub fn host(more: &[&str]) -> Result<()> {
-    setup::packages(&[TCPSTATES, BPFTRACE, UNSHARE, ("nginx", "nginx-light", "nginx"), ("wrk", "wrk", "wrk"), SS])?;
+    setup::packages(&[
+        TCPSTATES,
+        BPFTRACE,
+        UNSHARE,
+        ("nginx", "nginx-light", "nginx"),
+        ("wrk", "wrk", "wrk"),
+        SS,
+    ])?;
     bcc();
-    check(cargo()?.args(["bench", "--locked", "--package", "tcptrace", "--bench", "host", "--"]).args(more))
+    check(
+        cargo()?
+            .args(["bench", "--locked", "--package", "tcptrace", "--bench", "host", "--"])
+            .args(more),
+    )
 }
 
 /// A look at 51,000 sockets in CLOSE_WAIT, beside ss, netstat and lsof.

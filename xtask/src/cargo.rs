@@ -12,7 +12,9 @@ use crate::setup;
 
 /// The workspace's root.
 pub fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
 /// cargo in the workspace, everything set up.
@@ -38,12 +40,22 @@ pub fn check(command: &mut Command) -> Result<()> {
 
 /// Builds the release binary and returns where it is.
 pub fn build_release() -> Result<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let binary = target.join("release/tcptrace");
     if !binary.exists() {
         eprintln!("building tcptrace: a minute or two the first time");
     }
-    check(cargo()?.args(["build", "--release", "--locked", "--quiet", "--package", "tcptrace", "--bin", "tcptrace"]))?;
+    check(cargo()?.args([
+        "build",
+        "--release",
+        "--locked",
+        "--quiet",
+        "--package",
+        "tcptrace",
+        "--bin",
+        "tcptrace",
+    ]))?;
     Ok(binary)
 }
 

@@ -26,7 +26,9 @@ struct Outcome {
 /// Runs all targets, or those named: `[TARGET]... [--seconds N]`.
 pub fn run(args: &[&str]) -> Result<()> {
     let (named, seconds) = match args {
-        [named @ .., "--seconds", n] => (named, n.parse().with_context(|| format!("--seconds {n}"))?),
+        [named @ .., "--seconds", n] => {
+            (named, n.parse().with_context(|| format!("--seconds {n}"))?)
+        }
         named => (named, SECONDS),
     };
     let targets = targets()?;
@@ -53,7 +55,8 @@ pub fn run(args: &[&str]) -> Result<()> {
 fn targets() -> Result<Vec<String>> {
     let entries = fs::read_dir(root().join("tests/fuzz/fuzz_targets"))?;
     let stem = |path: &Path| path.file_stem().map(|s| s.to_string_lossy().into_owned());
-    let mut names: Vec<String> = entries.flatten().filter_map(|entry| stem(&entry.path())).collect();
+    let mut names: Vec<String> =
+        entries.flatten().filter_map(|entry| stem(&entry.path())).collect();
     names.sort();
     Ok(names)
 }
@@ -81,8 +84,16 @@ fn fuzz(target: &str, seconds: u32) -> Result<Outcome> {
     command.args(["fuzz", "run", "--fuzz-dir", "tests/fuzz", "--target-dir"]).arg(&out).arg(target);
     command.arg(&corpus).arg(root().join("tests/fuzz/corpus").join(target));
     // No input is larger than 16 KiB: one that takes a quarter of a GiB, or ten seconds, is a finding.
-    command.args(["--", "-max_len=16384", "-malloc_limit_mb=256", "-timeout=10", "-print_final_stats=1"]);
-    command.arg(format!("-max_total_time={seconds}")).arg(format!("-artifact_prefix={}/", artifacts.display()));
+    command.args([
+        "--",
+        "-max_len=16384",
+        "-malloc_limit_mb=256",
+        "-timeout=10",
+        "-print_final_stats=1",
+    ]);
+    command
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-artifact_prefix={}/", artifacts.display()));
     let status = command.stderr(File::create(&log)?).status().context("running cargo fuzz")?;
     let text = String::from_utf8_lossy(&fs::read(&log)?).into_owned();
     let numbers = numbers(&text);
@@ -93,15 +104,20 @@ fn fuzz(target: &str, seconds: u32) -> Result<Outcome> {
     {
         bail!("cargo fuzz run {target} failed; see {}", log.display());
     }
-    let finding = (!status.success()).then(|| format!("FINDING in {}, see {}", artifacts.display(), log.display()));
+    let finding = (!status.success())
+        .then(|| format!("FINDING in {}, see {}", artifacts.display(), log.display()));
     Ok(Outcome { numbers: numbers.unwrap_or_default(), finding })
 }
 
 /// From libFuzzer's last words.
 fn numbers(log: &str) -> Option<String> {
-    let stat = |name: &str| log.lines().find_map(|l| l.strip_prefix("stat::")?.strip_prefix(name)?.strip_prefix(':'));
-    let (runs, rate) = (stat("number_of_executed_units")?.trim(), stat("average_exec_per_sec")?.trim());
-    let edges = log.lines().rev().find_map(|l| l.split_once(" cov: ")?.1.split_whitespace().next())?;
+    let stat = |name: &str| {
+        log.lines().find_map(|l| l.strip_prefix("stat::")?.strip_prefix(name)?.strip_prefix(':'))
+    };
+    let (runs, rate) =
+        (stat("number_of_executed_units")?.trim(), stat("average_exec_per_sec")?.trim());
+    let edges =
+        log.lines().rev().find_map(|l| l.split_once(" cov: ")?.1.split_whitespace().next())?;
     Some(format!("{runs:>10} runs {rate:>7}/s {edges:>6} edges"))
 }
 

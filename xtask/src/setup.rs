@@ -34,13 +34,22 @@ pub fn nightly() -> Result<String> {
         bail!("rustup is needed to build the kernel programs; it is at https://rustup.rs");
     }
     eprintln!("installing {NIGHTLY} with rust-src");
-    let install = ["toolchain", "install", NIGHTLY, "--profile", "minimal", "--component", "rust-src"];
+    let install =
+        ["toolchain", "install", NIGHTLY, "--profile", "minimal", "--component", "rust-src"];
     if quiet(Command::new("rustup").args(install)) && has_rust_src(NIGHTLY) {
         return Ok(NIGHTLY.to_owned());
     }
-    let _ = quiet(Command::new("rustup").args(["component", "add", "rust-src", "--toolchain", "nightly"]));
+    let _ = quiet(Command::new("rustup").args([
+        "component",
+        "add",
+        "rust-src",
+        "--toolchain",
+        "nightly",
+    ]));
     if has_rust_src("nightly") {
-        eprintln!("{NIGHTLY} can't be downloaded here: the installed nightly builds the kernel programs instead");
+        eprintln!(
+            "{NIGHTLY} can't be downloaded here: the installed nightly builds the kernel programs instead"
+        );
         return Ok("nightly".to_owned());
     }
     bail!(
@@ -52,11 +61,18 @@ pub fn nightly() -> Result<String> {
 pub fn clippy(toolchain: &str) -> Result<()> {
     let there = || {
         let mut command = Command::new("rustup");
-        command.args(["run", toolchain, "cargo-clippy", "--version"]).output().is_ok_and(|o| o.status.success())
+        command
+            .args(["run", toolchain, "cargo-clippy", "--version"])
+            .output()
+            .is_ok_and(|o| o.status.success())
     };
-    let add = || quiet(Command::new("rustup").args(["component", "add", "clippy", "--toolchain", toolchain]));
+    let add = || {
+        quiet(Command::new("rustup").args(["component", "add", "clippy", "--toolchain", toolchain]))
+    };
     if !there() && !add() {
-        bail!("clippy is needed for {toolchain}: rustup component add clippy --toolchain {toolchain}");
+        bail!(
+            "clippy is needed for {toolchain}: rustup component add clippy --toolchain {toolchain}"
+        );
     }
     Ok(())
 }
@@ -64,7 +80,8 @@ pub fn clippy(toolchain: &str) -> Result<()> {
 /// The standard library for another target.
 pub fn target(name: &str) -> Result<()> {
     let installed = Command::new("rustup").args(["target", "list", "--installed"]).output();
-    let there = installed.is_ok_and(|list| String::from_utf8_lossy(&list.stdout).lines().any(|line| line == name));
+    let there = installed
+        .is_ok_and(|list| String::from_utf8_lossy(&list.stdout).lines().any(|line| line == name));
     if !there && !quiet(Command::new("rustup").args(["target", "add", name])) {
         bail!("needed: rustup target add {name}");
     }
@@ -108,7 +125,9 @@ fn tool(name: &str, pinned: &str) -> Result<()> {
     }
     let done = install.status().context("running cargo install")?;
     if !done.success() {
-        bail!("{name} could not be built; install it: cargo install {name} --version {pinned} --locked");
+        bail!(
+            "{name} could not be built; install it: cargo install {name} --version {pinned} --locked"
+        );
     }
     Ok(())
 }
@@ -117,7 +136,15 @@ fn tool(name: &str, pinned: &str) -> Result<()> {
 pub fn toolchain(version: &str) -> Result<()> {
     let asked = Command::new("rustup").args(["run", version, "rustc", "--version"]).output();
     let there = asked.is_ok_and(|answer| answer.status.success());
-    if !there && !quiet(Command::new("rustup").args(["toolchain", "install", version, "--profile", "minimal"])) {
+    if !there
+        && !quiet(Command::new("rustup").args([
+            "toolchain",
+            "install",
+            version,
+            "--profile",
+            "minimal",
+        ]))
+    {
         bail!("needed: rustup toolchain install {version}");
     }
     Ok(())
@@ -131,7 +158,8 @@ pub const SS: Needed = ("ss", "iproute2", "iproute");
 
 /// Makes programs available that a test or benchmark needs, from Debian's or Fedora's packages.
 pub fn packages(wanted: &[Needed]) -> Result<()> {
-    let missing: Vec<_> = wanted.iter().filter(|(program, _, _)| which(program).is_none()).collect();
+    let missing: Vec<_> =
+        wanted.iter().filter(|(program, _, _)| which(program).is_none()).collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -153,10 +181,15 @@ pub fn packages(wanted: &[Needed]) -> Result<()> {
             };
             install(false) || install(true) && install(false)
         } else {
-            which("dnf").is_some() && quiet(Command::new("dnf").args(["install", "-y", "-q"]).args(&fedora))
+            which("dnf").is_some()
+                && quiet(Command::new("dnf").args(["install", "-y", "-q"]).args(&fedora))
         };
     if !done {
-        bail!("needed: {} (Debian) or {} (Fedora); install them as root", debian.join(" "), fedora.join(" "));
+        bail!(
+            "needed: {} (Debian) or {} (Fedora); install them as root",
+            debian.join(" "),
+            fedora.join(" ")
+        );
     }
     Ok(())
 }

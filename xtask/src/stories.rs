@@ -21,7 +21,9 @@ pub fn run(name: Option<&str>) -> Result<()> {
     packages()?;
     python(&cache)?;
     let mut command = cargo()?;
-    command.args(["test", "--locked", "--package", "tcptrace", "--test", "stories", "--"]).args(name);
+    command
+        .args(["test", "--locked", "--package", "tcptrace", "--test", "stories", "--"])
+        .args(name);
     command.env("TCPTRACE_STORIES", cache).env("PATH", path()?);
     check(&mut command)
 }
@@ -46,7 +48,9 @@ fn packages() -> Result<()> {
     }
     let _held = HeldServices::new();
     setup::packages(&wanted)?;
-    eprintln!("the services of nginx and mosquitto were not started; against a start at boot: systemctl disable NAME");
+    eprintln!(
+        "the services of nginx and mosquitto were not started; against a start at boot: systemctl disable NAME"
+    );
     Ok(())
 }
 
@@ -55,7 +59,9 @@ fn python(cache: &Path) -> Result<()> {
     let pinned = root().join("tests/stories/requirements.txt");
     let (venv, done) = (cache.join("venv"), cache.join("requirements.txt"));
     let wanted = fs::read(&pinned).with_context(|| pinned.display().to_string())?;
-    if venv.join("bin/python").exists() && fs::read(&done).is_ok_and(|installed| installed == wanted) {
+    if venv.join("bin/python").exists()
+        && fs::read(&done).is_ok_and(|installed| installed == wanted)
+    {
         return Ok(());
     }
     eprintln!("installing Python packages into {}", venv.display());
@@ -72,7 +78,9 @@ fn python(cache: &Path) -> Result<()> {
         }
     }
     let mut install = Command::new(venv.join("bin/python"));
-    install.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]).arg(&pinned);
+    install
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
+        .arg(&pinned);
     check(&mut install)?;
     fs::write(done, wanted)?;
     Ok(())
@@ -95,7 +103,10 @@ impl HeldServices {
             Ok(()) => Self(Some(policy)),
             Err(e) => {
                 if e.kind() != ErrorKind::AlreadyExists {
-                    eprintln!("services may be started by their packages: {}: {e}", policy.display());
+                    eprintln!(
+                        "services may be started by their packages: {}: {e}",
+                        policy.display()
+                    );
                 }
                 Self(None)
             }

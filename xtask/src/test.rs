@@ -17,19 +17,49 @@ pub fn run() -> Result<()> {
     step("tidy");
     tidy::run()?;
     step("clippy");
-    check(cargo()?.args(["clippy", "--locked", "--all-targets", "--quiet", "--", "--deny", "warnings"]))?;
+    check(cargo()?.args([
+        "clippy",
+        "--locked",
+        "--all-targets",
+        "--quiet",
+        "--",
+        "--deny",
+        "warnings",
+    ]))?;
     let mut kernel = cargo()?;
     let nightly = setup::nightly()?;
     setup::clippy(&nightly)?;
     let toolchain = format!("+{nightly}");
     // The kernel programs' lints, on the toolchain and target that build them.
-    kernel.arg(toolchain).args(["clippy", "--locked", "--package", "tcptrace-ebpf", "--target", "bpfel-unknown-none"]);
-    kernel.args(["-Z", "build-std=core", "--quiet", "--target-dir", "target/clippy-ebpf", "--", "--deny", "warnings"]);
+    kernel.arg(toolchain).args([
+        "clippy",
+        "--locked",
+        "--package",
+        "tcptrace-ebpf",
+        "--target",
+        "bpfel-unknown-none",
+    ]);
+    kernel.args([
+        "-Z",
+        "build-std=core",
+        "--quiet",
+        "--target-dir",
+        "target/clippy-ebpf",
+        "--",
+        "--deny",
+        "warnings",
+    ]);
     check(kernel.env("CARGO_ENCODED_RUSTFLAGS", "--cfg=bpf_target_arch=\"x86_64\""))?;
     step("documentation");
-    check(cargo()?.args(["doc", "--locked", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "--deny warnings"))?;
+    check(
+        cargo()?
+            .args(["doc", "--locked", "--no-deps", "--quiet"])
+            .env("RUSTDOCFLAGS", "--deny warnings"),
+    )?;
     step("unit, property and command-line tests");
-    check(cargo()?.args(["test", "--locked", "--quiet", "--lib", "--bins", "--test", "cli", "--test", "fuzz"]))?;
+    check(cargo()?.args([
+        "test", "--locked", "--quiet", "--lib", "--bins", "--test", "cli", "--test", "fuzz",
+    ]))?;
     step("live tests");
     check(cargo()?.args(["test", "--locked", "--package", "tcptrace", "--test", "live"]))
 }

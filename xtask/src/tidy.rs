@@ -42,14 +42,35 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "crate::pipeline",
         ],
     ),
-    ("tcptrace/src/source", &["clap", "crate::enrich", "crate::sink", "crate::cli", "crate::pipeline"]),
+    (
+        "tcptrace/src/source",
+        &["clap", "crate::enrich", "crate::sink", "crate::cli", "crate::pipeline"],
+    ),
     (
         "tcptrace/src/enrich",
-        &["aya", "tokio", "clap", "crate::bpf", "crate::source", "crate::sink", "crate::cli", "crate::pipeline"],
+        &[
+            "aya",
+            "tokio",
+            "clap",
+            "crate::bpf",
+            "crate::source",
+            "crate::sink",
+            "crate::cli",
+            "crate::pipeline",
+        ],
     ),
     (
         "tcptrace/src/sink",
-        &["aya", "tokio", "clap", "crate::bpf", "crate::source", "crate::enrich", "crate::cli", "crate::pipeline"],
+        &[
+            "aya",
+            "tokio",
+            "clap",
+            "crate::bpf",
+            "crate::source",
+            "crate::enrich",
+            "crate::cli",
+            "crate::pipeline",
+        ],
     ),
     ("tcptrace/src/pipeline", &["clap", "crate::cli"]),
     ("tcptrace-common/src", &["aya", "std::"]),
@@ -119,7 +140,8 @@ fn check_source(root: &Path, file: &str, breaches: &mut Vec<String>) -> Result<(
     if lines > LINES {
         breaches.push(format!("{file}: {lines} lines, more than {LINES}"));
     }
-    for (_, words) in FORBIDDEN.iter().filter(|(folder, _)| file.starts_with(&format!("{folder}/"))) {
+    for (_, words) in FORBIDDEN.iter().filter(|(folder, _)| file.starts_with(&format!("{folder}/")))
+    {
         for (n, line) in text.lines().enumerate() {
             let code = line.split("//").next().unwrap_or(line);
             if let Some(word) = words.iter().find(|w| uses(code, w)) {

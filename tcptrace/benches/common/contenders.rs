@@ -40,7 +40,17 @@ pub struct Contender {
 pub fn all() -> anyhow::Result<Vec<Contender>> {
     let tcptrace = env!("CARGO_BIN_EXE_tcptrace");
     let this = std::env::current_exe()?.display().to_string();
-    let stream = [tcptrace, "watch", "--transitions", "--state", "all", "--min-age", "10m", "--format", "json"];
+    let stream = [
+        tcptrace,
+        "watch",
+        "--transitions",
+        "--state",
+        "all",
+        "--min-age",
+        "10m",
+        "--format",
+        "json",
+    ];
     let ours = |name, line: &[&str]| contender(name, line, Some("watching"));
     let mut all = vec![
         Contender { name: NOTHING, command: None, says: None },
@@ -60,14 +70,17 @@ pub fn all() -> anyhow::Result<Vec<Contender>> {
 }
 
 fn bcc_tcpstates() -> Result<&'static str, &'static str> {
-    let path =
-        ["/usr/sbin/tcpstates-bpfcc", "/usr/share/bcc/tools/tcpstates"].into_iter().find(|p| Path::new(p).exists());
+    let path = ["/usr/sbin/tcpstates-bpfcc", "/usr/share/bcc/tools/tcpstates"]
+        .into_iter()
+        .find(|p| Path::new(p).exists());
     let path = path.ok_or("not installed (bpfcc-tools, bcc-tools)")?;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let own = Path::new("/lib/modules").join(release.trim()).join("build").exists();
     let others = fs::read_dir("/usr/src").into_iter().flatten().flatten();
-    let any = own || others.into_iter().any(|e| e.file_name().to_string_lossy().ends_with("-amd64"));
-    any.then_some(path).ok_or("it compiles with kernel headers, and there are none (linux-headers-amd64)")
+    let any =
+        own || others.into_iter().any(|e| e.file_name().to_string_lossy().ends_with("-amd64"));
+    any.then_some(path)
+        .ok_or("it compiles with kernel headers, and there are none (linux-headers-amd64)")
 }
 
 fn contender(name: &'static str, line: &[&str], says: Option<&'static str>) -> Contender {

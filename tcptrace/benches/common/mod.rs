@@ -61,8 +61,15 @@ impl Table {
 pub fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = model.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": ")).map_or("?", |(_, m)| m);
-    format!("{} CPUs, {model}, kernel {}", thread::available_parallelism().map_or(0, usize::from), kernel.trim())
+    let model = model
+        .lines()
+        .find_map(|l| l.strip_prefix("model name")?.split_once(": "))
+        .map_or("?", |(_, m)| m);
+    format!(
+        "{} CPUs, {model}, kernel {}",
+        thread::available_parallelism().map_or(0, usize::from),
+        kernel.trim()
+    )
 }
 
 /// Processes that hold sockets in CLOSE_WAIT; they end with it.
@@ -196,7 +203,8 @@ impl Running {
 
     /// CPU time so far, of its children that have ended too.
     pub fn cpu(&self) -> Duration {
-        let stat = procfs::process::Process::new(self.child.id().cast_signed()).and_then(|p| p.stat());
+        let stat =
+            procfs::process::Process::new(self.child.id().cast_signed()).and_then(|p| p.stat());
         let ticks = stat.map_or(0, |s| s.utime + s.stime + (s.cutime + s.cstime).unsigned_abs());
         Duration::from_millis(ticks * 1_000 / procfs::ticks_per_second())
     }
@@ -212,16 +220,24 @@ impl Running {
     }
 
     fn status(&self, field: &str) -> u64 {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let text =
+            fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         let line = text.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':'));
         line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
     }
 
     /// Memory of the maps that it holds, KiB.
     pub fn maps(&self) -> u64 {
-        let infos = fs::read_dir(format!("/proc/{}/fdinfo", self.child.id())).into_iter().flatten().flatten();
-        let texts = infos.filter_map(|e| fs::read_to_string(e.path()).ok()).filter(|t| t.contains("map_type:"));
-        let memory = |t: &str| t.lines().find_map(|l| l.strip_prefix("memlock:")?.trim().parse::<u64>().ok());
+        let infos = fs::read_dir(format!("/proc/{}/fdinfo", self.child.id()))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let texts = infos
+            .filter_map(|e| fs::read_to_string(e.path()).ok())
+            .filter(|t| t.contains("map_type:"));
+        let memory = |t: &str| {
+            t.lines().find_map(|l| l.strip_prefix("memlock:")?.trim().parse::<u64>().ok())
+        };
         texts.filter_map(|t| memory(&t)).sum::<u64>() / 1024
     }
 }

@@ -73,13 +73,15 @@ pub fn needed(btf: &[u8]) -> Result<Needed, BtfError> {
 
 fn offsets(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
     let mut missing = None;
-    let offsets = Offsets::resolve(|strukt, path| match btf.moved(strukt, path).or_else(|| btf.offset(strukt, path)) {
-        Some(offset) => offset,
-        None => {
-            if !OPTIONAL.contains(&(strukt, path)) {
-                missing.get_or_insert(BtfError::NoMember { strukt, path });
+    let offsets = Offsets::resolve(|strukt, path| {
+        match btf.moved(strukt, path).or_else(|| btf.offset(strukt, path)) {
+            Some(offset) => offset,
+            None => {
+                if !OPTIONAL.contains(&(strukt, path)) {
+                    missing.get_or_insert(BtfError::NoMember { strukt, path });
+                }
+                MISSING
             }
-            MISSING
         }
     });
     missing.map_or(Ok(offsets), Err)
@@ -104,8 +106,10 @@ const OPTIONAL: [Member; 7] = [
 /// What has gone elsewhere, and the old name may mean something else: keepalive's timer in 7.x, and
 /// in 6.1 and 6.12 as of 2026, where `sk_timer` is MPTCP's or the retransmission's. Both structs begin
 /// at the same place.
-const MOVED: [(Member, Member); 1] =
-    [(("sock", "sk_timer.entry.pprev"), ("inet_connection_sock", "icsk_keepalive_timer.entry.pprev"))];
+const MOVED: [(Member, Member); 1] = [(
+    ("sock", "sk_timer.entry.pprev"),
+    ("inet_connection_sock", "icsk_keepalive_timer.entry.pprev"),
+)];
 
 struct Btf<'a> {
     types: &'a [u8],
@@ -171,7 +175,8 @@ impl<'a> Btf<'a> {
             }
             if matches!(t.kind, KIND_TYPEDEF | KIND_FUNC) {
                 let name = self.strings.get(t.name as usize..).unwrap_or_default();
-                if name.starts_with(if t.kind == KIND_FUNC { b"bpf_iter_" } else { b"btf_trace_" }) {
+                if name.starts_with(if t.kind == KIND_FUNC { b"bpf_iter_" } else { b"btf_trace_" })
+                {
                     self.hooks.push((self.starts.len() as u32, t.kind, t.name));
                 }
             }
@@ -200,7 +205,8 @@ impl<'a> Btf<'a> {
             strings.push(0);
         }
         let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(0);
-        let header = [HEADER, 0, len(&types), len(&types), len(&strings)].map(u32::to_ne_bytes).concat();
+        let header =
+            [HEADER, 0, len(&types), len(&types), len(&strings)].map(u32::to_ne_bytes).concat();
         let magic = [&MAGIC.to_ne_bytes()[..], &[1, 0]].concat();
         [magic, header, types, strings].concat()
     }
@@ -227,7 +233,8 @@ impl<'a> Btf<'a> {
     }
 
     fn is_named(&self, offset: u32, name: &str) -> bool {
-        let rest = self.strings.get(offset as usize..).and_then(|rest| rest.strip_prefix(name.as_bytes()));
+        let rest =
+            self.strings.get(offset as usize..).and_then(|rest| rest.strip_prefix(name.as_bytes()));
         rest.is_some_and(|rest| rest.first() == Some(&0))
     }
 
@@ -262,7 +269,8 @@ impl<'a> Btf<'a> {
             let member_name = u32_at(self.types, at)?;
             let member_type = u32_at(self.types, at + 4)?;
             let raw = u32_at(self.types, at + 8)?;
-            let (offset, bitfield) = if t.kind_flag { (raw & 0xff_ffff, raw >> 24 != 0) } else { (raw, false) };
+            let (offset, bitfield) =
+                if t.kind_flag { (raw & 0xff_ffff, raw >> 24 != 0) } else { (raw, false) };
             let within = |bits: u32| (bits / 8 < t.size_or_type).then_some(bits);
             if self.is_named(member_name, name) {
                 return if bitfield { None } else { Some((within(offset)?, member_type)) };
@@ -329,7 +337,11 @@ mod tests {
     fn the_running_kernel_has_every_member() {
         let offsets = needed(&vmlinux()).expect("all needed members").offsets;
         let missing = offsets.named().into_iter().filter(|(_, _, offset)| *offset == MISSING);
-        assert!(missing.clone().all(|(strukt, _, _)| strukt == "file"), "{:?}", missing.collect::<Vec<_>>());
+        assert!(
+            missing.clone().all(|(strukt, _, _)| strukt == "file"),
+            "{:?}",
+            missing.collect::<Vec<_>>()
+        );
         assert!(offsets.file_count != MISSING || offsets.file_ref != MISSING);
         // Part of the sock_common layout that has not moved since it exists: family follows
         // addresses, hash and ports.
@@ -343,10 +355,15 @@ mod tests {
         let small = needed(&data).expect("BTF").attachable;
         let hooks = |bytes: &[u8]| -> Vec<(u32, u8, Vec<u8>)> {
             let btf = Btf::parse(bytes).expect("BTF");
-            btf.hooks.iter().map(|(id, kind, name)| (*id, *kind, btf.string(*name).expect("a name").to_vec())).collect()
+            btf.hooks
+                .iter()
+                .map(|(id, kind, name)| (*id, *kind, btf.string(*name).expect("a name").to_vec()))
+                .collect()
         };
         assert_eq!(hooks(&small), hooks(&data));
-        for name in ["btf_trace_inet_sock_set_state", "btf_trace_tcp_destroy_sock", "bpf_iter_task_file"] {
+        for name in
+            ["btf_trace_inet_sock_set_state", "btf_trace_tcp_destroy_sock", "bpf_iter_task_file"]
+        {
             assert!(hooks(&small).iter().any(|(_, _, hook)| hook == name.as_bytes()), "{name}");
         }
         assert!(small.len() * 2 < data.len());
@@ -372,7 +389,8 @@ mod tests {
     fn made_of(types: &[u32], strings: &[u8]) -> Vec<u8> {
         let types: Vec<u8> = types.iter().flat_map(|word| word.to_ne_bytes()).collect();
         let header = [HEADER, 0, types.len() as u32, types.len() as u32, strings.len() as u32];
-        [&MAGIC.to_ne_bytes()[..], &[1, 0], &header.map(u32::to_ne_bytes).concat(), &types, strings].concat()
+        [&MAGIC.to_ne_bytes()[..], &[1, 0], &header.map(u32::to_ne_bytes).concat(), &types, strings]
+            .concat()
     }
 
     const STRUCT: u32 = (KIND_STRUCT as u32) << 24;
@@ -394,7 +412,9 @@ mod tests {
     fn a_member_lies_within_its_struct() {
         let offset = |bits: [u32; 2]| {
             let types = [1, STRUCT | 1, 8, 0, 2, bits[0], 0, STRUCT | 1, 4, 6, 0, bits[1]];
-            Btf::parse(&made_of(&types, b"\0sock\0sk_protocol\0")).expect("BTF").offset("sock", "sk_protocol")
+            Btf::parse(&made_of(&types, b"\0sock\0sk_protocol\0"))
+                .expect("BTF")
+                .offset("sock", "sk_protocol")
         };
         assert_eq!(offset([32, 24]), Some(7));
         assert_eq!(offset([32, 32]), None, "beyond the inner one");

@@ -87,7 +87,8 @@ mod tests {
         (socket.kind, socket.cookie) = (KIND_SOCKET, 7);
         let mut holder = Holder::new_zeroed();
         (holder.kind, holder.cookie) = (KIND_HOLDER, 7);
-        let bytes = [socket.as_bytes(), holder.as_bytes(), holder.as_bytes(), socket.as_bytes()].concat();
+        let bytes =
+            [socket.as_bytes(), holder.as_bytes(), holder.as_bytes(), socket.as_bytes()].concat();
         let mut listing = Listing::default();
         listing.take(&bytes);
         assert_eq!((listing.sockets.len(), listing.holders.len(), listing.skipped), (2, 2, 0));

@@ -28,7 +28,9 @@ use super::{
     mapped::Mapped,
     nursery::Nursery,
     preflight::{self, KERNEL_BTF, Refusal},
-    programs::{Hook, OBJECT, attach, detach, link_iter, load, load_all, map, program, refusal, take},
+    programs::{
+        Hook, OBJECT, attach, detach, link_iter, load, load_all, map, program, refusal, take,
+    },
     stream::Stream,
 };
 
@@ -59,7 +61,11 @@ impl Kernel {
     ///
     /// # Errors
     /// A [`Refusal`] that names what is missing.
-    pub fn load(mut config: Config, buffer: Option<u32>, btf: &Path) -> Result<(Self, RingBuf<MapData>), Refusal> {
+    pub fn load(
+        mut config: Config,
+        buffer: Option<u32>,
+        btf: &Path,
+    ) -> Result<(Self, RingBuf<MapData>), Refusal> {
         let cpus = cpus()?;
         config.stream = if config.transitions == 0 { 0 } else { records_each(buffer, cpus) };
         let (mut ebpf, kernel_btf) = prepare(config, cpus, buffer.unwrap_or(RING_BYTES), btf)?;
@@ -70,18 +76,26 @@ impl Kernel {
         let seed = link_iter(&ebpf, "seed", None)?;
         let attached = vec![("set_state", attach(&mut ebpf, "set_state")?)];
 
-        let events = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(|e| refusal("the ring buffer", &e))?;
-        let control = Array::try_from(take(&mut ebpf, "CONTROL")?).map_err(|e| refusal("the control map", &e))?;
-        let nursery = Nursery::new(map(&ebpf, "NURSERY")?).map_err(|e| refusal("the nursery", &e))?;
-        let cpus = Mapped::new(map(&ebpf, "CPUS")?, cpus as usize).map_err(|e| refusal("the counters", &e))?;
+        let events = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)
+            .map_err(|e| refusal("the ring buffer", &e))?;
+        let control = Array::try_from(take(&mut ebpf, "CONTROL")?)
+            .map_err(|e| refusal("the control map", &e))?;
+        let nursery =
+            Nursery::new(map(&ebpf, "NURSERY")?).map_err(|e| refusal("the nursery", &e))?;
+        let cpus = Mapped::new(map(&ebpf, "CPUS")?, cpus as usize)
+            .map_err(|e| refusal("the counters", &e))?;
         let cpus = Rc::new(cpus);
         let stream = match config.stream as usize {
             0 => None,
             size => Some(
-                Stream::new(Rc::clone(&cpus), map(&ebpf, "STREAM")?, size).map_err(|e| refusal("the stream", &e))?,
+                Stream::new(Rc::clone(&cpus), map(&ebpf, "STREAM")?, size)
+                    .map_err(|e| refusal("the stream", &e))?,
             ),
         };
-        Ok((Self { ebpf, control, cpus, stream, nursery, look, holders, seed, looks: 0, attached }, events))
+        Ok((
+            Self { ebpf, control, cpus, stream, nursery, look, holders, seed, looks: 0, attached },
+            events,
+        ))
     }
 
     /// From now on the ends of sockets are seen too, which end stays in CLOSE. Not from the start:
@@ -176,14 +190,18 @@ impl Kernel {
     #[must_use]
     pub fn counters(&self) -> Counters {
         // SAFETY: a projection to a member, which reads nothing.
-        transmute!(self.sum::<{ size_of::<Counters>() / 8 }>(|cpu| unsafe { &raw const (*cpu).counters }.cast()))
+        transmute!(self.sum::<{ size_of::<Counters>() / 8 }>(|cpu| {
+            unsafe { &raw const (*cpu).counters }.cast()
+        }))
     }
 
     /// How long stays were that ended, summed over all CPUs.
     #[must_use]
     pub fn histogram(&self) -> Histogram {
         // SAFETY: as above.
-        transmute!(self.sum::<{ size_of::<Histogram>() / 8 }>(|cpu| unsafe { &raw const (*cpu).histogram }.cast()))
+        transmute!(self.sum::<{ size_of::<Histogram>() / 8 }>(|cpu| {
+            unsafe { &raw const (*cpu).histogram }.cast()
+        }))
     }
 
     /// Sums up a part that consists of counts.
@@ -207,13 +225,19 @@ impl Kernel {
     /// One field of a program's fdinfo.
     fn program_fdinfo(&self, name: &str, field: &str) -> Option<u64> {
         let fd = self.ebpf.program(name)?.fd().ok()?;
-        let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
+        let text =
+            fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
         super::field(&text, field)
     }
 }
 
 /// Checks the host and makes the maps; no program is loaded yet.
-fn prepare(mut config: Config, cpus: u32, ring_bytes: u32, btf: &Path) -> Result<(Ebpf, Btf), Refusal> {
+fn prepare(
+    mut config: Config,
+    cpus: u32,
+    ring_bytes: u32,
+    btf: &Path,
+) -> Result<(Ebpf, Btf), Refusal> {
     // The library goes through all of the kernel's types, which takes as long as all of this.
     let (loader, needed) = thread::scope(|scope| {
         let loader = scope.spawn(EbpfLoader::new);
@@ -224,8 +248,8 @@ fn prepare(mut config: Config, cpus: u32, ring_bytes: u32, btf: &Path) -> Result
     let btf::Needed { offsets, attachable } = needed?;
     preflight::is_this_kernels(btf)?;
     (config.offsets, config.jiffy_ns) = (offsets, jiffy_ns());
-    let kernel_btf =
-        Btf::parse(&attachable, Endianness::default()).map_err(|e| refusal(&btf.display().to_string(), &e))?;
+    let kernel_btf = Btf::parse(&attachable, Endianness::default())
+        .map_err(|e| refusal(&btf.display().to_string(), &e))?;
 
     config.weakly_ordered = u32::from(!cfg!(target_arch = "x86_64"));
     let ebpf = loader

@@ -31,7 +31,8 @@ impl<T: Copy> Mapped<T> {
         let access = ProtFlags::READ | ProtFlags::WRITE;
         let bytes = len * size_of::<T>();
         // SAFETY: a fresh mapping, which the kernel refuses if it is longer than the map.
-        let start = unsafe { mmap(ptr::null_mut(), bytes, access, MapFlags::SHARED, map.fd().as_fd(), 0)? };
+        let start =
+            unsafe { mmap(ptr::null_mut(), bytes, access, MapFlags::SHARED, map.fd().as_fd(), 0)? };
         let start = NonNull::new(start.cast()).ok_or_else(|| io::Error::other("mapped at 0"))?;
         Ok(Self { start, len, values: PhantomData })
     }

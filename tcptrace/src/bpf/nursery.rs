@@ -53,7 +53,9 @@ impl Nursery {
     fn stay(&self, index: usize) -> (u64, u64) {
         let slot = self.slots.at(index);
         // SAFETY: within the mapping; plain integers, which the kernel may change at any time.
-        unsafe { ((&raw const (*slot).sk).read_volatile(), (&raw const (*slot).since_ns).read_volatile()) }
+        unsafe {
+            ((&raw const (*slot).sk).read_volatile(), (&raw const (*slot).since_ns).read_volatile())
+        }
     }
 
     /// What is known of a stay that is still here.
@@ -92,8 +94,12 @@ impl Nursery {
     pub fn evict(&self, young: &Young) {
         let slot = self.slots.at(young.index);
         // SAFETY: within the mapping, aligned, and touched as atomics by all who end a stay.
-        let (since, owner) =
-            unsafe { (AtomicU64::from_ptr(&raw mut (*slot).since_ns), AtomicU64::from_ptr(&raw mut (*slot).sk)) };
+        let (since, owner) = unsafe {
+            (
+                AtomicU64::from_ptr(&raw mut (*slot).since_ns),
+                AtomicU64::from_ptr(&raw mut (*slot).sk),
+            )
+        };
         // Lost to the kernel program: so much the better.
         if since.compare_exchange(young.since_ns, 0, SeqCst, SeqCst).is_ok() {
             let _ = owner.compare_exchange(young.sk, 0, SeqCst, SeqCst);

@@ -108,10 +108,14 @@ pub fn check() -> Result<(), Refusal> {
         match (probe::map(), probe::beyond()) {
             (Ok(Outcome::Killed(_)), _) => return Err(Refusal::Seccomp),
             // The kernel itself gives the two different answers.
-            (Ok(Outcome::Refused(one)), Ok(Outcome::Refused(other))) if filtered && !contained && one == other => {
+            (Ok(Outcome::Refused(one)), Ok(Outcome::Refused(other)))
+                if filtered && !contained && one == other =>
+            {
                 return Err(Refusal::Seccomp);
             }
-            (Ok(Outcome::Refused(libc::EPERM)), _) if contained => return Err(Refusal::UserNamespace),
+            (Ok(Outcome::Refused(libc::EPERM)), _) if contained => {
+                return Err(Refusal::UserNamespace);
+            }
             _ => {}
         }
     }
@@ -168,7 +172,8 @@ fn missing_capabilities(have: CapabilitySet) -> Vec<&'static str> {
 /// Before 5.12 tracing programs have neither socket storage nor cookies.
 #[must_use]
 pub fn too_old(release: &str) -> bool {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     version != (0, 0) && version < (5, 12)
 }
@@ -195,8 +200,12 @@ mod tests {
 
     #[test]
     fn what_is_no_btf_is_refused_with_its_path() {
-        let line = |path: &str| read_btf(Path::new(path)).map(drop).expect_err("no BTF").to_string();
+        let line =
+            |path: &str| read_btf(Path::new(path)).map(drop).expect_err("no BTF").to_string();
         assert!(line("/proc/self/status").starts_with("/proc/self/status: not BTF: "));
-        assert!(line("/nowhere").starts_with("/nowhere: No such file") && line("/nowhere").contains("--btf"));
+        assert!(
+            line("/nowhere").starts_with("/nowhere: No such file")
+                && line("/nowhere").contains("--btf")
+        );
     }
 }

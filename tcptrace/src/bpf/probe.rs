@@ -62,7 +62,13 @@ pub fn in_initial_user_namespace() -> Option<bool> {
 
 /// BPF_MAP_CREATE, with an attribute said to be of this size.
 fn create_map(size: usize) -> libc::c_long {
-    let attr = MapCreate { map_type: BPF_MAP_TYPE_ARRAY, key_size: 4, value_size: 4, max_entries: 1, map_flags: 0 };
+    let attr = MapCreate {
+        map_type: BPF_MAP_TYPE_ARRAY,
+        key_size: 4,
+        value_size: 4,
+        max_entries: 1,
+        map_flags: 0,
+    };
     // SAFETY: the kernel reads `attr` where `size` is its own, and refuses before reading where it is not.
     unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_CREATE, &raw const attr, size) }
 }
@@ -106,7 +112,9 @@ mod tests {
 
     #[test]
     fn too_big_is_refused_as_such_or_for_want_of_rights() {
-        let Outcome::Refused(errno) = beyond().expect("a child") else { panic!("it can't be done") };
+        let Outcome::Refused(errno) = beyond().expect("a child") else {
+            panic!("it can't be done")
+        };
         assert!([libc::E2BIG, libc::EPERM].contains(&errno), "{errno}");
     }
 }

@@ -21,19 +21,28 @@ pub enum Hook {
 }
 
 /// What a watch needs, in two halves that take the verifier about as long.
-const PASSES: [(&str, Hook); 3] =
-    [("look", Hook::Iter("bpf_sk_storage_map")), ("holders", Hook::Iter("task_file")), ("seed", Hook::Iter("tcp"))];
-const TRACING: [(&str, Hook); 2] =
-    [("set_state", Hook::Tracepoint("inet_sock_set_state")), ("destroy", Hook::Tracepoint("tcp_destroy_sock"))];
+const PASSES: [(&str, Hook); 3] = [
+    ("look", Hook::Iter("bpf_sk_storage_map")),
+    ("holders", Hook::Iter("task_file")),
+    ("seed", Hook::Iter("tcp")),
+];
+const TRACING: [(&str, Hook); 2] = [
+    ("set_state", Hook::Tracepoint("inet_sock_set_state")),
+    ("destroy", Hook::Tracepoint("tcp_destroy_sock")),
+];
 
 pub fn load_all(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), Refusal> {
     let mut programs: HashMap<&str, &mut Program> = ebpf.programs_mut().collect();
     let mut half = |names: &[(&'static str, Hook)]| {
-        let taken = names.iter().map(|(name, hook)| Ok((programs.remove(name).ok_or_else(|| absent(name))?, *hook)));
+        let taken = names
+            .iter()
+            .map(|(name, hook)| Ok((programs.remove(name).ok_or_else(|| absent(name))?, *hook)));
         taken.collect::<Result<Vec<_>, Refusal>>()
     };
     let (passes, tracing) = (half(&PASSES)?, half(&TRACING)?);
-    let load_half = |half: Vec<(&mut Program, Hook)>| half.into_iter().try_for_each(|(p, hook)| load(p, hook, btf));
+    let load_half = |half: Vec<(&mut Program, Hook)>| {
+        half.into_iter().try_for_each(|(p, hook)| load(p, hook, btf))
+    };
     thread::scope(|scope| {
         let passes = scope.spawn(|| load_half(passes));
         let tracing = load_half(tracing);
@@ -43,9 +52,10 @@ pub fn load_all(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), Refusal> {
 
 pub fn load(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), Refusal> {
     let (what, loaded) = match hook {
-        Hook::Iter(kind) => {
-            (format!("iterator {kind}"), as_kind::<Iter>(program).and_then(|program| program.load(kind, btf)))
-        }
+        Hook::Iter(kind) => (
+            format!("iterator {kind}"),
+            as_kind::<Iter>(program).and_then(|program| program.load(kind, btf)),
+        ),
         Hook::Tracepoint(name) => (
             format!("tracepoint {name}"),
             as_kind::<BtfTracePoint>(program).and_then(|program| program.load(name, btf)),
@@ -68,7 +78,8 @@ pub fn attach(ebpf: &mut Ebpf, name: &str) -> Result<BtfTracePointLinkId, Refusa
 }
 
 pub fn detach(ebpf: &mut Ebpf, name: &str, link: BtfTracePointLinkId) -> Result<(), Refusal> {
-    let detached = as_kind::<BtfTracePoint>(program(ebpf, name)?).and_then(|program| program.detach(link));
+    let detached =
+        as_kind::<BtfTracePoint>(program(ebpf, name)?).and_then(|program| program.detach(link));
     detached.map_err(|e| refusal(&format!("detaching {name}"), &e))
 }
 
@@ -145,8 +156,10 @@ mod tests {
     fn no_program_has_grown() {
         let object = object::File::parse(OBJECT).expect("an ELF file");
         let programs = object.symbols().filter(|s| s.kind() == SymbolKind::Text && s.size() > 0);
-        let sizes: BTreeMap<&str, u64> = programs.map(|s| (s.name().expect("a name"), s.size() / 8)).collect();
-        let grown = AT_MOST.iter().filter(|(name, most)| sizes.get(name).is_none_or(|size| size > most));
+        let sizes: BTreeMap<&str, u64> =
+            programs.map(|s| (s.name().expect("a name"), s.size() / 8)).collect();
+        let grown =
+            AT_MOST.iter().filter(|(name, most)| sizes.get(name).is_none_or(|size| size > most));
         assert_eq!(grown.count(), 0, "at most {AT_MOST:?}, found {sizes:?}");
     }
 }

@@ -49,7 +49,8 @@ impl Stream {
                 )
             };
             let (first, end) = (taken.load(Acquire), written.load(Acquire));
-            let records = (first..end).map(|n| self.records.read(cpu * self.size + (n as usize & (self.size - 1))));
+            let records = (first..end)
+                .map(|n| self.records.read(cpu * self.size + (n as usize & (self.size - 1))));
             let before = batch.len();
             batch.extend(records.take_while(|record| record.time_ns < until));
             // The program may write there again.

@@ -63,7 +63,8 @@ struct BtfInfo {
 fn call<T>(command: libc::c_long, attr: &T) -> io::Result<i32> {
     // SAFETY: `attr` is the kernel's layout for `command`, readable for its size; the kernel takes
     // what it leaves out as zero.
-    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
+    let answer =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attr), size_of::<T>()) };
     i32::try_from(answer).ok().filter(|n| *n >= 0).ok_or_else(io::Error::last_os_error)
 }
 
@@ -79,10 +80,17 @@ fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
 pub fn kernel_btf_size() -> io::Result<u32> {
     let btf = bpf(BPF_BTF_GET_FD_BY_ID, &1u32)?;
     let mut name = [0; 8];
-    let mut info = BtfInfo { name: name.as_mut_ptr() as u64, name_len: name.len() as u32, ..BtfInfo::default() };
+    let mut info = BtfInfo {
+        name: name.as_mut_ptr() as u64,
+        name_len: name.len() as u32,
+        ..BtfInfo::default()
+    };
     let len = size_of::<BtfInfo>() as u32;
     // The kernel writes into `info`, and the name into `name`: both live here.
-    call(BPF_OBJ_GET_INFO_BY_FD, &GetInfo { fd: btf.as_raw_fd().cast_unsigned(), len, info: &raw mut info as u64 })?;
+    call(
+        BPF_OBJ_GET_INFO_BY_FD,
+        &GetInfo { fd: btf.as_raw_fd().cast_unsigned(), len, info: &raw mut info as u64 },
+    )?;
     if info.kernel_btf == 0 || name != *b"vmlinux\0" {
         return Err(io::Error::other("the first BTF is not the kernel's own"));
     }
@@ -113,5 +121,6 @@ pub fn link_iter(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> io::Re
 /// Starts a pass of a linked iterator. One over sockets sees the network namespace, one over tasks
 /// the pid namespace, that the calling thread is in now.
 pub fn open_iter(link: BorrowedFd<'_>) -> io::Result<File> {
-    bpf(BPF_ITER_CREATE, &IterCreate { link_fd: link.as_raw_fd().cast_unsigned(), flags: 0 }).map(File::from)
+    bpf(BPF_ITER_CREATE, &IterCreate { link_fd: link.as_raw_fd().cast_unsigned(), flags: 0 })
+        .map(File::from)
 }

@@ -25,7 +25,9 @@ impl Args {
         let bad = |why: String| Failure::usage(format!("--btf {}: {why}", path.display()));
         let bytes = fs::read(path).map_err(|e| bad(e.to_string()))?;
         match btf::needed(&bytes) {
-            Err(e @ BtfError::Malformed(_)) => Err(bad(format!("{e}; give a copy of this kernel's {KERNEL_BTF}"))),
+            Err(e @ BtfError::Malformed(_)) => {
+                Err(bad(format!("{e}; give a copy of this kernel's {KERNEL_BTF}")))
+            }
             // Another kernel's is the business of who loads it.
             _ => Ok(path.clone()),
         }

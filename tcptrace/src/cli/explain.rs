@@ -58,7 +58,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let found = match args.target {
         Target::Number(n) => u32::try_from(n).ok().and_then(process::find).ok_or(n),
         Target::Pid(pid) => {
-            let gone = || Failure::usage(format!("explain pid:{pid}: no such process; ps -e lists them"));
+            let gone =
+                || Failure::usage(format!("explain pid:{pid}: no such process; ps -e lists them"));
             Ok(process::find(pid).ok_or_else(gone)?)
         }
         Target::Cookie(cookie) => Err(cookie),
@@ -67,7 +68,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let mut selection = Selection { unleaked: true, ..Selection::default() };
     match (found, args.target) {
         (Ok(process), _) => selection.processes = vec![process],
-        (Err(_), Target::Ends(local, remote)) => (selection.local, selection.remote) = (vec![local], vec![remote]),
+        (Err(_), Target::Ends(local, remote)) => {
+            (selection.local, selection.remote) = (vec![local], vec![remote])
+        }
         _ => {}
     }
     let plan = survey::Plan {
@@ -80,7 +83,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     };
     let mut survey = super::survey(plan)?;
     let records: Vec<Record> = match found {
-        Err(cookie) if cookie != 0 => survey.records().filter(|r| r.connection.cookie == cookie).collect(),
+        Err(cookie) if cookie != 0 => {
+            survey.records().filter(|r| r.connection.cookie == cookie).collect()
+        }
         _ => survey.records().collect(),
     };
     if found.is_err() && records.is_empty() {
@@ -108,10 +113,15 @@ fn show_process(
     let report = report::process(survey, id, &records);
     let verdicts = report.sockets.iter().filter_map(|c| Some((c.verdict?, c.count)));
     let language = report::language_of(std::slice::from_ref(&report.process));
-    let explanations: Vec<Explanation> =
-        verdicts.map(|(verdict, count)| Explanation { verdict, about: About::Sockets(count), language }).collect();
+    let explanations: Vec<Explanation> = verdicts
+        .map(|(verdict, count)| Explanation { verdict, about: About::Sockets(count), language })
+        .collect();
     sink.update(now, &Update::Process(Box::new(report)))?;
-    let rows = records.into_iter().filter(|r| !page || r.is_leak()).take(if page { ROWS } else { usize::MAX });
+    let rows = records.into_iter().filter(|r| !page || r.is_leak()).take(if page {
+        ROWS
+    } else {
+        usize::MAX
+    });
     for record in rows {
         sink.update(now, &Update::Socket(Rc::new(record)))?;
     }
@@ -121,7 +131,12 @@ fn show_process(
     sink.flush()
 }
 
-fn show_sockets(survey: &Survey, records: Vec<Record>, page: bool, sink: &mut dyn Sink) -> io::Result<()> {
+fn show_sockets(
+    survey: &Survey,
+    records: Vec<Record>,
+    page: bool,
+    sink: &mut dyn Sink,
+) -> io::Result<()> {
     let now = survey.now;
     for record in records.into_iter().map(Rc::new) {
         let language = report::language_of(&record.holders);

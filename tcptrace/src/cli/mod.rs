@@ -63,11 +63,14 @@ pub fn run() -> Result<Exit, Failure> {
 #[must_use]
 pub fn usage(e: &clap::Error) -> Failure {
     if e.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return Failure::usage("what shall be done? tcptrace watch, for instance; tcptrace --help lists the commands");
+        return Failure::usage(
+            "what shall be done? tcptrace watch, for instance; tcptrace --help lists the commands",
+        );
     }
     let text = e.render().to_string();
     let told = text.lines().map(str::trim).filter(|l| !l.is_empty());
-    let told = told.take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more information"));
+    let told =
+        told.take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more information"));
     let line = told.collect::<Vec<_>>().join(" ");
     Failure::usage(line.strip_prefix("error: ").unwrap_or(&line))
 }

@@ -85,6 +85,7 @@ fn buffered(out: io::Stdout) -> BufWriter<io::Stdout> {
 /// COLUMNS, else the terminal's width.
 fn width(terminal: bool) -> usize {
     let named = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|c| *c > 0);
-    let measured = || terminal_size::terminal_size().map(|(w, _)| usize::from(w.0)).filter(|_| terminal);
+    let measured =
+        || terminal_size::terminal_size().map(|(w, _)| usize::from(w.0)).filter(|_| terminal);
     named.or_else(measured).unwrap_or(FILE_WIDTH)
 }

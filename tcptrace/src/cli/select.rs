@@ -92,7 +92,9 @@ impl Args {
             }
         }
         let find_pid = |pid: &u32| {
-            process::find(*pid).ok_or_else(|| Failure::usage(format!("--pid {pid}: no such process; ps -e lists them")))
+            process::find(*pid).ok_or_else(|| {
+                Failure::usage(format!("--pid {pid}: no such process; ps -e lists them"))
+            })
         };
         let find_cgroup = |path: &String| cgroupfs::find(path).map_err(Failure::usage);
         for id in &self.container {
@@ -122,7 +124,9 @@ impl Args {
 
 fn find_netns(text: &str) -> Result<u32, Failure> {
     let path = if let Some(pid) = text.strip_prefix("pid:") {
-        let pid: u32 = pid.parse().map_err(|_| Failure::usage(format!("--netns {text}: write pid:N with a number")))?;
+        let pid: u32 = pid
+            .parse()
+            .map_err(|_| Failure::usage(format!("--netns {text}: write pid:N with a number")))?;
         PathBuf::from(format!("/proc/{pid}/ns/net"))
     } else if text.contains('/') {
         PathBuf::from(text)
@@ -132,7 +136,8 @@ fn find_netns(text: &str) -> Result<u32, Failure> {
     match Netns::of(&path) {
         Ok(netns) => Ok(netns.inode),
         Err(e) => {
-            let hint = if text.contains([':', '/']) { "" } else { "; ip netns list shows the names" };
+            let hint =
+                if text.contains([':', '/']) { "" } else { "; ip netns list shows the names" };
             Err(Failure::usage(format!("--netns {text}: {}: {e}{hint}", path.display())))
         }
     }

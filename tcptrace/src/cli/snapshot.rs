@@ -101,7 +101,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         clock: boot_now,
     };
     let mut survey = super::survey(plan)?;
-    let outcome = args.output.sink(survey.now).and_then(|mut sink| show(&mut survey, args, &mut *sink));
+    let outcome =
+        args.output.sink(survey.now).and_then(|mut sink| show(&mut survey, args, &mut *sink));
     match outcome {
         Ok(leaks) if leaks > 0 && args.fail_on_leak => Ok(Exit::LeaksFound),
         Ok(_) => Ok(Exit::Done),
@@ -118,8 +119,11 @@ fn with_ghosts(states: u32) -> u32 {
 /// Returns how many leaks there are.
 fn show(survey: &mut Survey, args: &Args, sink: &mut dyn Sink) -> io::Result<u64> {
     let now = survey.now;
-    let mut overview =
-        Overview { namespaces: survey.namespaces.len() as u64, states: survey.states(), ..Overview::default() };
+    let mut overview = Overview {
+        namespaces: survey.namespaces.len() as u64,
+        states: survey.states(),
+        ..Overview::default()
+    };
     let mut groups = args.group_by.map(|by| Groups::new(by.into(), now));
     for record in survey.records() {
         if !record.is_shown() && !args.select.names_verdicts() {

@@ -96,10 +96,14 @@ fn ring_kib(text: &str) -> Result<u32, String> {
 /// Runs the command.
 pub fn run(mut args: Args) -> Result<Exit, Failure> {
     memory::keep_little();
-    args.select.state = args.select.state.traceable().map_err(|why| Failure::usage(format!("--state: {why}")))?;
+    args.select.state =
+        args.select.state.traceable().map_err(|why| Failure::usage(format!("--state: {why}")))?;
     let selection = args.select.resolve()?;
     let btf = args.btf.resolve()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
     runtime.block_on(watch(&args, selection, &btf))
 }
 
@@ -107,7 +111,8 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
     let min_age_ns = nanoseconds(args.min_age);
     let mut stop = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let (mut kernel, ring) = Kernel::load(config(args, &selection), args.ring_size.map(|kib| kib * 1024), btf)?;
+    let (mut kernel, ring) =
+        Kernel::load(config(args, &selection), args.ring_size.map(|kib| kib * 1024), btf)?;
     seed(&mut kernel, &selection).context("sockets that exist already")?;
     privileges::drop_unneeded().context("dropping privileges")?;
 
@@ -122,12 +127,15 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
     // What loading took: the library has gone through all of the kernel's types.
     memory::give_back();
     if let Err(e) = seccomp::confine() {
-        warn(&format!("no system call filter ({e}): every call stays possible, as before attaching"));
+        warn(&format!(
+            "no system call filter ({e}): every call stays possible, as before attaching"
+        ));
     }
     announce(args);
 
-    let interval =
-        args.interval.unwrap_or((args.min_age / 4).clamp(Duration::from_millis(50), Duration::from_millis(500)));
+    let interval = args
+        .interval
+        .unwrap_or((args.min_age / 4).clamp(Duration::from_millis(50), Duration::from_millis(500)));
     let end = args.duration.map(|d| Instant::now() + d);
     let mut next_look = Instant::now();
     let mut next_poll = Instant::now();
@@ -172,7 +180,10 @@ fn follow_clock(pipeline: &mut Pipeline) {
     }
     if let Some(step) = pipeline.follow_clock(now, boot) {
         let way = if step < 0 { "back" } else { "forward" };
-        warn(&format!("the clock was set {way} by {}: times follow it, ages do not", human(step.unsigned_abs())));
+        warn(&format!(
+            "the clock was set {way} by {}: times follow it, ages do not",
+            human(step.unsigned_abs())
+        ));
     }
 }
 
@@ -202,9 +213,12 @@ fn seed(kernel: &mut Kernel, selection: &Selection) -> io::Result<()> {
     }
     let pass = kernel.seed_by_namespace();
     let (_, failed) = netns::each(&all, |_| pass.run().map(drop));
-    const LOST: &str = "connections that have waited there to be accepted since before the start are not seen";
+    const LOST: &str =
+        "connections that have waited there to be accepted since before the start are not seen";
     if hidden > 0 {
-        warn(&format!("the network namespaces of {hidden} processes can't be told without CAP_SYS_PTRACE: {LOST}"));
+        warn(&format!(
+            "the network namespaces of {hidden} processes can't be told without CAP_SYS_PTRACE: {LOST}"
+        ));
     }
     if let Some((netns, e)) = failed.first() {
         let path = netns.path.display();

@@ -70,7 +70,8 @@ impl Holdings {
                 });
             }
         }
-        let queued = queued.iter().filter(|q| q.cookie != 0).map(|q| (q.cookie, q.listener)).collect();
+        let queued =
+            queued.iter().filter(|q| q.cookie != 0).map(|q| (q.cookie, q.listener)).collect();
         Self { by_cookie, listeners, queued, all_seen }
     }
 
@@ -81,7 +82,9 @@ impl Holdings {
     #[must_use]
     pub fn listener(&self, c: &Connection) -> Option<Listener> {
         let list = self.listeners.get(&(c.netns, c.local.port()))?;
-        let pick = |fits: &dyn Fn(&&Listening) -> bool| list.iter().filter(fits).copied().collect::<Vec<_>>();
+        let pick = |fits: &dyn Fn(&&Listening) -> bool| {
+            list.iter().filter(fits).copied().collect::<Vec<_>>()
+        };
         let parent = pick(&|l| self.queued.get(&c.cookie) == Some(&l.cookie));
         let exact = pick(&|l| l.local.ip() == c.local.ip());
         let any = pick(&|l| takes_any(l.local.ip(), c.local.ip()));
@@ -91,7 +94,13 @@ impl Holdings {
         let first = found.iter().max_by_key(|l| l.queue)?;
         let held = found.iter().filter_map(|l| self.by_cookie.get(&l.cookie));
         let holders = held.flatten().cloned().collect();
-        Some(Listener { local: first.local, queue: first.queue, limit: first.limit, drops: first.drops, holders })
+        Some(Listener {
+            local: first.local,
+            queue: first.queue,
+            limit: first.limit,
+            drops: first.drops,
+            holders,
+        })
     }
 }
 
@@ -112,14 +121,22 @@ const NO_WAY: &str = "no descriptor leads to it";
 
 /// A record of a socket that the look at `now` listed.
 #[must_use]
-pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, now: BootNs) -> Record {
+pub fn record(
+    socket: &Socket,
+    holdings: &Holdings,
+    cgroup: Option<Rc<str>>,
+    now: BootNs,
+) -> Record {
     let connection = Connection::new(socket.cookie, &socket.tuple, socket.protocol);
     let has = |flag| socket.flags & flag != 0;
     let state = TcpState::from_number(socket.state).unwrap_or(TcpState::Close);
     let mut unknown = Unknown::default();
     if !has(HAS_TCP) {
         for field in ["recv_q", "send_q", "bytes_sent_since_fin"] {
-            unknown.insert(field, if has(UNPLACED) { NO_WAY } else { "MPTCP keeps these in its subflows" });
+            unknown.insert(
+                field,
+                if has(UNPLACED) { NO_WAY } else { "MPTCP keeps these in its subflows" },
+            );
         }
     } else if has(SEEDED) {
         unknown.insert("bytes_sent_since_fin", "the FIN came before tracing began");
@@ -141,7 +158,10 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, now
             (Vec::new(), HolderSource::OutsideFdTables)
         }
         _ => {
-            unknown.insert("holders", if holdings.all_seen { "no process has a descriptor for it" } else { NOT_ALL });
+            unknown.insert(
+                "holders",
+                if holdings.all_seen { "no process has a descriptor for it" } else { NOT_ALL },
+            );
             (Vec::new(), HolderSource::None)
         }
     };
@@ -192,9 +212,10 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, now
         record.unknown.insert("inode", if has(UNPLACED) { NO_WAY } else { "it has no file" });
     }
     if record.evidence.keepalive.is_none() {
-        record
-            .unknown
-            .insert("keepalive", if has(UNPLACED) { NO_WAY } else { "another timer runs, or the kernel hides it" });
+        record.unknown.insert(
+            "keepalive",
+            if has(UNPLACED) { NO_WAY } else { "another timer runs, or the kernel hides it" },
+        );
     }
     note_opener(&mut record);
     match judge(&record, holdings.all_seen) {
@@ -206,7 +227,10 @@ pub fn record(socket: &Socket, holdings: &Holdings, cgroup: Option<Rc<str>>, now
 
 /// Whether a connection without a `struct socket` waits to be accepted, and is not being torn down.
 fn waits(state: TcpState) -> bool {
-    matches!(state, TcpState::SynRecv | TcpState::NewSynRecv | TcpState::Established | TcpState::CloseWait)
+    matches!(
+        state,
+        TcpState::SynRecv | TcpState::NewSynRecv | TcpState::Established | TcpState::CloseWait
+    )
 }
 
 /// The kernel programs' u64::MAX stands for "never, or nobody knows".
@@ -216,7 +240,8 @@ fn known(ago_ns: u64) -> Option<u64> {
 
 /// Says why an opener is unknown, where one is.
 pub fn note_opener(record: &mut Record) {
-    let unknown = record.holder_source == HolderSource::FdTable && record.holders.iter().any(|h| h.opener.is_none());
+    let unknown = record.holder_source == HolderSource::FdTable
+        && record.holders.iter().any(|h| h.opener.is_none());
     if !unknown {
         record.unknown.remove("opener");
         return;
@@ -234,10 +259,11 @@ pub fn note_opener(record: &mut Record) {
 #[must_use]
 pub fn ended(event: &Event, holders: Vec<Holder>) -> Record {
     const GONE: &str = "it ended before it could be looked at";
-    let mut unknown: Unknown = ["role", "verdict", "recv_q", "send_q", "bytes_sent_since_fin", "inode", "keepalive"]
-        .map(|field| (field, GONE))
-        .into_iter()
-        .collect();
+    let mut unknown: Unknown =
+        ["role", "verdict", "recv_q", "send_q", "bytes_sent_since_fin", "inode", "keepalive"]
+            .map(|field| (field, GONE))
+            .into_iter()
+            .collect();
     if holders.is_empty() {
         unknown.insert("holders", GONE);
     }
@@ -290,7 +316,16 @@ mod tests {
 
     fn holder(pid: u32) -> Holder {
         let process = ProcessId { pid, start_ns: 0 };
-        Holder { process, tid: None, ppid: 1, fd: 3, comm: "x".into(), cgroups: None, inner_pid: None, opener: None }
+        Holder {
+            process,
+            tid: None,
+            ppid: 1,
+            fd: 3,
+            comm: "x".into(),
+            cgroups: None,
+            inner_pid: None,
+            opener: None,
+        }
     }
 
     fn blamed(listeners: &[Socket]) -> Vec<u32> {
@@ -306,10 +341,18 @@ mod tests {
 
     #[test]
     fn the_closest_listener_is_blamed() {
-        assert_eq!(blamed(&[listener(1, ANY_V4, 1), listener(2, V4, 1)]), [2], "bound to the address itself");
+        assert_eq!(
+            blamed(&[listener(1, ANY_V4, 1), listener(2, V4, 1)]),
+            [2],
+            "bound to the address itself"
+        );
         assert_eq!(blamed(&[listener(1, ANY_V4, 1)]), [1]);
         assert_eq!(blamed(&[listener(1, [0; 16], 1)]), [1], ":: takes IPv4");
-        assert_eq!(blamed(&[listener(1, V4, 0), listener(2, V4, 3)]), [2], "SO_REUSEPORT: the one with a queue");
+        assert_eq!(
+            blamed(&[listener(1, V4, 0), listener(2, V4, 3)]),
+            [2],
+            "SO_REUSEPORT: the one with a queue"
+        );
         assert_eq!(blamed(&[listener(1, V4, 1), listener(2, V4, 1)]), [1, 2], "or all of them");
         let two = [listener(1, V4, 1), listener(2, V4, 1)];
         let queued = Queued { kind: KIND_QUEUED, pad: 0, cookie: 99, listener: 1 };
@@ -325,15 +368,28 @@ mod tests {
             let mut s = socket(7, TcpState::CloseWait, V4);
             s.flags |= HAS_SOCKET;
             change(&mut s);
-            let held = (!held.is_empty()).then(|| (7, held.iter().map(|pid| holder(*pid)).collect()));
-            let record = record(&s, &Holdings::new(&[], &[], held.into_iter().collect(), true), None, 100 * SECOND);
+            let held =
+                (!held.is_empty()).then(|| (7, held.iter().map(|pid| holder(*pid)).collect()));
+            let record = record(
+                &s,
+                &Holdings::new(&[], &[], held.into_iter().collect(), true),
+                None,
+                100 * SECOND,
+            );
             record.verdict.map(|v| (v, record.also.clone()))
         };
         assert_eq!(judge(&|_| {}, &[1]), Some((Verdict::EofNotClosed, vec![])));
         assert_eq!(judge(&|s| s.recv_q = 1, &[1]), Some((Verdict::UnreadFin, vec![])));
         assert_eq!(judge(&|s| s.recv_q = 2, &[1]), Some((Verdict::UnreadData, vec![])));
-        assert_eq!(judge(&|s| s.recv_q = 2, &[1, 2]), Some((Verdict::InheritedFd, vec![Verdict::UnreadData])));
-        assert_eq!(judge(&|_| {}, &[1, 1]), Some((Verdict::EofNotClosed, vec![])), "two descriptors, one process");
+        assert_eq!(
+            judge(&|s| s.recv_q = 2, &[1, 2]),
+            Some((Verdict::InheritedFd, vec![Verdict::UnreadData]))
+        );
+        assert_eq!(
+            judge(&|_| {}, &[1, 1]),
+            Some((Verdict::EofNotClosed, vec![])),
+            "two descriptors, one process"
+        );
         let sent = |s: &mut Socket, ago| (s.bytes_sent, s.sent_ago_ns) = (9, ago);
         let in_use = Some((Verdict::HalfCloseInUse, vec![Verdict::EofNotClosed]));
         let not_closed = Some((Verdict::EofNotClosed, vec![]));
@@ -346,7 +402,11 @@ mod tests {
             s.flags |= SEEDED;
         };
         assert_eq!(judge(&|s| seeded(s, 3 * SECOND), &[1]), in_use, "sent after the FIN");
-        assert_eq!(judge(&|s| seeded(s, 20 * SECOND), &[1]), in_use, "or perhaps before: the benefit of the doubt");
+        assert_eq!(
+            judge(&|s| seeded(s, 20 * SECOND), &[1]),
+            in_use,
+            "or perhaps before: the benefit of the doubt"
+        );
         assert_eq!(judge(&|s| seeded(s, 40 * SECOND), &[1]), not_closed);
         assert_eq!(judge(&|s| seeded(s, 60 * SECOND), &[1]), not_closed, "sent before the FIN");
         // Read 10 seconds before now: its last data and its answer were 5 seconds old then.
@@ -354,11 +414,26 @@ mod tests {
             seeded(s, 5 * SECOND);
             (s.earliest_ns, s.received_ago_ns) = (85 * SECOND, 5 * SECOND);
         };
-        assert_eq!(judge(&read_earlier, &[1]), not_closed, "answered before the FIN, however late the record");
-        assert_eq!(judge(&|s| s.send_q = 9, &[1]).map(|v| v.0), Some(Verdict::HalfCloseInUse), "the peer reads slowly");
+        assert_eq!(
+            judge(&read_earlier, &[1]),
+            not_closed,
+            "answered before the FIN, however late the record"
+        );
+        assert_eq!(
+            judge(&|s| s.send_q = 9, &[1]).map(|v| v.0),
+            Some(Verdict::HalfCloseInUse),
+            "the peer reads slowly"
+        );
         assert_eq!(judge(&|s| s.flags &= !HAS_SOCKET, &[]), Some((Verdict::Orphan, vec![])));
-        assert_eq!(judge(&|s| s.flags &= !HAS_TCP, &[1]), None, "unknown queues are no empty queues");
-        assert_eq!(judge(&|s| s.state = TcpState::Close as u8, &[1]), Some((Verdict::GhostFd, vec![])));
+        assert_eq!(
+            judge(&|s| s.flags &= !HAS_TCP, &[1]),
+            None,
+            "unknown queues are no empty queues"
+        );
+        assert_eq!(
+            judge(&|s| s.state = TcpState::Close as u8, &[1]),
+            Some((Verdict::GhostFd, vec![]))
+        );
         assert_eq!(judge(&|s| s.state = TcpState::Established as u8, &[1]), None);
     }
 }

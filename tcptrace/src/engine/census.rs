@@ -92,7 +92,8 @@ impl Overview {
 /// The processes that hold it, or its listener; each once.
 #[must_use]
 pub fn holder_names(record: &Record) -> Vec<String> {
-    let mut names: Vec<String> = record.holders.iter().map(|h| format!("{}[{}]", h.comm, h.process.pid)).collect();
+    let mut names: Vec<String> =
+        record.holders.iter().map(|h| format!("{}[{}]", h.comm, h.process.pid)).collect();
     names.sort_unstable();
     names.dedup();
     if names.is_empty() {
@@ -122,7 +123,9 @@ impl Groups {
             GroupBy::Holder => holder_names(record),
             GroupBy::Verdict => vec![record.verdict.map_or("unknown", Verdict::name).to_owned()],
             GroupBy::Remote => vec![record.connection.remote.ip().to_string()],
-            GroupBy::Listener => vec![record.came_in_by.map_or_else(|| "none".to_owned(), |l| l.to_string())],
+            GroupBy::Listener => {
+                vec![record.came_in_by.map_or_else(|| "none".to_owned(), |l| l.to_string())]
+            }
         };
         let age = record.age(self.now);
         for key in keys {
@@ -137,7 +140,10 @@ impl Groups {
             group.count += 1;
             group.leaks += u64::from(record.is_leak());
             group.oldest = group.oldest.older(age);
-            *group.by_verdict.entry(record.verdict.map_or("unknown", Verdict::name)).or_default() += 1;
+            *group
+                .by_verdict
+                .entry(record.verdict.map_or("unknown", Verdict::name))
+                .or_default() += 1;
         }
     }
 

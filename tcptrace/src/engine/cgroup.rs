@@ -70,7 +70,8 @@ impl Cgroups {
         let v2 = self.lines.iter().find(|l| l.hierarchy.is_empty());
         let telling = |l: &&Line| l.path != "/";
         let v1 = || {
-            let named = self.lines.iter().filter(|l| l.hierarchy.starts_with("name=")).find(telling);
+            let named =
+                self.lines.iter().filter(|l| l.hierarchy.starts_with("name=")).find(telling);
             named.or_else(|| self.lines.iter().find(telling))
         };
         v2.filter(telling).or_else(v1).or(v2).or(self.lines.first()).map(|l| l.path.as_str())
@@ -96,7 +97,9 @@ mod tests {
         for text in [
             format!("0::/system.slice/docker-{ID}.scope\n"),
             format!("4:memory:/docker/{ID}\n1:name=systemd:/docker/{ID}/init.scope\n"),
-            format!("2:cpu,cpuacct:/docker/{ID}\n1:name=systemd:/docker/{ID}\n0::/system.slice/containerd.service\n"),
+            format!(
+                "2:cpu,cpuacct:/docker/{ID}\n1:name=systemd:/docker/{ID}\n0::/system.slice/containerd.service\n"
+            ),
             format!("2:cpu:/\n0::/docker/{ID}\n"),
         ] {
             let cgroups = Cgroups::parse(&text);
@@ -109,14 +112,18 @@ mod tests {
     #[test]
     fn hosts_with_v1_v2_and_both() {
         let v2 = Cgroups::parse("0::/system.slice/app.service\n");
-        let hybrid = Cgroups::parse("4:memory:/m/a:b\n3:cpu,cpuacct:/c\n1:name=systemd:/s/x\n0::/\n");
+        let hybrid =
+            Cgroups::parse("4:memory:/m/a:b\n3:cpu,cpuacct:/c\n1:name=systemd:/s/x\n0::/\n");
         let v1 = Cgroups::parse("4:memory:/m\n1:name=systemd:/\n");
         assert_eq!(v2.path(), Some("/system.slice/app.service"));
         assert_eq!(hybrid.path(), Some("/s/x"));
         assert_eq!(v1.path(), Some("/m"));
         assert_eq!(Cgroups::parse("").path(), None);
         assert_eq!(Cgroups::parse("0::/a\r\n").path(), Some("/a\r"));
-        let pattern = |hierarchy: &str, path: &str| CgroupPattern { hierarchy: hierarchy.into(), path: path.into() };
+        let pattern = |hierarchy: &str, path: &str| CgroupPattern {
+            hierarchy: hierarchy.into(),
+            path: path.into(),
+        };
         assert!(v2.matches(&pattern("", "/system.slice")));
         assert!(v2.matches(&pattern("", "/")));
         assert!(!v2.matches(&pattern("", "/system.sl")), "whole components only");

@@ -64,14 +64,21 @@ pub fn container(path: &str) -> Option<Container> {
 
 /// A container whose cgroup bears its digest: bare below a parent of the runtime's or user's
 /// choice, or after a runtime's prefix.
-fn named_by_digest<'a>(component: &'a str, parent: Option<&str>) -> Option<(&'a str, Option<Runtime>)> {
+fn named_by_digest<'a>(
+    component: &'a str,
+    parent: Option<&str>,
+) -> Option<(&'a str, Option<Runtime>)> {
     let component = component.strip_suffix(".scope").unwrap_or(component);
     let (before, id) = match component.rfind(['-', ':']) {
         Some(at) => (&component[..at], &component[at + 1..]),
         None => ("", component),
     };
     // Fargate's: the task's digest, a dash, and a number.
-    if parent == Some(before) && is_hex(before, 32) && !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()) {
+    if parent == Some(before)
+        && is_hex(before, 32)
+        && !id.is_empty()
+        && id.bytes().all(|b| b.is_ascii_digit())
+    {
         return Some((component, None));
     }
     if !is_hex(id, 64) {
@@ -109,7 +116,8 @@ fn named_by_user(path: &[&str], below: &[&str]) -> Option<(String, Option<Runtim
         return None;
     }
     let scope = component.strip_prefix("machine-").and_then(|n| n.strip_suffix(".scope"));
-    let service = || component.strip_prefix("systemd-nspawn@").and_then(|n| n.strip_suffix(".service"));
+    let service =
+        || component.strip_prefix("systemd-nspawn@").and_then(|n| n.strip_suffix(".service"));
     let name = scope.or_else(service).filter(|n| !n.is_empty())?;
     // systemd.unit(5): a dash within a name is escaped. Machine names hold nothing else that is.
     Some((name.replace("\\x2d", "-"), Some(Runtime::Nspawn)))
@@ -126,7 +134,8 @@ fn pod(component: &str) -> Option<String> {
     };
     let uid = uid.replace('_', "-");
     let groups = [8, 4, 4, 4, 12];
-    let uuid = uid.split('-').count() == groups.len() && uid.split('-').zip(groups).all(|(g, n)| is_hex(g, n));
+    let uuid = uid.split('-').count() == groups.len()
+        && uid.split('-').zip(groups).all(|(g, n)| is_hex(g, n));
     (uuid || is_hex(&uid, 32)).then_some(uid)
 }
 
@@ -157,9 +166,17 @@ mod tests {
     fn check(path: &str, expected: Option<(&str, &str, &str)>) {
         let found = container(&fill(path));
         let told = found.as_ref().map(|c| {
-            (c.id.to_string(), c.runtime.map_or("", Runtime::name), c.pod.as_deref().unwrap_or_default().to_owned())
+            (
+                c.id.to_string(),
+                c.runtime.map_or("", Runtime::name),
+                c.pod.as_deref().unwrap_or_default().to_owned(),
+            )
         });
-        assert_eq!(told, expected.map(|(id, runtime, pod)| (fill(id), runtime, fill(pod))), "{path}");
+        assert_eq!(
+            told,
+            expected.map(|(id, runtime, pod)| (fill(id), runtime, fill(pod))),
+            "{path}"
+        );
     }
 
     #[test]
@@ -177,7 +194,10 @@ mod tests {
             ("/machine.slice/machine-libpod_pod_OTHER.slice/libpod-ID.scope/container", "podman"),
             ("/libpod_parent/libpod-ID", "podman"),
             ("/libpod_parent/OTHER/libpod-ID", "podman"),
-            ("/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container", "podman"),
+            (
+                "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container",
+                "podman",
+            ),
             ("/system.slice/web.service/libpod-payload-ID", "podman"),
             ("/ecs/STATIC/ID", ""),
             ("/ecs/UID/ID", ""),
@@ -201,11 +221,20 @@ mod tests {
                 "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUI_D.slice/cri-containerd-ID.scope",
                 "containerd",
             ),
-            ("/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUI_D.slice/docker-ID.scope", "docker"),
-            ("/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUI_D.slice/crio-ID.scope", "cri-o"),
+            (
+                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUI_D.slice/docker-ID.scope",
+                "docker",
+            ),
+            (
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUI_D.slice/crio-ID.scope",
+                "cri-o",
+            ),
             ("/kubepods.slice/kubepods-podUI_D.slice/crio-ID.scope/container", "cri-o"),
             ("/kubepods.slice/kubepods-podUI_D.slice:cri-containerd:ID", "containerd"),
-            ("/system.slice/containerd.service/kubepods-burstable-podUI_D.slice:cri-containerd:ID", "containerd"),
+            (
+                "/system.slice/containerd.service/kubepods-burstable-podUI_D.slice:cri-containerd:ID",
+                "containerd",
+            ),
             ("/../../kubepods-besteffort-podUI_D.slice/cri-containerd-ID.scope", "containerd"),
         ] {
             check(path, Some(("ID", runtime, "UID")));
@@ -250,7 +279,11 @@ mod tests {
             ("/lxc.payload/web", "web", "lxc"),
             ("/lxc.payload.web/system.slice/nginx.service", "web", "lxc"),
             ("/machine.slice/machine-web.scope/payload/init.scope", "web", "systemd-nspawn"),
-            ("/machine.slice/systemd-nspawn@my\\x2dweb.service/payload", "my-web", "systemd-nspawn"),
+            (
+                "/machine.slice/systemd-nspawn@my\\x2dweb.service/payload",
+                "my-web",
+                "systemd-nspawn",
+            ),
         ] {
             check(path, Some((id, runtime, "")));
         }

@@ -76,11 +76,14 @@ pub fn language(exe: &str, comm: &str) -> Option<Language> {
 }
 
 const FIN_TIMEOUT: &str = "tcp_fin_timeout: it is about FIN_WAIT2, on the side that closed first";
-const TIME_WAIT: &str = "tcp_tw_reuse: it is about TIME_WAIT, and tcp_tw_recycle is gone since Linux 4.12";
+const TIME_WAIT: &str =
+    "tcp_tw_reuse: it is about TIME_WAIT, and tcp_tw_recycle is gone since Linux 4.12";
 const KEEPALIVE: &str = "keepalive: a peer that answers keeps the connection as it is; where it is gone, the leak becomes a ghost-fd and the descriptor stays";
-const RESTART: &str = "a restart: it hides the leak until it is back, and takes the evidence with it";
+const RESTART: &str =
+    "a restart: it hides the leak until it is back, and takes the evidence with it";
 const MORE_FDS: &str = "a higher descriptor limit (ulimit -n, LimitNOFILE): it is reached later";
-const DESTROY: &str = "ss -K: it ends the connection, not the descriptor; the leak becomes a ghost-fd";
+const DESTROY: &str =
+    "ss -K: it ends the connection, not the descriptor; the leak becomes a ghost-fd";
 
 /// What is to be said of a verdict.
 #[must_use]
@@ -106,9 +109,18 @@ pub const fn cure(verdict: Verdict) -> Cure {
                     Python,
                     "result = await asyncio.to_thread(blocking_call)  # or an executor: the loop goes on accepting",
                 ),
-                (Node, "new Worker('./job.js')  // node:worker_threads: long computation off the event loop"),
-                (Php, "request_terminate_timeout = 30s  ; php-fpm pool, with pm.max_children to match the load"),
-                (C, "while ((fd = accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) serve(fd);"),
+                (
+                    Node,
+                    "new Worker('./job.js')  // node:worker_threads: long computation off the event loop",
+                ),
+                (
+                    Php,
+                    "request_terminate_timeout = 30s  ; php-fpm pool, with pm.max_children to match the load",
+                ),
+                (
+                    C,
+                    "while ((fd = accept4(l, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) serve(fd);",
+                ),
             ],
             no_help: &[
                 "a longer backlog (listen(), net.core.somaxconn): more connections wait for the same process",
@@ -129,15 +141,30 @@ pub const fn cure(verdict: Verdict) -> Cure {
                 "edge-triggered epoll and a read that stopped before EAGAIN",
             ],
             in_code: &[
-                (Java, "try (CloseableHttpResponse r = client.execute(get)) { EntityUtils.consume(r.getEntity()); }"),
-                (Java, "socket.setSoTimeout(30_000);  // on the connections that its workers wait for"),
+                (
+                    Java,
+                    "try (CloseableHttpResponse r = client.execute(get)) { EntityUtils.consume(r.getEntity()); }",
+                ),
+                (
+                    Java,
+                    "socket.setSoTimeout(30_000);  // on the connections that its workers wait for",
+                ),
                 (Go, "ctx, cancel := context.WithTimeout(ctx, 5*time.Second); defer cancel()"),
                 (Go, "defer resp.Body.Close()"),
-                (Python, "requests.get(url, timeout=(3, 10))  # without it requests waits for ever"),
+                (
+                    Python,
+                    "requests.get(url, timeout=(3, 10))  # without it requests waits for ever",
+                ),
                 (Python, "result = await asyncio.to_thread(blocking_call)"),
-                (Node, "res.resume()  // a response whose body is not wanted must be drained or destroyed"),
+                (
+                    Node,
+                    "res.resume()  // a response whose body is not wanted must be drained or destroyed",
+                ),
                 (Php, "stream_set_timeout($fp, 10);"),
-                (C, "while ((n = read(fd, buf, sizeof buf)) > 0) use(buf, n); if (n == 0) close(fd);"),
+                (
+                    C,
+                    "while ((n = read(fd, buf, sizeof buf)) > 0) use(buf, n); if (n == 0) close(fd);",
+                ),
             ],
             no_help: &[FIN_TIMEOUT, TIME_WAIT, KEEPALIVE, MORE_FDS, DESTROY, RESTART],
         },
@@ -156,7 +183,10 @@ pub const fn cure(verdict: Verdict) -> Cure {
                     Java,
                     "HttpClients.custom().evictExpiredConnections().evictIdleConnections(30, TimeUnit.SECONDS)  // HttpClient 4.4",
                 ),
-                (Java, "try (CloseableHttpResponse r = client.execute(get)) { EntityUtils.consume(r.getEntity()); }"),
+                (
+                    Java,
+                    "try (CloseableHttpResponse r = client.execute(get)) { EntityUtils.consume(r.getEntity()); }",
+                ),
                 (Go, "defer resp.Body.Close()"),
                 (Go, "db.SetConnMaxIdleTime(30 * time.Second)"),
                 (Python, "with requests.get(url, stream=True) as r: use(r)"),
@@ -181,14 +211,26 @@ pub const fn cure(verdict: Verdict) -> Cure {
             ],
             in_code: &[
                 (Java, "try (Socket s = server.accept()) { serve(s); }"),
-                (Java, "try (CloseableHttpResponse r = client.execute(get)) { EntityUtils.consume(r.getEntity()); }"),
-                (Go, "resp, err := client.Do(req); if err != nil { return err }; defer resp.Body.Close()"),
+                (
+                    Java,
+                    "try (CloseableHttpResponse r = client.execute(get)) { EntityUtils.consume(r.getEntity()); }",
+                ),
+                (
+                    Go,
+                    "resp, err := client.Do(req); if err != nil { return err }; defer resp.Body.Close()",
+                ),
                 (Go, "defer conn.Close()"),
                 (Python, "with requests.get(url, stream=True) as r: use(r)"),
                 (Python, "writer.close(); await writer.wait_closed()  # asyncio streams"),
-                (Node, "socket.on('end', () => socket.end())  // needed where allowHalfOpen is true"),
+                (
+                    Node,
+                    "socket.on('end', () => socket.end())  // needed where allowHalfOpen is true",
+                ),
                 (Php, "fclose($fp);"),
-                (Php, "unset($ch);  // since PHP 8.0 curl_close() does nothing: the handle must go"),
+                (
+                    Php,
+                    "unset($ch);  // since PHP 8.0 curl_close() does nothing: the handle must go",
+                ),
                 (C, "if ((n = read(fd, buf, sizeof buf)) == 0) close(fd);"),
             ],
             no_help: &[FIN_TIMEOUT, TIME_WAIT, KEEPALIVE, MORE_FDS, DESTROY, RESTART],
@@ -203,15 +245,33 @@ pub const fn cure(verdict: Verdict) -> Cure {
                 "a descriptor that was passed over a unix socket and kept by the sender",
             ],
             in_code: &[
-                (Java, "// the JDK closes descriptors in children: look at native code and at who started the JVM"),
-                (Go, "// Go opens with O_CLOEXEC: look at cmd.ExtraFiles, and close what conn.File() returned"),
-                (Python, "conn.close()  # in the parent, after os.fork() or Process.start() with the fork method"),
-                (Python, "subprocess.Popen(cmd, close_fds=True)  # the default; look for False and pass_fds"),
+                (
+                    Java,
+                    "// the JDK closes descriptors in children: look at native code and at who started the JVM",
+                ),
+                (
+                    Go,
+                    "// Go opens with O_CLOEXEC: look at cmd.ExtraFiles, and close what conn.File() returned",
+                ),
+                (
+                    Python,
+                    "conn.close()  # in the parent, after os.fork() or Process.start() with the fork method",
+                ),
+                (
+                    Python,
+                    "subprocess.Popen(cmd, close_fds=True)  # the default; look for False and pass_fds",
+                ),
                 (Node, "child.send('conn', socket)  // without { keepOpen: true }"),
                 (Php, "if (pcntl_fork() > 0) { fclose($conn); }"),
                 (C, "if (fork() > 0) close(conn);  /* the parent */"),
-                (C, "shutdown(conn, SHUT_RDWR); close(conn);  /* ends the connection for every holder */"),
-                (C, "accept4(l, NULL, NULL, SOCK_CLOEXEC); socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);"),
+                (
+                    C,
+                    "shutdown(conn, SHUT_RDWR); close(conn);  /* ends the connection for every holder */",
+                ),
+                (
+                    C,
+                    "accept4(l, NULL, NULL, SOCK_CLOEXEC); socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);",
+                ),
             ],
             no_help: &[
                 "another close() in a process that has closed already: the reference that counts is elsewhere",
@@ -240,9 +300,15 @@ pub const fn cure(verdict: Verdict) -> Cure {
                 "a CLOSE_WAIT leak whose connections keepalive, a firewall or ss -K has ended",
             ],
             in_code: &[
-                (Java, "try (Socket s = connect()) { use(s); }  // closes after an IOException too"),
+                (
+                    Java,
+                    "try (Socket s = connect()) { use(s); }  // closes after an IOException too",
+                ),
                 (Go, "defer conn.Close()  // right after the error check of Dial or Accept"),
-                (Python, "with socket.create_connection(address) as s: use(s)  # closes after an OSError too"),
+                (
+                    Python,
+                    "with socket.create_connection(address) as s: use(s)  # closes after an OSError too",
+                ),
                 (Node, "socket.on('error', () => socket.destroy())"),
                 (Php, "if (@fwrite($fp, $data) === false) { fclose($fp); }"),
                 (C, "if (n < 0 && errno != EAGAIN && errno != EINTR) close(fd);"),
@@ -256,7 +322,9 @@ pub const fn cure(verdict: Verdict) -> Cure {
         },
         Verdict::Orphan => Cure {
             means: "No process has a descriptor for it and no listener's queue holds it: the kernel is taking it down by itself.",
-            look_for: &["nothing here; if there are many, who closes its listener while connections wait"],
+            look_for: &[
+                "nothing here; if there are many, who closes its listener while connections wait",
+            ],
             in_code: &[],
             no_help: &[],
         },
@@ -267,12 +335,15 @@ pub const fn cure(verdict: Verdict) -> Cure {
 mod tests {
     use super::*;
 
-    const DOCUMENT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/verdicts.md"));
+    const DOCUMENT: &str =
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/verdicts.md"));
 
     /// From a verdict's heading to the next.
     fn section(verdict: Verdict) -> &'static str {
         let heading = format!("\n## {}\n", verdict.name());
-        let (_, after) = DOCUMENT.split_once(&heading).unwrap_or_else(|| panic!("docs/verdicts.md: no {heading:?}"));
+        let (_, after) = DOCUMENT
+            .split_once(&heading)
+            .unwrap_or_else(|| panic!("docs/verdicts.md: no {heading:?}"));
         after.split("\n## ").next().unwrap_or_default()
     }
 
@@ -288,7 +359,11 @@ mod tests {
                 assert!(section.contains(&item), "docs/verdicts.md, {}: {item}", verdict.name());
             }
         }
-        assert_eq!(DOCUMENT.matches("\n## ").count(), Verdict::ALL.len() + 2, "what helps nobody, and sources");
+        assert_eq!(
+            DOCUMENT.matches("\n## ").count(),
+            Verdict::ALL.len() + 2,
+            "what helps nobody, and sources"
+        );
     }
 
     #[test]
@@ -301,10 +376,18 @@ mod tests {
                 "{}: a few sentences",
                 verdict.name()
             );
-            assert_eq!((!cure.in_code.is_empty(), !cure.no_help.is_empty()), (leak, leak), "{}", verdict.name());
+            assert_eq!(
+                (!cure.in_code.is_empty(), !cure.no_help.is_empty()),
+                (leak, leak),
+                "{}",
+                verdict.name()
+            );
             assert!(!cure.look_for.is_empty());
             for text in cure.in_code.iter().map(|(_, code)| *code).chain([cure.means]) {
-                assert!(!text.contains(['\n', '`']) && !text.contains("        "), "one line: {text}");
+                assert!(
+                    !text.contains(['\n', '`']) && !text.contains("        "),
+                    "one line: {text}"
+                );
             }
         }
     }

@@ -42,7 +42,8 @@ pub fn event(bytes: &[u8]) -> Option<Event> {
     };
     let event = transition(t, destroyed)?;
     let closes = t.socket == CLOSING || destroyed && event.by_call;
-    let closed_by = (closes && t.comm[0] != 0).then(|| ClosedBy { pid: t.pid, comm: comm(&t.comm) });
+    let closed_by =
+        (closes && t.comm[0] != 0).then(|| ClosedBy { pid: t.pid, comm: comm(&t.comm) });
     Some(Event { closed_by, ..event })
 }
 
@@ -95,7 +96,10 @@ fn transition(t: &Transition, destroyed: bool) -> Option<Event> {
 /// close() and shutdown() (tcp_close_state). The task on the CPU is then the one that called.
 fn is_call(old: TcpState, new: TcpState) -> bool {
     use TcpState::{Close, CloseWait, Established, FinWait1, LastAck, SynRecv, SynSent};
-    matches!((old, new), (CloseWait, LastAck) | (Established | SynRecv, FinWait1) | (Close, SynSent))
+    matches!(
+        (old, new),
+        (CloseWait, LastAck) | (Established | SynRecv, FinWait1) | (Close, SynSent)
+    )
 }
 
 /// A kernel command name: up to a NUL, not necessarily UTF-8.
@@ -144,11 +148,19 @@ mod tests {
         };
         use TcpState::{Close, CloseWait, LastAck, Listen};
         assert_eq!(of(CloseWait, LastAck, CLOSING), (true, true, false));
-        assert_eq!(of(CloseWait, LastAck, OPEN), (false, true, false), "shutdown() leaves the descriptor open");
+        assert_eq!(
+            of(CloseWait, LastAck, OPEN),
+            (false, true, false),
+            "shutdown() leaves the descriptor open"
+        );
         assert_eq!(of(CloseWait, Close, CLOSING), (true, true, false), "closed with data unread");
         assert_eq!(of(CloseWait, Close, OPEN), (false, false, true), "reset by a packet");
         assert_eq!(of(CloseWait, Close, NO_SOCKET), (false, false, false), "its listener went");
-        assert_eq!(of(LastAck, Close, NO_SOCKET), (false, false, false), "the last ACK came by packet");
+        assert_eq!(
+            of(LastAck, Close, NO_SOCKET),
+            (false, false, false),
+            "the last ACK came by packet"
+        );
         assert_eq!(of(LastAck, Close, OPEN), (false, false, true), "shut down, never closed");
         assert_eq!(of(Listen, Close, CLOSING), (true, true, false));
     }
@@ -168,7 +180,12 @@ mod tests {
         };
         let event = streamed(&s).expect("a record");
         assert_eq!(event.change.stayed, Some(Age { min_ns: 4_000, max_ns: Some(4_000) }));
-        assert!(event.change.connection.mptcp && event.ghost && event.closed_by.is_none() && !event.destroyed);
+        assert!(
+            event.change.connection.mptcp
+                && event.ghost
+                && event.closed_by.is_none()
+                && !event.destroyed
+        );
         assert_eq!(streamed(&Streamed { since_ns: 0, ..s }).expect("a record").change.stayed, None);
         assert_eq!(streamed(&Streamed { old: 99, ..s }), None);
     }

@@ -1,6 +1,8 @@
 //! What sock_diag answers (sock_diag(7), uapi/linux/inet_diag.h), from bytes to sockets.
 
-use tcptrace_common::event::{HAS_SOCKET, HAS_TCP, KEEPALIVE, KIND_SOCKET, NO_LIMIT, NO_TIMER, SEEDED, Socket, Tuple};
+use tcptrace_common::event::{
+    HAS_SOCKET, HAS_TCP, KEEPALIVE, KIND_SOCKET, NO_LIMIT, NO_TIMER, SEEDED, Socket, Tuple,
+};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, network_endian};
 
 use super::event::BootNs;
@@ -187,7 +189,13 @@ impl Dump {
 }
 
 /// `None` for a subflow of MPTCP: a socket of the kernel's own.
-fn socket(answer: &Answer, attributes: &[u8], netns: u32, protocol: u16, now: BootNs) -> Option<Socket> {
+fn socket(
+    answer: &Answer,
+    attributes: &[u8],
+    netns: u32,
+    protocol: u16,
+    now: BootNs,
+) -> Option<Socket> {
     const LISTEN: u8 = 10;
     let id = &answer.id;
     let v4 = answer.family == AF_INET;
@@ -205,7 +213,8 @@ fn socket(answer: &Answer, attributes: &[u8], netns: u32, protocol: u16, now: Bo
         lport: id.sport.get(),
         rport: id.dport.get(),
     };
-    (s.latest_ns, s.sent_ago_ns, s.acked_ago_ns, s.received_ago_ns) = (now, u64::MAX, u64::MAX, u64::MAX);
+    (s.latest_ns, s.sent_ago_ns, s.acked_ago_ns, s.received_ago_ns) =
+        (now, u64::MAX, u64::MAX, u64::MAX);
     if answer.state == LISTEN {
         // inet_diag fills a listener's queue and limit in there (tcp_diag_get_info).
         (s.backlog, s.max_backlog) = (answer.rqueue, answer.wqueue);
@@ -243,7 +252,8 @@ fn tcp_info(info: &[u8], s: &mut Socket, now: BootNs) {
     (s.sent_ago_ns, s.received_ago_ns, s.acked_ago_ns) = (ago(44), ago(52), ago(56));
     if s.state == CLOSE_WAIT {
         s.latest_ns = now.saturating_sub(s.acked_ago_ns.saturating_sub(SLACK_NS));
-        s.earliest_ns = now.saturating_sub(s.received_ago_ns.saturating_add(SLACK_NS)).min(s.latest_ns);
+        s.earliest_ns =
+            now.saturating_sub(s.received_ago_ns.saturating_add(SLACK_NS)).min(s.latest_ns);
     }
 }
 
@@ -291,7 +301,8 @@ mod tests {
     }
 
     fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = [&(4 + value.len() as u16).to_le_bytes()[..], &kind.to_le_bytes(), value].concat();
+        let mut bytes =
+            [&(4 + value.len() as u16).to_le_bytes()[..], &kind.to_le_bytes(), value].concat();
         bytes.resize(bytes.len().next_multiple_of(4), 0);
         bytes
     }
@@ -314,15 +325,26 @@ mod tests {
             info[at..at + 4].copy_from_slice(&ms.to_le_bytes());
         }
         let cgroup = 77u64.to_le_bytes();
-        let body = [answer(TcpState::CloseWait, 5, 6), attribute(2, &info), attribute(21, &cgroup)].concat();
+        let body = [answer(TcpState::CloseWait, 5, 6), attribute(2, &info), attribute(21, &cgroup)]
+            .concat();
         let mut dump = Dump::new(1, TCP, Detail::Connection);
-        assert_eq!(dump.take(&[message(20, &body), message(NLMSG_DONE, &[0; 4])].concat(), NOW), Ok(true));
+        assert_eq!(
+            dump.take(&[message(20, &body), message(NLMSG_DONE, &[0; 4])].concat(), NOW),
+            Ok(true)
+        );
         let s = dump.sockets[0];
         assert_eq!((s.cookie, s.inode, s.recv_q, s.send_q, s.cgroup), (7, 9, 5, 6, 77));
-        assert_eq!((s.tuple.lport, s.tuple.rport, s.tuple.laddr[12..].to_vec()), (80, 5000, vec![10, 0, 0, 1]));
+        assert_eq!(
+            (s.tuple.lport, s.tuple.rport, s.tuple.laddr[12..].to_vec()),
+            (80, 5000, vec![10, 0, 0, 1])
+        );
         assert_eq!(s.flags, HAS_SOCKET | HAS_TCP | SEEDED | NO_LIMIT | KEEPALIVE);
         let ago = |ns: u64| (NOW - ns) / 1_000_000;
-        assert_eq!((ago(s.earliest_ns), ago(s.latest_ns)), (8_020, 2_980), "an interval with slack");
+        assert_eq!(
+            (ago(s.earliest_ns), ago(s.latest_ns)),
+            (8_020, 2_980),
+            "an interval with slack"
+        );
         assert_eq!(dump.states[TcpState::CloseWait as usize], 1);
         assert_eq!(dump.skipped, 0);
     }
@@ -330,8 +352,11 @@ mod tests {
     #[test]
     fn a_listener_has_a_queue_and_drops() {
         let memory = [[0u8; 4]; 8].concat();
-        let body =
-            [answer(TcpState::Listen, 5, 128), attribute(7, &[&memory[..], &3u32.to_le_bytes()].concat())].concat();
+        let body = [
+            answer(TcpState::Listen, 5, 128),
+            attribute(7, &[&memory[..], &3u32.to_le_bytes()].concat()),
+        ]
+        .concat();
         let mut dump = Dump::new(1, TCP, Detail::Connection);
         assert_eq!(dump.take(&message(20, &body), NOW), Ok(false));
         let s = dump.sockets[0];
@@ -342,7 +367,10 @@ mod tests {
     fn subflows_are_the_kernels_own() {
         let ulp = attribute(19, &attribute(1, b"mptcp\0"));
         let mut dump = Dump::new(1, TCP, Detail::Connection);
-        assert_eq!(dump.take(&message(20, &[answer(TcpState::CloseWait, 1, 0), ulp].concat()), NOW), Ok(false));
+        assert_eq!(
+            dump.take(&message(20, &[answer(TcpState::CloseWait, 1, 0), ulp].concat()), NOW),
+            Ok(false)
+        );
         assert!(dump.sockets.is_empty());
     }
 
@@ -363,15 +391,26 @@ mod tests {
         assert_eq!(dump.take(&message(NLMSG_ERROR, &(-2i32).to_le_bytes()), NOW), Err(2));
         assert_eq!(dump.take(&message(20, &[1, 2, 3]), NOW), Ok(false));
         assert_eq!(dump.take(&[1, 2, 3], NOW), Ok(false));
-        assert_eq!(dump.take(&message(NLMSG_ERROR, &0i32.to_le_bytes()), NOW), Ok(false), "no error is none");
-        assert_eq!(dump.take(&message(NLMSG_ERROR, &5i32.to_le_bytes()), NOW), Ok(false), "nor is this one");
+        assert_eq!(
+            dump.take(&message(NLMSG_ERROR, &0i32.to_le_bytes()), NOW),
+            Ok(false),
+            "no error is none"
+        );
+        assert_eq!(
+            dump.take(&message(NLMSG_ERROR, &5i32.to_le_bytes()), NOW),
+            Ok(false),
+            "nor is this one"
+        );
         assert_eq!(dump.skipped, 4);
     }
 
     #[test]
     fn a_request_names_what_it_wants() {
         let bytes = request(2, MPTCP, TcpState::CloseWait.bit(), Detail::Connection);
-        assert_eq!((bytes.len(), bytes[16], bytes[18], bytes[20..24].to_vec()), (80, 2, 2, vec![0, 1, 0, 0]));
+        assert_eq!(
+            (bytes.len(), bytes[16], bytes[18], bytes[20..24].to_vec()),
+            (80, 2, 2, vec![0, 1, 0, 0])
+        );
         assert_eq!(bytes[72..], [8, 0, 3, 0, 6, 1, 0, 0]);
     }
 

@@ -79,7 +79,10 @@ impl Age {
     /// Of a stay that began in an interval, at `now`. `earliest` 0: unknown.
     #[must_use]
     pub fn at(now: BootNs, earliest: BootNs, latest: BootNs) -> Self {
-        Self { min_ns: now.saturating_sub(latest), max_ns: (earliest != 0).then(|| now.saturating_sub(earliest)) }
+        Self {
+            min_ns: now.saturating_sub(latest),
+            max_ns: (earliest != 0).then(|| now.saturating_sub(earliest)),
+        }
     }
 
     /// The beginning was traced.
@@ -350,7 +353,12 @@ impl Stays {
             });
             slot.and_then(below)
         };
-        (count > 0).then(|| Self { state, count, half_below_ns: quantile(50), most_below_ns: quantile(99) })
+        (count > 0).then(|| Self {
+            state,
+            count,
+            half_below_ns: quantile(50),
+            most_below_ns: quantile(99),
+        })
     }
 }
 
@@ -427,8 +435,10 @@ mod tests {
 
     #[test]
     fn quantiles_of_stays() {
-        let stays =
-            |row: &[u64]| Stays::new(TcpState::CloseWait, row).map(|s| (s.count, s.half_below_ns, s.most_below_ns));
+        let stays = |row: &[u64]| {
+            Stays::new(TcpState::CloseWait, row)
+                .map(|s| (s.count, s.half_below_ns, s.most_below_ns))
+        };
         assert_eq!(stays(&[0; 32]), None);
         assert_eq!(stays(&[3]), Some((3, Some(1024), Some(1024))));
         assert_eq!(stays(&[50, 49, 1]), Some((100, Some(1024), Some(2048))));

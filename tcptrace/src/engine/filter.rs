@@ -61,7 +61,10 @@ impl Selection {
     /// Whether holders decide too.
     #[must_use]
     pub fn asks_for_holders(&self) -> bool {
-        !(self.processes.is_empty() && self.comms.is_empty() && self.cgroups.is_empty() && self.containers.is_empty())
+        !(self.processes.is_empty()
+            && self.comms.is_empty()
+            && self.cgroups.is_empty()
+            && self.containers.is_empty())
     }
 
     /// What the holders and the verdict decide.
@@ -78,23 +81,33 @@ impl Selection {
 
     /// What the holders and the socket's own v2 cgroup decide.
     #[must_use]
-    pub fn matches_holders(&self, holders: &[Holder], own_cgroup: Option<&str>, descends: Descends<'_>) -> bool {
+    pub fn matches_holders(
+        &self,
+        holders: &[Holder],
+        own_cgroup: Option<&str>,
+        descends: Descends<'_>,
+    ) -> bool {
         (self.processes.is_empty() || holders.iter().any(|h| self.process(h, descends)))
             && any(&self.comms, |c| holders.iter().any(|h| *h.comm == **c))
             && any(&self.containers, |id| holders.iter().any(|h| in_container(h, id)))
             && any(&self.cgroups, |pattern| {
                 let v2 = pattern.hierarchy.is_empty();
                 (v2 && own_cgroup.is_some_and(|path| pattern.covers(path)))
-                    || holders.iter().any(|h| h.cgroups.as_ref().is_some_and(|c| c.matches(pattern)))
+                    || holders
+                        .iter()
+                        .any(|h| h.cgroups.as_ref().is_some_and(|c| c.matches(pattern)))
             })
     }
 
     fn process(&self, holder: &Holder, descends: Descends<'_>) -> bool {
         let same = |p: &ProcessId| {
             p.pid == holder.process.pid
-                && (p.start_ns == 0 || holder.process.start_ns == 0 || same_start(p.start_ns, holder.process.start_ns))
+                && (p.start_ns == 0
+                    || holder.process.start_ns == 0
+                    || same_start(p.start_ns, holder.process.start_ns))
         };
-        self.processes.iter().any(same) || self.children && descends(holder.process.pid, &self.processes)
+        self.processes.iter().any(same)
+            || self.children && descends(holder.process.pid, &self.processes)
     }
 
     /// The one port, where one is all that is asked for.
@@ -184,8 +197,10 @@ mod tests {
     fn selects(change: impl FnOnce(&mut Selection)) -> bool {
         let mut selection = Selection::default();
         change(&mut selection);
-        let descends = |pid: u32, roots: &[ProcessId]| pid == 42 && roots.iter().any(|r| r.pid == 7);
-        selection.matches_connection(&record().connection) && selection.matches_record(&record(), &descends)
+        let descends =
+            |pid: u32, roots: &[ProcessId]| pid == 42 && roots.iter().any(|r| r.pid == 7);
+        selection.matches_connection(&record().connection)
+            && selection.matches_record(&record(), &descends)
     }
 
     #[test]
@@ -198,7 +213,10 @@ mod tests {
         let p = |pid, start_ns| ProcessId { pid, start_ns };
         assert!(selects(|s| s.processes = vec![p(1, 0), p(42, 0)]), "or within a kind");
         assert!(selects(|s| s.processes = vec![p(42, 1_230_000_000)]));
-        assert!(!selects(|s| s.processes = vec![p(42, 9_990_000_000)]), "another process with that pid");
+        assert!(
+            !selects(|s| s.processes = vec![p(42, 9_990_000_000)]),
+            "another process with that pid"
+        );
         assert!(!selects(|s| s.processes = vec![p(7, 0)]));
         assert!(selects(|s| (s.processes, s.children) = (vec![p(7, 0)], true)));
         assert!(selects(|s| s.comms = vec!["java".into()]));

@@ -57,27 +57,39 @@ mod tests {
 
     use super::*;
 
-    const V2: &str = "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup rw,nsdelegate";
+    const V2: &str =
+        "30 24 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup rw,nsdelegate";
 
     #[test]
     fn mounts_as_the_kernel_writes_them() {
-        let text = format!("{V2}\n40 24 0:4 net:[4026532281] /run/netns/blue rw shared:2 master:1 - nsfs nsfs rw\n");
+        let text = format!(
+            "{V2}\n40 24 0:4 net:[4026532281] /run/netns/blue rw shared:2 master:1 - nsfs nsfs rw\n"
+        );
         let [v2, netns] = &parse(text.as_bytes())[..] else { panic!("two mounts") };
         assert_eq!((v2.at.as_path(), v2.fs_type.as_str()), ("/sys/fs/cgroup".as_ref(), "cgroup2"));
         assert_eq!((v2.root.as_path(), v2.options.as_str()), ("/".as_ref(), "rw,nsdelegate"));
-        assert_eq!((netns.root.as_path(), netns.fs_type.as_str()), ("net:[4026532281]".as_ref(), "nsfs"));
+        assert_eq!(
+            (netns.root.as_path(), netns.fs_type.as_str()),
+            ("net:[4026532281]".as_ref(), "nsfs")
+        );
     }
 
     #[test]
     fn names_with_blanks_and_without_a_source() {
-        let [one] = &parse(br"1 2 0:1 /a\134b /mnt/my\040disk\012x rw - tmpfs  rw")[..] else { panic!("a mount") };
-        assert_eq!((one.root.as_path(), one.at.as_path()), ("/a\\b".as_ref(), "/mnt/my disk\nx".as_ref()));
+        let [one] = &parse(br"1 2 0:1 /a\134b /mnt/my\040disk\012x rw - tmpfs  rw")[..] else {
+            panic!("a mount")
+        };
+        assert_eq!(
+            (one.root.as_path(), one.at.as_path()),
+            ("/a\\b".as_ref(), "/mnt/my disk\nx".as_ref())
+        );
         assert_eq!((one.fs_type.as_str(), one.options.as_str()), ("tmpfs", "rw"));
     }
 
     #[test]
     fn a_line_that_makes_no_sense_does_not_hide_the_others() {
-        let text = [b"1 2 0:1 / /mnt/\xff\xfe rw - ext4 /dev/sda rw\n\nnonsense\n", V2.as_bytes()].concat();
+        let text = [b"1 2 0:1 / /mnt/\xff\xfe rw - ext4 /dev/sda rw\n\nnonsense\n", V2.as_bytes()]
+            .concat();
         let mounts = parse(&text);
         assert_eq!(mounts.len(), 2);
         assert_eq!(mounts[0].at.as_os_str(), OsStr::from_bytes(b"/mnt/\xff\xfe"));

@@ -17,7 +17,10 @@ pub fn mark(holders: &mut [Holder], latest_ns: BootNs) {
         .iter()
         .map(|h| {
             let younger = h.process.start_ns > latest_ns.saturating_add(SLACK_NS);
-            younger || holders.iter().any(|p| p.process.pid == h.ppid && p.process.pid != h.process.pid && p.fd == h.fd)
+            younger
+                || holders.iter().any(|p| {
+                    p.process.pid == h.ppid && p.process.pid != h.process.pid && p.fd == h.fd
+                })
         })
         .collect();
     let firsts: Vec<ProcessId> = first_holders(holders, &inherited);
@@ -35,8 +38,12 @@ fn first_holders(holders: &[Holder], inherited: &[bool]) -> Vec<ProcessId> {
     if !inherited.contains(&true) {
         return Vec::new();
     }
-    let mut firsts: Vec<ProcessId> =
-        holders.iter().zip(inherited).filter(|(_, inherited)| !**inherited).map(|(h, _)| h.process).collect();
+    let mut firsts: Vec<ProcessId> = holders
+        .iter()
+        .zip(inherited)
+        .filter(|(_, inherited)| !**inherited)
+        .map(|(h, _)| h.process)
+        .collect();
     firsts.dedup();
     firsts
 }
@@ -90,12 +97,27 @@ mod tests {
     fn parents_and_children() {
         let (yes, no) = (Some(true), Some(false));
         assert_eq!(marked(vec![holder(5, 1, 4, 9), holder(6, 5, 4, 10)]), [yes, no]);
-        assert_eq!(marked(vec![holder(5, 1, 4, 9), holder(6, 5, 4, 10), holder(7, 6, 4, 10)]), [yes, no, no]);
-        assert_eq!(marked(vec![holder(5, 1, 4, 9), holder(6, 5, 8, 10)]), [None, None], "another number: dup or sent");
-        assert_eq!(marked(vec![holder(6, 5, 4, 9), holder(7, 5, 4, 9)]), [None, None], "siblings of one that let go");
+        assert_eq!(
+            marked(vec![holder(5, 1, 4, 9), holder(6, 5, 4, 10), holder(7, 6, 4, 10)]),
+            [yes, no, no]
+        );
+        assert_eq!(
+            marked(vec![holder(5, 1, 4, 9), holder(6, 5, 8, 10)]),
+            [None, None],
+            "another number: dup or sent"
+        );
+        assert_eq!(
+            marked(vec![holder(6, 5, 4, 9), holder(7, 5, 4, 9)]),
+            [None, None],
+            "siblings of one that let go"
+        );
         assert_eq!(marked(vec![holder(5, 1, 4, 9)]), [None], "alone");
         assert_eq!(marked(vec![holder(5, 1, 4, 2_000_000_000)]), [no], "younger than the state");
-        assert_eq!(marked(vec![holder(5, 1, 4, 9), holder(5, 1, 6, 9), holder(6, 5, 4, 9)]), [yes, yes, no], "dup");
+        assert_eq!(
+            marked(vec![holder(5, 1, 4, 9), holder(5, 1, 6, 9), holder(6, 5, 4, 9)]),
+            [yes, yes, no],
+            "dup"
+        );
     }
 
     #[test]

@@ -27,7 +27,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 /// A state as ss or the kernel spells it, any case, `-` or `_`.
 fn state(text: &str) -> Option<TcpState> {
-    let key: String = text.chars().filter(|c| *c != '-' && *c != '_').map(|c| c.to_ascii_lowercase()).collect();
+    let key: String =
+        text.chars().filter(|c| *c != '-' && *c != '_').map(|c| c.to_ascii_lowercase()).collect();
     let key = key.strip_prefix("tcp").unwrap_or(&key);
     Some(match key {
         "established" | "estab" => TcpState::Established,
@@ -128,7 +129,8 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "write a pid, cookie:N, or LOCAL,REMOTE as 10.0.0.1:80,10.0.0.9:51514".to_owned();
+        let wrong =
+            || "write a pid, cookie:N, or LOCAL,REMOTE as 10.0.0.1:80,10.0.0.9:51514".to_owned();
         if let Some(pid) = text.strip_prefix("pid:") {
             return pid.parse().map(Self::Pid).map_err(|_| wrong());
         }
@@ -166,7 +168,8 @@ impl EndPattern {
     /// Whether an end is meant.
     #[must_use]
     pub fn matches(&self, end: std::net::SocketAddr) -> bool {
-        self.net.is_none_or(|net| net.contains(&end.ip())) && self.port.is_none_or(|port| port == end.port())
+        self.net.is_none_or(|net| net.contains(&end.ip()))
+            && self.port.is_none_or(|port| port == end.port())
     }
 }
 
@@ -193,8 +196,11 @@ impl FromStr for EndPattern {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let help =
-            || format!("{text:?} is no address; write for instance 10.0.0.1, 10.0.0.0/8, 10.0.0.1:8080 or [::1]:80");
+        let help = || {
+            format!(
+                "{text:?} is no address; write for instance 10.0.0.1, 10.0.0.0/8, 10.0.0.1:8080 or [::1]:80"
+            )
+        };
         let (address, port) = split_port(text).ok_or_else(help)?;
         let port = match port {
             Some(port) => Some(port.parse::<u16>().map_err(|_| help())?),
@@ -238,7 +244,9 @@ fn net(text: &str) -> Option<IpNet> {
     match (bits, parsed.to_canonical()) {
         (None, folded) => Some(IpNet::from(folded)),
         // Of a mapped address the first 96 bits say that it is one.
-        (Some(bits @ 96..), IpAddr::V4(v4)) if parsed.is_ipv6() => IpNet::new(v4.into(), bits - 96).ok(),
+        (Some(bits @ 96..), IpAddr::V4(v4)) if parsed.is_ipv6() => {
+            IpNet::new(v4.into(), bits - 96).ok()
+        }
         (Some(bits), _) => IpNet::new(parsed, bits).ok(),
     }
 }
@@ -251,7 +259,9 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, ms) in [("0", 0), ("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("1h30m", 5_400_000)] {
+        for (text, ms) in
+            [("0", 0), ("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("1h30m", 5_400_000)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
         for text in ["", "5", "-5s", "PT1S", "ten seconds", "5 parsecs", "99999999999999999999s"] {
@@ -282,8 +292,9 @@ mod tests {
 
     #[test]
     fn ends() {
-        let matches =
-            |pattern: &str, end: &str| pattern.parse::<EndPattern>().expect(pattern).matches(end.parse().expect(end));
+        let matches = |pattern: &str, end: &str| {
+            pattern.parse::<EndPattern>().expect(pattern).matches(end.parse().expect(end))
+        };
         assert!(matches("10.0.0.1", "10.0.0.1:99"));
         assert!(matches("10.0.0.0/8", "10.200.0.1:99"));
         assert!(!matches("10.0.0.0/8", "11.0.0.1:99"));
@@ -299,15 +310,33 @@ mod tests {
         assert!(!matches("[::ffff:10.0.0.0]/104:5", "11.0.0.1:5"));
         assert!(matches(":80", "[::1]:80"));
         assert!(matches("*:80", "1.2.3.4:80"));
-        for text in ["", "*", "host", "10.0.0.1:", "10.0.0.1:70000", "10.0.0.0/33", "[::1", "[::1]x", "1.2.3"] {
+        for text in [
+            "",
+            "*",
+            "host",
+            "10.0.0.1:",
+            "10.0.0.1:70000",
+            "10.0.0.0/33",
+            "[::1",
+            "[::1]x",
+            "1.2.3",
+        ] {
             assert!(text.parse::<EndPattern>().is_err(), "{text:?}");
         }
     }
 
     #[test]
     fn ends_are_read_back() {
-        for text in ["10.0.0.1", "10.0.0.0/8:80", "[fe80::]/10:5", "[fe80::]/10", "[::1]:5", "[::1]", "*:80", "[::]/0"]
-        {
+        for text in [
+            "10.0.0.1",
+            "10.0.0.0/8:80",
+            "[fe80::]/10:5",
+            "[fe80::]/10",
+            "[::1]:5",
+            "[::1]",
+            "*:80",
+            "[::]/0",
+        ] {
             assert_eq!(text.parse::<EndPattern>().expect(text).to_string(), text);
         }
     }

@@ -154,7 +154,8 @@ pub fn evidence(r: &Record, ago: fn(u64) -> String) -> Vec<String> {
         _ => {}
     }
     // The FIN is counted only while it is there: after it came and before it is read.
-    let fin = if r.state == TcpState::CloseWait { ", the end of the stream counted as one" } else { "" };
+    let fin =
+        if r.state == TcpState::CloseWait { ", the end of the stream counted as one" } else { "" };
     match e.recv_q {
         Some(0) if r.state == TcpState::CloseWait => words.push(
             "Recv-Q is 0: everything was read, the end of the stream too (the last recv() may have returned data, \
@@ -168,7 +169,9 @@ pub fn evidence(r: &Record, ago: fn(u64) -> String) -> Vec<String> {
         _ => {}
     }
     match e.send_q {
-        Some(n) if n > 0 => words.push(format!("Send-Q is {n}: so many bytes the peer has not taken yet")),
+        Some(n) if n > 0 => {
+            words.push(format!("Send-Q is {n}: so many bytes the peer has not taken yet"))
+        }
         _ => {}
     }
     match e.bytes_sent_since_fin {
@@ -180,11 +183,18 @@ pub fn evidence(r: &Record, ago: fn(u64) -> String) -> Vec<String> {
     let times = [("came", e.received_ago_ns), ("was sent", e.sent_ago_ns)];
     for (what, ns) in times {
         if let Some(ns) = ns {
-            words.push(format!("the last data {what} {} ago; if none ever did, the connection is that old", ago(ns)));
+            words.push(format!(
+                "the last data {what} {} ago; if none ever did, the connection is that old",
+                ago(ns)
+            ));
         }
     }
     if let Some(ns) = e.acked_ago_ns {
-        let by = if e.keepalive == Some(true) { ", which may have been an answer to keepalive" } else { "" };
+        let by = if e.keepalive == Some(true) {
+            ", which may have been an answer to keepalive"
+        } else {
+            ""
+        };
         words.push(format!("the last acknowledgement came {} ago{by}", ago(ns)));
     }
     match e.keepalive {
@@ -209,8 +219,13 @@ pub fn holders(r: &Record) -> Vec<String> {
     }
     let waits = r.holder_source == HolderSource::Listener;
     let line = |h: &Holder, former: bool| {
-        let thread = h.tid.map(|tid| format!(", in the table of thread {tid} alone")).unwrap_or_default();
-        let fd = if waits { "holds its listener".to_owned() } else { format!("descriptor {}{thread}", h.fd) };
+        let thread =
+            h.tid.map(|tid| format!(", in the table of thread {tid} alone")).unwrap_or_default();
+        let fd = if waits {
+            "holds its listener".to_owned()
+        } else {
+            format!("descriptor {}{thread}", h.fd)
+        };
         let how = match h.opener {
             _ if former => " (let go of it)",
             Some(true) => " (had it first)",
@@ -237,7 +252,12 @@ pub fn name(h: &Holder) -> String {
         ),
         Some(c) => {
             let runtime = c.runtime.map_or("container", |r| r.name());
-            format!("{}[{}] ({runtime} {}{inner})", h.comm, h.process.pid, c.id.get(..12).unwrap_or(&c.id))
+            format!(
+                "{}[{}] ({runtime} {}{inner})",
+                h.comm,
+                h.process.pid,
+                c.id.get(..12).unwrap_or(&c.id)
+            )
         }
     }
 }

@@ -37,19 +37,26 @@ mod tests {
 
     use super::*;
 
-    const REST: &str = "1 4711 4711 0 -1 4194304 1 0 0 0 3 2 0 0 20 0 1 0 123456 2977792 232 18446744073709551615";
+    const REST: &str =
+        "1 4711 4711 0 -1 4194304 1 0 0 0 3 2 0 0 20 0 1 0 123456 2977792 232 18446744073709551615";
 
     #[test]
     fn names_may_hold_parentheses() {
         for comm in ["java", "a) R (b", "(", ")", "", "tmux: server"] {
             let stat = Stat::parse(&format!("4711 ({comm}) D {REST}\n"));
-            assert_eq!(stat, Some(Stat { comm: comm.into(), state: 'D', ppid: 1, start_ticks: 123_456 }), "{comm}");
+            assert_eq!(
+                stat,
+                Some(Stat { comm: comm.into(), state: 'D', ppid: 1, start_ticks: 123_456 }),
+                "{comm}"
+            );
         }
     }
 
     #[test]
     fn what_makes_no_sense() {
-        for text in ["", "(", ")", "4711 (java)", ")(", "(x) ", "4711 (java) S 1 4711", "4711 (java) S x y"] {
+        for text in
+            ["", "(", ")", "4711 (java)", ")(", "(x) ", "4711 (java) S 1 4711", "4711 (java) S x y"]
+        {
             assert_eq!(Stat::parse(text), None, "{text}");
         }
     }

@@ -151,7 +151,9 @@ pub fn group(threads: &[Thread], describe: impl Fn(u32, u32) -> Option<Descripto
     for thread in threads {
         let place = place(thread);
         let fd = match (place, thread.call) {
-            (Place::Call(name), Call::In { first, .. }) if takes_descriptor(name) => u32::try_from(first).ok(),
+            (Place::Call(name), Call::In { first, .. }) if takes_descriptor(name) => {
+                u32::try_from(first).ok()
+            }
             _ => None,
         };
         let descriptor = fd.and_then(|fd| describe(thread.tid, fd));
@@ -162,16 +164,17 @@ pub fn group(threads: &[Thread], describe: impl Fn(u32, u32) -> Option<Descripto
         });
         let second = if let Call::In { second, .. } = thread.call { second } else { 0 };
         let means = means(place, second, on);
-        let found = groups.entry((place, thread.wchan.clone(), on, means)).or_insert_with(|| Group {
-            place,
-            wchan: thread.wchan.clone(),
-            on,
-            means,
-            tids: Vec::new(),
-            comms: BTreeSet::new(),
-            fds: BTreeMap::new(),
-            of: threads.len(),
-        });
+        let found =
+            groups.entry((place, thread.wchan.clone(), on, means)).or_insert_with(|| Group {
+                place,
+                wchan: thread.wchan.clone(),
+                on,
+                means,
+                tids: Vec::new(),
+                comms: BTreeSet::new(),
+                fds: BTreeMap::new(),
+                of: threads.len(),
+            });
         found.tids.push(thread.tid);
         found.comms.insert(Rc::clone(&thread.comm));
         if let Some(fd) = fd {
@@ -268,13 +271,17 @@ fn means(place: Place, second: u64, on: Option<Kind>) -> Option<&'static str> {
     const LOCKS: [u64; 2] = [7, 38];
     let call = match place {
         Place::Call(call) => call,
-        Place::Stopped => return Some("a signal (SIGSTOP, SIGTSTP) or a debugger stopped it; SIGCONT lets it go on"),
+        Place::Stopped => {
+            return Some(
+                "a signal (SIGSTOP, SIGTSTP) or a debugger stopped it; SIGCONT lets it go on",
+            );
+        }
         Place::Outside => return Some("waits for a page of its memory, often from disk or swap"),
         _ => return None,
     };
     Some(match call {
-        "read" | "pread64" | "readv" | "preadv" | "preadv2" | "recv" | "recvfrom" | "recvmsg" | "recvmmsg" => match on?
-        {
+        "read" | "pread64" | "readv" | "preadv" | "preadv2" | "recv" | "recvfrom" | "recvmsg"
+        | "recvmmsg" => match on? {
             Kind::Listener | Kind::Socket => "waits for data from the peer",
             Kind::Pipe => "waits for the writing end of a pipe",
             Kind::File => "waits for the disk, or the file system behind the file",
@@ -283,9 +290,11 @@ fn means(place: Place, second: u64, on: Option<Kind>) -> Option<&'static str> {
             Kind::Timer => "waits for a timer",
             Kind::Epoll | Kind::Ring | Kind::Other => return None,
         },
-        "write" | "pwrite64" | "writev" | "pwritev" | "pwritev2" | "send" | "sendto" | "sendmsg" | "sendmmsg"
-        | "sendfile" => match on? {
-            Kind::Listener | Kind::Socket => "waits for the peer to take data: the send buffer is full",
+        "write" | "pwrite64" | "writev" | "pwritev" | "pwritev2" | "send" | "sendto"
+        | "sendmsg" | "sendmmsg" | "sendfile" => match on? {
+            Kind::Listener | Kind::Socket => {
+                "waits for the peer to take data: the send buffer is full"
+            }
             Kind::Pipe => "waits for the reading end of a pipe: the pipe is full",
             Kind::File => "waits for the disk, or the file system behind the file",
             Kind::Device => "waits for a terminal or another device",
@@ -293,18 +302,24 @@ fn means(place: Place, second: u64, on: Option<Kind>) -> Option<&'static str> {
         },
         "accept" | "accept4" => "waits for connections",
         "connect" => "waits for the peer to answer",
-        "close" if on == Some(Kind::Socket) => "waits in close(): SO_LINGER holds it until the peer has taken all data",
+        "close" if on == Some(Kind::Socket) => {
+            "waits in close(): SO_LINGER holds it until the peer has taken all data"
+        }
         "epoll_wait" | "epoll_pwait" | "epoll_pwait2" | "epoll_wait_old" => "waits for events",
         "poll" | "ppoll" | "select" | "pselect6" => {
             "waits for one or more descriptors; a socket read with a timeout looks the same"
         }
         "io_uring_enter" | "io_getevents" | "io_pgetevents" => "waits for I/O that it queued",
-        "futex" | "futex_wait" | "futex_waitv" => "waits for a lock, for another thread, or for a time to pass",
+        "futex" | "futex_wait" | "futex_waitv" => {
+            "waits for a lock, for another thread, or for a time to pass"
+        }
         "nanosleep" | "clock_nanosleep" => "sleeps for a time that it chose",
         "wait4" | "waitid" | "waitpid" => "waits for a child process",
         "pause" | "rt_sigsuspend" | "rt_sigtimedwait" => "waits for a signal",
         "restart_syscall" => "goes on with a call that was interrupted: a sleep, a poll or a futex",
-        "fsync" | "fdatasync" | "sync" | "syncfs" | "msync" | "sync_file_range" => "waits for the disk",
+        "fsync" | "fdatasync" | "sync" | "syncfs" | "msync" | "sync_file_range" => {
+            "waits for the disk"
+        }
         "flock" => "waits for a file lock",
         "fcntl" if LOCKS.contains(&second) => "waits for a file lock",
         "semop" | "semtimedop" | "msgrcv" | "msgsnd" | "mq_timedreceive" | "mq_timedsend" => {
@@ -397,7 +412,11 @@ mod tests {
             ),
             ('Z', Call::Running, "ended"),
             ('S', within(Sysno::accept4, 2), "accept4 on listener fd 2: waits for connections"),
-            ('D', within(Sysno::read, 5), "read on file fd 5: waits for the disk, or the file system behind the file"),
+            (
+                'D',
+                within(Sysno::read, 5),
+                "read on file fd 5: waits for the disk, or the file system behind the file",
+            ),
             ('S', within(Sysno::read, 99), "read on fd 99"),
             ('S', within(Sysno::fcntl, 5), "fcntl on file fd 5"),
             ('S', Call::In { number: 99_999, first: 0, second: 0 }, "system call 99999"),
@@ -405,8 +424,12 @@ mod tests {
         ] {
             assert_eq!(texts(&[thread(1, state, call)]), [format!("1 of 1 threads: {text}")]);
         }
-        let lock = Call::In { number: Sysno::fcntl.id().unsigned_abs().into(), first: 5, second: 7 };
-        assert_eq!(texts(&[thread(1, 'S', lock)]), ["1 of 1 threads: fcntl on file fd 5: waits for a file lock"]);
+        let lock =
+            Call::In { number: Sysno::fcntl.id().unsigned_abs().into(), first: 5, second: 7 };
+        assert_eq!(
+            texts(&[thread(1, 'S', lock)]),
+            ["1 of 1 threads: fcntl on file fd 5: waits for a file lock"]
+        );
     }
 
     proptest! {

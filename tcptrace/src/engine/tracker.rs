@@ -75,9 +75,13 @@ impl Tracker {
         if self.open.contains_key(&cookie) {
             let why = match event.by_call {
                 true => "shutdown() ended the state; the descriptor is still open",
-                false => "no call on this socket ended it: a packet did, or the end of its listener",
+                false => {
+                    "no call on this socket ended it: a packet did, or the end of its listener"
+                }
             };
-            return self.close(cookie, event.time, event.closed_by.clone(), why).map_or(Outcome::Silence, Outcome::Say);
+            return self
+                .close(cookie, event.time, event.closed_by.clone(), why)
+                .map_or(Outcome::Silence, Outcome::Say);
         }
         match event.change.stayed {
             Some(stayed) if stayed.min_ns >= self.min_age_ns => Outcome::Unreported,
@@ -89,7 +93,9 @@ impl Tracker {
     /// socket that one holder let go of and another did not is an inherited one.
     pub fn remember(&self, record: &mut Record) {
         let Some(open) = self.open.get(&record.connection.cookie) else { return };
-        if record.holder_source != HolderSource::FdTable || open.record.holder_source != HolderSource::FdTable {
+        if record.holder_source != HolderSource::FdTable
+            || open.record.holder_source != HolderSource::FdTable
+        {
             return;
         }
         let earlier = [&open.record.holders[..], &open.record.former_holders].concat();
@@ -122,7 +128,10 @@ impl Tracker {
                 self.count(&before, false);
             }
             None => {
-                self.open.insert(cookie, Open { record: Rc::clone(&record), since, absent: 0, reset: false });
+                self.open.insert(
+                    cookie,
+                    Open { record: Rc::clone(&record), since, absent: 0, reset: false },
+                );
                 self.summary.stuck += 1;
             }
         }
@@ -135,7 +144,9 @@ impl Tracker {
     pub fn refuse(&mut self, record: Record) -> Option<Update> {
         let (cookie, now) = (record.connection.cookie, record.seen_ns);
         let why = match record.verdict {
-            Some(Verdict::HalfCloseInUse) => "not closed: data is sent after the FIN, so it is in use and no leak",
+            Some(Verdict::HalfCloseInUse) => {
+                "not closed: data is sent after the FIN, so it is in use and no leak"
+            }
             _ => "not closed: what is known of it now is not asked for",
         };
         let known = self.open.contains_key(&cookie);
@@ -194,7 +205,13 @@ impl Tracker {
         Summary { still_open: self.open.len() as u64, ..self.summary.clone() }
     }
 
-    fn close(&mut self, cookie: u64, at: BootNs, closed_by: Option<ClosedBy>, unknown: &'static str) -> Option<Update> {
+    fn close(
+        &mut self,
+        cookie: u64,
+        at: BootNs,
+        closed_by: Option<ClosedBy>,
+        unknown: &'static str,
+    ) -> Option<Update> {
         let open = self.open.remove(&cookie)?;
         self.summary.resolved += 1;
         let stayed = Age::at(at, open.since.0, open.since.1);
@@ -209,7 +226,8 @@ impl Tracker {
         tally(&mut self.summary.by_verdict, record.verdict.map_or("unknown", Verdict::name), add);
         tally(&mut self.summary.by_remote, record.connection.remote.ip(), add);
         let leak = u64::from(record.is_leak());
-        self.summary.leaks = if add { self.summary.leaks + leak } else { self.summary.leaks - leak };
+        self.summary.leaks =
+            if add { self.summary.leaks + leak } else { self.summary.leaks - leak };
     }
 }
 
@@ -276,7 +294,8 @@ mod tests {
             ghost: new == TcpState::Close,
             since: (1, 1),
             by_call: new == TcpState::LastAck,
-            closed_by: (new == TcpState::LastAck).then(|| ClosedBy { pid: 42, comm: "java".into() }),
+            closed_by: (new == TcpState::LastAck)
+                .then(|| ClosedBy { pid: 42, comm: "java".into() }),
         }
     }
 
@@ -291,20 +310,28 @@ mod tests {
         };
         assert_eq!((stayed.min_ns, closed_by.map(|c| c.pid)), (800, Some(42)));
         let summary = tracker.summary();
-        assert_eq!((summary.stuck, summary.resolved, summary.still_open, summary.leaks), (1, 1, 0, 1));
+        assert_eq!(
+            (summary.stuck, summary.resolved, summary.still_open, summary.leaks),
+            (1, 1, 0, 1)
+        );
     }
 
     #[test]
     fn a_reset_makes_a_ghost_whose_story_goes_on() {
         let mut tracker = Tracker::default();
         tracker.stuck(record(5, 100));
-        assert!(matches!(tracker.event(&event(5, 200, TcpState::CloseWait, TcpState::Close)), Outcome::Silence));
+        assert!(matches!(
+            tracker.event(&event(5, 200, TcpState::CloseWait, TcpState::Close)),
+            Outcome::Silence
+        ));
         let mut ghost = record(5, 200);
         ghost.state = TcpState::Close;
         tracker.stuck(ghost);
         let mut end = event(5, 900, TcpState::Close, TcpState::Close);
         (end.destroyed, end.ghost) = (true, false);
-        let Outcome::Say(Update::Resolved { stayed, .. }) = tracker.event(&end) else { panic!("resolved") };
+        let Outcome::Say(Update::Resolved { stayed, .. }) = tracker.event(&end) else {
+            panic!("resolved")
+        };
         assert_eq!(stayed.min_ns, 800, "from the first stay on");
         assert_eq!(tracker.summary().stuck, 1);
     }
@@ -331,7 +358,10 @@ mod tests {
         tracker.stuck(held_by(&[holder(7, 1), holder(8, 7)]));
         let mut parent = held_by(&[holder(7, 1)]);
         tracker.remember(&mut parent);
-        assert_eq!((parent.verdict, &parent.also[..]), (Some(Verdict::InheritedFd), &[Verdict::EofNotClosed][..]));
+        assert_eq!(
+            (parent.verdict, &parent.also[..]),
+            (Some(Verdict::InheritedFd), &[Verdict::EofNotClosed][..])
+        );
         assert_eq!(parent.former_holders.iter().map(|h| h.process.pid).collect::<Vec<_>>(), [8]);
         assert_eq!(parent.holders[0].opener, Some(true), "known from the earlier look");
         tracker.stuck(parent);
@@ -344,8 +374,14 @@ mod tests {
     fn the_end_of_one_that_nobody_asked_for_is_not_told() {
         let mut tracker = Tracker::default();
         tracker.refuse(record(5, 1));
-        assert!(matches!(tracker.event(&event(5, 9, TcpState::CloseWait, TcpState::LastAck)), Outcome::Silence));
-        assert!(matches!(tracker.event(&event(6, 9, TcpState::CloseWait, TcpState::LastAck)), Outcome::Unreported));
+        assert!(matches!(
+            tracker.event(&event(5, 9, TcpState::CloseWait, TcpState::LastAck)),
+            Outcome::Silence
+        ));
+        assert!(matches!(
+            tracker.event(&event(6, 9, TcpState::CloseWait, TcpState::LastAck)),
+            Outcome::Unreported
+        ));
     }
 
     #[test]
@@ -354,14 +390,19 @@ mod tests {
         tracker.stuck(record(5, 100));
         let mut in_use = record(5, 100);
         (in_use.verdict, in_use.seen_ns) = (Some(Verdict::HalfCloseInUse), 700);
-        let Some(Update::Resolved { record, stayed, closed_by: None, unknown }) = tracker.refuse(in_use) else {
+        let Some(Update::Resolved { record, stayed, closed_by: None, unknown }) =
+            tracker.refuse(in_use)
+        else {
             panic!("taken back")
         };
         assert_eq!((record.verdict, stayed.min_ns), (Some(Verdict::HalfCloseInUse), 600));
         assert!(unknown.contains("in use"), "{unknown}");
         let summary = tracker.summary();
         assert_eq!((summary.stuck, summary.resolved, summary.leaks), (1, 1, 0));
-        assert!(matches!(tracker.event(&event(5, 9, TcpState::CloseWait, TcpState::LastAck)), Outcome::Silence));
+        assert!(matches!(
+            tracker.event(&event(5, 9, TcpState::CloseWait, TcpState::LastAck)),
+            Outcome::Silence
+        ));
     }
 
     #[test]

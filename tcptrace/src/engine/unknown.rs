@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn one_reason_a_field_in_order() {
-        let mut unknown: Unknown = [("role", "a"), ("inode", "b"), ("role", "c")].into_iter().collect();
+        let mut unknown: Unknown =
+            [("role", "a"), ("inode", "b"), ("role", "c")].into_iter().collect();
         assert_eq!(unknown.iter().collect::<Vec<_>>(), [("inode", "b"), ("role", "c")]);
         unknown.remove("inode");
         assert_eq!((unknown.get("inode"), unknown.get("role")), (None, Some("c")));

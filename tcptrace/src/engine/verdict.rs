@@ -85,7 +85,9 @@ impl Verdict {
             Self::InheritedFd => {
                 "several processes hold this socket, and the connection ends when the last one calls close(): close it in the process that does not serve it, or open it with SOCK_CLOEXEC"
             }
-            Self::HalfCloseInUse => "the peer sends no more but still receives: a deliberate half-close, not a leak",
+            Self::HalfCloseInUse => {
+                "the peer sends no more but still receives: a deliberate half-close, not a leak"
+            }
             Self::GhostFd => {
                 "the connection is over (a reset, or a shutdown() that both sides finished) and its descriptor is still open, invisible to ss and netstat: close() it"
             }
@@ -157,7 +159,10 @@ fn in_use(record: &Record) -> bool {
     let after_the_fin = match record.evidence.bytes_sent_since_fin {
         Some(bytes) => bytes > 0,
         // Both as of the same moment: the record may have been completed much later. No data comes after a FIN.
-        None => record.evidence.received_ago_ns.is_none_or(|ago| ago > sent_ago_ns.saturating_add(SLACK_NS)),
+        None => record
+            .evidence
+            .received_ago_ns
+            .is_none_or(|ago| ago > sent_ago_ns.saturating_add(SLACK_NS)),
     };
     after_the_fin && sent_ago_ns < IN_USE_NS
 }
@@ -235,14 +240,21 @@ mod tests {
         let close_wait = r.state == TcpState::CloseWait;
         let reached = close_wait && e.accepted != Some(false);
         match verdict {
-            Verdict::NeverAccepted => close_wait && e.accepted == Some(false) && r.listener.is_some(),
-            Verdict::Orphan => close_wait && e.accepted == Some(false) && r.listener.is_none() && all_seen,
+            Verdict::NeverAccepted => {
+                close_wait && e.accepted == Some(false) && r.listener.is_some()
+            }
+            Verdict::Orphan => {
+                close_wait && e.accepted == Some(false) && r.listener.is_none() && all_seen
+            }
             Verdict::UnreadData => reached && e.recv_q > Some(1),
             Verdict::UnreadFin => reached && e.recv_q == Some(1),
             Verdict::EofNotClosed => reached && e.recv_q == Some(0),
-            Verdict::InheritedFd => reached && r.holders.iter().any(|h| h.process != r.holders[0].process),
+            Verdict::InheritedFd => {
+                reached && r.holders.iter().any(|h| h.process != r.holders[0].process)
+            }
             Verdict::HalfCloseInUse => {
-                let sent = e.sent_ago_ns.is_some_and(|ago| ago < IN_USE_NS) && e.bytes_sent_since_fin != Some(0);
+                let sent = e.sent_ago_ns.is_some_and(|ago| ago < IN_USE_NS)
+                    && e.bytes_sent_since_fin != Some(0);
                 reached && (e.send_q > Some(0) || sent)
             }
             Verdict::GhostFd => {

@@ -30,7 +30,10 @@ fn mounts() -> Vec<Mount> {
                 let named = m.options.split(',').find(|option| option.starts_with("name="));
                 match named {
                     Some(name) => name.to_owned(),
-                    None => m.at.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
+                    None => {
+                        m.at.file_name()
+                            .map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+                    }
                 }
             }
             _ => continue,
@@ -80,7 +83,10 @@ fn below(root: &Path, text: &str) -> Option<PathBuf> {
 fn pattern(mount: &Mount, below: &Path) -> CgroupPattern {
     let controller = mount.hierarchy.split(',').next().unwrap_or_default();
     let below = below.to_string_lossy();
-    CgroupPattern { hierarchy: controller.to_owned(), path: format!("/{}", below.trim_matches('/')) }
+    CgroupPattern {
+        hierarchy: controller.to_owned(),
+        path: format!("/{}", below.trim_matches('/')),
+    }
 }
 
 /// Paths of v2 cgroups by id. The id is the directory's inode number (kernfs).
@@ -101,7 +107,8 @@ impl CgroupIds {
         if id == 0 {
             return None;
         }
-        if !self.paths.contains_key(&id) && self.walked.is_none_or(|at| at.elapsed() >= WALK_EVERY) {
+        if !self.paths.contains_key(&id) && self.walked.is_none_or(|at| at.elapsed() >= WALK_EVERY)
+        {
             self.walk();
         }
         self.paths.get(&id).cloned()
@@ -121,7 +128,9 @@ impl CgroupIds {
                 self.paths.insert(meta.ino(), format!("/{below}").into());
             }
             let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
-            todo.extend(entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()));
+            todo.extend(
+                entries.filter(|e| e.file_type().is_ok_and(|t| t.is_dir())).map(|e| e.path()),
+            );
         }
     }
 }
@@ -137,7 +146,8 @@ mod tests {
         fs::create_dir_all(root.join("a.slice/b.service")).expect("a directory");
         fs::write(root.join("a.slice/file"), "").expect("a file");
         let of = |text| below(&root, text).map(|path| path.to_string_lossy().into_owned());
-        for text in ["a.slice/b.service", "/a.slice//b.service/", "./a.slice/../a.slice/b.service"] {
+        for text in ["a.slice/b.service", "/a.slice//b.service/", "./a.slice/../a.slice/b.service"]
+        {
             assert_eq!(of(text).as_deref(), Some("a.slice/b.service"), "{text}");
         }
         assert_eq!(of("/").as_deref(), Some(""), "the root");

@@ -22,7 +22,12 @@ use crate::engine::{
 
 /// Holders as the kernel's `task_file` pass listed them.
 #[must_use]
-pub fn from_kernel(sockets: &[Socket], queued: &[Queued], holders: &[Raw], processes: &Processes) -> Holdings {
+pub fn from_kernel(
+    sockets: &[Socket],
+    queued: &[Queued],
+    holders: &[Raw],
+    processes: &Processes,
+) -> Holdings {
     let mut by_cookie: HashMap<u64, Vec<Holder>> = HashMap::new();
     let mut comms: HashMap<[u8; 16], Rc<str>> = HashMap::new();
     for raw in holders {
@@ -46,9 +51,18 @@ pub fn from_kernel(sockets: &[Socket], queued: &[Queued], holders: &[Raw], proce
 /// Holders as `/proc/PID/fd` shows them, for the given sockets and listeners, by inode number.
 /// Descriptor tables of single threads are read only for sockets that no process holds.
 #[must_use]
-pub fn from_proc(suspects: &[Socket], listeners: &[Socket], queued: &[Queued], processes: &Processes) -> Holdings {
-    let wanted: HashMap<u64, u64> =
-        suspects.iter().chain(listeners).filter(|s| s.inode != 0).map(|s| (s.inode, s.cookie)).collect();
+pub fn from_proc(
+    suspects: &[Socket],
+    listeners: &[Socket],
+    queued: &[Queued],
+    processes: &Processes,
+) -> Holdings {
+    let wanted: HashMap<u64, u64> = suspects
+        .iter()
+        .chain(listeners)
+        .filter(|s| s.inode != 0)
+        .map(|s| (s.inode, s.cookie))
+        .collect();
     let mut tables = Tables { wanted, by_cookie: HashMap::new(), hidden: false };
     let pids: Vec<u32> = numbers("/proc").into_iter().flatten().collect();
     for pid in &pids {
@@ -56,7 +70,9 @@ pub fn from_proc(suspects: &[Socket], listeners: &[Socket], queued: &[Queued], p
     }
     if tables.wanted.values().any(|cookie| !tables.by_cookie.contains_key(cookie)) {
         for pid in &pids {
-            for tid in numbers(&format!("/proc/{pid}/task")).into_iter().flatten().filter(|tid| tid != pid) {
+            for tid in
+                numbers(&format!("/proc/{pid}/task")).into_iter().flatten().filter(|tid| tid != pid)
+            {
                 tables.read(&format!("/proc/{pid}/task/{tid}/fd"), *pid, Some(tid), processes);
             }
         }
@@ -86,10 +102,13 @@ impl Tables {
         let mut holder = None;
         for fd in fds {
             let Ok(link) = fs::read_link(format!("{table}/{fd}")) else { continue };
-            let Some(cookie) = link.to_str().and_then(socket_inode).and_then(|inode| self.wanted.get(&inode)) else {
+            let Some(cookie) =
+                link.to_str().and_then(socket_inode).and_then(|inode| self.wanted.get(&inode))
+            else {
                 continue;
             };
-            let holder: &Holder = holder.get_or_insert_with(|| processes.caller(pid, None, BootNs::MAX));
+            let holder: &Holder =
+                holder.get_or_insert_with(|| processes.caller(pid, None, BootNs::MAX));
             let held = self.by_cookie.entry(*cookie).or_default();
             // A thread's table is its process's, unless it has one of its own.
             if tid.is_none() || held.iter().all(|h| h.process != holder.process) {
@@ -108,7 +127,9 @@ pub fn listening(
     processes: &Processes,
 ) -> HashSet<(u32, u16)> {
     let holdings = from_kernel(&[], &[], holders, processes);
-    let listeners = sockets.iter().filter(|s| holdings.by_cookie.get(&s.cookie).is_some_and(|h| h.iter().any(&wanted)));
+    let listeners = sockets
+        .iter()
+        .filter(|s| holdings.by_cookie.get(&s.cookie).is_some_and(|h| h.iter().any(&wanted)));
     listeners.map(|s| (s.tuple.netns, s.tuple.lport)).collect()
 }
 

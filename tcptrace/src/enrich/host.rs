@@ -12,7 +12,8 @@ use crate::engine::mounts;
 /// # Errors
 /// Why that can't be told.
 pub fn mounted(fs_type: &str) -> Result<Option<PathBuf>, String> {
-    let bytes = fs::read("/proc/self/mountinfo").map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
+    let bytes =
+        fs::read("/proc/self/mountinfo").map_err(|e| format!("/proc/self/mountinfo: {e}"))?;
     Ok(mounts::parse(&bytes).into_iter().find(|m| m.fs_type == fs_type).map(|m| m.at))
 }
 
@@ -52,7 +53,12 @@ pub fn mptcp() -> Result<Option<bool>, String> {
     match sysctl("net.mptcp.enabled") {
         Ok(enabled) => Ok(Some(enabled != 0)),
         // The neighbours are there, so nothing hides it.
-        Err(_) if Path::new("/proc/sys/net/ipv4").exists() && !Path::new("/proc/sys/net/mptcp").exists() => Ok(None),
+        Err(_)
+            if Path::new("/proc/sys/net/ipv4").exists()
+                && !Path::new("/proc/sys/net/mptcp").exists() =>
+        {
+            Ok(None)
+        }
         Err(why) => Err(why),
     }
 }

@@ -40,13 +40,18 @@ const GARBLED: &str = "the file has an unknown format";
 pub fn of_process(pid: u32) -> Descriptors {
     let text = fs::read_to_string(format!("/proc/{pid}/limits")).map_err(|e| absent(&e));
     let limits = text.and_then(|t| open_files(&t).ok_or(GARBLED));
-    Descriptors { used: used(pid), soft: limits.map(|(soft, _)| soft), hard: limits.map(|(_, hard)| hard) }
+    Descriptors {
+        used: used(pid),
+        soft: limits.map(|(soft, _)| soft),
+        hard: limits.map(|(_, hard)| hard),
+    }
 }
 
 /// Of the host.
 #[must_use]
 pub fn of_host() -> Host {
-    let text = fs::read_to_string("/proc/sys/fs/file-nr").map_err(|_| "/proc/sys/fs/file-nr can't be read");
+    let text = fs::read_to_string("/proc/sys/fs/file-nr")
+        .map_err(|_| "/proc/sys/fs/file-nr can't be read");
     let numbers = text.and_then(|t| file_nr(&t).ok_or(GARBLED));
     Host { used: numbers.map(|(used, _)| used), limit: numbers.map(|(_, limit)| limit) }
 }
@@ -82,7 +87,8 @@ pub fn open_files(text: &str) -> Option<(u64, u64)> {
 /// 2.6), and the limit.
 #[must_use]
 pub fn file_nr(text: &str) -> Option<(u64, u64)> {
-    let numbers: Vec<u64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+    let numbers: Vec<u64> =
+        text.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
     match numbers[..] {
         [allocated, unused, limit] => Some((allocated.saturating_sub(unused), limit)),
         _ => None,
@@ -106,7 +112,10 @@ mod tests {
                     Max cpu time              unlimited            unlimited            seconds   \n\
                     Max open files            1024                 524288               files     \n";
         assert_eq!(open_files(text), Some((1024, 524_288)));
-        assert_eq!(open_files("Max open files  unlimited  unlimited  files"), Some((UNLIMITED, UNLIMITED)));
+        assert_eq!(
+            open_files("Max open files  unlimited  unlimited  files"),
+            Some((UNLIMITED, UNLIMITED))
+        );
         assert_eq!(open_files("Max open files  1024"), None);
         assert_eq!(open_files("Max locked memory 1 1 bytes"), None);
         assert_eq!(file_nr("375\t0\t2466193\n"), Some((375, 2_466_193)));

@@ -34,11 +34,15 @@ mod tests {
         let name = c"\xd0\xbe\xd0\xb1\xd1\x80\xd0\xb0\xd0\xb1\xd0\xbe\xd1\x82\xd1";
         let named = std::thread::spawn(move || {
             set_name(name).expect("a name");
-            let file = |file: &str| text(&format!("/proc/self/task/{}/{file}", gettid())).expect("text");
+            let file =
+                |file: &str| text(&format!("/proc/self/task/{}/{file}", gettid())).expect("text");
             (file("status"), file("stat"))
         });
         let (status, stat) = named.join().expect("a thread");
-        assert!(status.starts_with("Name:\tобработ\u{fffd}\n") && status.contains("\nPid:"), "{status}");
+        assert!(
+            status.starts_with("Name:\tобработ\u{fffd}\n") && status.contains("\nPid:"),
+            "{status}"
+        );
         let stat = crate::engine::stat::Stat::parse(&stat).expect("fields");
         assert_eq!((&*stat.comm, stat.state), ("обработ\u{fffd}", 'R'));
     }

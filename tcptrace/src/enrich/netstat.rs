@@ -8,8 +8,9 @@ use std::fs;
 /// # Errors
 /// Why it is not known.
 pub fn listen_overflows(pid: u32) -> Result<u64, &'static str> {
-    let text = fs::read_to_string(format!("/proc/{pid}/net/netstat"))
-        .map_err(|_| "/proc/PID/net/netstat can't be read: the process is gone, or not ours to look at")?;
+    let text = fs::read_to_string(format!("/proc/{pid}/net/netstat")).map_err(
+        |_| "/proc/PID/net/netstat can't be read: the process is gone, or not ours to look at",
+    )?;
     field(&text, "TcpExt", "ListenOverflows").ok_or("the kernel does not count them")
 }
 

@@ -74,7 +74,8 @@ impl Processes {
         let stat = stat(pid).filter(|s| start_ns(s) <= at);
         let process = ProcessId { pid, start_ns: stat.as_ref().map_or(0, start_ns) };
         let ppid = stat.as_ref().map_or(0, |s| s.ppid);
-        let Facts { cgroups, inner_pid } = stat.as_ref().map(|_| self.facts(process)).unwrap_or_default();
+        let Facts { cgroups, inner_pid } =
+            stat.as_ref().map(|_| self.facts(process)).unwrap_or_default();
         let comm = comm.cloned().or_else(|| Some(stat?.comm)).unwrap_or_else(|| "?".into());
         Holder { process, tid: None, ppid, fd: 0, comm, cgroups, inner_pid, opener: None }
     }
@@ -182,7 +183,10 @@ mod tests {
 
     #[test]
     fn the_innermost_pid() {
-        assert_eq!(inner_pid("Name:\tsh\nPid:\t4711\nNSpid:\t4711\t17\t1\nNSpgid:\t4711\t17\t1\n"), Some(1));
+        assert_eq!(
+            inner_pid("Name:\tsh\nPid:\t4711\nNSpid:\t4711\t17\t1\nNSpgid:\t4711\t17\t1\n"),
+            Some(1)
+        );
         assert_eq!(inner_pid("Name:\tjava\nNSpid:\t4711\t28\n"), Some(28));
         assert_eq!(inner_pid("Name:\tsh\nNSpid:\t4711\n"), None, "the one namespace is ours");
         assert_eq!(inner_pid("Name:\tNSpid:\\n1 2\nPid:\t4711\n"), None);
@@ -204,13 +208,16 @@ mod tests {
         assert_eq!(processes.caller(own, None, BootNs::MAX).process, myself);
         let then = "then".into();
         let gone = processes.caller(own, Some(&then), myself.start_ns - 1);
-        assert_eq!((gone.process.start_ns, gone.ppid, &*gone.comm, gone.cgroups), (0, 0, "then", None));
+        assert_eq!(
+            (gone.process.start_ns, gone.ppid, &*gone.comm, gone.cgroups),
+            (0, 0, "then", None)
+        );
         assert_eq!(&*processes.caller(own, None, myself.start_ns - 1).comm, "?");
 
         let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a child");
         let before_us = ProcessId { start_ns: myself.start_ns - 10_000_000, ..myself };
-        let descends =
-            [vec![myself], vec![before_us], vec![before_us, myself]].map(|roots| descends(child.id(), &roots));
+        let descends = [vec![myself], vec![before_us], vec![before_us, myself]]
+            .map(|roots| descends(child.id(), &roots));
         child.kill().and_then(|()| child.wait()).expect("it ends");
         assert_eq!(descends, [true, false, true]);
     }

@@ -32,7 +32,8 @@ pub fn read(pid: u32) -> Result<Vec<Thread>, &'static str> {
     let tids = numbers(&format!("/proc/{pid}/task")).map_err(|e| absent(&e))?;
     // Numbers of a 32-bit program's calls are another table's; it would be named wrongly.
     let foreign = is_32_bit(pid) && size_of::<usize>() == 8;
-    let threads: Vec<Thread> = tids.into_iter().filter_map(|tid| thread(pid, tid, foreign)).collect();
+    let threads: Vec<Thread> =
+        tids.into_iter().filter_map(|tid| thread(pid, tid, foreign)).collect();
     if threads.is_empty() { Err("the process is gone") } else { Ok(threads) }
 }
 
@@ -45,7 +46,9 @@ fn thread(pid: u32, tid: u32, foreign: bool) -> Option<Thread> {
             call => call,
         },
         // The file is there wherever the kernel can write it; and the thread was, just now.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Call::Unknown("this kernel has no /proc/PID/syscall"),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Call::Unknown("this kernel has no /proc/PID/syscall")
+        }
         Err(e) => Call::Unknown(absent(&e)),
     };
     let place = text("wchan").unwrap_or_default();
@@ -140,7 +143,9 @@ mod tests {
         let to = listener.local_addr().expect("an address");
         let (done, ended) = mpsc::channel();
         thread::spawn(move || done.send(listener.accept().is_ok()));
-        let mine = |g: &&Group| g.fds.contains_key(&fd) && matches!(g.place, Place::Call("accept" | "accept4"));
+        let mine = |g: &&Group| {
+            g.fds.contains_key(&fd) && matches!(g.place, Place::Call("accept" | "accept4"))
+        };
         // Until it has come that far; the test's own deadline is the runner's.
         let found = loop {
             let groups = groups(std::process::id()).expect("our own threads");
@@ -155,7 +160,8 @@ mod tests {
         };
         assert_eq!(found.on, Some(Kind::Listener));
         assert_eq!(found.means, Some("waits for connections"));
-        let described = Descriptors::new(std::process::id()).describe(found.tids[0], fd).expect("it is open");
+        let described =
+            Descriptors::new(std::process::id()).describe(found.tids[0], fd).expect("it is open");
         assert_eq!(described.kind, Kind::Listener, "as /proc/net/tcp has it");
         drop(std::net::TcpStream::connect(to));
         assert!(ended.recv().expect("it ends"));

@@ -35,13 +35,19 @@ pub fn findings(btf: &Path, clock: fn() -> BootNs) -> Vec<Finding> {
     let facts = BpfFacts {
         map: probe::map().ok().map(called),
         beyond: probe::beyond().ok().map(called),
-        capable: rights.counts() && (rights.has(CapabilitySet::BPF) || rights.has(CapabilitySet::SYS_ADMIN)),
+        capable: rights.counts()
+            && (rights.has(CapabilitySet::BPF) || rights.has(CapabilitySet::SYS_ADMIN)),
         contained: !rights.counts(),
         seccomp: probe::seccomp_mode(),
         unprivileged_disabled: host::sysctl(UNPRIVILEGED_BPF).ok(),
     };
-    let mut findings =
-        vec![kernel(), architecture(), types(btf, facts.map == Some(Called::Done)), facts.syscall(), facts.filter()];
+    let mut findings = vec![
+        kernel(),
+        architecture(),
+        types(btf, facts.map == Some(Called::Done)),
+        facts.syscall(),
+        facts.filter(),
+    ];
     findings.extend(CAPABILITIES.map(|capability| rights.finding(capability)));
     findings.extend([
         locked_down(),
@@ -83,12 +89,19 @@ const CAPABILITIES: [Capability; 5] = [
     (Item::CapPerfmon, CapabilitySet::PERFMON, Some(("CAP_SYS_ADMIN", CapabilitySet::SYS_ADMIN))),
     (Item::CapSysAdmin, CapabilitySet::SYS_ADMIN, None),
     (Item::CapSysPtrace, CapabilitySet::SYS_PTRACE, None),
-    (Item::CapDacReadSearch, CapabilitySet::DAC_READ_SEARCH, Some(("CAP_DAC_OVERRIDE", CapabilitySet::DAC_OVERRIDE))),
+    (
+        Item::CapDacReadSearch,
+        CapabilitySet::DAC_READ_SEARCH,
+        Some(("CAP_DAC_OVERRIDE", CapabilitySet::DAC_OVERRIDE)),
+    ),
 ];
 
 impl Rights {
     fn look() -> Self {
-        Self { effective: preflight::effective(), initial_user_namespace: probe::in_initial_user_namespace() }
+        Self {
+            effective: preflight::effective(),
+            initial_user_namespace: probe::in_initial_user_namespace(),
+        }
     }
 
     fn has(&self, capability: CapabilitySet) -> bool {
@@ -108,9 +121,17 @@ impl Rights {
         };
         match self.initial_user_namespace {
             Some(true) => Finding::new(item, true, found),
-            Some(false) => Finding::new(item, false, format!("{found}: in a user namespace, where it does not count"))
-                .remedy("run in the host's user namespace, as its root"),
-            None => Finding::new(item, None, format!("{found}; whether in the host's user namespace does not show")),
+            Some(false) => Finding::new(
+                item,
+                false,
+                format!("{found}: in a user namespace, where it does not count"),
+            )
+            .remedy("run in the host's user namespace, as its root"),
+            None => Finding::new(
+                item,
+                None,
+                format!("{found}; whether in the host's user namespace does not show"),
+            ),
         }
     }
 }
@@ -124,15 +145,19 @@ fn kernel() -> Finding {
 
 fn architecture() -> Finding {
     let tested = std::env::consts::ARCH == "x86_64";
-    let found =
-        if tested { std::env::consts::ARCH.to_owned() } else { format!("{}: not tested", std::env::consts::ARCH) };
+    let found = if tested {
+        std::env::consts::ARCH.to_owned()
+    } else {
+        format!("{}: not tested", std::env::consts::ARCH)
+    };
     Finding::new(Item::Architecture, tested.then_some(true), found)
 }
 
 /// `ask`: `bpf()` may be called.
 fn types(path: &Path, ask: bool) -> Finding {
     let own = || if ask { preflight::is_this_kernels(path) } else { Ok(()) };
-    let offsets = match preflight::read_btf(path).and_then(|needed| own().map(|()| needed.offsets)) {
+    let offsets = match preflight::read_btf(path).and_then(|needed| own().map(|()| needed.offsets))
+    {
         Ok(offsets) => offsets,
         Err(Refusal::NoBtf { path, error }) => {
             return Finding::new(Item::Btf, false, format!("{}: {error}", path.display()));
@@ -147,9 +172,14 @@ fn types(path: &Path, ask: bool) -> Finding {
         }
         Err(other) => return Finding::new(Item::Btf, false, other.to_string()).remedy(OWN_BTF),
     };
-    let absent: Vec<String> = absent(&offsets).map(|(strukt, member)| format!("{strukt}.{member}")).collect();
+    let absent: Vec<String> =
+        absent(&offsets).map(|(strukt, member)| format!("{strukt}.{member}")).collect();
     let found = format!("{}, with every struct member that is needed", path.display());
-    let found = if absent.is_empty() { found } else { format!("{found}; this kernel has no {}", absent.join(", ")) };
+    let found = if absent.is_empty() {
+        found
+    } else {
+        format!("{found}; this kernel has no {}", absent.join(", "))
+    };
     Finding::new(Item::Btf, true, found)
 }
 
@@ -164,15 +194,20 @@ fn absent(offsets: &Offsets) -> impl Iterator<Item = (&'static str, &'static str
 fn locked_down() -> Finding {
     match host::lockdown() {
         Ok(Some(text)) => lockdown(&text),
-        Ok(None) => Finding::new(Item::Lockdown, true, "not built into this kernel, or not switched on"),
-        Err(why) => Finding::new(Item::Lockdown, None, why)
-            .remedy("to see it: mount -t securityfs none /sys/kernel/security; the trial below tells, too"),
+        Ok(None) => {
+            Finding::new(Item::Lockdown, true, "not built into this kernel, or not switched on")
+        }
+        Err(why) => Finding::new(Item::Lockdown, None, why).remedy(
+            "to see it: mount -t securityfs none /sys/kernel/security; the trial below tells, too",
+        ),
     }
 }
 
 fn tracefs() -> Finding {
     match host::mounted("tracefs") {
-        Ok(Some(at)) => Finding::new(Item::Tracefs, true, format!("not used (mounted at {})", at.display())),
+        Ok(Some(at)) => {
+            Finding::new(Item::Tracefs, true, format!("not used (mounted at {})", at.display()))
+        }
         Ok(None) => Finding::new(Item::Tracefs, true, "not used (and not mounted)"),
         Err(why) => Finding::new(Item::Tracefs, true, format!("not used ({why})")),
     }
@@ -189,7 +224,11 @@ fn cgroup_v2() -> Finding {
 fn pid_namespace() -> Finding {
     match process::pid_namespace_is_initial() {
         Some(true) => Finding::new(Item::PidNamespace, true, "the host's"),
-        Some(false) => Finding::new(Item::PidNamespace, false, "a container's: processes outside it are not seen"),
+        Some(false) => Finding::new(
+            Item::PidNamespace,
+            false,
+            "a container's: processes outside it are not seen",
+        ),
         None => Finding::new(Item::PidNamespace, None, "/proc/self/ns/pid can't be read"),
     }
 }
@@ -214,7 +253,11 @@ fn sock_diag(clock: fn() -> BootNs) -> Finding {
     match diag::dump(0, TCP, ANY, Detail::Count, clock) {
         Ok(dump) => {
             let sockets: u64 = dump.states.iter().sum();
-            Finding::new(Item::SockDiag, true, format!("answers (TCP sockets in this network namespace: {sockets})"))
+            Finding::new(
+                Item::SockDiag,
+                true,
+                format!("answers (TCP sockets in this network namespace: {sockets})"),
+            )
         }
         Err(e) => Finding::new(Item::SockDiag, false, e.to_string()),
     }
@@ -227,7 +270,9 @@ fn mptcp() -> Finding {
     match host::mptcp() {
         Ok(Some(true)) => Finding::new(Item::Mptcp, true, "built in, switched on"),
         Ok(Some(false)) => Finding::new(Item::Mptcp, true, "built in, switched off"),
-        Ok(None) => Finding::new(Item::Mptcp, true, "not built into this kernel, so no socket is one"),
+        Ok(None) => {
+            Finding::new(Item::Mptcp, true, "not built into this kernel, so no socket is one")
+        }
         Err(why) => Finding::new(Item::Mptcp, None, why),
     }
 }
@@ -245,6 +290,10 @@ fn trials(btf: &Path) -> [Finding; 2] {
             loader::trial(states, process::in_initial_pid_namespace(), btf),
             "loaded, attached, run and taken out again",
         ),
-        finding(Item::SnapshotProgram, loader::trial_of_snapshot(states, btf), "loaded, run and taken out again"),
+        finding(
+            Item::SnapshotProgram,
+            loader::trial_of_snapshot(states, btf),
+            "loaded, run and taken out again",
+        ),
     ]
 }

@@ -93,7 +93,8 @@ fn cpu_time() -> Duration {
 impl Pipeline {
     /// Puts the parts together.
     pub fn new(kernel: Kernel, plan: Plan, sink: Box<dyn Sink>) -> Self {
-        let ownership = (plan.transitions && plan.selection.asks_for_holders()).then(Ownership::default);
+        let ownership =
+            (plan.transitions && plan.selection.asks_for_holders()).then(Ownership::default);
         Self {
             kernel,
             tracker: Tracker::new(plan.min_age_ns),
@@ -199,7 +200,10 @@ impl Pipeline {
 
     /// A stay that passed min-age and ended between two looks: said as it can still be known.
     fn late(&mut self, event: &decode::Event) -> io::Result<()> {
-        let closer = event.closed_by.as_ref().map(|c| self.processes.caller(c.pid, Some(&c.comm), event.time));
+        let closer = event
+            .closed_by
+            .as_ref()
+            .map(|c| self.processes.caller(c.pid, Some(&c.comm), event.time));
         let record = assemble::ended(event, Vec::new());
         let judged = Record { holders: closer.into_iter().collect(), ..record.clone() };
         if !self.plan.selection.matches_record(&judged, &process::descends) {
@@ -226,7 +230,8 @@ impl Pipeline {
         if listing.sockets.iter().any(|s| s.state == TcpState::Close as u8) {
             self.follow_ends()?;
         }
-        let mut suspects: Vec<Socket> = listing.sockets.iter().filter(|s| self.asks_for(s)).copied().collect();
+        let mut suspects: Vec<Socket> =
+            listing.sockets.iter().filter(|s| self.asks_for(s)).copied().collect();
         if self.ownership.is_some() || !suspects.is_empty() || !young.is_empty() {
             let holdings = self.holdings(&mut suspects, &young, now)?;
             for socket in &suspects {
@@ -237,7 +242,12 @@ impl Pipeline {
             }
         }
         if all {
-            let live = listing.sockets.iter().map(|s| s.cookie).chain(self.kernel.nursery().cookies()).collect();
+            let live = listing
+                .sockets
+                .iter()
+                .map(|s| s.cookie)
+                .chain(self.kernel.nursery().cookies())
+                .collect();
             for update in self.tracker.reconcile(&live, now) {
                 self.say(now, &update)?;
             }
@@ -267,15 +277,25 @@ impl Pipeline {
     fn young(&mut self, now: BootNs) -> Vec<Young> {
         let aged: HashSet<Young> = self.kernel.nursery().aged(now, self.plan.min_age_ns).collect();
         self.unplaced.retain(|young, _| aged.contains(young));
-        aged.into_iter().filter(|young| self.unplaced.get(young).is_none_or(|next| now >= *next)).collect()
+        aged.into_iter()
+            .filter(|young| self.unplaced.get(young).is_none_or(|next| now >= *next))
+            .collect()
     }
 
     /// Finds out who holds what. Stays that leave the nursery join the suspects: with all that is
     /// known where a descriptor leads to them, else with what their slot says.
-    fn holdings(&mut self, suspects: &mut Vec<Socket>, young: &[Young], now: BootNs) -> io::Result<Holdings> {
+    fn holdings(
+        &mut self,
+        suspects: &mut Vec<Socket>,
+        young: &[Young],
+        now: BootNs,
+    ) -> io::Result<Holdings> {
         let listing = self.kernel.holders(now, !young.is_empty())?;
         self.skipped += listing.skipped;
-        let promoted = listing.sockets.iter().filter(|s| s.state != TcpState::Listen as u8 && self.asks_for(s));
+        let promoted = listing
+            .sockets
+            .iter()
+            .filter(|s| s.state != TcpState::Listen as u8 && self.asks_for(s));
         suspects.extend(promoted);
         let ends_missed = !young.is_empty() && self.kernel.missed() > 0;
         for young in young {
@@ -295,7 +315,12 @@ impl Pipeline {
             ownership.learn_listeners(&listing, &self.plan.selection, &self.processes);
         }
         Ok(if self.kernel_names_processes {
-            holders::from_kernel(&listing.sockets, &listing.queued, &listing.holders, &self.processes)
+            holders::from_kernel(
+                &listing.sockets,
+                &listing.queued,
+                &listing.holders,
+                &self.processes,
+            )
         } else {
             holders::from_proc(suspects, &listing.sockets, &listing.queued, &self.processes)
         })
@@ -303,8 +328,17 @@ impl Pipeline {
 
     /// Says that a socket is stuck, if it is asked for. A pass over all stays repeats nothing that
     /// was said before.
-    fn judge(&mut self, socket: &Socket, holdings: &Holdings, now: BootNs, all: bool) -> io::Result<()> {
-        if all && (self.tracker.knows(socket.cookie) || now.saturating_sub(socket.latest_ns) < self.plan.min_age_ns) {
+    fn judge(
+        &mut self,
+        socket: &Socket,
+        holdings: &Holdings,
+        now: BootNs,
+        all: bool,
+    ) -> io::Result<()> {
+        if all
+            && (self.tracker.knows(socket.cookie)
+                || now.saturating_sub(socket.latest_ns) < self.plan.min_age_ns)
+        {
             return Ok(());
         }
         let cgroup = self.cgroup_ids.path(socket.cgroup);
@@ -390,6 +424,8 @@ impl Pipeline {
 
 /// The states that were left, in the kernel's order.
 fn stays(histogram: &Histogram) -> Vec<Stays> {
-    let states = TcpState::ALL.into_iter().filter_map(|state| Stays::new(state, histogram.stays.get(state as usize)?));
+    let states = TcpState::ALL
+        .into_iter()
+        .filter_map(|state| Stays::new(state, histogram.stays.get(state as usize)?));
     states.collect()
 }

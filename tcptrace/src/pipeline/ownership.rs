@@ -23,7 +23,8 @@ pub struct Ownership {
 impl Ownership {
     /// Takes in a pass over all descriptors.
     pub fn learn(&mut self, listing: &Listing, selection: &Selection, processes: &Processes) {
-        for (cookie, held) in holders::from_kernel(&[], &[], &listing.holders, processes).by_cookie {
+        for (cookie, held) in holders::from_kernel(&[], &[], &listing.holders, processes).by_cookie
+        {
             let wanted = held.into_iter().any(|h| wanted(&h, selection));
             self.sockets.insert(cookie, wanted);
         }
@@ -31,8 +32,18 @@ impl Ownership {
     }
 
     /// Takes in the listeners of a pass.
-    pub fn learn_listeners(&mut self, listing: &Listing, selection: &Selection, processes: &Processes) {
-        self.ports = holders::listening(&listing.sockets, &listing.holders, |h| wanted(h, selection), processes);
+    pub fn learn_listeners(
+        &mut self,
+        listing: &Listing,
+        selection: &Selection,
+        processes: &Processes,
+    ) {
+        self.ports = holders::listening(
+            &listing.sockets,
+            &listing.holders,
+            |h| wanted(h, selection),
+            processes,
+        );
     }
 
     /// Whether the event's socket belongs to who was asked for, as far as is known by now.
@@ -42,7 +53,8 @@ impl Ownership {
         let owns = match self.sockets.get(&connection.cookie) {
             Some(true) => true,
             _ if event.by_call => {
-                wanted(&processes.caller(event.change.on_cpu_pid, None, event.time), selection) || came_in()
+                wanted(&processes.caller(event.change.on_cpu_pid, None, event.time), selection)
+                    || came_in()
             }
             Some(false) => false,
             None => came_in(),

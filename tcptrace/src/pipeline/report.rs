@@ -51,7 +51,8 @@ fn listeners(survey: &Survey, pid: u32) -> Vec<Listening> {
         .listeners()
         .filter(|(_, holders)| holds(holders, pid))
         .map(|(listener, holders)| {
-            let mut shared_with: Vec<ProcessId> = holders.iter().map(|h| h.process).filter(|p| p.pid != pid).collect();
+            let mut shared_with: Vec<ProcessId> =
+                holders.iter().map(|h| h.process).filter(|p| p.pid != pid).collect();
             shared_with.dedup();
             Listening { shared_with, ..listener }
         })

@@ -117,14 +117,28 @@ impl Survey {
         look.sockets.sort_by_key(|s| (s.latest_ns, s.earliest_ns, s.cookie));
         let Look { sockets, listeners, counts, .. } = look;
         let cgroup_ids = CgroupIds::default();
-        Ok(Self { plan, now, sockets, listeners, holdings, counts, namespaces, missing, cgroup_ids })
+        Ok(Self {
+            plan,
+            now,
+            sockets,
+            listeners,
+            holdings,
+            counts,
+            namespaces,
+            missing,
+            cgroup_ids,
+        })
     }
 
     /// How many sockets there are in each state that has any.
     #[must_use]
     pub fn states(&self) -> Vec<(TcpState, u64)> {
         let count = |state: TcpState| self.counts.get(state as usize).copied().unwrap_or(0);
-        TcpState::ALL.into_iter().map(|state| (state, count(state))).filter(|(_, n)| *n > 0).collect()
+        TcpState::ALL
+            .into_iter()
+            .map(|state| (state, count(state)))
+            .filter(|(_, n)| *n > 0)
+            .collect()
     }
 
     /// All listeners and who holds them.
@@ -149,8 +163,7 @@ impl Survey {
     }
 }
 
-const LOST_WITHOUT_BPF: &str =
-    "connections that are over and still have a descriptor (ghost-fd) are not seen, nor who connected";
+const LOST_WITHOUT_BPF: &str = "connections that are over and still have a descriptor (ghost-fd) are not seen, nor who connected";
 
 /// The pass over descriptors; or why there is none, where nobody asked for that.
 fn load(plan: &Plan) -> Result<Descriptors, Option<String>> {
@@ -195,7 +208,9 @@ fn count(namespaces: &[Netns], plan: &Plan) -> Vec<[u64; 16]> {
 fn dump(namespaces: &[Netns], plan: &Plan) -> Look {
     let asked = plan.states & COUNTED & !LISTEN;
     let (dumps, failed) = netns::each(namespaces, |netns| {
-        let ask = |protocol, states, detail| diag::dump(netns.inode, protocol, states, detail, plan.clock);
+        let ask = |protocol, states, detail| {
+            diag::dump(netns.inode, protocol, states, detail, plan.clock)
+        };
         let mptcp = ask(MPTCP, asked | LISTEN, Detail::Connection);
         let tcp = [ask(TCP, LISTEN, Detail::Listener)?, ask(TCP, asked, Detail::Connection)?];
         // A kernel without MPTCP has no such sockets.
@@ -204,7 +219,10 @@ fn dump(namespaces: &[Netns], plan: &Plan) -> Look {
     let mut look = Look::default();
     if let Some((netns, e)) = failed.first() {
         let path = netns.path.display();
-        look.missing.push(format!("{} network namespaces could not be looked into ({path}: {e})", failed.len()));
+        look.missing.push(format!(
+            "{} network namespaces could not be looked into ({path}: {e})",
+            failed.len()
+        ));
     }
     for (tcp, mptcp) in dumps {
         look.sockets.extend(mptcp);
@@ -213,13 +231,15 @@ fn dump(namespaces: &[Netns], plan: &Plan) -> Look {
             look.sockets.extend(dump.sockets);
         }
     }
-    look.listeners = look.sockets.iter().filter(|s| s.state == TcpState::Listen as u8).copied().collect();
+    look.listeners =
+        look.sockets.iter().filter(|s| s.state == TcpState::Listen as u8).copied().collect();
     look
 }
 
 /// Since when a connection is over: not before the last acknowledgement, and no more is known.
 fn ghost(s: &Socket, now: BootNs) -> Socket {
-    let earliest_ns = if s.acked_ago_ns == u64::MAX { 0 } else { now.saturating_sub(s.acked_ago_ns) };
+    let earliest_ns =
+        if s.acked_ago_ns == u64::MAX { 0 } else { now.saturating_sub(s.acked_ago_ns) };
     Socket { flags: s.flags | SEEDED, earliest_ns, latest_ns: now, ..*s }
 }
 
@@ -234,27 +254,35 @@ impl Look {
 
     /// What only the pass over descriptors shows: connections that are over, and who connected.
     fn learn(&mut self, listing: &Listing, now: BootNs) {
-        let limits: HashMap<u64, u32> = listing.holders.iter().map(|h| (h.cookie, h.max_backlog)).collect();
+        let limits: HashMap<u64, u32> =
+            listing.holders.iter().map(|h| (h.cookie, h.max_backlog)).collect();
         for socket in &mut self.sockets {
-            if let Some(limit) = limits.get(&socket.cookie).filter(|_| socket.state != TcpState::Listen as u8) {
+            if let Some(limit) =
+                limits.get(&socket.cookie).filter(|_| socket.state != TcpState::Listen as u8)
+            {
                 socket.max_backlog = *limit;
                 socket.flags &= !NO_LIMIT;
             }
         }
         let mut known: HashSet<u64> = self.sockets.iter().map(|s| s.cookie).collect();
         // Listed once for each descriptor.
-        let ghosts = listing.sockets.iter().filter(|s| s.state == TcpState::Close as u8 && known.insert(s.cookie));
+        let ghosts = listing
+            .sockets
+            .iter()
+            .filter(|s| s.state == TcpState::Close as u8 && known.insert(s.cookie));
         self.sockets.extend(ghosts.map(|s| ghost(s, now)));
     }
 
     /// A socket that was closed between the two looks has no holder, and must not be taken for one
     /// that is held where nobody can see it.
     fn forget_the_closed(&mut self, holdings: &Holdings, namespaces: &[Netns], plan: &Plan) {
-        let unheld = |s: &Socket| s.flags & HAS_SOCKET != 0 && !holdings.by_cookie.contains_key(&s.cookie);
+        let unheld =
+            |s: &Socket| s.flags & HAS_SOCKET != 0 && !holdings.by_cookie.contains_key(&s.cookie);
         if !self.sockets.iter().any(unheld) {
             return;
         }
-        let still: HashMap<u64, u64> = dump(namespaces, plan).sockets.iter().map(|s| (s.cookie, s.inode)).collect();
+        let still: HashMap<u64, u64> =
+            dump(namespaces, plan).sockets.iter().map(|s| (s.cookie, s.inode)).collect();
         self.sockets.retain(|s| !unheld(s) || still.get(&s.cookie) == Some(&s.inode));
     }
 }

@@ -193,13 +193,23 @@ impl<W: Write> Sink for Csv<W> {
                 row.set("group_by", group.by.name());
                 row.set("group", inert(&safe(&group.key)));
                 let verdicts = group.by_verdict.iter().map(|(name, n)| (*name, *n));
-                row.set("counts", named([("count", group.count), ("leaks", group.leaks)].into_iter().chain(verdicts)));
+                row.set(
+                    "counts",
+                    named(
+                        [("count", group.count), ("leaks", group.leaks)]
+                            .into_iter()
+                            .chain(verdicts),
+                    ),
+                );
                 row
             }
             Update::Overview(o) => {
                 let mut row = Row::new("summary", stamp);
                 let states = o.states.iter().map(|(state, n)| (state.name(), *n));
-                row.set("counts", named([("sockets", o.sockets), ("leaks", o.leaks)].into_iter().chain(states)));
+                row.set(
+                    "counts",
+                    named([("sockets", o.sockets), ("leaks", o.leaks)].into_iter().chain(states)),
+                );
                 row
             }
             Update::Finding(f) => {
@@ -216,7 +226,10 @@ impl<W: Write> Sink for Csv<W> {
                 let mut row = Row::new("summary", stamp);
                 let works = [("watch", o.watch), ("snapshot", o.snapshot), ("explain", o.explain)];
                 let works = works.into_iter().map(|(name, works)| (name, u64::from(works)));
-                row.set("counts", named(works.chain(o.counts.iter().map(|(mark, n)| (mark.name(), *n)))));
+                row.set(
+                    "counts",
+                    named(works.chain(o.counts.iter().map(|(mark, n)| (mark.name(), *n)))),
+                );
                 row
             }
             // Pages have no rows: the sockets that they are about follow, one a row.

@@ -47,7 +47,11 @@ impl Clock {
     #[must_use]
     pub fn new(now: Timestamp, boot: BootNs, utc: bool) -> Self {
         let offset_ns = offset_ns(now, boot).unwrap_or(0);
-        Self { offset_ns, zone: if utc { TimeZone::UTC } else { TimeZone::system() }, second: RefCell::default() }
+        Self {
+            offset_ns,
+            zone: if utc { TimeZone::UTC } else { TimeZone::system() },
+            second: RefCell::default(),
+        }
     }
 
     /// Shows `now` when the boot clock shows `boot` from here on, if the time of day was set meanwhile:
@@ -126,8 +130,14 @@ mod tests {
 
     #[test]
     fn lengths_of_time() {
-        let cases =
-            [(0, "0ms"), (350, "350ms"), (1_299, "1.2s"), (42_000, "42s"), (187_000, "3m07s"), (7_500_000, "2h05m")];
+        let cases = [
+            (0, "0ms"),
+            (350, "350ms"),
+            (1_299, "1.2s"),
+            (42_000, "42s"),
+            (187_000, "3m07s"),
+            (7_500_000, "2h05m"),
+        ];
         for (ms, text) in cases {
             assert_eq!(human(ms * 1_000_000), text);
         }
@@ -141,8 +151,19 @@ mod tests {
         let clock = Clock::new(now, 1_000_000_000, true);
         assert_eq!(clock.rfc3339(1_000_000_000), "2026-01-02T03:04:05.123456Z");
         assert_eq!(clock.rfc3339(2_500_000_000), "2026-01-02T03:04:06.623456Z");
-        for ns in [1_000_001_000, 1_876_543_999, 1_876_544_000, 2_499_999_999, 3_000_000_000, 1_000_000_000] {
-            assert_eq!(clock.rfc3339(ns), format!("{:.6}", clock.at(ns)), "in whatever order: {ns}");
+        for ns in [
+            1_000_001_000,
+            1_876_543_999,
+            1_876_544_000,
+            2_499_999_999,
+            3_000_000_000,
+            1_000_000_000,
+        ] {
+            assert_eq!(
+                clock.rfc3339(ns),
+                format!("{:.6}", clock.at(ns)),
+                "in whatever order: {ns}"
+            );
         }
         assert_eq!(clock.short(0), "03:04:04");
     }
@@ -153,9 +174,17 @@ mod tests {
         let mut clock = Clock::new(now("2026-01-02T03:04:05Z"), 1_000_000_000, true);
         assert_eq!(clock.follow(now("2026-01-02T03:04:05.499Z"), 1_000_000_000), None, "no step");
         assert_eq!(clock.rfc3339(2_000_000_000), "2026-01-02T03:04:06.000000Z");
-        assert_eq!(clock.follow(now("2026-01-02T02:04:07Z"), 3_000_000_000), Some(-3_600_000_000_000), "back");
+        assert_eq!(
+            clock.follow(now("2026-01-02T02:04:07Z"), 3_000_000_000),
+            Some(-3_600_000_000_000),
+            "back"
+        );
         assert_eq!(clock.rfc3339(3_000_000_000), "2026-01-02T02:04:07.000000Z");
         assert_eq!(clock.follow(now("2026-01-02T02:04:08Z"), 4_000_000_000), None, "it goes on");
-        assert_eq!(clock.follow(now("2038-01-19T03:14:08Z"), 5_000_000_000).map(i64::signum), Some(1), "and forward");
+        assert_eq!(
+            clock.follow(now("2038-01-19T03:14:08Z"), 5_000_000_000).map(i64::signum),
+            Some(1),
+            "and forward"
+        );
     }
 }

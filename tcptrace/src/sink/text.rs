@@ -40,7 +40,11 @@ mod tests {
         assert_eq!(safe("java"), "java");
         assert_eq!(safe("\u{1b}[31mred\n"), "\\u{1b}[31mred\\n");
         assert_eq!(safe("\u{9b}2J\u{202e}cod.exe"), "\\u{9b}2J\\u{202e}cod.exe");
-        assert_eq!(safe("a\u{200b}b\u{feff}\u{e0041}"), "a\\u{200b}b\\u{feff}\\u{e0041}", "what does not show");
+        assert_eq!(
+            safe("a\u{200b}b\u{feff}\u{e0041}"),
+            "a\\u{200b}b\\u{feff}\\u{e0041}",
+            "what does not show"
+        );
         assert_eq!(safe("naïve 日本 🚀"), "naïve 日本 🚀");
     }
 

@@ -21,7 +21,13 @@ const BUFFER: usize = 64 << 10;
 ///
 /// # Errors
 /// What the kernel answers. That it knows no such protocol is an empty answer.
-pub fn dump(netns: u32, protocol: u16, states: u32, detail: Detail, clock: fn() -> BootNs) -> io::Result<Dump> {
+pub fn dump(
+    netns: u32,
+    protocol: u16,
+    states: u32,
+    detail: Detail,
+    clock: fn() -> BootNs,
+) -> io::Result<Dump> {
     let mut dump = Dump::new(netns, protocol, detail);
     let socket = open()?;
     let mut buffer = vec![0; BUFFER];
@@ -35,14 +41,23 @@ pub fn dump(netns: u32, protocol: u16, states: u32, detail: Detail, clock: fn() 
 /// A socket that the kernel alone can send to: in a network namespace of their own, containers could
 /// answer in its place.
 fn open() -> io::Result<OwnedFd> {
-    let socket =
-        socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, Some(netlink::SOCK_DIAG))?;
+    let socket = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        Some(netlink::SOCK_DIAG),
+    )?;
     connect(&socket, &SocketAddrNetlink::new(0, 0))?;
     Ok(socket)
 }
 
 /// One read; true: the answer is complete.
-fn read(socket: &OwnedFd, buffer: &mut [u8], dump: &mut Dump, clock: fn() -> BootNs) -> io::Result<bool> {
+fn read(
+    socket: &OwnedFd,
+    buffer: &mut [u8],
+    dump: &mut Dump,
+    clock: fn() -> BootNs,
+) -> io::Result<bool> {
     let (n, _) = match recv(socket, &mut *buffer, RecvFlags::empty()) {
         Err(rustix::io::Errno::INTR) => return Ok(false),
         other => other?,

@@ -41,7 +41,8 @@ impl Netns {
         if rustix::fs::statfs(path)?.f_type as u64 != NSFS_MAGIC {
             return Err(io::Error::other("not a network namespace"));
         }
-        let inode = u32::try_from(meta.ino()).map_err(|_| io::Error::other("not a network namespace"))?;
+        let inode =
+            u32::try_from(meta.ino()).map_err(|_| io::Error::other("not a network namespace"))?;
         Ok(Self { inode, path: path.to_owned() })
     }
 }
@@ -54,7 +55,9 @@ pub fn all() -> (Vec<Netns>, usize) {
     let mut add = |path: PathBuf| match Netns::of(&path) {
         Ok(netns) => drop(found.entry(netns.inode).or_insert(netns)),
         // Kernel threads live where init does, and are seldom hidden where it is.
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && !path.starts_with("/proc/1/") => hidden += 1,
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && !path.starts_with("/proc/1/") => {
+            hidden += 1
+        }
         // The process is gone.
         Err(_) => {}
     };
@@ -74,8 +77,9 @@ pub fn all() -> (Vec<Netns>, usize) {
 /// Bind-mounted namespaces that can be reached from here.
 fn mounted() -> Vec<PathBuf> {
     let mounts = mounts::parse(&fs::read("/proc/self/mountinfo").unwrap_or_default());
-    let netns =
-        mounts.into_iter().filter(|m| m.fs_type == "nsfs" && m.root.as_os_str().as_bytes().starts_with(b"net:"));
+    let netns = mounts
+        .into_iter()
+        .filter(|m| m.fs_type == "nsfs" && m.root.as_os_str().as_bytes().starts_with(b"net:"));
     netns.map(|m| m.at).collect()
 }
 
@@ -105,7 +109,8 @@ where
 
 fn enter(netns: &Netns) -> io::Result<()> {
     // No need to enter where we are: without CAP_SYS_ADMIN this one can still be read.
-    if Netns::of(Path::new("/proc/thread-self/ns/net")).is_ok_and(|here| here.inode == netns.inode) {
+    if Netns::of(Path::new("/proc/thread-self/ns/net")).is_ok_and(|here| here.inode == netns.inode)
+    {
         return Ok(());
     }
     let file = File::open(&netns.path)?;

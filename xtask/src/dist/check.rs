@@ -67,7 +67,9 @@ fn pages(dir: &Path) -> Result<()> {
     for page in fs::read_dir(dir)? {
         let page = page?.path();
         let mut man = Command::new("man");
-        man.args(["--warnings", "--encoding=UTF-8", "--local-file"]).arg(&page).env("MANWIDTH", "80");
+        man.args(["--warnings", "--encoding=UTF-8", "--local-file"])
+            .arg(&page)
+            .env("MANWIDTH", "80");
         let said = String::from_utf8(man.stdout(Stdio::null()).output().context("man")?.stderr)?;
         // Of mandoc only what it can't do: it warns of empty lines that clap_mangen leaves.
         check(Command::new("mandoc").args(["-T", "lint", "-W", "error"]).arg(&page))?;
@@ -116,7 +118,8 @@ fn installed(dist: &Dist) -> Result<()> {
     step("purging");
     bare.run("apt-get", &["purge", "-qq", "-y", name])?;
     let after = bare.files()?;
-    let left: Vec<String> = after.iter().filter(|f| !before.contains(f)).map(|f| f.display().to_string()).collect();
+    let left: Vec<String> =
+        after.iter().filter(|f| !before.contains(f)).map(|f| f.display().to_string()).collect();
     if !left.is_empty() {
         bail!("left behind: {}", left.join(", "));
     }
@@ -124,7 +127,8 @@ fn installed(dist: &Dist) -> Result<()> {
 }
 
 fn package_name(package: &Path) -> Result<&str> {
-    let name = package.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('_').next());
+    let name =
+        package.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('_').next());
     name.context("the package's name")
 }
 
@@ -135,12 +139,21 @@ impl Bare {
     fn new() -> Result<Self> {
         let dir = root().join("target/dist/root");
         let done = dir.join("etc/debian_version");
-        if !done.exists() || !dir.join("var/lib/dpkg/status").exists() || dir.join("debootstrap").exists() {
+        if !done.exists()
+            || !dir.join("var/lib/dpkg/status").exists()
+            || dir.join("debootstrap").exists()
+        {
             step("debootstrap");
             let _ = fs::remove_dir_all(&dir);
             fs::create_dir_all(&dir)?;
             let mut debootstrap = Command::new("debootstrap");
-            check(debootstrap.args(["--variant=minbase", SUITE]).arg(&dir).arg(MIRROR).stdout(Stdio::null()))?;
+            check(
+                debootstrap
+                    .args(["--variant=minbase", SUITE])
+                    .arg(&dir)
+                    .arg(MIRROR)
+                    .stdout(Stdio::null()),
+            )?;
         }
         Ok(Self(dir))
     }
@@ -149,8 +162,15 @@ impl Bare {
     fn command(&self, program: &str, args: &[&str]) -> Command {
         let script = "mount -t proc proc \"$0/proc\" && mount --rbind /sys \"$0/sys\" && exec chroot \"$0\" \"$@\"";
         let mut command = Command::new("unshare");
-        command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(&self.0).arg(program).args(args);
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8").stdin(Stdio::null());
+        command
+            .args(["--mount", "--propagation", "private", "sh", "-c", script])
+            .arg(&self.0)
+            .arg(program)
+            .args(args);
+        command
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null());
         command.env("DEBIAN_FRONTEND", "noninteractive");
         command
     }
@@ -173,7 +193,9 @@ impl Bare {
         walk(&self.0, &mut files)?;
         files.retain(|file| {
             let inside = file.strip_prefix(&self.0).unwrap_or(file);
-            !["var/log", "var/cache", "var/lib/apt", "var/lib/dpkg"].iter().any(|dir| inside.starts_with(dir))
+            !["var/log", "var/cache", "var/lib/apt", "var/lib/dpkg"]
+                .iter()
+                .any(|dir| inside.starts_with(dir))
         });
         Ok(files)
     }
@@ -191,7 +213,8 @@ fn leak(bare: &Bare) -> Result<()> {
     let scope = ["--format", "json", "--netns", path.to_str().context("a plain path")?];
 
     let watch = [&["watch", "--count", "1", "--duration", "30s"], &scope[..]].concat();
-    let mut watch = bare.command("tcptrace", &watch).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut watch =
+        bare.command("tcptrace", &watch).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let mut said = BufReader::new(watch.stderr.take().context("stderr")?);
     let mut line = String::new();
     while !line.contains("watching ") {

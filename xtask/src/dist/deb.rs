@@ -46,7 +46,11 @@ pub fn make(dir: &Path, target: &Target, epoch: &str) -> Result<PathBuf> {
         ("_tcptrace", "zsh/vendor-completions/_tcptrace"),
         ("tcptrace.fish", "fish/vendor_completions.d/tcptrace.fish"),
     ] {
-        stage.put(&format!("usr/share/{to}"), 0o644, &fs::read(dir.join("completions").join(from))?)?;
+        stage.put(
+            &format!("usr/share/{to}"),
+            0o644,
+            &fs::read(dir.join("completions").join(from))?,
+        )?;
     }
     stage.put("usr/lib/systemd/system/tcptrace.service", 0o644, UNIT.as_bytes())?;
     let doc = format!("usr/share/doc/{NAME}");
@@ -107,6 +111,7 @@ impl Stage {
 
 /// Without name and time.
 fn gzip(file: &Path) -> Result<Vec<u8>> {
-    let output = Command::new("gzip").args(["-9", "-n", "-c"]).arg(file).output().context("gzip")?;
+    let output =
+        Command::new("gzip").args(["-9", "-n", "-c"]).arg(file).output().context("gzip")?;
     Ok(output.stdout)
 }

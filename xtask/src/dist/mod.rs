@@ -38,7 +38,12 @@ pub fn run(words: &[&str]) -> Result<()> {
         ["check"] => check::run(&build(usual)?),
         ["--target", triple] => {
             let known = TARGETS.iter().find(|target| target.triple == *triple);
-            build(known.with_context(|| format!("no such target: {triple}; there are {}", triples()))?).map(drop)
+            build(
+                known.with_context(|| {
+                    format!("no such target: {triple}; there are {}", triples())
+                })?,
+            )
+            .map(drop)
         }
         _ => bail!("cargo xtask dist [check | --target TRIPLE]"),
     }
@@ -64,7 +69,9 @@ fn build(target: &Target) -> Result<Dist> {
     let built = binary(target)?;
     fs::copy(&built, dir.join("tcptrace")).with_context(|| built.display().to_string())?;
     let mut pages = cargo()?;
-    pages.args(["run", "--locked", "--quiet", "--package", "tcptrace", "--example", "pages", "--"]).arg(&dir);
+    pages
+        .args(["run", "--locked", "--quiet", "--package", "tcptrace", "--example", "pages", "--"])
+        .arg(&dir);
     succeed(pages.env("SOURCE_DATE_EPOCH", &epoch))?;
     let package = deb::make(&dir, target, &epoch)?;
     let sums = sums("sha256sum", &dir)?;
@@ -82,8 +89,22 @@ fn binary(target: &Target) -> Result<PathBuf> {
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
     let flags = [remap(&root, "/build"), remap(&registry, "/cargo")].join("\x1f");
     let mut command = cargo()?;
-    command.args(["build", "--release", "--locked", "--quiet", "--package", "tcptrace", "--bin", "tcptrace"]);
-    command.args(["--target", target.triple, "--config", &format!("target.{}.linker='rust-lld'", target.triple)]);
+    command.args([
+        "build",
+        "--release",
+        "--locked",
+        "--quiet",
+        "--package",
+        "tcptrace",
+        "--bin",
+        "tcptrace",
+    ]);
+    command.args([
+        "--target",
+        target.triple,
+        "--config",
+        &format!("target.{}.linker='rust-lld'", target.triple),
+    ]);
     command.env("CARGO_ENCODED_RUSTFLAGS", flags).arg("--target-dir").arg(root.join("target"));
     eprintln!("building tcptrace for {}", target.triple);
     succeed(&mut command)?;
@@ -95,7 +116,11 @@ fn epoch() -> Result<String> {
     if let Ok(given) = env::var("SOURCE_DATE_EPOCH") {
         return Ok(given);
     }
-    let log = Command::new("git").current_dir(root()).args(["log", "-1", "--format=%ct"]).output().context("git")?;
+    let log = Command::new("git")
+        .current_dir(root())
+        .args(["log", "-1", "--format=%ct"])
+        .output()
+        .context("git")?;
     if !log.status.success() {
         bail!("no git commit to take the time from: set SOURCE_DATE_EPOCH");
     }
@@ -106,16 +131,22 @@ fn epoch() -> Result<String> {
 fn sums(program: &str, dir: &Path) -> Result<String> {
     let mut files = Vec::new();
     walk(dir, &mut files)?;
-    let mut names = files.iter().map(|file| file.strip_prefix(dir)).collect::<Result<Vec<_>, _>>()?;
+    let mut names =
+        files.iter().map(|file| file.strip_prefix(dir)).collect::<Result<Vec<_>, _>>()?;
     names.sort();
-    let output = Command::new(program).current_dir(dir).args(names).output().context(program.to_owned())?;
+    let output =
+        Command::new(program).current_dir(dir).args(names).output().context(program.to_owned())?;
     Ok(String::from_utf8(output.stdout)?)
 }
 
 fn walk(dir: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() { walk(&entry.path(), found)? } else { found.push(entry.path()) }
+        if entry.file_type()?.is_dir() {
+            walk(&entry.path(), found)?
+        } else {
+            found.push(entry.path())
+        }
     }
     Ok(())
 }

@@ -30,7 +30,8 @@ pub fn run(bare: &Bare, package: &Path) -> Result<()> {
         let _ = fs::remove_dir_all(&dir);
         check(Command::new("cp").arg("--archive").arg(&bare.0).arg(&dir))?;
         machine.run("apt-get", &["update", "-qq"])?;
-        machine.run("apt-get", &["install", "-qq", "-y", "--no-install-recommends", "systemd-sysv"])?;
+        machine
+            .run("apt-get", &["install", "-qq", "-y", "--no-install-recommends", "systemd-sysv"])?;
         machine.run("apt-get", &["clean"])?;
         symlink("/lib/systemd/systemd", init)?;
     }
@@ -42,7 +43,8 @@ pub fn run(bare: &Bare, package: &Path) -> Result<()> {
     fs::write(dir.join("etc/systemd/system/try.service"), UNIT)?;
     machine.run("systemctl", &["--quiet", "enable", "tcptrace", "try"])?;
     let (image, log) = (dir.with_extension("cpio"), dir.with_extension("log"));
-    let pack = "find . -path ./var/lib/apt/lists -prune -o -print0 | cpio --quiet -0 -o -H newc > \"$0\"";
+    let pack =
+        "find . -path ./var/lib/apt/lists -prune -o -print0 | cpio --quiet -0 -o -H newc > \"$0\"";
     check(Command::new("sh").current_dir(&dir).args(["-c", pack]).arg(&image))?;
     let lines = vm::boot(KERNEL, &image, &log)?;
     fs::remove_file(image)?;

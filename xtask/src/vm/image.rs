@@ -43,7 +43,8 @@ pub fn make(kernel: &Kernel, programs: &Programs, args: &str, to: &Path) -> Resu
     let busybox = setup::which("busybox").context("busybox")?;
     archive.file("bin/busybox", 0o755, fs::read(busybox)?);
     for program in CALLED {
-        let path = setup::which(program).with_context(|| format!("{program} is needed by the live tests"))?;
+        let path = setup::which(program)
+            .with_context(|| format!("{program} is needed by the live tests"))?;
         for library in libraries(&path)? {
             archive.copy(&library)?;
         }
@@ -124,7 +125,11 @@ mod tests {
         assert_eq!(bytes.len() % 4, 0);
         let text = String::from_utf8(bytes).expect("text");
         let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("no {what:?} in {text:?}"));
-        assert!(at("a\0") < at("a/b\0") && at("a/b\0") < at("a/b/c\0") && at("12345") < at("TRAILER!!!"));
+        assert!(
+            at("a\0") < at("a/b\0")
+                && at("a/b\0") < at("a/b/c\0")
+                && at("12345") < at("TRAILER!!!")
+        );
         assert!(text.starts_with("07070100000001000041ed"), "{text}");
     }
 }

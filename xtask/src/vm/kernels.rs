@@ -12,8 +12,14 @@ use anyhow::{Context, Result, bail};
 use crate::cargo::check;
 
 /// Where kernels of all ages are. Those without `-security` are on the other mirror.
-const SUITES: [&str; 6] =
-    ["bullseye-security", "bookworm-security", "trixie-security", "trixie-backports", "sid", "experimental"];
+const SUITES: [&str; 6] = [
+    "bullseye-security",
+    "bookworm-security",
+    "trixie-security",
+    "trixie-backports",
+    "sid",
+    "experimental",
+];
 
 /// The cloud flavour boots fastest.
 const FLAVOUR: &str = "-cloud-amd64";
@@ -43,7 +49,8 @@ pub fn kernel(dir: &Path, name: &str) -> Result<Kernel> {
         unpack(&apt, &found, &home)?;
         fs::write(&there, &found.version)?;
     }
-    let modules = MODULES.iter().map(|module| home.join(format!("{module}.ko"))).filter(|path| path.exists());
+    let modules =
+        MODULES.iter().map(|module| home.join(format!("{module}.ko"))).filter(|path| path.exists());
     Ok(Kernel {
         name: name.to_owned(),
         version: fs::read_to_string(there)?,
@@ -65,7 +72,8 @@ fn unpack(apt: &Apt, found: &Found, home: &Path) -> Result<()> {
     let files = home.join("files");
     fs::create_dir_all(&files)?;
     // From 7.x on linux-image is empty, and what was in it is in two others.
-    let parts = ["linux-image", "linux-binary", "linux-modules"].map(|part| format!("{part}-{}", found.release));
+    let parts = ["linux-image", "linux-binary", "linux-modules"]
+        .map(|part| format!("{part}-{}", found.release));
     let known = apt.names()?;
     for part in parts.iter().filter(|part| known.contains(part)) {
         let package = apt.download(&format!("{part}={}", found.version), home)?;
@@ -111,7 +119,12 @@ pub fn extract(package: &Path, to: &Path, patterns: &[&str]) -> Result<()> {
     let tar = archive.stdout.take().context("dpkg-deb's output")?;
     let mut unpacking = Command::new("tar");
     // tar fails where a pattern fits nothing; who called looks for what it needs.
-    unpacking.args(["-x", "--wildcards", "-C"]).arg(to).args(patterns).stdin(tar).stderr(Stdio::null());
+    unpacking
+        .args(["-x", "--wildcards", "-C"])
+        .arg(to)
+        .args(patterns)
+        .stdin(tar)
+        .stderr(Stdio::null());
     unpacking.status().context("tar")?;
     if !archive.wait()?.success() {
         bail!("{} can't be unpacked", package.display());
@@ -171,12 +184,20 @@ impl Apt {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.env("APT_CONFIG", self.dir.join("apt.conf")).env("LC_ALL", "C").current_dir(&self.dir);
+        command
+            .env("APT_CONFIG", self.dir.join("apt.conf"))
+            .env("LC_ALL", "C")
+            .current_dir(&self.dir);
         command
     }
 
     fn ask(&self, args: &[&str]) -> Result<String> {
-        let output = self.command("apt-cache").args(args).stderr(Stdio::null()).output().context("apt-cache")?;
+        let output = self
+            .command("apt-cache")
+            .args(args)
+            .stderr(Stdio::null())
+            .output()
+            .context("apt-cache")?;
         Ok(String::from_utf8(output.stdout)?)
     }
 
@@ -187,11 +208,15 @@ impl Apt {
     /// The newest kernel of a series (`6.12`), of release candidates (`rc`) or of all (`newest`).
     fn newest(&self, name: &str) -> Result<Found> {
         let names = self.names()?;
-        let images: Vec<&str> = names.iter().map(String::as_str).filter(|n| release_of(n).is_some()).collect();
+        let images: Vec<&str> =
+            names.iter().map(String::as_str).filter(|n| release_of(n).is_some()).collect();
         let listed = self.ask(&[&["madison"], &images[..]].concat())?;
         let mut best: Option<Found> = None;
         for found in listed.lines().filter_map(parse).filter(|found| fits(name, found)) {
-            if best.as_ref().is_none_or(|best| compare(&found.version, &best.version) == Ordering::Greater) {
+            if best
+                .as_ref()
+                .is_none_or(|best| compare(&found.version, &best.version) == Ordering::Greater)
+            {
                 best = Some(found);
             }
         }
@@ -201,7 +226,12 @@ impl Apt {
     /// Downloads a package, given as `name=version` or `name/suite`, into a directory.
     pub fn download(&self, package: &str, to: &Path) -> Result<PathBuf> {
         fs::create_dir_all(to)?;
-        check(self.command("apt-get").args(["download", "-qq", package]).current_dir(to).stderr(Stdio::null()))?;
+        check(
+            self.command("apt-get")
+                .args(["download", "-qq", package])
+                .current_dir(to)
+                .stderr(Stdio::null()),
+        )?;
         let name = package.split(['=', '/']).next().unwrap_or(package);
         let fits = |path: &PathBuf| {
             let file = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
@@ -215,7 +245,9 @@ impl Apt {
 /// The mirrors are the machine's own: from its apt configuration, or where that names none, from
 /// the environment.
 fn sources() -> Result<String> {
-    let named = env::var("TCPTRACE_DEBIAN_MIRROR").ok().map(|uri| format!("{}/", uri.trim_end_matches('/')));
+    let named = env::var("TCPTRACE_DEBIAN_MIRROR")
+        .ok()
+        .map(|uri| format!("{}/", uri.trim_end_matches('/')));
     let format = ["indextargets", "--format", "$(REPO_URI)", "Identifier: Packages"];
     let listed = Command::new("apt-get").args(format).output().context("apt-get")?;
     let listed = String::from_utf8(listed.stdout)?;
@@ -226,9 +258,11 @@ fn sources() -> Result<String> {
         .lines()
         .find(|uri| uri.contains("debian-security"))
         .map_or_else(|| format!("{}-security/", main.trim_end_matches('/')), str::to_owned);
-    let keyring = ["pgp", "gpg"].map(|end| format!("/usr/share/keyrings/debian-archive-keyring.{end}"));
+    let keyring =
+        ["pgp", "gpg"].map(|end| format!("/usr/share/keyrings/debian-archive-keyring.{end}"));
     let keyring = keyring.into_iter().find(|path| Path::new(path).exists());
-    let keyring = keyring.context("the keys of Debian's archive are missing; install debian-archive-keyring")?;
+    let keyring = keyring
+        .context("the keys of Debian's archive are missing; install debian-archive-keyring")?;
     let line = |suite: &str| {
         let uri = if suite.ends_with("-security") { &security } else { &main };
         format!("deb [signed-by={keyring}] {uri} {suite} main\n")
@@ -239,7 +273,8 @@ fn sources() -> Result<String> {
 /// The release in an image package's name; none for metapackages and other flavours.
 fn release_of(package: &str) -> Option<&str> {
     let release = package.strip_prefix("linux-image-")?;
-    (release.ends_with(FLAVOUR) && release.starts_with(|c: char| c.is_ascii_digit())).then_some(release)
+    (release.ends_with(FLAVOUR) && release.starts_with(|c: char| c.is_ascii_digit()))
+        .then_some(release)
 }
 
 /// A line of `apt-cache madison`: `package | version | source`.
@@ -265,7 +300,10 @@ fn fits(name: &str, found: &Found) -> bool {
 
 fn compare(a: &str, b: &str) -> Ordering {
     let is = |relation: &str| {
-        Command::new("dpkg").args(["--compare-versions", a, relation, b]).status().is_ok_and(|s| s.success())
+        Command::new("dpkg")
+            .args(["--compare-versions", a, relation, b])
+            .status()
+            .is_ok_and(|s| s.success())
     };
     if is("gt") {
         Ordering::Greater
@@ -286,13 +324,22 @@ mod tests {
 
     #[test]
     fn names_and_versions() {
-        let signed = found("linux-image-6.1.0-56-cloud-amd64 |  6.1.192-2 | http://mirror bookworm-security/main");
+        let signed = found(
+            "linux-image-6.1.0-56-cloud-amd64 |  6.1.192-2 | http://mirror bookworm-security/main",
+        );
         assert_eq!(signed.release, "6.1.0-56-cloud-amd64");
-        assert!(fits("6.1", &signed) && fits("newest", &signed) && !fits("6.12", &signed) && !fits("rc", &signed));
+        assert!(
+            fits("6.1", &signed)
+                && fits("newest", &signed)
+                && !fits("6.12", &signed)
+                && !fits("rc", &signed)
+        );
         assert!(!fits("6.1", &found("linux-image-6.12.117+deb13-cloud-amd64 | 6.12.117-1 | x")));
-        for other in
-            ["linux-image-6.1.0-56-cloud-amd64-unsigned", "linux-image-cloud-amd64", "linux-image-6.1.0-56-amd64"]
-        {
+        for other in [
+            "linux-image-6.1.0-56-cloud-amd64-unsigned",
+            "linux-image-cloud-amd64",
+            "linux-image-6.1.0-56-amd64",
+        ] {
             assert_eq!(release_of(other), None, "{other}");
         }
     }

@@ -46,11 +46,17 @@ impl Emulator {
             }
         }
         if version(&program).is_none() {
-            eprintln!("{} does not start here: going on with the installed QEMU", program.display());
+            eprintln!(
+                "{} does not start here: going on with the installed QEMU",
+                program.display()
+            );
             return Ok(plain);
         }
         // The option ROMs are the new one's, the BIOS is SeaBIOS's, which is installed.
-        Ok(Self { program, firmware: vec![home.join("usr/share/qemu"), "/usr/share/seabios".into()] })
+        Ok(Self {
+            program,
+            firmware: vec![home.join("usr/share/qemu"), "/usr/share/seabios".into()],
+        })
     }
 
     fn command(&self, kernel: &Kernel, image: &Path) -> Command {
@@ -59,8 +65,27 @@ impl Emulator {
             command.arg("-L").arg(path);
         }
         // Emulation everywhere: /dev/kvm may be there and not work. No network device.
-        command.args(["-accel", "tcg,thread=multi", "-M", "pc", "-cpu", "max", "-m", "1024M", "-smp", "2"]);
-        command.args(["-no-reboot", "-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio"]);
+        command.args([
+            "-accel",
+            "tcg,thread=multi",
+            "-M",
+            "pc",
+            "-cpu",
+            "max",
+            "-m",
+            "1024M",
+            "-smp",
+            "2",
+        ]);
+        command.args([
+            "-no-reboot",
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-serial",
+            "stdio",
+        ]);
         command.args(["-append", "console=ttyS0 panic=-1 quiet"]);
         command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(image);
         command
@@ -68,7 +93,11 @@ impl Emulator {
 }
 
 fn version(qemu: &Path) -> Option<u32> {
-    let output = Command::new(qemu).arg("--version").output().ok().filter(|output| output.status.success())?;
+    let output = Command::new(qemu)
+        .arg("--version")
+        .output()
+        .ok()
+        .filter(|output| output.status.success())?;
     let text = String::from_utf8(output.stdout).ok()?;
     text.split("version ").nth(1)?.split('.').next()?.parse().ok()
 }
@@ -82,7 +111,13 @@ pub struct Console {
 }
 
 /// Boots, and listens until the machine is gone.
-pub fn boot(emulator: &Emulator, kernel: &Kernel, image: &Path, log: &Path, deadline: Duration) -> Result<Console> {
+pub fn boot(
+    emulator: &Emulator,
+    kernel: &Kernel,
+    image: &Path,
+    log: &Path,
+    deadline: Duration,
+) -> Result<Console> {
     let began = Instant::now();
     let mut child = emulator
         .command(kernel, image)

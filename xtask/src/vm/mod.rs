@@ -75,14 +75,19 @@ pub fn run(words: &[&str]) -> Result<()> {
         eprintln!("{}", outcome.line());
         outcomes.push(outcome);
     }
-    let left_out = if args.is_empty() { format!("left out: {}", SKIPPED.join(", ")) } else { args.join(" ") };
+    let left_out =
+        if args.is_empty() { format!("left out: {}", SKIPPED.join(", ")) } else { args.join(" ") };
     eprintln!("\n{}", verdict::table(&outcomes, &left_out));
     let markdown = verdict::markdown(&outcomes);
     fs::write(dir.join("kernels.md"), &markdown)?;
     eprintln!("{markdown}");
     match outcomes.iter().filter(|outcome| !outcome.passed()).count() {
         0 => Ok(()),
-        n => bail!("{n} of {} kernels failed; their consoles are in {}", outcomes.len(), dir.display()),
+        n => bail!(
+            "{n} of {} kernels failed; their consoles are in {}",
+            outcomes.len(),
+            dir.display()
+        ),
     }
 }
 
@@ -109,7 +114,9 @@ fn packages() -> Result<()> {
 }
 
 fn is_name(name: &str) -> bool {
-    let series = |name: &str| name.split('.').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    let series = |name: &str| {
+        name.split('.').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    };
     name == "rc" || name == "newest" || name.contains('.') && series(name)
 }
 
@@ -144,7 +151,16 @@ fn one(
 fn build() -> Result<Programs> {
     setup::target(TARGET)?;
     let mut command = cargo()?;
-    command.args(["test", "--locked", "--profile", "vm", "--target", TARGET, "--package", "tcptrace"]);
+    command.args([
+        "test",
+        "--locked",
+        "--profile",
+        "vm",
+        "--target",
+        TARGET,
+        "--package",
+        "tcptrace",
+    ]);
     command.args(["--test", "live", "--no-run", "--message-format", "json-render-diagnostics"]);
     let output = command.stderr(Stdio::inherit()).output().context("cargo test")?;
     if !output.status.success() {

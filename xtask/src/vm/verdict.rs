@@ -47,7 +47,9 @@ impl Outcome {
     pub fn of(kernel: &Kernel, console: &Console, deadline: Duration) -> Self {
         let (release, result) = match &verdicts(&console.lines)[..] {
             [(release, verdict)] => (release.clone(), Ok(*verdict)),
-            [] if console.late => (kernel.name.clone(), Err(format!("no verdict within {} s", deadline.as_secs()))),
+            [] if console.late => {
+                (kernel.name.clone(), Err(format!("no verdict within {} s", deadline.as_secs())))
+            }
             [] => (kernel.name.clone(), Err("it ended without a verdict".to_owned())),
             many => (kernel.name.clone(), Err(format!("{} verdicts", many.len()))),
         };
@@ -85,7 +87,9 @@ impl Outcome {
     pub fn line(&self) -> String {
         let word = if self.passed() { "PASS" } else { "FAIL" };
         let why = match &self.result {
-            Ok(Verdict { counts: [passed, failed, ignored], .. }) => format!("{passed} {failed} {ignored}"),
+            Ok(Verdict { counts: [passed, failed, ignored], .. }) => {
+                format!("{passed} {failed} {ignored}")
+            }
             Err(why) => format!("0 0 0 ({why})"),
         };
         format!("VERDICT {} {word} {why}", self.release)
@@ -117,7 +121,8 @@ pub fn table(outcomes: &[Outcome], left_out: &str) -> String {
         };
         let word = if outcome.passed() { "ok" } else { "FAILED" };
         let took = format!("{:.0}s", outcome.took.as_secs_f64());
-        let _ = writeln!(out, "{:8} {:30} {took:>6}  {word}: {result}", outcome.name, outcome.release);
+        let _ =
+            writeln!(out, "{:8} {:30} {took:>6}  {word}: {result}", outcome.name, outcome.release);
         for (command, result) in &outcome.commands {
             let _ = writeln!(out, "{:8}   {command} {result}", "");
         }
@@ -127,7 +132,9 @@ pub fn table(outcomes: &[Outcome], left_out: &str) -> String {
 
 /// The README's table.
 pub fn markdown(outcomes: &[Outcome]) -> String {
-    let mut out = String::from("| kernel | watch | snapshot | explain | live tests |\n|---|---|---|---|---|\n");
+    let mut out = String::from(
+        "| kernel | watch | snapshot | explain | live tests |\n|---|---|---|---|---|\n",
+    );
     for outcome in outcomes {
         let [watch, snapshot, explain] = COMMANDS.map(|command| outcome.command(command));
         let tests = match &outcome.result {
@@ -148,16 +155,25 @@ mod tests {
     use super::*;
 
     fn console(text: &str) -> Console {
-        Console { lines: text.lines().map(str::to_owned).collect(), took: Duration::ZERO, late: false }
+        Console {
+            lines: text.lines().map(str::to_owned).collect(),
+            took: Duration::ZERO,
+            late: false,
+        }
     }
 
     fn outcome(text: &str) -> Outcome {
-        let kernel =
-            Kernel { name: "6.1".into(), version: "6.1.192-2".into(), image: "/x".into(), modules: Vec::new() };
+        let kernel = Kernel {
+            name: "6.1".into(),
+            version: "6.1.192-2".into(),
+            image: "/x".into(),
+            modules: Vec::new(),
+        };
         Outcome::of(&kernel, &console(text), Duration::from_secs(1))
     }
 
-    const COMMANDS_WORK: &str = "COMMAND watch works\nCOMMAND snapshot works\nCOMMAND explain works\n";
+    const COMMANDS_WORK: &str =
+        "COMMAND watch works\nCOMMAND snapshot works\nCOMMAND explain works\n";
 
     #[test]
     fn one_verdict_line_and_nothing_else_counts() {

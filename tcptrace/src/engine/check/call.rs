@@ -65,7 +65,9 @@ impl BpfFacts {
             Called::Done => None,
             Called::Killed(_) => Some(Refuser::Seccomp),
             // The kernel has the call, so it was not the kernel that said it has not.
-            Called::Refused(ENOSYS) if filtered && self.unprivileged_disabled.is_some() => Some(Refuser::Seccomp),
+            Called::Refused(ENOSYS) if filtered && self.unprivileged_disabled.is_some() => {
+                Some(Refuser::Seccomp)
+            }
             Called::Refused(ENOSYS) => Some(Refuser::NoSuchCall),
             Called::Refused(EPERM) => Some(match (self.beyond, self.capable) {
                 (Some(Called::Refused(E2BIG)), true) => Refuser::SecurityModule,
@@ -76,7 +78,9 @@ impl BpfFacts {
                 (_, true) => Refuser::SecurityModule,
             }),
             // A filter may answer with any error; the kernel answers both calls differently.
-            Called::Refused(errno) if filtered && self.beyond == Some(Called::Refused(errno)) && self.capable => {
+            Called::Refused(errno)
+                if filtered && self.beyond == Some(Called::Refused(errno)) && self.capable =>
+            {
                 Some(Refuser::Seccomp)
             }
             Called::Refused(_) => Some(Refuser::Other),
@@ -87,12 +91,21 @@ impl BpfFacts {
     #[must_use]
     pub fn syscall(&self) -> Finding {
         let answer = match self.map {
-            None => return Finding::new(Item::BpfSyscall, None, "could not be tried: no process to try it in"),
-            Some(Called::Done) => return Finding::new(Item::BpfSyscall, true, "allowed: a small map could be made"),
+            None => {
+                return Finding::new(
+                    Item::BpfSyscall,
+                    None,
+                    "could not be tried: no process to try it in",
+                );
+            }
+            Some(Called::Done) => {
+                return Finding::new(Item::BpfSyscall, true, "allowed: a small map could be made");
+            }
             Some(Called::Killed(signal)) => format!("the caller is killed by signal {signal}"),
             Some(Called::Refused(errno)) => io::Error::from_raw_os_error(errno).to_string(),
         };
-        let disabled = self.unprivileged_disabled.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
+        let disabled =
+            self.unprivileged_disabled.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
         let rights = "run as root (sudo tcptrace …), or grant CAP_BPF and CAP_PERFMON";
         let (by, remedy) = match self.refuser() {
             Some(Refuser::Seccomp) => ("by a seccomp filter".to_owned(), Item::Seccomp.remedy()),
@@ -123,11 +136,16 @@ impl BpfFacts {
         match (self.seccomp, self.refuser()) {
             (None, _) => finding(None, "/proc/self/status does not say"),
             (Some(0), _) => finding(Some(true), "no filter"),
-            (Some(_), Some(Refuser::Seccomp)) => finding(Some(false), "a filter that refuses bpf()"),
-            (Some(_), Some(Refuser::SeccompOrRights)) => {
-                finding(None, "a filter; without CAP_BPF it can't be told whether it lets bpf() through")
+            (Some(_), Some(Refuser::Seccomp)) => {
+                finding(Some(false), "a filter that refuses bpf()")
             }
-            (Some(_), _) if self.map.is_none() => finding(None, "a filter; bpf() could not be tried"),
+            (Some(_), Some(Refuser::SeccompOrRights)) => finding(
+                None,
+                "a filter; without CAP_BPF it can't be told whether it lets bpf() through",
+            ),
+            (Some(_), _) if self.map.is_none() => {
+                finding(None, "a filter; bpf() could not be tried")
+            }
             (Some(_), _) => finding(Some(true), "a filter that lets bpf() through"),
         }
     }
@@ -165,11 +183,19 @@ mod tests {
             (BpfFacts { map: Some(Called::Refused(ENOSYS)), ..filtered }, Some(Refuser::Seccomp)),
             (BpfFacts { map: Some(Called::Refused(ENOSYS)), ..FINE }, Some(Refuser::NoSuchCall)),
             (
-                BpfFacts { map: Some(Called::Refused(ENOSYS)), unprivileged_disabled: None, ..filtered },
+                BpfFacts {
+                    map: Some(Called::Refused(ENOSYS)),
+                    unprivileged_disabled: None,
+                    ..filtered
+                },
                 Some(Refuser::NoSuchCall),
             ),
             (
-                BpfFacts { map: Some(Called::Refused(13)), beyond: Some(Called::Refused(13)), ..filtered },
+                BpfFacts {
+                    map: Some(Called::Refused(13)),
+                    beyond: Some(Called::Refused(13)),
+                    ..filtered
+                },
                 Some(Refuser::Seccomp),
             ),
             (BpfFacts { map: Some(Called::Refused(12)), ..FINE }, Some(Refuser::Other)),
@@ -177,7 +203,11 @@ mod tests {
         for (facts, refuser) in cases {
             assert_eq!(facts.refuser(), refuser, "{facts:?}");
             assert_eq!(facts.syscall().ok == Some(false), refuser.is_some(), "{facts:?}");
-            assert_eq!(facts.filter().ok == Some(false), refuser == Some(Refuser::Seccomp), "{facts:?}");
+            assert_eq!(
+                facts.filter().ok == Some(false),
+                refuser == Some(Refuser::Seccomp),
+                "{facts:?}"
+            );
         }
     }
 
@@ -185,7 +215,10 @@ mod tests {
     fn who_is_contained_is_not_told_to_ask_for_a_capability() {
         let no = Some(Called::Refused(EPERM));
         let finding = BpfFacts { map: no, capable: false, contained: true, ..FINE }.syscall();
-        assert!(finding.found.contains("user namespace") && !finding.remedy.contains("grant"), "{finding:?}");
+        assert!(
+            finding.found.contains("user namespace") && !finding.remedy.contains("grant"),
+            "{finding:?}"
+        );
     }
 
     #[test]

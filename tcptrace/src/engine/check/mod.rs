@@ -50,7 +50,8 @@ pub enum Item {
     SnapshotProgram,
 }
 
-const NO_BPF: &str = "watch; snapshot and explain go on without BPF: no ghost-fd, no word on who connected";
+const NO_BPF: &str =
+    "watch; snapshot and explain go on without BPF: no ghost-fd, no word on who connected";
 const NOTHING: &str = "nothing";
 
 impl Item {
@@ -85,18 +86,28 @@ impl Item {
     #[must_use]
     pub const fn needed_for(self) -> &'static str {
         match self {
-            Self::Kernel => "kernel programs: socket storage and cookies in tracing programs, Linux 5.12 or later",
+            Self::Kernel => {
+                "kernel programs: socket storage and cookies in tracing programs, Linux 5.12 or later"
+            }
             Self::Architecture => "kernel programs: they are tested on x86_64",
-            Self::Btf => "kernel programs: where this kernel's structs keep things, and what can be attached to",
-            Self::BpfSyscall | Self::Seccomp => "kernel programs: loading them and reading what they found",
+            Self::Btf => {
+                "kernel programs: where this kernel's structs keep things, and what can be attached to"
+            }
+            Self::BpfSyscall | Self::Seccomp => {
+                "kernel programs: loading them and reading what they found"
+            }
             Self::CapBpf | Self::CapPerfmon => "kernel programs: loading them",
             Self::CapSysAdmin => "entering other network namespaces",
             Self::CapSysPtrace => {
                 "finding the network namespaces of other users' processes; without BPF, their descriptors"
             }
             Self::CapDacReadSearch => "without BPF: other users' descriptors",
-            Self::Lockdown => "kernel programs: they read kernel memory, which confidentiality mode forbids",
-            Self::UnprivilegedBpf => "nothing: kernel programs take CAP_BPF and CAP_PERFMON, whatever it says",
+            Self::Lockdown => {
+                "kernel programs: they read kernel memory, which confidentiality mode forbids"
+            }
+            Self::UnprivilegedBpf => {
+                "nothing: kernel programs take CAP_BPF and CAP_PERFMON, whatever it says"
+            }
             Self::Tracefs => "nothing: tracepoints are attached by BTF",
             Self::CgroupV2 => "--cgroup with a v2 path, and a socket's own cgroup",
             Self::PidNamespace => "seeing every process that holds a socket",
@@ -104,7 +115,9 @@ impl Item {
             Self::SockDiag => "snapshot and explain: which sockets there are",
             Self::Mptcp => "telling an MPTCP connection from its subflows",
             Self::WatchPrograms => "watch",
-            Self::SnapshotProgram => "snapshot and explain: ghost-fd, who connected, holders in one pass",
+            Self::SnapshotProgram => {
+                "snapshot and explain: ghost-fd, who connected, holders in one pass"
+            }
         }
     }
 
@@ -130,14 +143,20 @@ impl Item {
             }
             Self::CapDacReadSearch => "without BPF: who holds other users' sockets",
             Self::UnprivilegedBpf | Self::Tracefs => NOTHING,
-            Self::CgroupV2 => "--cgroup goes by the holders' cgroups of v1, and a socket's own cgroup is unknown",
+            Self::CgroupV2 => {
+                "--cgroup goes by the holders' cgroups of v1, and a socket's own cgroup is unknown"
+            }
             Self::PidNamespace => {
                 "holders outside this container; snapshot and explain: also ghost-fd and who connected"
             }
-            Self::SockDiag => "snapshot and explain: sockets that no descriptor leads to, ages, the totals by state",
+            Self::SockDiag => {
+                "snapshot and explain: sockets that no descriptor leads to, ages, the totals by state"
+            }
             Self::Mptcp => "nothing: without it there are no MPTCP connections",
             Self::WatchPrograms => "watch",
-            Self::SnapshotProgram => "ghost-fd, who connected; descriptors are read from /proc instead",
+            Self::SnapshotProgram => {
+                "ghost-fd, who connected; descriptors are read from /proc instead"
+            }
         }
     }
 
@@ -163,9 +182,15 @@ impl Item {
             Self::CapDacReadSearch => "run as root (sudo tcptrace …), or grant CAP_DAC_READ_SEARCH",
             Self::Lockdown => "boot with lockdown=integrity, or without Secure Boot",
             Self::UnprivilegedBpf | Self::Tracefs | Self::Mptcp => NOTHING,
-            Self::CgroupV2 => "mount -t cgroup2 none DIR, or boot with systemd.unified_cgroup_hierarchy=1",
-            Self::PidNamespace => "run with the host's pids (docker run --pid=host, hostPID in Kubernetes)",
-            Self::NetworkNamespaces => "run as root (sudo tcptrace …), or grant CAP_SYS_ADMIN and CAP_SYS_PTRACE",
+            Self::CgroupV2 => {
+                "mount -t cgroup2 none DIR, or boot with systemd.unified_cgroup_hierarchy=1"
+            }
+            Self::PidNamespace => {
+                "run with the host's pids (docker run --pid=host, hostPID in Kubernetes)"
+            }
+            Self::NetworkNamespaces => {
+                "run as root (sudo tcptrace …), or grant CAP_SYS_ADMIN and CAP_SYS_PTRACE"
+            }
             Self::SockDiag => "modprobe tcp_diag; a kernel with CONFIG_INET_DIAG",
             Self::WatchPrograms | Self::SnapshotProgram => "see what is missing above",
         }
@@ -292,7 +317,11 @@ pub fn lockdown(text: &str) -> Finding {
     match lockdown_mode(text) {
         Some(mode @ ("none" | "integrity")) => Finding::new(Item::Lockdown, true, mode),
         Some(mode @ "confidentiality") => Finding::new(Item::Lockdown, false, mode),
-        _ => Finding::new(Item::Lockdown, None, format!("a mode that this version does not know: {}", text.trim())),
+        _ => Finding::new(
+            Item::Lockdown,
+            None,
+            format!("a mode that this version does not know: {}", text.trim()),
+        ),
     }
 }
 
@@ -303,7 +332,13 @@ pub fn unprivileged_bpf(value: u32) -> Finding {
         0 => "0: some kinds of programs without any right, none of them ours",
         1 => "1: only with CAP_BPF, until the next boot",
         2 => "2: only with CAP_BPF, until changed",
-        _ => return Finding::new(Item::UnprivilegedBpf, None, format!("{value}: not a value that this version knows")),
+        _ => {
+            return Finding::new(
+                Item::UnprivilegedBpf,
+                None,
+                format!("{value}: not a value that this version knows"),
+            );
+        }
     };
     Finding::new(Item::UnprivilegedBpf, true, says)
 }
@@ -334,8 +369,15 @@ mod tests {
         let offers = Offers::of(&all);
         assert!(offers.watch && offers.snapshot && offers.explain && offers.why.is_none());
         assert_eq!(offers.counts.map(|(_, n)| n), [2, 1, 0, 0]);
-        let offers = Offers::of(&[finding(trial, false), finding(Item::CapBpf, false), finding(diag, false)]);
-        assert_eq!((offers.watch, offers.why.as_deref(), offers.snapshot), (false, Some("why"), false));
+        let offers = Offers::of(&[
+            finding(trial, false),
+            finding(Item::CapBpf, false),
+            finding(diag, false),
+        ]);
+        assert_eq!(
+            (offers.watch, offers.why.as_deref(), offers.snapshot),
+            (false, Some("why"), false)
+        );
         assert_eq!(offers.counts.map(|(_, n)| n), [0, 1, 2, 0]);
         assert!(!Offers::of(&[]).watch, "nothing tried is nothing shown");
     }

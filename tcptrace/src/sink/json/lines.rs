@@ -255,7 +255,11 @@ pub struct StaysLine {
 
 impl From<&Stays> for StaysLine {
     fn from(s: &Stays) -> Self {
-        Self { count: s.count, half_below_ms: s.half_below_ns.map(Ms), most_below_ms: s.most_below_ns.map(Ms) }
+        Self {
+            count: s.count,
+            half_below_ms: s.half_below_ns.map(Ms),
+            most_below_ms: s.most_below_ns.map(Ms),
+        }
     }
 }
 
@@ -280,7 +284,12 @@ impl<'a> SummaryLine<'a> {
             by_verdict: &s.by_verdict,
             by_remote: &s.by_remote,
             stays: s.stays.iter().map(|s| (s.state.name(), StaysLine::from(s))).collect(),
-            transitions: Transitions { seen: s.seen, filtered: s.filtered, emitted: s.emitted, lost: s.lost.total() },
+            transitions: Transitions {
+                seen: s.seen,
+                filtered: s.filtered,
+                emitted: s.emitted,
+                lost: s.lost.total(),
+            },
             lost: counts(&s.lost),
         }
     }

@@ -58,7 +58,9 @@ impl<W: Write> Sink for Json<W> {
             Update::Group(group) => self.line(&GroupLine::new(stamp, group)),
             Update::Overview(overview) => self.line(&OverviewLine::new(stamp, overview)),
             Update::Process(report) => self.line(&ProcessLine::new(stamp, time, report)),
-            Update::Explanation(explanation) => self.line(&ExplanationLine::new(stamp, explanation)),
+            Update::Explanation(explanation) => {
+                self.line(&ExplanationLine::new(stamp, explanation))
+            }
             Update::Finding(finding) => self.line(&FindingLine::new(stamp, finding)),
             Update::Offers(offers) => self.line(&OffersLine::new(stamp, offers)),
             Update::Lost(lost) => self.line(&LostLine::new(stamp, lost)),
@@ -79,7 +81,11 @@ impl<W: Write> Sink for Json<W> {
 struct Escaping;
 
 impl Formatter for Escaping {
-    fn write_string_fragment<W: ?Sized + Write>(&mut self, out: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         // Nearly all that is ever written.
         if fragment.bytes().max() < Some(0x7f) {
             return out.write_all(fragment.as_bytes());

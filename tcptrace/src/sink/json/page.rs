@@ -88,8 +88,10 @@ struct GroupLine<'a> {
 impl<'a> ProcessLine<'a> {
     pub fn new(time: String, now: BootNs, r: &'a ProcessReport) -> Self {
         let mut unknown = BTreeMap::new();
-        let mut answer = |field, answer: Answer| answer.map_err(|why| unknown.insert(field, why)).ok();
-        let (used, limit) = (answer("descriptors.used", r.used), answer("descriptors.limit", r.limit));
+        let mut answer =
+            |field, answer: Answer| answer.map_err(|why| unknown.insert(field, why)).ok();
+        let (used, limit) =
+            (answer("descriptors.used", r.used), answer("descriptors.limit", r.limit));
         let listen_overflows = answer("listen_overflows", r.overflows);
         let threads: &[threads::Group] = match &r.threads {
             Ok(groups) => groups,
@@ -98,7 +100,8 @@ impl<'a> ProcessLine<'a> {
                 &[]
             }
         };
-        let HolderLine { pid, inner_pid, comm, cgroup, container, runtime, pod, .. } = HolderLine::from(&r.process);
+        let HolderLine { pid, inner_pid, comm, cgroup, container, runtime, pod, .. } =
+            HolderLine::from(&r.process);
         let Holder { process, ppid, .. } = &r.process;
         Self {
             event: "process",
@@ -130,7 +133,12 @@ impl<'a> ProcessLine<'a> {
             listen_overflows,
             threads: threads
                 .iter()
-                .map(|g| GroupLine { count: g.tids.len(), wchan: g.wchan.as_deref(), text: g.text(), tids: &g.tids })
+                .map(|g| GroupLine {
+                    count: g.tids.len(),
+                    wchan: g.wchan.as_deref(),
+                    text: g.text(),
+                    tids: &g.tids,
+                })
                 .collect(),
             unknown,
         }
@@ -160,7 +168,10 @@ struct CodeLine {
 impl ExplanationLine {
     pub fn new(time: String, e: &Explanation) -> Self {
         let Cure { means, look_for, no_help, .. } = cure(e.verdict);
-        let code = |(language, code): (Language, &'static str)| CodeLine { language: language.name(), code };
+        let code = |(language, code): (Language, &'static str)| CodeLine {
+            language: language.name(),
+            code,
+        };
         let (sockets, record) = match &e.about {
             About::Sockets(n) => (*n, None),
             About::Socket(record) => (1, Some(record)),

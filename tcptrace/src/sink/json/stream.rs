@@ -21,11 +21,21 @@ pub fn transition(out: &mut Vec<u8>, time: &str, change: &Change) {
     }
     text(out, ",\"netns\":");
     number(out, u64::from(c.netns));
-    text(out, if c.family() == 4 { ",\"family\":4,\"local\":\"" } else { ",\"family\":6,\"local\":\"" });
+    text(
+        out,
+        if c.family() == 4 { ",\"family\":4,\"local\":\"" } else { ",\"family\":6,\"local\":\"" },
+    );
     end(out, c.local);
     text(out, "\",\"remote\":\"");
     end(out, c.remote);
-    text(out, if c.mptcp { "\",\"protocol\":\"mptcp\",\"old\":\"" } else { "\",\"protocol\":\"tcp\",\"old\":\"" });
+    text(
+        out,
+        if c.mptcp {
+            "\",\"protocol\":\"mptcp\",\"old\":\""
+        } else {
+            "\",\"protocol\":\"tcp\",\"old\":\""
+        },
+    );
     text(out, change.old.name());
     text(out, "\",\"new\":\"");
     text(out, change.new.name());
@@ -36,7 +46,10 @@ pub fn transition(out: &mut Vec<u8>, time: &str, change: &Change) {
     }
     text(out, ",\"on_cpu_pid\":");
     number(out, u64::from(change.on_cpu_pid));
-    let unknown = [("cookie", COOKIE_UNKNOWN, c.cookie == 0), ("stayed_ms", STAYED_UNKNOWN, change.stayed.is_none())];
+    let unknown = [
+        ("cookie", COOKIE_UNKNOWN, c.cookie == 0),
+        ("stayed_ms", STAYED_UNKNOWN, change.stayed.is_none()),
+    ];
     let mut separator = ",\"unknown\":{\"";
     for (field, why, _) in unknown.iter().filter(|(.., is)| *is) {
         text(out, separator);

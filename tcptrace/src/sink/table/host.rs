@@ -30,8 +30,11 @@ impl<W: Write> Table<W> {
         if f.mark() == Mark::Ok {
             return Ok(());
         }
-        let rows =
-            [("needed for", f.item.needed_for()), ("lost without", f.item.lost_without()), ("remedy", &*f.remedy)];
+        let rows = [
+            ("needed for", f.item.needed_for()),
+            ("lost without", f.item.lost_without()),
+            ("remedy", &*f.remedy),
+        ];
         for (name, text) in rows {
             let name = pad(name, FOUND - NAME - 1);
             write!(self.out, "{}{DIM}{name}{DIM:#}", " ".repeat(NAME))?;
@@ -43,7 +46,9 @@ impl<W: Write> Table<W> {
     pub(super) fn offers(&mut self, o: &Offers) -> io::Result<()> {
         writeln!(self.out)?;
         let commands = [("watch", o.watch), ("snapshot", o.snapshot), ("explain", o.explain)];
-        for (title, style, works) in [("works here", GOOD, true), ("does not work here", BAD, false)] {
+        for (title, style, works) in
+            [("works here", GOOD, true), ("does not work here", BAD, false)]
+        {
             let which: Vec<&str> = commands.iter().filter(|c| c.1 == works).map(|c| c.0).collect();
             if !which.is_empty() {
                 self.styled(style, &format!("{title}: {}", which.join(", ")))?;
@@ -53,7 +58,8 @@ impl<W: Write> Table<W> {
         if let Some(why) = &o.why {
             self.wrapped(2, safe(why).split(' '))?;
         }
-        let counts: Vec<String> = o.counts.iter().map(|(mark, n)| format!("{} {n}", mark.name())).collect();
+        let counts: Vec<String> =
+            o.counts.iter().map(|(mark, n)| format!("{} {n}", mark.name())).collect();
         writeln!(self.out, "  {DIM}{}{DIM:#}", counts.join(", "))
     }
 }

@@ -62,7 +62,12 @@ impl<W: Write> Table<W> {
         }
         let mut line = lead(live.then_some(("TIME", "EVENT")), "AGE", "STATE");
         if self.wide() {
-            line.push_str(&format!("{}{}{}", pad("VERDICT", 18), pad("LOCAL", 25), pad("REMOTE", 25)));
+            line.push_str(&format!(
+                "{}{}{}",
+                pad("VERDICT", 18),
+                pad("LOCAL", 25),
+                pad("REMOTE", 25)
+            ));
         }
         self.styled(DIM, &format!("{line}WHO"))?;
         writeln!(self.out)
@@ -76,7 +81,8 @@ impl<W: Write> Table<W> {
     fn row(&mut self, row: &Row<'_>) -> io::Result<()> {
         self.head(row.event.is_some())?;
         let stamp = row.event.map(|(time, event)| (self.clock.short(time), event));
-        let lead = lead(stamp.as_ref().map(|(time, event)| (time.as_str(), *event)), &row.age, row.state);
+        let lead =
+            lead(stamp.as_ref().map(|(time, event)| (time.as_str(), *event)), &row.age, row.state);
         let (time, rest) = lead.split_at(if stamp.is_some() { lead.len().min(9) } else { 0 });
         self.styled(DIM, time)?;
         self.styled(row.style, rest)?;
@@ -84,7 +90,8 @@ impl<W: Write> Table<W> {
         if self.wide() {
             write!(self.out, "{}{}{}", pad(row.verdict, 18), pad(&local, 25), pad(&remote, 25))?;
             self.styled(BOLD, &row.who)?;
-            let detail = if row.detail.is_empty() { String::new() } else { format!("  {}", row.detail) };
+            let detail =
+                if row.detail.is_empty() { String::new() } else { format!("  {}", row.detail) };
             return writeln!(self.out, "{DIM}{detail}{DIM:#}");
         }
         self.styled(BOLD, &cut(&row.who, self.width.saturating_sub(lead.width())))?;
@@ -95,12 +102,21 @@ impl<W: Write> Table<W> {
     }
 
     /// Words, as many a line as fit, all lines indented.
-    fn wrapped<'a>(&mut self, indent: usize, words: impl Iterator<Item = &'a str>) -> io::Result<()> {
+    fn wrapped<'a>(
+        &mut self,
+        indent: usize,
+        words: impl Iterator<Item = &'a str>,
+    ) -> io::Result<()> {
         self.continued(0, indent, words)
     }
 
     /// The same, on a line that has `at` columns already.
-    fn continued<'a>(&mut self, mut at: usize, indent: usize, words: impl Iterator<Item = &'a str>) -> io::Result<()> {
+    fn continued<'a>(
+        &mut self,
+        mut at: usize,
+        indent: usize,
+        words: impl Iterator<Item = &'a str>,
+    ) -> io::Result<()> {
         for word in words.filter(|w| !w.is_empty()) {
             if at > 0 && at + 1 + word.width() > self.width {
                 writeln!(self.out)?;
@@ -115,7 +131,10 @@ impl<W: Write> Table<W> {
 
     fn summary(&mut self, s: &Summary) -> io::Result<()> {
         writeln!(self.out)?;
-        self.styled(BOLD, &format!("{} stuck, {} resolved, {} still open", s.stuck, s.resolved, s.still_open))?;
+        self.styled(
+            BOLD,
+            &format!("{} stuck, {} resolved, {} still open", s.stuck, s.resolved, s.still_open),
+        )?;
         write!(self.out, "; {} transitions of all sockets seen", s.seen)?;
         if s.lost.total() > 0 {
             self.styled(BAD, &format!(", {} lost ({})", s.lost.total(), lost_text(&s.lost)))?;
@@ -131,8 +150,11 @@ impl<W: Write> Table<W> {
     fn stays(&mut self, stays: &Stays) -> io::Result<()> {
         let below = |ns: Option<u64>| ns.map_or_else(|| "any bound".to_owned(), human);
         let (half, most) = (below(stays.half_below_ns), below(stays.most_below_ns));
-        let text =
-            format!("{} of all sockets: {}, half below {half}, 99% below {most}", stays.state.name(), stays.count);
+        let text = format!(
+            "{} of all sockets: {}, half below {half}, 99% below {most}",
+            stays.state.name(),
+            stays.count
+        );
         writeln!(self.out, "  {DIM}{}{DIM:#}{text}", pad("ended", 12))
     }
 
@@ -143,10 +165,14 @@ impl<W: Write> Table<W> {
         self.styled(BOLD, &format!("{} sockets, {} leaks", o.sockets, o.leaks))?;
         writeln!(self.out, " in {} network namespaces", o.namespaces)?;
         if o.in_use > 0 {
-            let text = format!("{} more in use after a half-close: --verdict half-close-in-use lists them", o.in_use);
+            let text = format!(
+                "{} more in use after a half-close: --verdict half-close-in-use lists them",
+                o.in_use
+            );
             writeln!(self.out, "  {text}")?;
         }
-        let states: Vec<String> = o.states.iter().map(|(state, n)| format!("{} {n}", state.name())).collect();
+        let states: Vec<String> =
+            o.states.iter().map(|(state, n)| format!("{} {n}", state.name())).collect();
         write!(self.out, "  {DIM}{}{DIM:#}", pad("all by state", 14))?;
         writeln!(self.out, "{}", states.join(", "))?;
         self.tops(&o.by_holder, &o.by_remote, &o.by_verdict)?;
@@ -155,16 +181,25 @@ impl<W: Write> Table<W> {
 
     fn group(&mut self, group: &Group) -> io::Result<()> {
         if !std::mem::replace(&mut self.headed, true) {
-            let head = format!("{}{}{}", pad("COUNT", 9), pad("OLDEST", 9), group.by.name().to_uppercase());
+            let head = format!(
+                "{}{}{}",
+                pad("COUNT", 9),
+                pad("OLDEST", 9),
+                group.by.name().to_uppercase()
+            );
             self.styled(DIM, &head)?;
             writeln!(self.out)?;
         }
         let style = if group.leaks > 0 { BAD } else { PLAIN };
-        self.styled(style, &format!("{}{}", pad(&group.count.to_string(), 9), pad(&age_text(&group.oldest), 9)))?;
+        self.styled(
+            style,
+            &format!("{}{}", pad(&group.count.to_string(), 9), pad(&age_text(&group.oldest), 9)),
+        )?;
         self.styled(BOLD, &safe(&group.key))?;
         let mut verdicts: Vec<_> = group.by_verdict.iter().collect();
         verdicts.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
-        let verdicts: Vec<String> = verdicts.iter().map(|(name, n)| format!("{name} {n}")).collect();
+        let verdicts: Vec<String> =
+            verdicts.iter().map(|(name, n)| format!("{name} {n}")).collect();
         writeln!(self.out, "  {DIM}{}{DIM:#}", verdicts.join(", "))
     }
 
@@ -195,7 +230,8 @@ impl<W: Write> Table<W> {
             return Ok(());
         }
         list.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        let shown: Vec<String> = list.iter().take(TOP).map(|(name, n)| format!("{name} {n}")).collect();
+        let shown: Vec<String> =
+            list.iter().take(TOP).map(|(name, n)| format!("{name} {n}")).collect();
         let more = list.len().saturating_sub(TOP);
         let more = if more > 0 { format!(", {more} more") } else { String::new() };
         writeln!(self.out, "  {DIM}{}{DIM:#}{}{more}", pad(title, 12), shown.join(", "))
@@ -248,8 +284,11 @@ impl<W: Write> Sink for Table<W> {
             }),
             Update::Lost(lost) => {
                 self.head(true)?;
-                let line =
-                    format!("{} lost     {}: ages and ends are resynced", self.clock.short(time), lost_text(lost));
+                let line = format!(
+                    "{} lost     {}: ages and ends are resynced",
+                    self.clock.short(time),
+                    lost_text(lost)
+                );
                 self.styled(BAD, &line)?;
                 writeln!(self.out)
             }
@@ -282,6 +321,7 @@ impl<'a> Row<'a> {
 }
 
 fn lead(event: Option<(&str, &str)>, age: &str, state: &str) -> String {
-    let event = event.map(|(time, event)| format!("{}{}", pad(time, 9), pad(event, 9))).unwrap_or_default();
+    let event =
+        event.map(|(time, event)| format!("{}{}", pad(time, 9), pad(event, 9))).unwrap_or_default();
     format!("{event}{}{}", pad(age, 8), pad(state, 12))
 }

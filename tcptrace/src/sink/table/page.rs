@@ -26,7 +26,11 @@ impl<W: Write> Table<W> {
             self.field("command", &safe(&r.command.join(" ")))?;
         }
         let started = r.process.process.start_ns;
-        let parent = r.parent.as_ref().map(|(pid, comm)| format!("by {}[{pid}]", safe(comm))).unwrap_or_default();
+        let parent = r
+            .parent
+            .as_ref()
+            .map(|(pid, comm)| format!("by {}[{pid}]", safe(comm)))
+            .unwrap_or_default();
         if started != 0 {
             self.field("started", &format!("{} ago {parent}", human(now.saturating_sub(started))))?;
         }
@@ -53,12 +57,16 @@ impl<W: Write> Table<W> {
         for c in &r.sockets {
             let line = format!("  {}{}", pad(&c.count.to_string(), 8), pad(c.state.name(), 13));
             self.styled(if c.verdict.is_some_and(|v| v.is_leak()) { BAD } else { PLAIN }, &line)?;
-            let oldest =
-                if c.verdict.is_some() { format!("the oldest {}", age_text(&c.oldest)) } else { String::new() };
+            let oldest = if c.verdict.is_some() {
+                format!("the oldest {}", age_text(&c.oldest))
+            } else {
+                String::new()
+            };
             writeln!(
                 self.out,
                 "{}{DIM}{oldest}{DIM:#}",
-                pad(c.verdict.map_or("", |v| v.name()), 17).trim_end_matches(|_| c.verdict.is_none())
+                pad(c.verdict.map_or("", |v| v.name()), 17)
+                    .trim_end_matches(|_| c.verdict.is_none())
             )?;
         }
         Ok(())
@@ -74,12 +82,22 @@ impl<W: Write> Table<W> {
         };
         self.title(&overflows)?;
         for l in r.listeners.iter().take(SHOWN) {
-            let line =
-                format!("  {}queue {} of {}, dropped {}", pad(&l.local.to_string(), 24), l.queue, l.limit, l.drops);
+            let line = format!(
+                "  {}queue {} of {}, dropped {}",
+                pad(&l.local.to_string(), 24),
+                l.queue,
+                l.limit,
+                l.drops
+            );
             self.styled(if l.is_full() { BAD } else { PLAIN }, &line)?;
             let full = if l.is_full() { ": full, new connections are dropped" } else { "" };
-            let shared: Vec<String> = l.shared_with.iter().take(SHOWN).map(|p| p.pid.to_string()).collect();
-            let shared = if shared.is_empty() { String::new() } else { format!("; shared with {}", shared.join(", ")) };
+            let shared: Vec<String> =
+                l.shared_with.iter().take(SHOWN).map(|p| p.pid.to_string()).collect();
+            let shared = if shared.is_empty() {
+                String::new()
+            } else {
+                format!("; shared with {}", shared.join(", "))
+            };
             writeln!(self.out, "{full}{shared}")?;
         }
         self.more(r.listeners.len())
@@ -117,10 +135,13 @@ impl<W: Write> Table<W> {
             writeln!(self.out, "  {DIM}in code{DIM:#}")?;
         }
         // Not wrapped: it is to be copied.
-        for (language, code) in code.iter().filter(|(language, _)| !known || Some(*language) == e.language) {
+        for (language, code) in
+            code.iter().filter(|(language, _)| !known || Some(*language) == e.language)
+        {
             writeln!(self.out, "  - {DIM}{}{DIM:#}{code}", pad(language.name(), 8))?;
         }
-        let news: Vec<&str> = no_help.iter().copied().filter(|text| !self.said.contains(text)).collect();
+        let news: Vec<&str> =
+            no_help.iter().copied().filter(|text| !self.said.contains(text)).collect();
         self.said.extend(no_help);
         self.list("does not help", &news)
     }
@@ -137,13 +158,17 @@ impl<W: Write> Table<W> {
         self.styled(BOLD, &format!("{} <- {}", c.local, c.remote))?;
         writeln!(self.out)?;
         self.field("state", &format!("{} for {since}", r.state.name()))?;
-        let role = r.role.map_or_else(|| r.unknown.get("role").unwrap_or("unknown"), |role| role.name());
+        let role =
+            r.role.map_or_else(|| r.unknown.get("role").unwrap_or("unknown"), |role| role.name());
         self.field("role", role)?;
         for line in holders(r) {
             self.field("held by", &safe(&line))?;
         }
         if let Some(l) = &r.listener {
-            self.field("listener", &format!("{} queue {} of {}, dropped {}", l.local, l.queue, l.limit, l.drops))?;
+            self.field(
+                "listener",
+                &format!("{} queue {} of {}, dropped {}", l.local, l.queue, l.limit, l.drops),
+            )?;
         }
         let inode = r.evidence.inode.map(|i| format!(", inode {i}")).unwrap_or_default();
         self.field("names", &format!("cookie {}, network namespace {}{inode}", c.cookie, c.netns))?;
@@ -192,8 +217,10 @@ fn descriptors(r: &ProcessReport) -> String {
     match (r.used, r.limit) {
         (Ok(used), Ok(limit)) => {
             let share = used.saturating_mul(100) / limit.max(1);
-            let pace =
-                r.full_in_ns.map(|ns| format!(", none left in about {} at this pace", human(ns))).unwrap_or_default();
+            let pace = r
+                .full_in_ns
+                .map(|ns| format!(", none left in about {} at this pace", human(ns)))
+                .unwrap_or_default();
             format!("{used} of {limit} ({share}%){pace}")
         }
         (Ok(used), Err(why)) => format!("{used}, limit unknown: {why}"),

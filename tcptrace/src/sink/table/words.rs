@@ -12,12 +12,23 @@ pub fn who(r: &Record) -> String {
     match r.holder_source {
         HolderSource::Listener => {
             let names: Vec<String> = r.holders.iter().map(process).collect();
-            let queue = r.listener.as_ref().map(|l| format!(" queue {}/{}", l.queue, l.limit)).unwrap_or_default();
+            let queue = r
+                .listener
+                .as_ref()
+                .map(|l| format!(" queue {}/{}", l.queue, l.limit))
+                .unwrap_or_default();
             format!("listener {}{queue}", names.join(", "))
         }
         HolderSource::OutsideFdTables => "held outside descriptor tables".to_owned(),
-        _ if r.holders.is_empty() => r.unknown.get("holders").map_or_else(|| "nobody".to_owned(), str::to_owned),
-        _ => r.holders.iter().map(|h| format!("{} fd {}", process(h), h.fd)).collect::<Vec<_>>().join(", "),
+        _ if r.holders.is_empty() => {
+            r.unknown.get("holders").map_or_else(|| "nobody".to_owned(), str::to_owned)
+        }
+        _ => r
+            .holders
+            .iter()
+            .map(|h| format!("{} fd {}", process(h), h.fd))
+            .collect::<Vec<_>>()
+            .join(", "),
     }
 }
 
