@@ -12,7 +12,8 @@ fn main() -> anyhow::Result<()> {
     // The toolchain is pinned in one place, xtask, which hands it over; a bare cargo build takes
     // the nightly that is there.
     let nightly = std::env::var("TCPTRACE_NIGHTLY").unwrap_or_else(|_| "nightly".to_owned());
-    // Line numbers, for the verifier's log, come with paths: those of the sources, wherever they lie.
+    // Line numbers, for the verifier's log, come with paths: those of the sources, wherever they
+    // lie.
     // SAFETY: a build script is one thread.
     unsafe {
         std::env::set_var("CARGO_UNSTABLE_TRIM_PATHS", "true");

@@ -1,5 +1,5 @@
-//! The fuzz targets as ordinary tests: each on its corpus, on what becomes of that by small changes,
-//! and on any bytes. `cargo xtask fuzz` looks longer and deeper.
+//! The fuzz targets as ordinary tests: each on its corpus, on what becomes of that by small
+//! changes, and on any bytes. `cargo xtask fuzz` looks longer and deeper.
 
 use std::{
     fs,
@@ -52,7 +52,8 @@ fn the_corpus_has_records_as_they_are_now() {
         if write {
             fs::write(&path, &record).expect("a file of the corpus");
         }
-        let told = "its layout has changed: TCPTRACE_SEEDS=write cargo test --test fuzz records writes it again";
+        let told = "its layout has changed: TCPTRACE_SEEDS=write cargo test --test fuzz records \
+                    writes it again";
         assert!(fs::read(&path).is_ok_and(|there| there == record), "{}: {told}", path.display());
     }
 }

@@ -68,8 +68,8 @@ pub struct Transition {
     pub pad: [u8; 6],
 }
 
-/// A change of state as it streams: a record of one CPU's buffer. Whatever it can't say goes through
-/// the ring buffer, as a [`Transition`].
+/// A change of state as it streams: a record of one CPU's buffer. Whatever it can't say goes
+/// through the ring buffer, as a [`Transition`].
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Streamed {

@@ -11,8 +11,8 @@
 //! | `empty` | `tp_btf/inet_sock_set_state` | nothing: the floor that `cargo xtask bench` compares with |
 #![no_std]
 #![no_main]
-// The library has no compare-and-exchange for BPF, which has the instruction since Linux 5.12, and the
-// compiler no fence for its own stores.
+// The library has no compare-and-exchange for BPF, which has the instruction since Linux 5.12, and
+// the compiler no fence for its own stores.
 #![feature(asm_experimental_arch, core_intrinsics)]
 #![expect(internal_features, reason = "the nightly that builds this is pinned")]
 

@@ -4,9 +4,9 @@
 //! last to socket storage, through the descriptor that leads to the socket. User space maps the
 //! array and sees without a system call whether there is anything to move.
 //!
-//! A slot is taken by compare-and-exchange of its `sk`, and the stay in it, to end it or to move it, by
-//! compare-and-exchange of its beginning. What finds its slot taken by another socket goes to socket
-//! storage at once.
+//! A slot is taken by compare-and-exchange of its `sk`, and the stay in it, to end it or to move
+//! it, by compare-and-exchange of its beginning. What finds its slot taken by another socket goes
+//! to socket storage at once.
 
 use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
 
@@ -56,8 +56,8 @@ fn slot_of(address: u64) -> Option<*mut Slot> {
     if offsets::nursery() == 0 { None } else { NURSERY.get_ptr_mut(index(address)) }
 }
 
-/// Begins a stay in state `new`. `kept`: the slot is the socket's, from its stay before. False: socket
-/// storage must take it.
+/// Begins a stay in state `new`. `kept`: the slot is the socket's, from its stay before. False:
+/// socket storage must take it.
 #[inline(always)]
 pub fn begin(
     sk: Sock,
@@ -133,8 +133,8 @@ pub fn slot(sk: Sock) -> Option<&'static Slot> {
     slot_of(address(sk)).map(|slot| unsafe { &*slot })
 }
 
-/// Gives the slot back of the socket's stay that began at `since`, once socket storage has it. False:
-/// the stay ended meanwhile.
+/// Gives the slot back of the socket's stay that began at `since`, once socket storage has it.
+/// False: the stay ended meanwhile.
 #[inline(always)]
 pub fn moved(sk: Sock, since: u64) -> bool {
     let Some(slot) = slot_of(address(sk)) else { return false };

@@ -39,19 +39,20 @@ fn change(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
         cpu.counters.filtered += 1;
         return;
     }
-    // Before all that the socket is asked for: reading the clock waits for what was begun to be read.
+    // Before all that the socket is asked for: reading the clock waits for what was begun to be
+    // read.
     // SAFETY: the helper takes no argument.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    // The pointers that a socket has, once and before anything branches: for each that is read, on each
-    // path, the verifier searches the kernel's types by name.
+    // The pointers that a socket has, once and before anything branches: for each that is read, on
+    // each path, the verifier searches the kernel's types by name.
     let (netns, has_socket, has_storage) = (sk.netns(), sk.has_socket(), sk.has_storage());
     // SCTP uses the tracepoint too.
     if !sk.is_tcp() || !matches_ends(sk, old == CLOSE || new == SYN_SENT || new == SYN_RECV) {
         cpu.counters.filtered += 1;
         return;
     }
-    // A packet may end the connection, but not the descriptor: the socket stays on, as a ghost. Without
-    // a descriptor it goes at once.
+    // A packet may end the connection, but not the descriptor: the socket stays on, as a ghost.
+    // Without a descriptor it goes at once.
     let above = if new == CLOSE && has_socket { sk.above() } else { NO_SOCKET };
     let stays = if new == CLOSE { above == OPEN } else { entered };
     // A subflow's stays say nothing about the program: those of the socket above it do.
@@ -85,8 +86,8 @@ fn change(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
     }
 }
 
-/// Ends the stay in state `old`, wherever it is kept. `keep`: another one begins now, and its slot, if
-/// it had one, is kept for that; the second answer says whether it is.
+/// Ends the stay in state `old`, wherever it is kept. `keep`: another one begins now, and its slot,
+/// if it had one, is kept for that; the second answer says whether it is.
 #[inline(always)]
 fn leave(sk: Sock, old: u32, has_storage: bool, keep: bool) -> (Ended, bool) {
     // A look that is moving it to storage at this moment finds it gone, and takes it back there.
@@ -218,7 +219,8 @@ pub fn emit(
         new: new as u8,
         pad: [0; 6],
     };
-    // Who streams polls. Else only ends of long stays come here, which are rare, and wake the reader.
+    // Who streams polls. Else only ends of long stays come here, which are rare, and wake the
+    // reader.
     let flags = if offsets::transitions() != 0 && kind != KIND_DESTROY {
         u64::from(BPF_RB_NO_WAKEUP)
     } else {

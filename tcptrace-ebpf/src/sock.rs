@@ -56,12 +56,12 @@ impl Kernel {
 }
 
 /// The address of a kernel struct, for the iterators: reads through it are checked when they are
-/// made, and where it can't be read, all is 0. Following typed pointers is cheaper to run and dearer
-/// to load: for each of them, on each path, the verifier searches the kernel's types by name
+/// made, and where it can't be read, all is 0. Following typed pointers is cheaper to run and
+/// dearer to load: for each of them, on each path, the verifier searches the kernel's types by name
 /// (`btf_nested_type_is_trusted`).
 ///
-/// Nothing here branches: a null is read like any address, and gives 0. Each branch would double the
-/// paths to what follows, and the verifier of 6.1 takes none of them for another: with a dozen
+/// Nothing here branches: a null is read like any address, and gives 0. Each branch would double
+/// the paths to what follows, and the verifier of 6.1 takes none of them for another: with a dozen
 /// reads, a million instructions are not enough for it.
 #[derive(Clone, Copy)]
 pub struct Address(u64);
@@ -259,9 +259,9 @@ impl Sock {
         self.0.read(off!(sk_max_ack_backlog))
     }
 
-    /// Everything an iterator reports of a socket, into a record that is all zero; the times are the
-    /// caller's. Field by field: what is read ahead of a helper's call waits on the stack for its
-    /// place, and the stack is 512 bytes.
+    /// Everything an iterator reports of a socket, into a record that is all zero; the times are
+    /// the caller's. Field by field: what is read ahead of a helper's call waits on the stack
+    /// for its place, and the stack is 512 bytes.
     #[inline(always)]
     pub fn describe(self, s: &mut Socket) {
         s.kind = KIND_SOCKET;

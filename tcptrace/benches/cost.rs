@@ -154,7 +154,8 @@ fn report(contenders: &[Contender], turns: &[Vec<Turn>]) -> anyhow::Result<()> {
         }
     };
     let title = format!(
-        "{} rounds of {CONNECTIONS} connections over loopback; medians, [lowest, highest], ratios within a round",
+        "{} rounds of {CONNECTIONS} connections over loopback; medians, [lowest, highest], ratios \
+         within a round",
         turns.first().map_or(0, Vec::len)
     );
     let columns = [

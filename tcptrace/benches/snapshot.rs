@@ -134,7 +134,8 @@ fn comparison(
     processes: usize,
 ) -> anyhow::Result<()> {
     let title = format!(
-        "{sockets} sockets in CLOSE_WAIT over {processes} processes, {} rounds; medians, [lowest, highest], ratios within a round",
+        "{sockets} sockets in CLOSE_WAIT over {processes} processes, {} rounds; medians, [lowest, \
+         highest], ratios within a round",
         turns[0].len()
     );
     let columns = ["", "wall, ms", "ours / theirs", "CPU, ms", "ours / theirs", "resident, MiB"];

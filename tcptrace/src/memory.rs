@@ -1,8 +1,8 @@
 //! Memory that was needed once.
 
-/// Makes the allocator return large pieces of free memory at once, whichever thread had them. By itself it
-/// raises the limit above which it does so to twice the largest piece that was freed (mallopt(3)), and
-/// [`give_back`] does not reach the last free piece of other threads' memory.
+/// Makes the allocator return large pieces of free memory at once, whichever thread had them. By
+/// itself it raises the limit above which it does so to twice the largest piece that was freed
+/// (mallopt(3)), and [`give_back`] does not reach the last free piece of other threads' memory.
 pub fn keep_little() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it sets a number.

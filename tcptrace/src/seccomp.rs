@@ -13,8 +13,8 @@ use seccompiler::{
 /// Calls and the arguments that they are for; no rule: any arguments.
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-/// What is not listed fails, so that a call nobody thought of costs a detail and not the watch. With
-/// debug assertions it ends the watch: so tests find it.
+/// What is not listed fails, so that a call nobody thought of costs a detail and not the watch.
+/// With debug assertions it ends the watch: so tests find it.
 const REFUSAL: SeccompAction = if cfg!(debug_assertions) {
     SeccompAction::KillProcess
 } else {
@@ -172,8 +172,8 @@ fn program(
     SeccompFilter::new(rules, otherwise, listed, here)?.try_into()
 }
 
-/// Flags of open() in this argument that neither make, nor empty, nor write. (musl's O_ACCMODE holds
-/// O_PATH too, which does nothing of the kind.)
+/// Flags of open() in this argument that neither make, nor empty, nor write. (musl's O_ACCMODE
+/// holds O_PATH too, which does nothing of the kind.)
 fn reading(index: u8) -> Result<SeccompRule, BackendError> {
     argument(
         index,
@@ -190,7 +190,8 @@ fn second(value: u64) -> Result<SeccompRule, BackendError> {
     argument(1, Eq, value)
 }
 
-/// A rule about the lower half of one argument: the kernel takes these for `int`s, or has no bits above.
+/// A rule about the lower half of one argument: the kernel takes these for `int`s, or has no bits
+/// above.
 fn argument(index: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
     SeccompRule::new(vec![SeccompCondition::new(index, Dword, op, value)?])
 }
@@ -211,8 +212,8 @@ mod tests {
     const NOWHERE: &CStr = c"/nonexistent/nonexistent";
 
     fn make((number, [a, b, c, d, e, f]): Call) -> libc::c_long {
-        // SAFETY: what it does, it does to a child process that then ends; pointers are bad ones, or
-        // to what lives until then.
+        // SAFETY: what it does, it does to a child process that then ends; pointers are bad ones,
+        // or to what lives until then.
         unsafe { libc::syscall(number, a, b, c, d, e, f) }
     }
 
@@ -249,8 +250,9 @@ mod tests {
         if no_filters() {
             return;
         }
-        // Arguments that no call takes: what matters is that the kernel answers, and not the filter.
-        // All but the return from a signal: without one it goes to a place that nobody knows.
+        // Arguments that no call takes: what matters is that the kernel answers, and not the
+        // filter. All but the return from a signal: without one it goes to a place that
+        // nobody knows.
         let any =
             ALLOWED.iter().chain(ALLOWED_HERE).filter(|number| **number != libc::SYS_rt_sigreturn);
         let any = any.map(|number| (*number, [-1; 6]));

@@ -1,6 +1,6 @@
-//! What the kernel programs may write, and BTF that has all they need: beginnings for `ring`, `iter`
-//! and `btf` that follow what the code asks for. `TCPTRACE_SEEDS=write cargo test --test fuzz records`
-//! puts them into the corpus.
+//! What the kernel programs may write, and BTF that has all they need: beginnings for `ring`,
+//! `iter` and `btf` that follow what the code asks for. `TCPTRACE_SEEDS=write cargo test --test
+//! fuzz records` puts them into the corpus.
 
 use std::{collections::BTreeMap, net::IpAddr};
 

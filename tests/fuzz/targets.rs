@@ -1,6 +1,6 @@
 //! Everything that reads bytes from outside, each given any bytes at all. `fuzz_targets/` hands
-//! these functions to cargo fuzz (`cargo xtask fuzz`), `tests/fuzz.rs` runs them on the corpus and on
-//! what it makes of it.
+//! these functions to cargo fuzz (`cargo xtask fuzz`), `tests/fuzz.rs` runs them on the corpus and
+//! on what it makes of it.
 //!
 //! | target | bytes | readers |
 //! |---|---|---|
@@ -12,8 +12,9 @@
 //! | [`btf`] | BTF, the kernel's or of `--btf` | `bpf::btf`, and aya's reader of what that leaves |
 //! | [`selection`] | the command line | `engine::parse`, `cli` |
 //!
-//! What reaches further than the corpus lies in `target/fuzz/corpus` afterwards; a target's binary takes
-//! it over with `-merge=1 -use_counters=0 tests/fuzz/corpus/TARGET target/fuzz/corpus/TARGET`.
+//! What reaches further than the corpus lies in `target/fuzz/corpus` afterwards; a target's binary
+//! takes it over with `-merge=1 -use_counters=0 tests/fuzz/corpus/TARGET
+//! target/fuzz/corpus/TARGET`.
 
 use std::{
     collections::{HashMap, HashSet},

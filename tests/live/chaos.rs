@@ -1,6 +1,6 @@
-//! Servers that leak, fork, live in cgroups of their own and are killed at random; and ever again what is
-//! said of them is held against what ss says. Twenty seconds, or as long as TCPTRACE_CHAOS says (in
-//! seconds): `cargo xtask soak` is an hour.
+//! Servers that leak, fork, live in cgroups of their own and are killed at random; and ever again
+//! what is said of them is held against what ss says. Twenty seconds, or as long as TCPTRACE_CHAOS
+//! says (in seconds): `cargo xtask soak` is an hour.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -62,8 +62,8 @@ fn what_is_said_is_what_ss_says() {
     );
 }
 
-/// Waits until what is said is what ss says: which sockets are in CLOSE_WAIT, and who holds each. How many
-/// they are.
+/// Waits until what is said is what ss says: which sockets are in CLOSE_WAIT, and who holds each.
+/// How many they are.
 fn compare(ns: &Netns, tracer: &mut Tracer, open: &mut HashMap<u64, Value>) -> usize {
     let deadline = Instant::now() + DEADLINE;
     loop {

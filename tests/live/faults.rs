@@ -1,5 +1,5 @@
-//! What goes wrong around a watch, while it runs. Nothing is lost that isn't counted, nobody is named who
-//! was not there, and nothing is left in the kernel: docs/faults.md has the list.
+//! What goes wrong around a watch, while it runs. Nothing is lost that isn't counted, nobody is
+//! named who was not there, and nothing is left in the kernel: docs/faults.md has the list.
 
 use std::{
     fs::File,
@@ -48,15 +48,16 @@ pub const ALONE: &[Test] =
 const BRIEF: [&str; 2] = ["--min-age", "200ms"];
 const STREAM: [&str; 5] = ["--transitions", "--state", "all", "--min-age", "10m"];
 
-/// What a watch lost of its own; runs that the kernel could not make are counted for the whole machine.
+/// What a watch lost of its own; runs that the kernel could not make are counted for the whole
+/// machine.
 fn lost_nothing(summary: &Value) {
     for kind in ["ring_full", "storage_failed", "skipped"] {
         assert_eq!(summary["lost"][kind], 0, "{summary}");
     }
 }
 
-/// A watch in JSON whose streams are the test's: where its stderr is after the start, and what it has in
-/// the kernel.
+/// A watch in JSON whose streams are the test's: where its stderr is after the start, and what it
+/// has in the kernel.
 fn started(ns: &Netns, args: &[&str], stdout: Stdio) -> (Child, BufReader<ChildStderr>, Held) {
     let mut child = tcptrace()
         .args(["watch", "--format", "json", "--netns", ns.path().to_str().expect("plain")])
@@ -113,7 +114,8 @@ fn a_traced_process_is_killed() {
     lost_nothing(&summary);
 }
 
-/// A process is its pid and its start: the next one with that pid held nothing of what the first held.
+/// A process is its pid and its start: the next one with that pid held nothing of what the first
+/// held.
 fn a_pid_is_given_to_another() {
     let ns = netns();
     let mut pair = Pair::new(&ns);
@@ -153,8 +155,8 @@ fn a_pid_is_given_to_another() {
     lost_nothing(&tracer.finish().0);
 }
 
-/// A stay began and ended, and its process with it, while the watch was stopped: it is asked for by the
-/// process that closed, not by the one that has its pid now.
+/// A stay began and ended, and its process with it, while the watch was stopped: it is asked for by
+/// the process that closed, not by the one that has its pid now.
 fn a_pid_is_given_to_another_before_anybody_looks() {
     let ns = netns();
     let mut prompt = Tracer::watch(&ns, &BRIEF);
@@ -333,7 +335,8 @@ fn two_at_once() {
     lost_nothing(&other.finish().0);
 }
 
-/// By SIGTERM, while events come: all that was handed over until then is said, and the counts agree.
+/// By SIGTERM, while events come: all that was handed over until then is said, and the counts
+/// agree.
 fn ended_in_the_middle() {
     let ns = netns();
     let mut tracer = Tracer::watch(&ns, &STREAM);

@@ -260,7 +260,8 @@ fn from_within_a_pid_namespace() {
     ]);
     command.args(["watch", "--format", "json", "--min-age", "200ms"]);
     let mut pair = Pair::new(&ns);
-    // By its port: the path of a namespace leads through this process, which is not to be seen there.
+    // By its port: the path of a namespace leads through this process, which is not to be seen
+    // there.
     command.args(["--lport", &pair.address.port().to_string(), "--local", "127.0.0.1"]);
     let mut tracer = Tracer::start(command);
     pair.client_closes();
@@ -364,7 +365,8 @@ fn each_in_the_queue_of_its_own_listener() {
         let connected = client.number(&format!("connect {address}")).expect("connects");
         client.tell(&format!("close {connected}")).expect("closes");
     }
-    // By cookie: where sixteen connections take long, the first is reported a second time before the last.
+    // By cookie: where sixteen connections take long, the first is reported a second time before
+    // the last.
     let mut blamed = std::collections::HashMap::new();
     while blamed.len() < 16 {
         let stuck = tracer.next("stuck");

@@ -30,8 +30,8 @@ use std::{process::ExitCode, sync::RwLock};
 
 use libtest_mimic::{Arguments, Trial};
 
-/// Storms want the machine for themselves, and so does who sets its clock: they hold this for writing,
-/// all others for reading.
+/// Storms want the machine for themselves, and so does who sets its clock: they hold this for
+/// writing, all others for reading.
 static MACHINE: RwLock<()> = RwLock::new(());
 
 fn main() -> ExitCode {

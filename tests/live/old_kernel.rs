@@ -1,5 +1,5 @@
-//! Kernels before Linux 5.12: `watch` refuses, `snapshot` and `explain` work from sock_diag and /proc
-//! and say what they do not see. Listed on such kernels only.
+//! Kernels before Linux 5.12: `watch` refuses, `snapshot` and `explain` work from sock_diag and
+//! /proc and say what they do not see. Listed on such kernels only.
 
 use std::time::Instant;
 

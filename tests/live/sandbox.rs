@@ -51,7 +51,8 @@ fn capabilities() -> String {
 
 /// Makes a command run where nothing that is mounted can be written.
 fn sandboxed(command: &mut Command) -> &mut Command {
-    // SAFETY: system calls without allocation, in a child that has one thread; the mounts are its own.
+    // SAFETY: system calls without allocation, in a child that has one thread; the mounts are its
+    // own.
     unsafe {
         command.pre_exec(|| {
             unshare_unsafe(UnshareFlags::NEWNS)?;
@@ -70,7 +71,8 @@ fn read_only(path: &CStr) -> io::Result<()> {
         propagation: 0,
         userns_fd: 0,
     };
-    // SAFETY: the path ends with a NUL, the attributes are as large as is said; both outlive the call.
+    // SAFETY: the path ends with a NUL, the attributes are as large as is said; both outlive the
+    // call.
     let done = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

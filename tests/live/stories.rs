@@ -1,5 +1,5 @@
-//! Small twins of the production stories that `cargo xtask stories` plays with the real software: who, why,
-//! which side, and exactly as many as there are.
+//! Small twins of the production stories that `cargo xtask stories` plays with the real software:
+//! who, why, which side, and exactly as many as there are.
 
 use std::collections::BTreeMap;
 
@@ -49,8 +49,8 @@ fn verdicts(found: &[Value]) -> BTreeMap<&str, usize> {
     counts
 }
 
-/// Two workers sit in read() of idle clients; a third client was accepted before, asked, and gave up;
-/// further ones are in the queue.
+/// Two workers sit in read() of idle clients; a third client was accepted before, asked, and gave
+/// up; further ones are in the queue.
 fn the_pool_that_ran_dry() {
     let ns = netns();
     let tracer = Tracer::watch(&ns, &["--min-age", "300ms"]);

@@ -65,8 +65,8 @@ fn ten_events_a_connection() {
     in_order(&tracer.heard, missed);
 }
 
-/// Whichever CPUs a socket's changes were made on, each begins where the one before ended, and says how
-/// long that was ago.
+/// Whichever CPUs a socket's changes were made on, each begins where the one before ended, and says
+/// how long that was ago.
 fn in_order(heard: &[Value], missed: u64) {
     let mut last: HashMap<u64, &Value> = HashMap::new();
     let mut out_of_order = 0;

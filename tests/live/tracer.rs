@@ -134,8 +134,8 @@ impl Tracer {
         self.ended()
     }
 
-    /// Waits until it ends by itself and nothing of it is left in the kernel; returns the last line and
-    /// how it ended.
+    /// Waits until it ends by itself and nothing of it is left in the kernel; returns the last line
+    /// and how it ended.
     pub fn ended(&mut self) -> (Value, ExitStatus) {
         let deadline = Instant::now() + DEADLINE;
         loop {
@@ -160,7 +160,8 @@ impl Drop for Tracer {
     }
 }
 
-/// Waits until the kernel has none of these objects any more: it takes them apart after the process.
+/// Waits until the kernel has none of these objects any more: it takes them apart after the
+/// process.
 pub fn nothing_left(held: &Held) {
     let deadline = Instant::now() + DEADLINE;
     while !held.left().is_empty() {
@@ -263,7 +264,8 @@ pub fn start(netns: &Netns) -> Actor {
     Actor::start(Some(netns)).expect("an actor")
 }
 
-/// Runs a load to its end: the kernel's too, which may take the last packets in when the programs are done.
+/// Runs a load to its end: the kernel's too, which may take the last packets in when the programs
+/// are done.
 pub fn load(ns: &Netns, count: u64) {
     assert_eq!(run_load(ns, count).expect("the load runs").connections, count);
     let deadline = Instant::now() + DEADLINE;

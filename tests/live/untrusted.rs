@@ -1,5 +1,5 @@
-//! Names that other people chose, made to steer the terminal, break a line, or be taken for a formula:
-//! through every command and every format.
+//! Names that other people chose, made to steer the terminal, break a line, or be taken for a
+//! formula: through every command and every format.
 
 use std::{
     collections::HashMap,

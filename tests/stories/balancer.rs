@@ -1,4 +1,5 @@
-//! The load balancer's flood: nginx in front of two Tornado processes that block in their event loop.
+//! The load balancer's flood: nginx in front of two Tornado processes that block in their event
+//! loop.
 
 use std::collections::BTreeMap;
 
@@ -45,8 +46,9 @@ fn two_backends_blocked() {
     users.tell("slow 29");
     assert_eq!(users.says("statuses"), "504:29");
 
-    // The request that blocks was read before its connection was closed; those that came over the other
-    // kept connections were not; those over new ones are in the queue, which takes one more than its limit.
+    // The request that blocks was read before its connection was closed; those that came over the
+    // other kept connections were not; those over new ones are in the queue, which takes one
+    // more than its limit.
     let expected: BTreeMap<String, usize> =
         [("unread-fin", 1), ("unread-data", KEPT - 1), ("never-accepted", BACKLOG + 1)]
             .map(|(verdict, count)| (verdict.to_owned(), count))

@@ -18,8 +18,8 @@ fn clients_that_do_not_loop() {
         client.does(told);
     }
     scene.leaks(5, |records| {
-        // A silent one never read the broker's CONNACK, four bytes; to a greeted one nothing came after it but
-        // the end.
+        // A silent one never read the broker's CONNACK, four bytes; to a greeted one nothing came
+        // after it but the end.
         let expected = [("unread-data".to_owned(), 3), ("unread-fin".to_owned(), 2)];
         assert_eq!(count_by(records, "verdict"), expected.into());
         for r in records {

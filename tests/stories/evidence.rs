@@ -48,8 +48,8 @@ impl Scene {
     /// Waits until `count` sockets are in CLOSE_WAIT, then checks what tcptrace says of them: the
     /// watch, which saw them come, and a snapshot, which finds them there.
     pub fn leaks(&mut self, count: usize, check: impl Fn(&[Value])) {
-        // A program may read on for a moment: Recv-Q only shrinks after the FIN, so what was the same before and
-        // after the reports was so all the time.
+        // A program may read on for a moment: Recv-Q only shrinks after the FIN, so what was the
+        // same before and after the reports was so all the time.
         let (table, watched) = loop {
             let table = self.settled(count);
             let watched = self.watched(&table);
@@ -74,7 +74,8 @@ impl Scene {
         let (summary, status) = self.tracer.finish();
         assert_eq!(status.code(), Some(0));
         assert_eq!(summary["still_open"], open, "{summary}");
-        // Runs that were missed to recursion are counted for the whole machine: they are others' as well.
+        // Runs that were missed to recursion are counted for the whole machine: they are others' as
+        // well.
         for kind in ["ring_full", "storage_failed", "skipped"] {
             assert_eq!(summary["lost"][kind], 0, "{summary}");
         }
@@ -105,7 +106,8 @@ impl Scene {
         .collect()
     }
 
-    /// What the watch says from now on of each socket in the table, and of any other that is still open.
+    /// What the watch says from now on of each socket in the table, and of any other that is still
+    /// open.
     fn watched(&mut self, table: &BTreeMap<Ends, Row>) -> Vec<Value> {
         // What it said before was true then.
         let now = Timestamp::now();
@@ -138,7 +140,8 @@ fn ends(record: &Value) -> Ends {
     (end("local"), end("remote"))
 }
 
-/// The records are of the table's sockets: none is missed, none invented, and their evidence is true.
+/// The records are of the table's sockets: none is missed, none invented, and their evidence is
+/// true.
 fn agree(who: &str, records: &[Value], table: &BTreeMap<Ends, Row>, netns: u64) {
     let told: BTreeMap<Ends, Row> = records
         .iter()

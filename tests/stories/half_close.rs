@@ -14,7 +14,8 @@ use crate::{
 tests![a_download_after_the_fin];
 
 fn a_download_after_the_fin() {
-    // The default: by then the answer must have begun, or it looks as if nobody used the connection.
+    // The default: by then the answer must have begun, or it looks as if nobody used the
+    // connection.
     let scene = Scene::with_min_age("1s");
     let mut asked =
         Tracer::watch(&scene.ns, &["--min-age", "1s", "--verdict", "half-close-in-use"]);
@@ -33,8 +34,9 @@ fn a_download_after_the_fin() {
     assert_eq!(seen["local"], "127.0.0.1:8090");
     let &[holder] = &holder_pids(&seen)[..] else { panic!("the worker alone: {seen}") };
     assert!(nginx.children().iter().any(|&worker| u64::from(worker) == holder), "{seen}");
-    // Data flow, in bursts; and by then the other watch, too, has had the time to report it. A snapshot, which did
-    // not see the FIN, can tell data after it from an answer before it once they are a second or two apart.
+    // Data flow, in bursts; and by then the other watch, too, has had the time to report it. A
+    // snapshot, which did not see the FIN, can tell data after it from an answer before it once
+    // they are a second or two apart.
     let sent = |r: &Value| r["evidence"]["bytes_sent_since_fin"].as_u64().expect("it was traced");
     asked.wait_for("report of more data", |r| {
         r["event"] == "stuck"

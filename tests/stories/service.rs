@@ -51,7 +51,8 @@ impl Service {
         Self::start(netns, command)
     }
 
-    /// nginx with a configuration of `tests/stories`, all its files below a directory of the test's.
+    /// nginx with a configuration of `tests/stories`, all its files below a directory of the
+    /// test's.
     pub fn nginx(netns: &Netns, configuration: &str, dir: &Path) -> Self {
         fs::create_dir_all(dir.join("tmp")).expect("a directory of our own");
         let mut command = Command::new("nginx");
@@ -78,7 +79,8 @@ impl Service {
         // SAFETY: prctl is async-signal-safe.
         unsafe {
             command.pre_exec(|| {
-                // If the test is killed, nobody is there to end the group; SIGTERM lets nginx end its workers.
+                // If the test is killed, nobody is there to end the group; SIGTERM lets nginx end
+                // its workers.
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
                 Ok(())
             });

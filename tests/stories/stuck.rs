@@ -11,7 +11,8 @@ fn a_queue_that_overflows() {
     let mut server = Service::script(&scene.ns, "stuck_listener.py", &["7000", "4"]);
     server.says("ready");
     let mut clients = Service::script(&scene.ns, "impatient.py", &["7000", "8"]);
-    // A queue is full when it is longer than its limit, so it takes one more; the others get no connection.
+    // A queue is full when it is longer than its limit, so it takes one more; the others get no
+    // connection.
     assert_eq!(clients.says("connected"), "5");
     scene.leaks(5, |records| {
         for r in records {

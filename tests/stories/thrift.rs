@@ -32,7 +32,8 @@ fn set_free(mut scene: Scene, client: &mut Service, server: u32) {
     scene.ends_with(0);
 }
 
-/// Its main thread accepts without limit and queues for the two workers: nothing waits to be accepted.
+/// Its main thread accepts without limit and queues for the two workers: nothing waits to be
+/// accepted.
 fn a_pool_used_up() {
     let mut scene = Scene::new();
     let (server, mut client) = used_up(&scene, "pool", 2);

@@ -79,7 +79,8 @@ impl Drop for Actor {
     }
 }
 
-/// Plays the actor, if the command line says so: what every executable that starts actors does first.
+/// Plays the actor, if the command line says so: what every executable that starts actors does
+/// first.
 pub fn played() -> Option<ExitCode> {
     if std::env::args().nth(1).as_deref() != Some("actor") {
         return None;
@@ -287,7 +288,8 @@ fn post(fd: OwnedFd, sockets: &mut Sockets) -> io::Result<String> {
     Ok("0".to_owned())
 }
 
-/// Registers a descriptor with a ring and closes it (io_uring_register(2)): the ring holds the file.
+/// Registers a descriptor with a ring and closes it (io_uring_register(2)): the ring holds the
+/// file.
 fn fix(fd: OwnedFd, sockets: &mut Sockets) -> io::Result<String> {
     const IORING_REGISTER_FILES: libc::c_uint = 2;
     let mut params = [0u8; 120];

@@ -1,5 +1,5 @@
-//! What a process has in the kernel: programs, maps, links. Each has an id that is not given out again
-//! soon, so that it shows whether it is still there when the process is not.
+//! What a process has in the kernel: programs, maps, links. Each has an id that is not given out
+//! again soon, so that it shows whether it is still there when the process is not.
 
 use std::{
     collections::BTreeSet,

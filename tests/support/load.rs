@@ -39,8 +39,8 @@ pub fn run_load(netns: &Netns, count: u64) -> io::Result<Made> {
     })
 }
 
-/// In the calling thread's network namespace, `clients` at a time, each client with an address of its
-/// own so that ports don't run out in TIME_WAIT.
+/// In the calling thread's network namespace, `clients` at a time, each client with an address of
+/// its own so that ports don't run out in TIME_WAIT.
 fn short_connections(count: u64, clients: u64) -> io::Result<Made> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let server = listener.local_addr()?;

@@ -22,7 +22,8 @@ impl Netns {
     /// Makes one. Needs CAP_SYS_ADMIN.
     pub fn new() -> io::Result<Self> {
         let made = thread::spawn(|| -> io::Result<File> {
-            // SAFETY: only descriptor tables are unsafe to unshare (CLONE_FILES); this is the network.
+            // SAFETY: only descriptor tables are unsafe to unshare (CLONE_FILES); this is the
+            // network.
             unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
             loopback_up()?;
             File::open("/proc/thread-self/ns/net")

@@ -19,7 +19,8 @@ pub fn run() -> Result<()> {
         bail!("the advisory database could not be fetched");
     } else {
         eprintln!(
-            "NOT CHECKED: advisories; their database (github.com/RustSec/advisory-db) can't be reached from here"
+            "NOT CHECKED: advisories; their database (github.com/RustSec/advisory-db) can't be \
+             reached from here"
         );
     }
     let oldest = concat!(env!("CARGO_PKG_RUST_VERSION"), ".0");

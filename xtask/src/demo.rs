@@ -56,9 +56,8 @@ pub fn run() -> Result<()> {
     let pause = |seconds| thread::sleep(Duration::from_secs_f64(seconds));
     pause(1.0);
 
-    say(
-        "the client closes its three connections; the server read one to its end, one not, and never accepted the third",
-    );
+    say("the client closes its three connections; the server read one to its end, one not, and \
+         never accepted the third");
     for fd in [forgotten_client, unread_client] {
         client.tell(&format!("send {fd} 512"))?;
     }

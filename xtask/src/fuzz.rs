@@ -79,11 +79,13 @@ fn fuzz(target: &str, seconds: u32) -> Result<Outcome> {
     fs::create_dir_all(&artifacts)?;
     let log = out.join(format!("{target}.log"));
     let mut command = cargo()?;
-    // rustup's proxy takes the toolchain from here, whatever toolchain xtask itself was started with.
+    // rustup's proxy takes the toolchain from here, whatever toolchain xtask itself was started
+    // with.
     command.env("RUSTUP_TOOLCHAIN", setup::nightly()?);
     command.args(["fuzz", "run", "--fuzz-dir", "tests/fuzz", "--target-dir"]).arg(&out).arg(target);
     command.arg(&corpus).arg(root().join("tests/fuzz/corpus").join(target));
-    // No input is larger than 16 KiB: one that takes a quarter of a GiB, or ten seconds, is a finding.
+    // No input is larger than 16 KiB: one that takes a quarter of a GiB, or ten seconds, is a
+    // finding.
     command.args([
         "--",
         "-max_len=16384",
@@ -127,8 +129,9 @@ mod tests {
 
     #[test]
     fn the_last_words() {
-        let log = "#2\tINITED cov: 120 ft: 121 corp: 1/1b exec/s: 0 rss: 40Mb\n#9\tDONE   cov: 130 ft: 140 corp: 2/9b\n\
-                   stat::number_of_executed_units: 9\nstat::average_exec_per_sec:     3\n";
+        let log = "#2\tINITED cov: 120 ft: 121 corp: 1/1b exec/s: 0 rss: 40Mb\n#9\tDONE   cov: \
+                   130 ft: 140 corp: 2/9b\nstat::number_of_executed_units: \
+                   9\nstat::average_exec_per_sec:     3\n";
         assert_eq!(numbers(log).as_deref(), Some("         9 runs       3/s    130 edges"));
         assert_eq!(numbers("error: could not compile"), None);
     }

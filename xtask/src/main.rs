@@ -28,19 +28,27 @@ Usage: cargo xtask COMMAND
   build          build target/release/tcptrace, one binary with the kernel programs in it
   run -- ARGS    build it and run it as root (through sudo where needed)
   demo           make a leak in a network namespace of its own and watch tcptrace name it
-  test           everything that CI runs: formatting, clippy, tidy, unit, command-line and live tests
-  stories [NAME] production stories with the real software: nginx, PHP, Node.js, mosquitto (installed as packages),
+  test           everything that CI runs: formatting, clippy, tidy, unit, command-line and live \
+                    tests
+  stories [NAME] production stories with the real software: nginx, PHP, Node.js, mosquitto \
+                    (installed as packages),
                  Thrift, Tornado and others (below target/stories); as root
   bench [NAME]   benchmarks against what people would use instead; NAME: cost, host, snapshot,
                  micro, or soak (ten minutes)
-  vm [KERNEL]... the live tests on real kernels in QEMU, without KVM; KERNEL: a series of Debian's (6.12), rc, newest;
+  vm [KERNEL]... the live tests on real kernels in QEMU, without KVM; KERNEL: a series of Debian's \
+                    (6.12), rc, newest;
                  'vm update' looks for newer packages first; '-- ARGS' are for the live tests
-  fuzz [TARGET]  all that reads bytes from outside, ten minutes a target; '--seconds N' for less or more
-  dist [check]   what is handed out, below target/dist: static binary, manual pages, shell completions, Debian package;
-                 'check' tries each in a bare Debian root, and that a build elsewhere has the same bytes; as root;
+  fuzz [TARGET]  all that reads bytes from outside, ten minutes a target; '--seconds N' for less \
+                    or more
+  dist [check]   what is handed out, below target/dist: static binary, manual pages, shell \
+                    completions, Debian package;
+                 'check' tries each in a bare Debian root, and that a build elsewhere has the same \
+                    bytes; as root;
                  '--target aarch64-unknown-linux-musl' builds for that
-  audit          dependencies (licences, sources, advisories: cargo-deny), and a build with the oldest Rust
-  soak           an hour of servers that leak, fork and are killed at random, what is said held against what ss says
+  audit          dependencies (licences, sources, advisories: cargo-deny), and a build with the \
+                    oldest Rust
+  soak           an hour of servers that leak, fork and are killed at random, what is said held \
+                    against what ss says
   tidy           the rules of ARCHITECTURE.md, checked";
 
 fn main() -> ExitCode {

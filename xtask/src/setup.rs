@@ -48,12 +48,14 @@ pub fn nightly() -> Result<String> {
     ]));
     if has_rust_src("nightly") {
         eprintln!(
-            "{NIGHTLY} can't be downloaded here: the installed nightly builds the kernel programs instead"
+            "{NIGHTLY} can't be downloaded here: the installed nightly builds the kernel programs \
+             instead"
         );
         return Ok("nightly".to_owned());
     }
     bail!(
-        "no nightly with rust-src could be downloaded; install it: rustup toolchain install {NIGHTLY} --component rust-src"
+        "no nightly with rust-src could be downloaded; install it: rustup toolchain install \
+         {NIGHTLY} --component rust-src"
     )
 }
 
@@ -126,7 +128,8 @@ fn tool(name: &str, pinned: &str) -> Result<()> {
     let done = install.status().context("running cargo install")?;
     if !done.success() {
         bail!(
-            "{name} could not be built; install it: cargo install {name} --version {pinned} --locked"
+            "{name} could not be built; install it: cargo install {name} --version {pinned} \
+             --locked"
         );
     }
     Ok(())

@@ -49,7 +49,8 @@ fn packages() -> Result<()> {
     let _held = HeldServices::new();
     setup::packages(&wanted)?;
     eprintln!(
-        "the services of nginx and mosquitto were not started; against a start at boot: systemctl disable NAME"
+        "the services of nginx and mosquitto were not started; against a start at boot: systemctl \
+         disable NAME"
     );
     Ok(())
 }
@@ -95,7 +96,8 @@ impl HeldServices {
         let policy = Path::new("/usr/sbin/policy-rc.d");
         // Should it be left behind, it denies nothing any more once this process is gone.
         let text = format!(
-            "#!/bin/sh\n# Made by cargo xtask stories for the time of an installation.\n[ -e /proc/{} ] && exit 101\nexit 0\n",
+            "#!/bin/sh\n# Made by cargo xtask stories for the time of an installation.\n[ -e \
+             /proc/{} ] && exit 101\nexit 0\n",
             std::process::id()
         );
         let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(policy);

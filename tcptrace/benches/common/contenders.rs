@@ -7,11 +7,12 @@ use aya::programs::loaded_programs;
 
 use super::Running;
 
-const PRINTING: &str = "tracepoint:sock:inet_sock_set_state { printf(\"%d %s %d %d %d %d\\n\", pid, comm, args->oldstate, args->newstate, args->sport, args->dport); }";
+const PRINTING: &str = "tracepoint:sock:inet_sock_set_state { printf(\"%d %s %d %d %d %d\\n\", \
+                        pid, comm, args->oldstate, args->newstate, args->sport, args->dport); }";
 const COUNTING: &str = "tracepoint:sock:inet_sock_set_state { @[args->newstate] = count(); }";
 const SS: &str = "echo looping >&2; while :; do ss -tan; sleep 1; done";
-/// What tracing tools may want and not every machine has, in a mount namespace of their own: tracefs, and
-/// for bcc the headers of some kernel, where there are none of this one.
+/// What tracing tools may want and not every machine has, in a mount namespace of their own:
+/// tracefs, and for bcc the headers of some kernel, where there are none of this one.
 const TRACED: &str = "mount -t tracefs none /sys/kernel/tracing 2>/dev/null
 for h in /usr/src/linux-headers-*-amd64; do :; done
 own=/lib/modules/$(uname -r)

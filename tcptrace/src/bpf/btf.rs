@@ -104,8 +104,8 @@ const OPTIONAL: [Member; 7] = [
 ];
 
 /// What has gone elsewhere, and the old name may mean something else: keepalive's timer in 7.x, and
-/// in 6.1 and 6.12 as of 2026, where `sk_timer` is MPTCP's or the retransmission's. Both structs begin
-/// at the same place.
+/// in 6.1 and 6.12 as of 2026, where `sk_timer` is MPTCP's or the retransmission's. Both structs
+/// begin at the same place.
 const MOVED: [(Member, Member); 1] = [(
     ("sock", "sk_timer.entry.pprev"),
     ("inet_connection_sock", "icsk_keepalive_timer.entry.pprev"),

@@ -55,9 +55,9 @@ impl Kernel {
     /// Checks the host, loads the programs and attaches them. From the return on, no transition is
     /// missed without being counted.
     ///
-    /// `config.offsets`, `config.jiffy_ns` and `config.stream` are filled in here, the first from the
-    /// kernel's BTF in the file `btf`. `buffer`: bytes of the ring buffer, and of all CPUs' streams
-    /// together, where they are not to be as large as they usually are.
+    /// `config.offsets`, `config.jiffy_ns` and `config.stream` are filled in here, the first from
+    /// the kernel's BTF in the file `btf`. `buffer`: bytes of the ring buffer, and of all CPUs'
+    /// streams together, where they are not to be as large as they usually are.
     ///
     /// # Errors
     /// A [`Refusal`] that names what is missing.
@@ -320,7 +320,8 @@ const SMALLEST_RING: u32 = 4096;
 const NO_NETNS: u32 = 1;
 
 /// Loads and attaches all that a watch of `states` (bit `1 << number`) needs, lists once, and takes
-/// everything out again. It is for a network namespace that does not exist, so no socket is touched.
+/// everything out again. It is for a network namespace that does not exist, so no socket is
+/// touched.
 ///
 /// # Errors
 /// A [`Refusal`] that names what is missing.

@@ -10,8 +10,8 @@ use std::{
 use aya::maps::MapData;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// A mapped array map of `len` values. Its values lie one after the other, as in a C array where their
-/// size is a multiple of 8 (`array_map_mmap`, kernel/bpf/arraymap.c).
+/// A mapped array map of `len` values. Its values lie one after the other, as in a C array where
+/// their size is a multiple of 8 (`array_map_mmap`, kernel/bpf/arraymap.c).
 #[derive(Debug)]
 pub struct Mapped<T> {
     start: NonNull<T>,

@@ -27,12 +27,14 @@ pub enum Refusal {
     },
     /// The capabilities are those of a user namespace, and the kernel refuses `bpf()`.
     #[error(
-        "the capabilities here count in a user namespace only, and loading kernel programs takes the host's; run as the host's root"
+        "the capabilities here count in a user namespace only, and loading kernel programs takes \
+         the host's; run as the host's root"
     )]
     UserNamespace,
     /// A seccomp filter stands before `bpf()`.
     #[error(
-        "a seccomp filter refuses bpf(); let it through (docker run --security-opt seccomp=PROFILE, systemd SystemCallFilter=bpf)"
+        "a seccomp filter refuses bpf(); let it through (docker run --security-opt \
+         seccomp=PROFILE, systemd SystemCallFilter=bpf)"
     )]
     Seccomp,
     /// No BTF.
@@ -63,7 +65,8 @@ pub enum Refusal {
     },
     /// The kernel is too old.
     #[error(
-        "kernel {release} is too old; tracing needs Linux 5.12 or later (socket storage and cookies in tracing programs)"
+        "kernel {release} is too old; tracing needs Linux 5.12 or later (socket storage and \
+         cookies in tracing programs)"
     )]
     TooOld {
         /// Its release string.

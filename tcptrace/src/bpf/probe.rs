@@ -69,7 +69,8 @@ fn create_map(size: usize) -> libc::c_long {
         max_entries: 1,
         map_flags: 0,
     };
-    // SAFETY: the kernel reads `attr` where `size` is its own, and refuses before reading where it is not.
+    // SAFETY: the kernel reads `attr` where `size` is its own, and refuses before reading where it
+    // is not.
     unsafe { libc::syscall(libc::SYS_bpf, BPF_MAP_CREATE, &raw const attr, size) }
 }
 
@@ -78,7 +79,8 @@ fn create_map(size: usize) -> libc::c_long {
 /// # Errors
 /// Why it could not be tried.
 pub(crate) fn in_a_child(call: impl FnOnce() -> libc::c_long) -> io::Result<Outcome> {
-    // SAFETY: the child makes nothing but system calls, which are async-signal-safe, and does not return.
+    // SAFETY: the child makes nothing but system calls, which are async-signal-safe, and does not
+    // return.
     let pid = unsafe { libc::fork() };
     if pid == 0 {
         // SAFETY: no pointers; being killed is to leave no core behind.

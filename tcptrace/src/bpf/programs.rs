@@ -1,4 +1,5 @@
-//! The kernel programs one by one: what each hangs on, loading, linking, and what the kernel says to it.
+//! The kernel programs one by one: what each hangs on, loading, linking, and what the kernel says
+//! to it.
 
 use std::{collections::HashMap, error::Error, os::fd::AsFd, panic::resume_unwind, thread};
 

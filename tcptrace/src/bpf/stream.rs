@@ -32,16 +32,17 @@ impl Stream {
         Ok(Self { cpus, records, size })
     }
 
-    /// Takes out what happened before `until`, ns of the boot clock, and is now or earlier: in order.
+    /// Takes out what happened before `until`, ns of the boot clock, and is now or earlier: in
+    /// order.
     ///
-    /// A socket's changes follow one another under its lock, on whichever CPUs: the next one takes its
-    /// time after the one before is in its buffer. So of what happened before now nothing can be missing
-    /// that comes before something taken.
+    /// A socket's changes follow one another under its lock, on whichever CPUs: the next one takes
+    /// its time after the one before is in its buffer. So of what happened before now nothing
+    /// can be missing that comes before something taken.
     pub fn take(&self, until: u64, batch: &mut Vec<Streamed>) {
         for cpu in 0..self.cpus.count() {
             let cursor = self.cpus.at(cpu);
-            // SAFETY: within the mapping, aligned to 8; the kernel program writes the one, only we the
-            // other.
+            // SAFETY: within the mapping, aligned to 8; the kernel program writes the one, only we
+            // the other.
             let (written, taken) = unsafe {
                 (
                     AtomicU64::from_ptr(&raw mut (*cursor).cursor.written),

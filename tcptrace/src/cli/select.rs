@@ -87,7 +87,8 @@ impl Args {
         for comm in &self.comm {
             if comm.is_empty() || comm.len() > COMM_LEN {
                 return Err(Failure::usage(format!(
-                    "--comm {comm:?}: command names have 1 to {COMM_LEN} bytes; ps -o comm shows them"
+                    "--comm {comm:?}: command names have 1 to {COMM_LEN} bytes; ps -o comm shows \
+                     them"
                 )));
             }
         }

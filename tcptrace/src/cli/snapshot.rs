@@ -25,12 +25,13 @@ use crate::{
 /// One look at now: what sits in a state, since when, who holds it, and why
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "One look at now: what sits in a state, since when, who holds it, and why.\n\n\
-                  All network namespaces, the oldest first, with the number of sockets in each state as netstat | awk \
-                  would count them. Ages are intervals: a socket that was there before says only when its last data \
-                  and its last acknowledgement came. Works without BPF and, for one's own processes, without rights; with \
-                  BPF it is faster, and sees connections that are over and still have a descriptor (ghost-fd), which \
-                  --state close_wait lists too.",
+    long_about = "One look at now: what sits in a state, since when, who holds it, and \
+                  why.\n\nAll network namespaces, the oldest first, with the number of sockets in \
+                  each state as netstat | awk would count them. Ages are intervals: a socket that \
+                  was there before says only when its last data and its last acknowledgement \
+                  came. Works without BPF and, for one's own processes, without rights; with BPF \
+                  it is faster, and sees connections that are over and still have a descriptor \
+                  (ghost-fd), which --state close_wait lists too.",
     after_help = "Examples:\n  \
                   tcptrace snapshot                                every CLOSE_WAIT of the machine, and the totals\n  \
                   tcptrace snapshot --group-by holder              who has how many\n  \

@@ -26,15 +26,16 @@ use crate::{
 /// Watch sockets live: who lets them sit in a state, since when, and why
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Watch sockets live: who lets them sit in a state, since when, and why.\n\n\
-                  Reports each socket that stays in the state longer than --min-age, again each time its age doubles, \
-                  and then that it was resolved and by whom. Needs root, or CAP_BPF and CAP_PERFMON.",
-    after_help = "Examples:\n  \
-                  tcptrace watch                                   every CLOSE_WAIT older than 1s, whole machine\n  \
-                  tcptrace watch --pid 4711 --min-age 10s          of one process\n  \
-                  tcptrace watch --cgroup system.slice/app.service of one service\n  \
-                  tcptrace watch --transitions --state all --lport 8080   every change of state on a port\n  \
-                  tcptrace watch --duration 1m --fail-on-leak      for scripts: exit code 3 if anything leaks"
+    long_about = "Watch sockets live: who lets them sit in a state, since when, and \
+                  why.\n\nReports each socket that stays in the state longer than --min-age, \
+                  again each time its age doubles, and then that it was resolved and by whom. \
+                  Needs root, or CAP_BPF and CAP_PERFMON.",
+    after_help = "Examples:\n  tcptrace watch                                   every CLOSE_WAIT \
+                  older than 1s, whole machine\n  tcptrace watch --pid 4711 --min-age 10s          \
+                  of one process\n  tcptrace watch --cgroup system.slice/app.service of one \
+                  service\n  tcptrace watch --transitions --state all --lport 8080   every change \
+                  of state on a port\n  tcptrace watch --duration 1m --fail-on-leak      for \
+                  scripts: exit code 3 if anything leaks"
 )]
 pub struct Args {
     /// Report stays longer than this; 0 reports every stay
@@ -78,8 +79,8 @@ pub struct Args {
 
 /// Looking more often would be all that it does.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
-/// How often the streams are emptied: often enough that a quarter of them fills at most, seldom enough
-/// that waking up costs nothing.
+/// How often the streams are emptied: often enough that a quarter of them fills at most, seldom
+/// enough that waking up costs nothing.
 const POLL: Duration = Duration::from_millis(20);
 
 fn interval(text: &str) -> Result<Duration, String> {
@@ -217,13 +218,15 @@ fn seed(kernel: &mut Kernel, selection: &Selection) -> io::Result<()> {
         "connections that have waited there to be accepted since before the start are not seen";
     if hidden > 0 {
         warn(&format!(
-            "the network namespaces of {hidden} processes can't be told without CAP_SYS_PTRACE: {LOST}"
+            "the network namespaces of {hidden} processes can't be told without CAP_SYS_PTRACE: \
+             {LOST}"
         ));
     }
     if let Some((netns, e)) = failed.first() {
         let path = netns.path.display();
         warn(&format!(
-            "{} network namespaces could not be entered without CAP_SYS_ADMIN ({path}: {e}): {LOST}",
+            "{} network namespaces could not be entered without CAP_SYS_ADMIN ({path}: {e}): \
+             {LOST}",
             failed.len()
         ));
     }

@@ -113,8 +113,8 @@ fn takes_any(bound: IpAddr, local: IpAddr) -> bool {
     }
 }
 
-const HELD_OUTSIDE: &str = "held outside descriptor tables: in flight over a unix socket, an io_uring fixed file, or a \
-                            kernel socket";
+const HELD_OUTSIDE: &str = "held outside descriptor tables: in flight over a unix socket, an \
+                            io_uring fixed file, or a kernel socket";
 
 const NOT_ALL: &str = "not every process can be seen from here";
 const NO_WAY: &str = "no descriptor leads to it";
@@ -248,7 +248,8 @@ pub fn note_opener(record: &mut Record) {
     }
     let alone = record.holders.iter().all(|h| h.process == record.holders[0].process);
     let why = if alone {
-        "it holds the socket alone: whether it opened it, or another did and has let go, nobody watched"
+        "it holds the socket alone: whether it opened it, or another did and has let go, nobody \
+         watched"
     } else {
         "not told by parents and descriptor numbers, and nobody watched it being opened"
     };

@@ -98,7 +98,8 @@ mod tests {
             format!("0::/system.slice/docker-{ID}.scope\n"),
             format!("4:memory:/docker/{ID}\n1:name=systemd:/docker/{ID}/init.scope\n"),
             format!(
-                "2:cpu,cpuacct:/docker/{ID}\n1:name=systemd:/docker/{ID}\n0::/system.slice/containerd.service\n"
+                "2:cpu,cpuacct:/docker/{ID}\n1:name=systemd:/docker/{ID}\n0::/system.slice/\
+                 containerd.service\n"
             ),
             format!("2:cpu:/\n0::/docker/{ID}\n"),
         ] {

@@ -195,7 +195,8 @@ mod tests {
             ("/libpod_parent/libpod-ID", "podman"),
             ("/libpod_parent/OTHER/libpod-ID", "podman"),
             (
-                "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/container",
+                "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-ID.scope/\
+                 container",
                 "podman",
             ),
             ("/system.slice/web.service/libpod-payload-ID", "podman"),
@@ -218,21 +219,25 @@ mod tests {
             ("/kubepods/burstable/podUID/crio-ID", "cri-o"),
             ("/kubepods.slice/kubepods-podUI_D.slice/cri-containerd-ID.scope", "containerd"),
             (
-                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUI_D.slice/cri-containerd-ID.scope",
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUI_D.slice/\
+                 cri-containerd-ID.scope",
                 "containerd",
             ),
             (
-                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUI_D.slice/docker-ID.scope",
+                "/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-podUI_D.slice/\
+                 docker-ID.scope",
                 "docker",
             ),
             (
-                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUI_D.slice/crio-ID.scope",
+                "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podUI_D.slice/\
+                 crio-ID.scope",
                 "cri-o",
             ),
             ("/kubepods.slice/kubepods-podUI_D.slice/crio-ID.scope/container", "cri-o"),
             ("/kubepods.slice/kubepods-podUI_D.slice:cri-containerd:ID", "containerd"),
             (
-                "/system.slice/containerd.service/kubepods-burstable-podUI_D.slice:cri-containerd:ID",
+                "/system.slice/containerd.service/kubepods-burstable-podUI_D.slice:cri-containerd:\
+                 ID",
                 "containerd",
             ),
             ("/../../kubepods-besteffort-podUI_D.slice/cri-containerd-ID.scope", "containerd"),
@@ -240,7 +245,8 @@ mod tests {
             check(path, Some(("ID", runtime, "UID")));
         }
         check(
-            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podSTATIC.slice/crio-ID.scope",
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podSTATIC.slice/crio-ID.\
+             scope",
             Some(("ID", "cri-o", "STATIC")),
         );
         check("/kubepods/burstable/podSTATIC/ID", Some(("ID", "", "STATIC")));
@@ -255,7 +261,9 @@ mod tests {
             ("/docker/OTHER/system.slice/docker-ID.scope", "docker", ""),
             ("/docker/OTHER/kubelet/kubepods/besteffort/podUID/ID", "", "UID"),
             (
-                "/system.slice/docker-OTHER.scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-podUI_D.slice/cri-containerd-ID.scope",
+                "/system.slice/docker-OTHER.scope/kubelet.slice/kubelet-kubepods.slice/\
+                 kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-podUI_D.slice/\
+                 cri-containerd-ID.scope",
                 "containerd",
                 "UID",
             ),

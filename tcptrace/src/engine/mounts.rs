@@ -63,7 +63,8 @@ mod tests {
     #[test]
     fn mounts_as_the_kernel_writes_them() {
         let text = format!(
-            "{V2}\n40 24 0:4 net:[4026532281] /run/netns/blue rw shared:2 master:1 - nsfs nsfs rw\n"
+            "{V2}\n40 24 0:4 net:[4026532281] /run/netns/blue rw shared:2 master:1 - nsfs nsfs \
+             rw\n"
         );
         let [v2, netns] = &parse(text.as_bytes())[..] else { panic!("two mounts") };
         assert_eq!((v2.at.as_path(), v2.fs_type.as_str()), ("/sys/fs/cgroup".as_ref(), "cgroup2"));

@@ -61,7 +61,10 @@ impl FromStr for States {
                 continue;
             }
             let state = state(word.trim()).ok_or_else(|| {
-                format!("no TCP state is called {word:?}; write for instance close_wait, fin-wait-2, estab or all")
+                format!(
+                    "no TCP state is called {word:?}; write for instance close_wait, fin-wait-2, \
+                     estab or all"
+                )
             })?;
             mask |= state.bit();
         }
@@ -92,9 +95,8 @@ impl States {
     pub fn traceable(self) -> Result<Self, &'static str> {
         const TIME_WAIT: u32 = TcpState::TimeWait.bit();
         if self.0 & TIME_WAIT != 0 && self != Self::ALL {
-            return Err(
-                "TIME_WAIT can't be traced: the kernel keeps no socket for it; tcptrace snapshot --state time_wait lists them",
-            );
+            return Err("TIME_WAIT can't be traced: the kernel keeps no socket for it; tcptrace \
+                        snapshot --state time_wait lists them");
         }
         Ok(Self(self.0 & !TIME_WAIT))
     }
@@ -155,7 +157,8 @@ impl fmt::Display for Target {
     }
 }
 
-/// An end of a connection: `ADDR`, `ADDR/BITS`, `ADDR:PORT`, `[V6]:PORT`, `[V6]/BITS:PORT`, `:PORT`.
+/// An end of a connection: `ADDR`, `ADDR/BITS`, `ADDR:PORT`, `[V6]:PORT`, `[V6]/BITS:PORT`,
+/// `:PORT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EndPattern {
     /// Any of these addresses; `None`: any at all.
@@ -198,7 +201,8 @@ impl FromStr for EndPattern {
     fn from_str(text: &str) -> Result<Self, String> {
         let help = || {
             format!(
-                "{text:?} is no address; write for instance 10.0.0.1, 10.0.0.0/8, 10.0.0.1:8080 or [::1]:80"
+                "{text:?} is no address; write for instance 10.0.0.1, 10.0.0.0/8, 10.0.0.1:8080 \
+                 or [::1]:80"
             )
         };
         let (address, port) = split_port(text).ok_or_else(help)?;

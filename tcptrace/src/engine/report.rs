@@ -137,20 +137,22 @@ pub fn evidence(r: &Record, ago: fn(u64) -> String) -> Vec<String> {
     let mut words = Vec::new();
     if r.state == TcpState::Close {
         words.push(
-            "the state is CLOSE: a reset came, or both sides had shut down; ss and netstat do not list it".to_owned(),
+            "the state is CLOSE: a reset came, or both sides had shut down; ss and netstat do not \
+             list it"
+                .to_owned(),
         );
     }
     match (e.accepted, &r.listener) {
         (Some(false), Some(l)) => words.push(format!(
-            "it has no struct socket: nobody accepted it; it waits in the queue of {}, with {} others ({} may wait)",
+            "it has no struct socket: nobody accepted it; it waits in the queue of {}, with {} \
+             others ({} may wait)",
             l.local,
             l.queue.saturating_sub(1),
             // The kernel lets one more in than the limit says.
             l.limit.saturating_add(1)
         )),
-        (Some(false), None) => {
-            words.push("it has no struct socket and no listener: no program can reach it".to_owned())
-        }
+        (Some(false), None) => words
+            .push("it has no struct socket and no listener: no program can reach it".to_owned()),
         _ => {}
     }
     // The FIN is counted only while it is there: after it came and before it is read.
@@ -158,8 +160,8 @@ pub fn evidence(r: &Record, ago: fn(u64) -> String) -> Vec<String> {
         if r.state == TcpState::CloseWait { ", the end of the stream counted as one" } else { "" };
     match e.recv_q {
         Some(0) if r.state == TcpState::CloseWait => words.push(
-            "Recv-Q is 0: everything was read, the end of the stream too (the last recv() may have returned data, \
-             and the program not have asked again)"
+            "Recv-Q is 0: everything was read, the end of the stream too (the last recv() may \
+             have returned data, and the program not have asked again)"
                 .to_owned(),
         ),
         Some(1) if r.state == TcpState::CloseWait => {
@@ -199,7 +201,8 @@ pub fn evidence(r: &Record, ago: fn(u64) -> String) -> Vec<String> {
     }
     match e.keepalive {
         Some(true) if r.state == TcpState::CloseWait => words.push(
-            "keepalive is on: while the peer answers, nothing changes; once it is gone, a reset makes this a ghost-fd"
+            "keepalive is on: while the peer answers, nothing changes; once it is gone, a reset \
+             makes this a ghost-fd"
                 .to_owned(),
         ),
         Some(false) if r.state == TcpState::CloseWait => {

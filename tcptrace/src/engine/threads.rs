@@ -361,7 +361,8 @@ mod tests {
     fn calls_as_the_kernel_writes_them() {
         assert_eq!(Call::parse("running\n"), Call::Running);
         assert_eq!(Call::parse("-1 0x7ffc1c4ab1b8 0x7f29e60de2ad\n"), Call::Outside);
-        let read = "0 0x3 0x7f29e5f62000 0x20000 0x7f29e5ff5b60 0xffffffff 0x0 0x7ffdd357a2a8 0x7f29e60de2ad\n";
+        let read = "0 0x3 0x7f29e5f62000 0x20000 0x7f29e5ff5b60 0xffffffff 0x0 0x7ffdd357a2a8 \
+                    0x7f29e60de2ad\n";
         assert_eq!(Call::parse(read), Call::In { number: 0, first: 3, second: 0x7f29_e5f6_2000 });
         for garbled in ["", "\n", "7", "7 0x1", "x 0x1 0x2", "7 1 2", "-2 0x1 0x2"] {
             assert!(matches!(Call::parse(garbled), Call::Unknown(_)), "{garbled:?}");
@@ -389,7 +390,8 @@ mod tests {
             texts(&threads),
             [
                 "3 of 6 threads: recvfrom on socket fd 1, 2, 3: waits for data from the peer",
-                "2 of 6 threads: futex: waits for a lock, for another thread, or for a time to pass",
+                "2 of 6 threads: futex: waits for a lock, for another thread, or for a time to \
+                 pass",
                 "1 of 6 threads: epoll_pwait on epoll fd 6: waits for events",
             ]
         );
@@ -403,12 +405,14 @@ mod tests {
             (
                 'D',
                 Call::Outside,
-                "in the kernel, in no system call: waits for a page of its memory, often from disk or swap",
+                "in the kernel, in no system call: waits for a page of its memory, often from \
+                 disk or swap",
             ),
             (
                 'T',
                 within(Sysno::read, 1),
-                "stopped: a signal (SIGSTOP, SIGTSTP) or a debugger stopped it; SIGCONT lets it go on",
+                "stopped: a signal (SIGSTOP, SIGTSTP) or a debugger stopped it; SIGCONT lets it \
+                 go on",
             ),
             ('Z', Call::Running, "ended"),
             ('S', within(Sysno::accept4, 2), "accept4 on listener fd 2: waits for connections"),

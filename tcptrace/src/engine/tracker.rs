@@ -178,7 +178,8 @@ impl Tracker {
         let end = |tracker: &mut Self, cookie| {
             let reset = tracker.open.get(&cookie).is_some_and(|open| open.reset);
             let why = if reset {
-                "a reset ended the connection, and its descriptor was closed before anybody followed such ends"
+                "a reset ended the connection, and its descriptor was closed before anybody \
+                 followed such ends"
             } else {
                 "the event that ended it was lost"
             };

@@ -108,9 +108,9 @@ mod tests {
 
     #[test]
     fn limits_as_the_kernel_writes_them() {
-        let text = "Limit                     Soft Limit           Hard Limit           Units     \n\
-                    Max cpu time              unlimited            unlimited            seconds   \n\
-                    Max open files            1024                 524288               files     \n";
+        let text = "Limit                     Soft Limit           Hard Limit           Units     \nMax \
+             cpu time              unlimited            unlimited            seconds   \nMax open \
+             files            1024                 524288               files     \n";
         assert_eq!(open_files(text), Some((1024, 524_288)));
         assert_eq!(
             open_files("Max open files  unlimited  unlimited  files"),

@@ -67,8 +67,9 @@ impl Processes {
         facts
     }
 
-    /// A holder known by its pid alone, without a descriptor: the task that made a call at that time, and
-    /// its name then, where that is known. Who has the pid now and began later is another process.
+    /// A holder known by its pid alone, without a descriptor: the task that made a call at that
+    /// time, and its name then, where that is known. Who has the pid now and began later is
+    /// another process.
     #[must_use]
     pub fn caller(&self, pid: u32, comm: Option<&Rc<str>>, at: BootNs) -> Holder {
         let stat = stat(pid).filter(|s| start_ns(s) <= at);
@@ -158,7 +159,8 @@ pub fn container_exists(id: &str) -> bool {
 }
 
 /// What is said where they are not.
-pub const OTHER_PIDS: &str = "not in the host's pid namespace: processes outside this container are not seen; run with the host's pids (docker run --pid=host)";
+pub const OTHER_PIDS: &str = "not in the host's pid namespace: processes outside this container \
+                              are not seen; run with the host's pids (docker run --pid=host)";
 
 /// Whether pids here are the kernel's own. In a container they are not: then the kernel's iterator
 /// can't be used to name processes.

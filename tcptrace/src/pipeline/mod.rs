@@ -114,7 +114,8 @@ impl Pipeline {
         }
     }
 
-    /// Gets ready: where transitions are asked for by holder, whose the sockets are that exist already.
+    /// Gets ready: where transitions are asked for by holder, whose the sockets are that exist
+    /// already.
     ///
     /// # Errors
     /// What the kernel answers.

@@ -86,7 +86,8 @@ impl Survey {
         let mut missing = Vec::new();
         if hidden > 0 && plan.selection.netns.is_empty() {
             missing.push(format!(
-                "the network namespaces of {hidden} processes can't be told without CAP_SYS_PTRACE: their sockets are not seen"
+                "the network namespaces of {hidden} processes can't be told without \
+                 CAP_SYS_PTRACE: their sockets are not seen"
             ));
         }
         // Loading and counting together take about as long as asking does.
@@ -163,7 +164,8 @@ impl Survey {
     }
 }
 
-const LOST_WITHOUT_BPF: &str = "connections that are over and still have a descriptor (ghost-fd) are not seen, nor who connected";
+const LOST_WITHOUT_BPF: &str = "connections that are over and still have a descriptor (ghost-fd) \
+                                are not seen, nor who connected";
 
 /// The pass over descriptors; or why there is none, where nobody asked for that.
 fn load(plan: &Plan) -> Result<Descriptors, Option<String>> {

@@ -133,8 +133,8 @@ pub fn holder(h: &Holder) -> String {
     format!("{}[{}]:{}", safe(&h.comm), h.process.pid, h.fd)
 }
 
-/// Spreadsheets take a cell that begins with one of these for a formula (OWASP: CSV injection), the wide
-/// forms included; and some take a semicolon for the end of a cell.
+/// Spreadsheets take a cell that begins with one of these for a formula (OWASP: CSV injection), the
+/// wide forms included; and some take a semicolon for the end of a cell.
 fn inert(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     let mut begins = true;

@@ -54,8 +54,8 @@ impl Clock {
         }
     }
 
-    /// Shows `now` when the boot clock shows `boot` from here on, if the time of day was set meanwhile:
-    /// returns by how much. Ages and order go by the boot clock, which nobody sets.
+    /// Shows `now` when the boot clock shows `boot` from here on, if the time of day was set
+    /// meanwhile: returns by how much. Ages and order go by the boot clock, which nobody sets.
     pub fn follow(&mut self, now: Timestamp, boot: BootNs) -> Option<i64> {
         let offset_ns = offset_ns(now, boot)?;
         let step = offset_ns.saturating_sub(self.offset_ns);

@@ -17,8 +17,8 @@ pub fn safe(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Control characters (C0, DEL, C1), line and paragraph separators, and format characters (Unicode's
-/// Cf): those that turn the direction of writing around, and those that do not show.
+/// Control characters (C0, DEL, C1), line and paragraph separators, and format characters
+/// (Unicode's Cf): those that turn the direction of writing around, and those that do not show.
 #[must_use]
 pub fn steers(c: char) -> bool {
     c.is_control()

@@ -38,8 +38,8 @@ pub fn dump(
     Ok(dump)
 }
 
-/// A socket that the kernel alone can send to: in a network namespace of their own, containers could
-/// answer in its place.
+/// A socket that the kernel alone can send to: in a network namespace of their own, containers
+/// could answer in its place.
 fn open() -> io::Result<OwnedFd> {
     let socket = socket_with(
         AddressFamily::NETLINK,

@@ -160,7 +160,8 @@ impl Bare {
 
     /// A command in it. What is mounted there goes with the command.
     fn command(&self, program: &str, args: &[&str]) -> Command {
-        let script = "mount -t proc proc \"$0/proc\" && mount --rbind /sys \"$0/sys\" && exec chroot \"$0\" \"$@\"";
+        let script = "mount -t proc proc \"$0/proc\" && mount --rbind /sys \"$0/sys\" && exec \
+                      chroot \"$0\" \"$@\"";
         let mut command = Command::new("unshare");
         command
             .args(["--mount", "--propagation", "private", "sh", "-c", script])
@@ -247,7 +248,8 @@ fn again(dist: &Dist) -> Result<()> {
     fs::create_dir_all(&there)?;
     // What was built there before stays.
     let script = "find \"$0\" -mindepth 1 -maxdepth 1 ! -name target -exec rm -r {} + &&
-        git ls-files -co --exclude-standard -z | xargs -0 cp --preserve=mode,timestamps --parents --target-directory=\"$0\"";
+        git ls-files -co --exclude-standard -z | xargs -0 cp --preserve=mode,timestamps --parents \
+                  --target-directory=\"$0\"";
     check(Command::new("sh").current_dir(root()).args(["-c", script]).arg(&there))?;
     let mut build = Command::new("cargo");
     build.current_dir(&there).args(["xtask", "dist"]).env("SOURCE_DATE_EPOCH", &dist.epoch);

@@ -17,7 +17,8 @@ const NAME: &str = "tcptrace-ebpf";
 
 const COPYRIGHT: &str = include_str!("copyright");
 const UNIT: &str = include_str!("tcptrace.service");
-/// The service's unit was there before and goes with the package: so must its links, and its process.
+/// The service's unit was there before and goes with the package: so must its links, and its
+/// process.
 const PRERM: &str = "#!/bin/sh
 set -e
 if [ \"$1\" = remove ] && command -v systemctl >/dev/null; then

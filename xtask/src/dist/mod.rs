@@ -1,5 +1,5 @@
-//! What is handed out: a static binary, its manual pages and shell completions, a Debian package. The
-//! same sources and toolchain give the same bytes, wherever they lie.
+//! What is handed out: a static binary, its manual pages and shell completions, a Debian package.
+//! The same sources and toolchain give the same bytes, wherever they lie.
 
 mod check;
 mod deb;
@@ -80,8 +80,8 @@ fn build(target: &Target) -> Result<Dist> {
     Ok(Dist { dir, package, epoch })
 }
 
-/// Statically linked. The linker is rustc's own, as libc and its start-up code are: what compiler is
-/// installed does not show in the bytes, nor do the directories of this machine.
+/// Statically linked. The linker is rustc's own, as libc and its start-up code are: what compiler
+/// is installed does not show in the bytes, nor do the directories of this machine.
 fn binary(target: &Target) -> Result<PathBuf> {
     setup::target(target.triple)?;
     let (root, home) = (root(), env::home_dir().context("no home directory")?);

@@ -18,7 +18,8 @@ use crate::{
 
 const KERNEL: &str = "6.12";
 const SCRIPT: &str = include_str!("service.sh");
-const UNIT: &str = "[Unit]\nAfter=tcptrace.service\n[Service]\nExecStart=/try\n[Install]\nWantedBy=multi-user.target\n";
+const UNIT: &str = "[Unit]\nAfter=tcptrace.service\n[Service]\nExecStart=/try\n[Install]\\
+                    nWantedBy=multi-user.target\n";
 
 /// It must start as its unit says, and name a leaking perl.
 pub fn run(bare: &Bare, package: &Path) -> Result<()> {

@@ -172,12 +172,14 @@ impl Apt {
             .collect();
         let dir = self.dir.display();
         text += &format!(
-            "Dir::Etc::main \"/dev/null\";\nDir::Etc::parts \"{dir}/empty\";\n\
-             Dir::Etc::sourcelist \"{dir}/sources.list\";\nDir::Etc::sourceparts \"{dir}/empty\";\n\
-             Dir::Etc::preferences \"/dev/null\";\nDir::Etc::preferencesparts \"{dir}/empty\";\n\
-             Dir::State \"{dir}\";\nDir::State::status \"/dev/null\";\nDir::Cache \"{dir}/cache\";\n\
-             APT::Architecture \"amd64\";\nAPT::Architectures {{ \"amd64\"; }};\nAPT::Sandbox::User \"root\";\n\
-             Acquire::Languages \"none\";\n"
+            "Dir::Etc::main \"/dev/null\";\nDir::Etc::parts \
+             \"{dir}/empty\";\nDir::Etc::sourcelist \
+             \"{dir}/sources.list\";\nDir::Etc::sourceparts \
+             \"{dir}/empty\";\nDir::Etc::preferences \"/dev/null\";\nDir::Etc::preferencesparts \
+             \"{dir}/empty\";\nDir::State \"{dir}\";\nDir::State::status \
+             \"/dev/null\";\nDir::Cache \"{dir}/cache\";\nAPT::Architecture \
+             \"amd64\";\nAPT::Architectures {{ \"amd64\"; }};\nAPT::Sandbox::User \
+             \"root\";\nAcquire::Languages \"none\";\n"
         );
         Ok(text)
     }
@@ -253,7 +255,10 @@ fn sources() -> Result<String> {
     let listed = String::from_utf8(listed.stdout)?;
     let main = named
         .or_else(|| listed.lines().find(|uri| uri.ends_with("/debian/")).map(str::to_owned))
-        .context("apt's configuration names no Debian mirror; set TCPTRACE_DEBIAN_MIRROR to one's address")?;
+        .context(
+            "apt's configuration names no Debian mirror; set TCPTRACE_DEBIAN_MIRROR to one's \
+             address",
+        )?;
     let security = listed
         .lines()
         .find(|uri| uri.contains("debian-security"))

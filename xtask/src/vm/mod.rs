@@ -27,9 +27,9 @@ const KERNELS: [&str; 5] = ["5.10", "6.1", "6.12", "7.2", "newest"];
 
 const TARGET: &str = "x86_64-unknown-linux-musl";
 
-/// What is left out: a hundred thousand connections take minutes in emulation; formats, and what names
-/// do to them, are the same on every kernel, and the stories' twins put together what other tests try
-/// one by one.
+/// What is left out: a hundred thousand connections take minutes in emulation; formats, and what
+/// names do to them, are the same on every kernel, and the stories' twins put together what other
+/// tests try one by one.
 const SKIPPED: [&str; 4] = ["storms::", "output::", "untrusted::", "live::stories::"];
 
 /// Tests wait about as much as they compute.

@@ -195,8 +195,8 @@ mod tests {
     #[test]
     fn the_readme_says_what_each_command_does() {
         let old = outcome(
-            "COMMAND watch refused tcptrace: kernel 5.10.0 is too old\nCOMMAND snapshot degraded tcptrace: x\n\
-             COMMAND explain degraded tcptrace: x\nVERDICT 5.10.0-46 PASS 30 0 60",
+            "COMMAND watch refused tcptrace: kernel 5.10.0 is too old\nCOMMAND snapshot degraded \
+             tcptrace: x\nCOMMAND explain degraded tcptrace: x\nVERDICT 5.10.0-46 PASS 30 0 60",
         );
         assert!(markdown(&[old]).ends_with("| 6.1.192 | refused | degraded | degraded | pass |\n"));
     }

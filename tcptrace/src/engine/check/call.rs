@@ -113,18 +113,28 @@ impl BpfFacts {
                 "in a user namespace, whose CAP_BPF does not count".to_owned(),
                 "run in the host's user namespace, as its root",
             ),
-            Some(Refuser::Rights) => {
-                (format!("without CAP_BPF, with kernel.unprivileged_bpf_disabled {disabled}"), rights)
-            }
-            Some(Refuser::SeccompOrRights) => {
-                ("by a seccomp filter, or without CAP_BPF by the kernel: both would say so".to_owned(), rights)
-            }
-            Some(Refuser::SecurityModule) => (
-                "by a security module (SELinux, AppArmor, a BPF LSM): the rights are there, and no filter".to_owned(),
-                "look for the denial in the audit log (ausearch -m avc; dmesg), and allow bpf() there",
+            Some(Refuser::Rights) => (
+                format!("without CAP_BPF, with kernel.unprivileged_bpf_disabled {disabled}"),
+                rights,
             ),
-            Some(Refuser::NoSuchCall) => ("the kernel has no bpf()".to_owned(), Item::BpfSyscall.remedy()),
-            Some(Refuser::Other) | None => ("for a reason of its own".to_owned(), "look into dmesg"),
+            Some(Refuser::SeccompOrRights) => (
+                "by a seccomp filter, or without CAP_BPF by the kernel: both would say so"
+                    .to_owned(),
+                rights,
+            ),
+            Some(Refuser::SecurityModule) => (
+                "by a security module (SELinux, AppArmor, a BPF LSM): the rights are there, and \
+                 no filter"
+                    .to_owned(),
+                "look for the denial in the audit log (ausearch -m avc; dmesg), and allow bpf() \
+                 there",
+            ),
+            Some(Refuser::NoSuchCall) => {
+                ("the kernel has no bpf()".to_owned(), Item::BpfSyscall.remedy())
+            }
+            Some(Refuser::Other) | None => {
+                ("for a reason of its own".to_owned(), "look into dmesg")
+            }
         };
         Finding::new(Item::BpfSyscall, false, format!("refused {by}: {answer}")).remedy(remedy)
     }

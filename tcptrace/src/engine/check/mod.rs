@@ -87,11 +87,13 @@ impl Item {
     pub const fn needed_for(self) -> &'static str {
         match self {
             Self::Kernel => {
-                "kernel programs: socket storage and cookies in tracing programs, Linux 5.12 or later"
+                "kernel programs: socket storage and cookies in tracing programs, Linux 5.12 or \
+                 later"
             }
             Self::Architecture => "kernel programs: they are tested on x86_64",
             Self::Btf => {
-                "kernel programs: where this kernel's structs keep things, and what can be attached to"
+                "kernel programs: where this kernel's structs keep things, and what can be \
+                 attached to"
             }
             Self::BpfSyscall | Self::Seccomp => {
                 "kernel programs: loading them and reading what they found"
@@ -99,7 +101,8 @@ impl Item {
             Self::CapBpf | Self::CapPerfmon => "kernel programs: loading them",
             Self::CapSysAdmin => "entering other network namespaces",
             Self::CapSysPtrace => {
-                "finding the network namespaces of other users' processes; without BPF, their descriptors"
+                "finding the network namespaces of other users' processes; without BPF, their \
+                 descriptors"
             }
             Self::CapDacReadSearch => "without BPF: other users' descriptors",
             Self::Lockdown => {
@@ -134,12 +137,12 @@ impl Item {
             | Self::Lockdown => NO_BPF,
             Self::Architecture => "perhaps watch: the trial below tells",
             Self::CapSysAdmin | Self::NetworkNamespaces => {
-                "snapshot and explain: sockets of the namespaces out of reach; watch: connections there that have waited \
-                 to be accepted since before the start"
+                "snapshot and explain: sockets of the namespaces out of reach; watch: connections \
+                 there that have waited to be accepted since before the start"
             }
             Self::CapSysPtrace => {
-                "as without CAP_SYS_ADMIN, for namespaces that nothing else leads to; without BPF, who holds other users' \
-                 sockets"
+                "as without CAP_SYS_ADMIN, for namespaces that nothing else leads to; without BPF, \
+                 who holds other users' sockets"
             }
             Self::CapDacReadSearch => "without BPF: who holds other users' sockets",
             Self::UnprivilegedBpf | Self::Tracefs => NOTHING,
@@ -147,10 +150,12 @@ impl Item {
                 "--cgroup goes by the holders' cgroups of v1, and a socket's own cgroup is unknown"
             }
             Self::PidNamespace => {
-                "holders outside this container; snapshot and explain: also ghost-fd and who connected"
+                "holders outside this container; snapshot and explain: also ghost-fd and who \
+                 connected"
             }
             Self::SockDiag => {
-                "snapshot and explain: sockets that no descriptor leads to, ages, the totals by state"
+                "snapshot and explain: sockets that no descriptor leads to, ages, the totals by \
+                 state"
             }
             Self::Mptcp => "nothing: without it there are no MPTCP connections",
             Self::WatchPrograms => "watch",
@@ -167,13 +172,13 @@ impl Item {
             Self::Kernel => "a kernel from 5.12 on",
             Self::Architecture => "see the trial below, and report what it says",
             Self::Btf => {
-                "--btf PATH with a copy of this kernel's /sys/kernel/btf/vmlinux, such as the host's; without \
-                 CONFIG_DEBUG_INFO_BTF in the kernel there is none"
+                "--btf PATH with a copy of this kernel's /sys/kernel/btf/vmlinux, such as the \
+                 host's; without CONFIG_DEBUG_INFO_BTF in the kernel there is none"
             }
             Self::BpfSyscall => "a kernel with CONFIG_BPF_SYSCALL",
             Self::Seccomp => {
-                "let bpf() through: docker run --security-opt seccomp=PROFILE (or =unconfined), systemd \
-                 SystemCallFilter=bpf"
+                "let bpf() through: docker run --security-opt seccomp=PROFILE (or =unconfined), \
+                 systemd SystemCallFilter=bpf"
             }
             Self::CapBpf => "run as root (sudo tcptrace …), or grant CAP_BPF",
             Self::CapPerfmon => "run as root (sudo tcptrace …), or grant CAP_PERFMON",
