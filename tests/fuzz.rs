@@ -12,7 +12,10 @@ use proptest::{
     sample::{Index, select},
     test_runner::{Config, TestRunner},
 };
-use tcptrace::engine::diag::{self, Detail, Dump};
+use tcptrace::formats::{
+    sock_diag,
+    sock_diag::{Detail, Dump},
+};
 
 #[path = "fuzz/records.rs"]
 mod records;
@@ -64,11 +67,11 @@ fn what_the_kernel_said_is_understood() {
         fs::read(folder("corpus").join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     };
     for name in ["connections4", "connections6", "listeners4", "listeners6", "mptcp"] {
-        let mut dump = Dump::new(1, diag::TCP, Detail::Connection);
+        let mut dump = Dump::new(1, sock_diag::TCP, Detail::Connection);
         assert_eq!(dump.take(&file(&format!("netlink/{name}"))[1..], 1), Ok(true), "{name}");
         assert!(!dump.sockets.is_empty() && dump.skipped == 0, "{name}: {} skipped", dump.skipped);
     }
-    tcptrace::bpf::btf::needed(&file("btf/made")).expect("all that is needed");
+    tcptrace::formats::btf::needed(&file("btf/made")).expect("all that is needed");
 }
 
 fn folder(name: &str) -> PathBuf {

@@ -71,7 +71,7 @@ fn main() -> anyhow::Result<()> {
 
 /// Attaches the empty program and waits to be ended.
 fn hold_empty() -> anyhow::Result<()> {
-    let _loaded = tcptrace::bpf::loader::load_empty()?;
+    let _loaded = tcptrace::source::live::bpf::loader::load_empty()?;
     eprintln!("attached");
     loop {
         thread::park();

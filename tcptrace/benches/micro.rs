@@ -6,13 +6,8 @@ use std::{hint::black_box, io::sink};
 use criterion::{Criterion, Throughput};
 use jiff::Timestamp;
 use tcptrace::{
-    engine::{
-        assemble::{self, Holdings},
-        decode,
-        event::Update,
-        tracker::Tracker,
-    },
-    sink::{Clock, Sink, json::Json},
+    engine::{assemble, assemble::Holdings, decode, tracker::Tracker, update::Update},
+    view::{Clock, Sink, json::Json},
 };
 use tcptrace_common::{
     event::{HAS_SOCKET, HAS_TCP, KIND_SOCKET, KIND_TRANSITION, Socket, Transition, Tuple},

@@ -69,8 +69,8 @@ impl Failure {
     }
 }
 
-impl From<crate::bpf::preflight::Refusal> for Failure {
-    fn from(e: crate::bpf::preflight::Refusal) -> Self {
+impl From<crate::source::live::bpf::preflight::Refusal> for Failure {
+    fn from(e: crate::source::live::bpf::preflight::Refusal) -> Self {
         Self { exit: Exit::NotAllowed, message: e.to_string() }
     }
 }

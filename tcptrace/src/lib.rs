@@ -2,24 +2,22 @@
 //!
 //! | module | is about | may use |
 //! |---|---|---|
-//! | [`engine`] | what is known and concluded: pure, time is an argument | common |
-//! | [`bpf`] | the kernel programs: offsets, loading, passes | common |
-//! | [`source`] | network namespaces | engine |
-//! | [`enrich`] | processes, cgroups, holders, threads, limits, mounts | engine, common |
-//! | [`sink`] | table, JSON, CSV | engine |
-//! | [`pipeline`] | from the kernel to the sink | all of these |
+//! | [`engine`] | what is known and concluded: pure, time is an argument | formats, common |
+//! | [`formats`] | readers of what others wrote: pure | common |
+//! | [`prose`] | all text for people | engine, formats |
+//! | [`source`] | where facts come from: this host | engine, formats, common |
+//! | [`view`] | table, JSON, CSV | engine, prose, formats |
+//! | [`confine`] | what a running watch gives up | |
 //! | [`cli`] | commands, flags | all |
 //!
 //! `cargo xtask tidy` checks the last column.
 
-pub mod bpf;
 pub mod cli;
+pub mod confine;
 pub mod engine;
-pub mod enrich;
 pub mod exit;
-pub mod memory;
+pub mod formats;
 pub mod pipeline;
-pub mod privileges;
-pub mod seccomp;
-pub mod sink;
+pub mod prose;
 pub mod source;
+pub mod view;

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => {
             // One line whatever the cause holds: it may quote names that others chose.
-            let message = tcptrace::sink::text::safe(&failure.message);
+            let message = tcptrace::view::text::safe(&failure.message);
             // Where nobody hears it, the exit code still says it.
             let _ = writeln!(anstream::stderr(), "tcptrace: {message}");
             failure.exit.into()

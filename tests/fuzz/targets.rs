@@ -27,33 +27,39 @@ use std::{
 use clap::Parser;
 use jiff::Timestamp;
 use tcptrace::{
-    bpf::{
-        self,
-        btf::{BtfError, needed},
-        iter::Listing,
-        preflight,
-    },
-    cli::{self, Cli},
+    cli,
+    cli::Cli,
     engine::{
-        assemble::{self, Holdings},
-        cgroup::{CgroupPattern, Cgroups},
-        check,
-        container::container,
-        cure::language,
-        decode::{self, Event},
-        descriptor::{Kind, socket_inode},
-        diag::{Detail, Dump, MPTCP, TCP},
-        event::{BootNs, Holder, ProcessId, Update},
-        mounts,
+        assemble,
+        assemble::Holdings,
+        check, decode,
+        decode::Event,
+        language::language,
         parse::{EndPattern, States, Target, duration},
+        record::{BootNs, Holder, ProcessId},
         report::{About, Explanation, ProcessReport},
-        stat::Stat,
-        threads::{self, Call, Group, Thread, wchan},
         tracker::{Outcome, Tracker},
+        update::Update,
         verdict::Verdict,
     },
-    enrich::{limits, netstat, process, threads::listener},
-    sink::{
+    formats::{
+        btf::{BtfError, needed},
+        cgroup::{CgroupPattern, Cgroups},
+        container::container,
+        descriptor::{Kind, socket_inode},
+        mounts,
+        sock_diag::{Detail, Dump, MPTCP, TCP},
+        stat::Stat,
+        threads,
+        threads::{Call, Group, Thread, wchan},
+    },
+    source::live::{
+        bpf,
+        bpf::{iter::Listing, preflight},
+        limits, netstat, process,
+        threads::listener,
+    },
+    view::{
         Clock, Sink,
         csv::Csv,
         json::Json,
@@ -385,7 +391,10 @@ pub fn btf(data: &[u8]) {
     }
     assert!(needed.attachable.len() <= 64 * data.len(), "memory goes by the length of the file");
     assert!(
-        matches!(tcptrace::bpf::btf::needed(&needed.attachable), Err(BtfError::NoMember { .. })),
+        matches!(
+            tcptrace::formats::btf::needed(&needed.attachable),
+            Err(BtfError::NoMember { .. })
+        ),
         "it is BTF"
     );
     let _ = aya::Btf::parse(&needed.attachable, aya::Endianness::default());

@@ -21,10 +21,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "println!",
             "rustix",
             "procfs",
-            "crate::bpf",
+            "crate::source::live::bpf",
             "crate::source",
-            "crate::enrich",
-            "crate::sink",
+            "crate::source::live",
+            "crate::view",
             "crate::cli",
             "crate::pipeline",
         ],
@@ -36,15 +36,15 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "clap",
             "crate::engine",
             "crate::source",
-            "crate::enrich",
-            "crate::sink",
+            "crate::source::live",
+            "crate::view",
             "crate::cli",
             "crate::pipeline",
         ],
     ),
     (
         "tcptrace/src/source",
-        &["clap", "crate::enrich", "crate::sink", "crate::cli", "crate::pipeline"],
+        &["clap", "crate::source::live", "crate::view", "crate::cli", "crate::pipeline"],
     ),
     (
         "tcptrace/src/enrich",
@@ -52,9 +52,9 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "aya",
             "tokio",
             "clap",
-            "crate::bpf",
+            "crate::source::live::bpf",
             "crate::source",
-            "crate::sink",
+            "crate::view",
             "crate::cli",
             "crate::pipeline",
         ],
@@ -65,9 +65,9 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "aya",
             "tokio",
             "clap",
-            "crate::bpf",
+            "crate::source::live::bpf",
             "crate::source",
-            "crate::enrich",
+            "crate::source::live",
             "crate::cli",
             "crate::pipeline",
         ],
@@ -169,6 +169,6 @@ mod tests {
         assert!(uses("use aya::Ebpf;", "aya"));
         assert!(!uses("let playa = 1;", "aya"));
         assert!(!uses("aya_ebpf::x", "aya"));
-        assert!(uses("    crate::bpf::loader", "crate::bpf"));
+        assert!(uses("    crate::source::live::bpf::loader", "crate::source::live::bpf"));
     }
 }

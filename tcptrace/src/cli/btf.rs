@@ -3,11 +3,9 @@
 use std::{fs, path::PathBuf};
 
 use crate::{
-    bpf::{
-        btf::{self, BtfError},
-        preflight::KERNEL_BTF,
-    },
     exit::Failure,
+    formats::{btf, btf::BtfError},
+    source::live::bpf::preflight::KERNEL_BTF,
 };
 
 #[derive(Debug, clap::Args)]

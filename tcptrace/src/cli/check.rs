@@ -1,10 +1,10 @@
 //! `tcptrace check`: what this host offers.
 
-use super::{boot_now, btf, ended_by, output};
 use crate::{
-    engine::{check::Offers, event::Update},
+    cli::{boot_now, btf, ended_by, output},
+    engine::{check::Offers, update::Update},
     exit::{Exit, Failure},
-    pipeline::check,
+    source::live::check,
 };
 
 /// What this host offers, and what is lost without it

@@ -4,21 +4,18 @@ use std::{io, rc::Rc};
 
 use tcptrace_common::state::TcpState;
 
-use super::{boot_now, btf, ended_by, output};
 use crate::{
+    cli::{boot_now, btf, ended_by, output},
     engine::{
-        event::{ProcessId, Record, Update},
-        filter::Selection,
         parse::{States, Target},
+        record::{ProcessId, Record},
         report::{About, Explanation},
+        select::Selection,
+        update::Update,
     },
-    enrich::process,
     exit::{Exit, Failure},
-    pipeline::{
-        report,
-        survey::{self, Survey},
-    },
-    sink::Sink,
+    source::live::{process, report, snapshot as survey, snapshot::Survey},
+    view::Sink,
 };
 
 /// A page on one process or one socket: evidence, reasons, what to do

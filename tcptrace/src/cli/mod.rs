@@ -18,10 +18,10 @@ use clap::{Parser, Subcommand};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
-    engine::event::BootNs,
+    engine::record::BootNs,
     exit::{Exit, Failure},
-    pipeline::survey::{self, Survey},
-    sink::text::safe,
+    source::live::{snapshot as survey, snapshot::Survey},
+    view::text::safe,
 };
 
 /// Names the process that never calls close(): a kernel tracer for TCP state transitions

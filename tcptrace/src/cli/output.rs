@@ -7,8 +7,8 @@ use clap::ValueEnum;
 use jiff::Timestamp;
 
 use crate::{
-    engine::event::BootNs,
-    sink::{Clock, Sink, csv::Csv, json::Json, table::Table},
+    engine::record::BootNs,
+    view::{Clock, Sink, csv::Csv, json::Json, table::Table},
 };
 
 /// Width of tables that go to no terminal.

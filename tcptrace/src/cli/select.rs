@@ -4,13 +4,16 @@ use std::path::PathBuf;
 
 use crate::{
     engine::{
-        filter::Selection,
         parse::{EndPattern, States},
+        select::Selection,
         verdict::Verdict,
     },
-    enrich::{cgroupfs, process},
     exit::Failure,
-    source::netns::{NAMED, Netns},
+    source::live::{
+        cgroupfs,
+        netns::{NAMED, Netns},
+        process,
+    },
 };
 
 /// What the kernel keeps of a command name (TASK_COMM_LEN without its NUL).

@@ -9,17 +9,17 @@ use std::{
 use clap::ValueEnum;
 use tcptrace_common::state::TcpState;
 
-use super::{boot_now, btf, ended_by, nanoseconds, output, select};
 use crate::{
+    cli::{boot_now, btf, ended_by, nanoseconds, output, select},
     engine::{
-        census::{GroupBy, Groups, Overview},
-        event::Update,
-        filter::Selection,
+        group::{GroupBy, Groups, Overview},
         parse,
+        select::Selection,
+        update::Update,
     },
     exit::{Exit, Failure},
-    pipeline::survey::{self, Survey},
-    sink::Sink,
+    source::live::{snapshot as survey, snapshot::Survey},
+    view::Sink,
 };
 
 /// One look at now: what sits in a state, since when, who holds it, and why

@@ -10,17 +10,14 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{boot_now, btf, ended_by, nanoseconds, output, select, warn};
 use crate::{
-    bpf::loader::Kernel,
-    engine::{filter::Selection, parse},
-    enrich::process,
+    cli::{boot_now, btf, ended_by, nanoseconds, output, select, warn},
+    confine::{capabilities as privileges, memory, seccomp},
+    engine::{parse, select::Selection},
     exit::{Exit, Failure},
-    memory,
     pipeline::{Pipeline, Plan},
-    privileges, seccomp,
-    sink::human,
-    source::{netns, ring::Ring},
+    source::live::{bpf::loader::Kernel, netns, process, ring::Ring},
+    view::human,
 };
 
 /// Watch sockets live: who lets them sit in a state, since when, and why

@@ -11,10 +11,10 @@ use tcptrace_common::{
     state::TcpState,
 };
 
-use super::{
+use crate::engine::{
     decode::Event,
-    event::{BootNs, Connection, Evidence, Holder, HolderSource, Listener, Record, Role},
     opener,
+    record::{BootNs, Connection, Evidence, Holder, HolderSource, Listener, Record, Role},
     unknown::Unknown,
     verdict::judge,
 };
@@ -294,7 +294,7 @@ mod tests {
     use zerocopy::FromZeros;
 
     use super::*;
-    use crate::engine::{event::ProcessId, verdict::Verdict};
+    use crate::engine::{record::ProcessId, verdict::Verdict};
 
     const SECOND: u64 = 1_000_000_000;
     const V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 1];

@@ -8,7 +8,10 @@ use tcptrace_common::{
 };
 use zerocopy::FromBytes;
 
-use super::event::{Age, BootNs, Change, ClosedBy, Connection, IPPROTO_MPTCP, IPPROTO_TCP};
+use crate::engine::{
+    record::{Age, BootNs, ClosedBy, Connection, IPPROTO_MPTCP, IPPROTO_TCP},
+    update::Change,
+};
 
 /// One record of the ring buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Who opened a socket that several processes hold, and who inherited it, as far as that shows.
 
-use super::event::{BootNs, Holder, ProcessId};
+use crate::engine::record::{BootNs, Holder, ProcessId};
 
 /// Starts from `/proc` are this coarse (clock ticks of 1/100 s, on both sides).
 const SLACK_NS: u64 = 20_000_000;

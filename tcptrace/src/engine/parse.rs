@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use jiff::SignedDuration;
 use tcptrace_common::state::TcpState;
 
-use super::verdict::Verdict;
+use crate::engine::verdict::Verdict;
 
 /// A duration: `0`, `500ms`, `10s`, `5m`, `1h30m`.
 ///

@@ -5,12 +5,13 @@ use std::{
     rc::Rc,
 };
 
-use super::{
+use crate::engine::{
     assemble,
-    census::holder_names,
     decode::Event,
-    event::{Age, BootNs, ClosedBy, HolderSource, Record, Summary, Update},
+    group::holder_names,
     opener,
+    record::{Age, BootNs, ClosedBy, HolderSource, Record},
+    update::{Summary, Update},
     verdict::Verdict,
 };
 
@@ -246,8 +247,11 @@ mod tests {
     use tcptrace_common::state::TcpState;
 
     use super::*;
-    use crate::engine::event::{Change, Connection, Evidence, Holder, ProcessId};
-    use crate::engine::unknown::Unknown;
+    use crate::engine::{
+        record::{Connection, Evidence, Holder, ProcessId},
+        unknown::Unknown,
+        update::Change,
+    };
 
     fn connection(cookie: u64) -> Connection {
         Connection {

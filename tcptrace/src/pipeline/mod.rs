@@ -1,10 +1,7 @@
 //! From the kernel to the sink: drains events, looks at what is live, finds out who holds it, and
 //! says what was asked for.
 
-pub mod check;
 mod ownership;
-pub mod report;
-pub mod survey;
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -13,6 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use ownership::Ownership;
 use rustix::time::{ClockId, clock_gettime};
 use tcptrace_common::{
     counters::{Counters, Histogram},
@@ -21,20 +19,25 @@ use tcptrace_common::{
 };
 
 use crate::{
-    bpf::{loader::Kernel, nursery::Young},
+    confine::memory,
     engine::{
-        assemble::{self, Holdings},
+        assemble,
+        assemble::Holdings,
         decode,
-        event::{BootNs, Change, Connection, Lost, Record, Stays, Summary, Update},
-        filter::Selection,
+        record::{BootNs, Connection, Record},
+        select::Selection,
         tracker::{Outcome, Tracker},
+        update::{Change, Lost, Stays, Summary, Update},
     },
-    enrich::{cgroupfs::CgroupIds, holders, process, process::Processes},
-    memory,
-    sink::Sink,
-    source::ring::Ring,
+    source::live::{
+        bpf::{loader::Kernel, nursery::Young},
+        cgroupfs::CgroupIds,
+        holders, process,
+        process::Processes,
+        ring::Ring,
+    },
+    view::Sink,
 };
-use ownership::Ownership;
 
 /// What to do with what comes.
 #[derive(Debug)]

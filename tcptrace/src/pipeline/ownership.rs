@@ -7,9 +7,8 @@ use std::collections::{HashMap, HashSet};
 use tcptrace_common::state::TcpState;
 
 use crate::{
-    bpf::iter::Listing,
-    engine::{decode::Event, event::Holder, filter::Selection},
-    enrich::{holders, process, process::Processes},
+    engine::{decode::Event, record::Holder, select::Selection},
+    source::live::{bpf::iter::Listing, holders, process, process::Processes},
 };
 
 /// What is known of sockets' owners; it goes by the sockets that exist.

@@ -1,5 +1,3 @@
-//! Where sockets and events come from: the network namespaces of this host, and the ring buffer.
+//! Where facts come from.
 
-pub mod diag;
-pub mod netns;
-pub mod ring;
+pub mod live;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Finding, Item};
+use crate::engine::check::{Finding, Item};
 
 /// What came of calling `bpf()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

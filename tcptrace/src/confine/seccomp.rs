@@ -1,0 +1,384 @@
+//! The system calls that a running watch may make (seccomp(2)). It runs for weeks, keeps a few
+//! capabilities, and reads what others chose.
+
+use std::collections::BTreeMap;
+
+use seccompiler::{
+    BackendError, BpfProgram, Error, SeccompAction,
+    SeccompCmpArgLen::{Dword, Qword},
+    SeccompCmpOp::{self, Eq, MaskedEq},
+    SeccompCondition, SeccompFilter, SeccompRule, TargetArch, apply_filter_all_threads,
+};
+
+/// Calls and the arguments that they are for; no rule: any arguments.
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// What is not listed fails, so that a call nobody thought of costs a detail and not the watch.
+/// With debug assertions it ends the watch: so tests find it.
+const REFUSAL: SeccompAction = if cfg!(debug_assertions) {
+    SeccompAction::KillProcess
+} else {
+    SeccompAction::Errno(libc::EPERM as u32)
+};
+
+/// Read, look, wait, and remember.
+const ALLOWED: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_pread64,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_lseek,
+    libc::SYS_close,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_statfs,
+    libc::SYS_fstatfs,
+    libc::SYS_readlinkat,
+    libc::SYS_faccessat,
+    libc::SYS_getdents64,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_ppoll,
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    libc::SYS_clock_gettime,
+    libc::SYS_gettimeofday,
+    libc::SYS_getrandom,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// The same by their older names, which newer architectures do not have.
+#[cfg(target_arch = "x86_64")]
+const ALLOWED_HERE: &[i64] = &[
+    libc::SYS_stat,
+    libc::SYS_lstat,
+    libc::SYS_readlink,
+    libc::SYS_access,
+    libc::SYS_epoll_wait,
+    libc::SYS_poll,
+    libc::SYS_time,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const ALLOWED_HERE: &[i64] = &[];
+
+/// No defect of ours makes one of these: whoever does, has taken over.
+const FATAL: &[i64] = &[
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_kexec_load,
+    libc::SYS_reboot,
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_pivot_root,
+    libc::SYS_chroot,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_io_uring_setup,
+];
+
+/// Commands of `bpf()` (uapi/linux/bpf.h).
+const BPF_MAP_LOOKUP_ELEM: u64 = 1;
+const BPF_MAP_UPDATE_ELEM: u64 = 2;
+const BPF_PROG_LOAD: u64 = 5;
+const BPF_RAW_TRACEPOINT_OPEN: u64 = 17;
+const BPF_ITER_CREATE: u64 = 33;
+
+/// Requests of ioctl(), which C libraries type differently (asm-generic/ioctls.h).
+const TCGETS: u64 = 0x5401;
+const TIOCGWINSZ: u64 = 0x5413;
+const FIONBIO: u64 = 0x5421;
+
+/// From here on this process, all threads of it, makes only the calls of a running watch: all has
+/// been loaded, every namespace entered. There is no way back.
+///
+/// # Errors
+/// What the kernel answers; one built without CONFIG_SECCOMP_FILTER has no such thing.
+pub fn confine() -> Result<(), Error> {
+    // Both are asked for each call, and the stricter answer counts.
+    apply_filter_all_threads(&fatal()?)?;
+    apply_filter_all_threads(&allowed(REFUSAL)?)
+}
+
+fn fatal() -> Result<BpfProgram, BackendError> {
+    let mut rules: Rules = FATAL.iter().map(|call| (*call, Vec::new())).collect();
+    rules.insert(libc::SYS_bpf, vec![first(BPF_PROG_LOAD)?]);
+    program(rules, SeccompAction::Allow, SeccompAction::KillProcess)
+}
+
+fn allowed(refusal: SeccompAction) -> Result<BpfProgram, BackendError> {
+    let mut rules: Rules =
+        ALLOWED.iter().chain(ALLOWED_HERE).map(|call| (*call, Vec::new())).collect();
+    let commands =
+        [BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_ITER_CREATE, BPF_RAW_TRACEPOINT_OPEN];
+    rules.insert(libc::SYS_bpf, commands.into_iter().map(first).collect::<Result<_, _>>()?);
+    rules.insert(libc::SYS_openat, vec![reading(2)?]);
+    #[cfg(target_arch = "x86_64")]
+    rules.insert(libc::SYS_open, vec![reading(1)?]);
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, vec![argument(2, MaskedEq(libc::PROT_EXEC as u64), 0)?]);
+    }
+    rules.insert(
+        libc::SYS_ioctl,
+        [TCGETS, TIOCGWINSZ, FIONBIO].into_iter().map(second).collect::<Result<_, _>>()?,
+    );
+    // musl marks what it opened a second time.
+    let commands = [libc::F_GETFD as u64, libc::F_SETFD as u64, libc::F_GETFL as u64];
+    rules.insert(libc::SYS_fcntl, commands.into_iter().map(second).collect::<Result<_, _>>()?);
+    // The runtime's own socket pair wakes it after a signal: connected, so without an address.
+    rules.insert(
+        libc::SYS_sendto,
+        vec![SeccompRule::new(vec![SeccompCondition::new(4, Qword, Eq, 0)?])?],
+    );
+    // abort() signals itself, nobody else.
+    rules.insert(libc::SYS_tgkill, vec![first(u64::from(std::process::id()))?]);
+    program(rules, refusal, SeccompAction::Allow)
+}
+
+fn program(
+    rules: Rules,
+    otherwise: SeccompAction,
+    listed: SeccompAction,
+) -> Result<BpfProgram, BackendError> {
+    // Calls by the numbers of another architecture are fatal in any case.
+    let here = TargetArch::try_from(std::env::consts::ARCH)?;
+    SeccompFilter::new(rules, otherwise, listed, here)?.try_into()
+}
+
+/// Flags of open() in this argument that neither make, nor empty, nor write. (musl's O_ACCMODE
+/// holds O_PATH too, which does nothing of the kind.)
+fn reading(index: u8) -> Result<SeccompRule, BackendError> {
+    argument(
+        index,
+        MaskedEq((libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u64),
+        0,
+    )
+}
+
+fn first(value: u64) -> Result<SeccompRule, BackendError> {
+    argument(0, Eq, value)
+}
+
+fn second(value: u64) -> Result<SeccompRule, BackendError> {
+    argument(1, Eq, value)
+}
+
+/// A rule about the lower half of one argument: the kernel takes these for `int`s, or has no bits
+/// above.
+fn argument(index: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(vec![SeccompCondition::new(index, Dword, op, value)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CStr;
+
+    use super::*;
+    use crate::source::live::bpf::probe::{Outcome, in_a_child};
+
+    /// A call by its number and arguments.
+    type Call = (i64, [i64; 6]);
+
+    const EPERM: Outcome = Outcome::Refused(libc::EPERM);
+    const KILLED: Outcome = Outcome::Killed(libc::SIGSYS);
+
+    const NOWHERE: &CStr = c"/nonexistent/nonexistent";
+
+    fn make((number, [a, b, c, d, e, f]): Call) -> libc::c_long {
+        // SAFETY: what it does, it does to a child process that then ends; pointers are bad ones,
+        // or to what lives until then.
+        unsafe { libc::syscall(number, a, b, c, d, e, f) }
+    }
+
+    /// With the rest of the arguments 0.
+    fn call<const N: usize>(number: libc::c_long, arguments: [i64; N]) -> Call {
+        (number, std::array::from_fn(|n| arguments.get(n).copied().unwrap_or(0)))
+    }
+
+    /// What comes of a call here, and under the filters of a release build.
+    fn free_and_confined(call: impl Fn() -> libc::c_long) -> (Outcome, Outcome) {
+        let filters = [fatal(), allowed(SeccompAction::Errno(libc::EPERM as u32))]
+            .map(|f| f.expect("compiles"));
+        let free = in_a_child(&call).expect("a child");
+        let confined =
+            in_a_child(|| match filters.iter().try_for_each(|f| apply_filter_all_threads(f)) {
+                Ok(()) => call(),
+                Err(_) => -1,
+            });
+        (free, confined.expect("a child"))
+    }
+
+    /// Without filters in the kernel there is nothing to test.
+    fn no_filters() -> bool {
+        let (_, confined) = free_and_confined(|| make(call(libc::SYS_getpid, [])));
+        let none = confined != Outcome::Done;
+        if none {
+            eprintln!("SKIPPED: this kernel lets no filter in: {confined:?}");
+        }
+        none
+    }
+
+    #[test]
+    fn what_a_watch_needs_is_let_through() {
+        if no_filters() {
+            return;
+        }
+        // Arguments that no call takes: what matters is that the kernel answers, and not the
+        // filter. All but the return from a signal: without one it goes to a place that
+        // nobody knows.
+        let any =
+            ALLOWED.iter().chain(ALLOWED_HERE).filter(|number| **number != libc::SYS_rt_sigreturn);
+        let any = any.map(|number| (*number, [-1; 6]));
+        let own = i64::from(std::process::id());
+        let nowhere = NOWHERE.as_ptr() as i64;
+        let flags = i64::from(libc::O_RDONLY | libc::O_CLOEXEC | libc::O_DIRECTORY | libc::O_PATH);
+        let memory = i64::from(libc::PROT_READ | libc::PROT_WRITE);
+        let anonymous = i64::from(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let particular = [
+            call(libc::SYS_openat, [-1, nowhere, flags]),
+            call(libc::SYS_mmap, [0, 4096, memory, anonymous, -1, 0]),
+            call(libc::SYS_mprotect, [0, 0, memory]),
+            call(libc::SYS_ioctl, [-1, TCGETS as i64]),
+            call(libc::SYS_ioctl, [-1, TIOCGWINSZ as i64]),
+            call(libc::SYS_fcntl, [-1, i64::from(libc::F_GETFD)]),
+            call(libc::SYS_fcntl, [-1, i64::from(libc::F_SETFD)]),
+            call(libc::SYS_sendto, [-1, nowhere, 1]),
+            call(libc::SYS_tgkill, [own, own, 0]),
+        ];
+        for (number, arguments) in any.chain(particular) {
+            let (free, confined) = free_and_confined(|| make((number, arguments)));
+            assert_eq!(free, confined, "call {number} {arguments:?}");
+            assert_ne!(confined, EPERM, "call {number} {arguments:?}");
+        }
+        // Of these the kernel may say EPERM itself, to who has no rights.
+        for command in
+            [BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_ITER_CREATE, BPF_RAW_TRACEPOINT_OPEN]
+        {
+            let (free, confined) =
+                free_and_confined(|| make(call(libc::SYS_bpf, [command as i64, -1, 8])));
+            assert_eq!(free, confined, "bpf() {command}");
+        }
+    }
+
+    #[test]
+    fn what_it_does_not_need_is_refused() {
+        if no_filters() {
+            return;
+        }
+        let nowhere = NOWHERE.as_ptr() as i64;
+        let open =
+            |flags: libc::c_int| call(libc::SYS_openat, [-1, nowhere, i64::from(flags), 0o600]);
+        let code = i64::from(libc::PROT_READ | libc::PROT_EXEC);
+        let anonymous = i64::from(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let refused = [
+            open(libc::O_WRONLY),
+            open(libc::O_RDWR),
+            open(libc::O_RDONLY | libc::O_CREAT),
+            open(libc::O_RDONLY | libc::O_TRUNC),
+            call(libc::SYS_openat2, [-1, nowhere]),
+            call(libc::SYS_unlinkat, [-1, nowhere]),
+            call(libc::SYS_mkdirat, [-1, nowhere]),
+            call(libc::SYS_renameat2, [-1, nowhere, -1, nowhere]),
+            call(libc::SYS_linkat, [-1, nowhere, -1, nowhere]),
+            call(libc::SYS_fchmodat, [-1, nowhere, 0o777]),
+            call(libc::SYS_fchownat, [-1, nowhere, -1, -1]),
+            call(libc::SYS_truncate, [nowhere, 0]),
+            call(libc::SYS_socket, [i64::from(libc::AF_INET), i64::from(libc::SOCK_STREAM)]),
+            call(libc::SYS_socket, [i64::from(libc::AF_NETLINK), i64::from(libc::SOCK_RAW)]),
+            call(libc::SYS_connect, [-1]),
+            call(libc::SYS_bind, [-1]),
+            call(libc::SYS_sendto, [-1, nowhere, 1, 0, nowhere, 16]),
+            call(libc::SYS_sendmsg, [-1]),
+            call(libc::SYS_kill, [0, 0]),
+            call(libc::SYS_tgkill, [1 << 30, 1 << 30, 0]),
+            call(libc::SYS_pidfd_open, [-1]),
+            call(libc::SYS_clone, [i64::from(libc::CLONE_SIGHAND)]),
+            call(libc::SYS_clone3, []),
+            call(libc::SYS_mmap, [0, 4096, code, anonymous, -1]),
+            call(libc::SYS_mprotect, [0, 0, code]),
+            call(libc::SYS_memfd_create, []),
+            call(libc::SYS_ioctl, [-1, libc::TIOCSTI as i64]),
+            call(libc::SYS_fcntl, [-1, i64::from(libc::F_SETFL)]),
+            call(libc::SYS_prctl, [i64::from(libc::PR_GET_DUMPABLE)]),
+            call(libc::SYS_setresuid, [-1, -1, -1]),
+            call(libc::SYS_prlimit64, [0, libc::RLIMIT_NOFILE as i64]),
+        ];
+        for (number, arguments) in refused {
+            let (free, confined) = free_and_confined(|| make((number, arguments)));
+            assert_eq!(confined, EPERM, "call {number} {arguments:?}");
+            assert_ne!(
+                free, EPERM,
+                "call {number} {arguments:?}: shows nothing, the kernel says the same"
+            );
+        }
+        // Making maps and pinning them: the kernel says the same to who has no rights.
+        for command in [0, 6] {
+            let (_, confined) = free_and_confined(|| make(call(libc::SYS_bpf, [command, -1, 8])));
+            assert_eq!(confined, EPERM, "bpf() {command}");
+        }
+    }
+
+    #[test]
+    fn an_attack_ends_it() {
+        if no_filters() {
+            return;
+        }
+        let load = call(libc::SYS_bpf, [BPF_PROG_LOAD as i64, -1, 8]);
+        for (number, arguments) in FATAL.iter().map(|number| (*number, [-1; 6])).chain([load]) {
+            let (free, confined) = free_and_confined(|| make((number, arguments)));
+            assert_eq!(confined, KILLED, "call {number}");
+            assert_ne!(free, KILLED, "call {number}");
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn calls_by_other_numbers() {
+        if no_filters() {
+            return;
+        }
+        // x32 (asm/unistd.h: __X32_SYSCALL_BIT).
+        let (_, x32) = free_and_confined(|| make(call(libc::SYS_getpid | 0x4000_0000, [])));
+        assert_eq!(x32, EPERM);
+        // i386, where getpid is 20.
+        let (free, i386) = free_and_confined(|| {
+            let mut answer = 20i64;
+            // SAFETY: getpid has no arguments; the kernel keeps all registers but eax.
+            unsafe {
+                std::arch::asm!("int 0x80", inout("rax") answer, out("r8") _, out("r9") _, out("r10") _, out("r11") _)
+            };
+            answer
+        });
+        match free {
+            Outcome::Done => assert_eq!(i386, KILLED),
+            _ => eprintln!("SKIPPED: this kernel has no calls of i386"),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! The engine's words: sockets, who holds them, since when, and what that rests on.
+
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    rc::Rc,
+};
+
+use tcptrace_common::{event::Tuple, state::TcpState};
+
+use super::{unknown::Unknown, verdict::Verdict};
+use crate::formats::cgroup::Cgroups;
+
+/// ns of the boot clock (`CLOCK_BOOTTIME`).
+pub type BootNs = u64;
+
+/// One TCP connection's end, as the kernel knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The kernel's name for the socket, unique until reboot; 0: not known.
+    pub cookie: u64,
+    /// Network namespace (inode number).
+    pub netns: u32,
+    /// Local end; a mapped IPv4 address is shown as IPv4.
+    pub local: SocketAddr,
+    /// Remote end.
+    pub remote: SocketAddr,
+    /// The socket is MPTCP's own.
+    pub mptcp: bool,
+}
+
+/// uapi/linux/in.h.
+pub const IPPROTO_TCP: u16 = 6;
+/// The same.
+pub const IPPROTO_MPTCP: u16 = 262;
+
+impl Connection {
+    /// From what the kernel programs report.
+    #[must_use]
+    pub fn new(cookie: u64, tuple: &Tuple, protocol: u16) -> Self {
+        let end = |addr: [u8; 16], port| SocketAddr::new(canonical(addr), port);
+        Self {
+            cookie,
+            netns: tuple.netns,
+            local: end(tuple.laddr, tuple.lport),
+            remote: end(tuple.raddr, tuple.rport),
+            mptcp: protocol == IPPROTO_MPTCP,
+        }
+    }
+
+    /// 4 or 6.
+    #[must_use]
+    pub fn family(&self) -> u8 {
+        // A socket that is bound to nothing yet shows its family on one side only.
+        if self.local.is_ipv4() && self.remote.is_ipv4() { 4 } else { 6 }
+    }
+}
+
+fn canonical(addr: [u8; 16]) -> IpAddr {
+    Ipv6Addr::from(addr).to_canonical()
+}
+
+/// How long a stay has lasted, ns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age {
+    /// At least this.
+    pub min_ns: u64,
+    /// At most this; `None`: nothing bounds it.
+    pub max_ns: Option<u64>,
+}
+
+impl Age {
+    /// Of a stay that began in an interval, at `now`. `earliest` 0: unknown.
+    #[must_use]
+    pub fn at(now: BootNs, earliest: BootNs, latest: BootNs) -> Self {
+        Self {
+            min_ns: now.saturating_sub(latest),
+            max_ns: (earliest != 0).then(|| now.saturating_sub(earliest)),
+        }
+    }
+
+    /// The beginning was traced.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.max_ns == Some(self.min_ns)
+    }
+}
+
+/// Which side opened the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Accepted, or waiting to be.
+    Server,
+    /// Connected out.
+    Client,
+}
+
+impl Role {
+    /// As the interface spells it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+        }
+    }
+}
+
+/// A process, told from a later one with its pid by its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ProcessId {
+    /// Pid.
+    pub pid: u32,
+    /// Start, ns of the boot clock; 0: unknown.
+    pub start_ns: BootNs,
+}
+
+/// A descriptor for a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its process.
+    pub process: ProcessId,
+    /// Its thread, where that has a descriptor table of its own.
+    pub tid: Option<u32>,
+    /// Parent process.
+    pub ppid: u32,
+    /// Descriptor number.
+    pub fd: u32,
+    /// Command name; may hold anything.
+    pub comm: Rc<str>,
+    /// What is known of its cgroups; `None`: it was gone before anybody could ask.
+    pub cgroups: Option<Rc<Cgroups>>,
+    /// Its pid in the pid namespace it runs in, where that is not ours: what its own logs and
+    /// tools say.
+    pub inner_pid: Option<u32>,
+    /// Whether this process opened the socket, where known.
+    pub opener: Option<bool>,
+}
+
+/// Where the holders come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HolderSource {
+    /// Descriptor tables.
+    FdTable,
+    /// The connection waits in a queue: its listener's holders.
+    Listener,
+    /// Nobody holds it, or it was gone before anybody could look.
+    None,
+    /// A socket is there but in no descriptor table.
+    OutsideFdTables,
+}
+
+impl HolderSource {
+    /// As the interface spells it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FdTable => "fd-table",
+            Self::Listener => "listener",
+            Self::None => "none",
+            Self::OutsideFdTables => "outside-fd-tables",
+        }
+    }
+}
+
+/// The listener in whose queue a connection waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Where it listens.
+    pub local: SocketAddr,
+    /// Connections waiting.
+    pub queue: u32,
+    /// How many may.
+    pub limit: u32,
+    /// Connections that it dropped so far, most of them because its queue was full.
+    pub drops: u32,
+    /// Who holds it.
+    pub holders: Vec<Holder>,
+}
+
+/// What a verdict rests on. `None`: unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Bytes not read, the FIN counted as one.
+    pub recv_q: Option<u32>,
+    /// Bytes not acknowledged.
+    pub send_q: Option<u32>,
+    /// A `struct socket` is there: connected or accepted, not orphaned.
+    pub accepted: Option<bool>,
+    /// Data bytes sent since the stay began.
+    pub bytes_sent_since_fin: Option<u64>,
+    /// The socket file's inode number.
+    pub inode: Option<u64>,
+    /// Whether the keepalive timer runs.
+    pub keepalive: Option<bool>,
+    /// How long before the look data was sent last, ns.
+    pub sent_ago_ns: Option<u64>,
+    /// How long before the look data came last, ns.
+    pub received_ago_ns: Option<u64>,
+    /// How long before the look an acknowledgement came last, ns: keepalive's answers too.
+    pub acked_ago_ns: Option<u64>,
+}
+
+/// All that is said of a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The connection.
+    pub connection: Connection,
+    /// Which side opened it.
+    pub role: Option<Role>,
+    /// The state it sits in.
+    pub state: TcpState,
+    /// The stay began not before this; 0: unknown.
+    pub earliest_ns: BootNs,
+    /// The stay began not after this.
+    pub latest_ns: BootNs,
+    /// When it was looked at: verdict, evidence and holders are as of then.
+    pub seen_ns: BootNs,
+    /// Why it sits there.
+    pub verdict: Option<Verdict>,
+    /// What holds besides.
+    pub also: Vec<Verdict>,
+    /// What the verdict rests on.
+    pub evidence: Evidence,
+    /// Who holds it.
+    pub holders: Vec<Holder>,
+    /// How that is known.
+    pub holder_source: HolderSource,
+    /// Who held it at an earlier look, and does not any more.
+    pub former_holders: Vec<Holder>,
+    /// In whose queue it waits.
+    pub listener: Option<Listener>,
+    /// Where the listener is bound that it came in by, as far as its port tells.
+    pub came_in_by: Option<SocketAddr>,
+    /// The socket's own cgroup v2, where it could be found.
+    pub cgroup: Option<Rc<str>>,
+    /// What is null, and why.
+    pub unknown: Unknown,
+}
+
+impl Record {
+    /// Its age at `now`.
+    #[must_use]
+    pub fn age(&self, now: BootNs) -> Age {
+        Age::at(now, self.earliest_ns, self.latest_ns)
+    }
+
+    /// Whether it is shown to who did not ask for its verdict: a half-close in use is not.
+    #[must_use]
+    pub fn is_shown(&self) -> bool {
+        self.verdict != Some(Verdict::HalfCloseInUse)
+    }
+
+    /// Whether it counts as a leak: a program that has not closed what is over, or half over. All
+    /// other states are the peer's turn, or what sockets are for.
+    #[must_use]
+    pub fn is_leak(&self) -> bool {
+        match self.state {
+            TcpState::CloseWait => self.verdict.is_none_or(Verdict::is_leak),
+            TcpState::Close => self.verdict == Some(Verdict::GhostFd),
+            _ => false,
+        }
+    }
+}
+
+/// The task that ended a stay, where a task did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClosedBy {
+    /// Process.
+    pub pid: u32,
+    /// Thread name; may hold anything.
+    pub comm: Rc<str>,
+}

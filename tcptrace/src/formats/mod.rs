@@ -1,0 +1,11 @@
+//! Readers of what others wrote: netlink, BTF, the text of `/proc`, cgroup and container names. Pure:
+//! bytes come in as arguments.
+
+pub mod btf;
+pub mod cgroup;
+pub mod container;
+pub mod descriptor;
+pub mod mounts;
+pub mod sock_diag;
+pub mod stat;
+pub mod threads;

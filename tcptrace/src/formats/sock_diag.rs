@@ -1,0 +1,428 @@
+//! What sock_diag answers (sock_diag(7), uapi/linux/inet_diag.h), from bytes to sockets.
+
+use tcptrace_common::event::{
+    HAS_SOCKET, HAS_TCP, KEEPALIVE, KIND_SOCKET, NO_LIMIT, NO_TIMER, SEEDED, Socket, Tuple,
+};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, network_endian};
+
+/// `AF_INET` and `AF_INET6`: sock_diag answers for one at a time.
+pub const FAMILIES: [u8; 2] = [AF_INET, 10];
+const AF_INET: u8 = 2;
+
+/// `IPPROTO_TCP`.
+pub const TCP: u16 = 6;
+/// `IPPROTO_MPTCP`: more than a request's byte holds, it goes as an attribute.
+pub const MPTCP: u16 = 262;
+
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_DUMP: u16 = 0x300;
+const INET_DIAG_REQ_PROTOCOL: u16 = 3;
+
+/// Attributes of an answer; those asked for by bit `1 << (type - 1)` of a request's `ext`.
+const INET_DIAG_INFO: u16 = 2;
+const INET_DIAG_SKMEMINFO: u16 = 7;
+const INET_DIAG_ULP_INFO: u16 = 19;
+const INET_DIAG_CGROUP_ID: u16 = 21;
+/// The type's two highest bits are flags (uapi/linux/netlink.h).
+const NLA_TYPE_MASK: u16 = 0x3fff;
+
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct Header {
+    len: u32,
+    kind: u16,
+    flags: u16,
+    seq: u32,
+    pid: u32,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable)]
+#[repr(C)]
+struct SocketId {
+    sport: network_endian::U16,
+    dport: network_endian::U16,
+    src: [u8; 16],
+    dst: [u8; 16],
+    interface: u32,
+    cookie: [u32; 2],
+}
+
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+struct Request {
+    header: Header,
+    family: u8,
+    protocol: u8,
+    ext: u8,
+    pad: u8,
+    states: u32,
+    id: SocketId,
+    attribute_len: u16,
+    attribute_kind: u16,
+    attribute_value: u32,
+}
+
+#[derive(FromBytes)]
+#[repr(C)]
+struct Answer {
+    family: u8,
+    state: u8,
+    timer: u8,
+    retrans: u8,
+    id: SocketId,
+    expires: u32,
+    rqueue: u32,
+    wqueue: u32,
+    uid: u32,
+    inode: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Header>() == 16);
+    assert!(size_of::<Request>() == 16 + 56 + 8);
+    assert!(size_of::<Answer>() == 72);
+};
+
+/// What is asked of each socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// Nothing: they are counted.
+    Count,
+    /// Connections: their `tcp_info` and cgroups.
+    Connection,
+    /// Listeners: what they dropped, and cgroups.
+    Listener,
+}
+
+/// A request for all sockets of a family in the given states (bit `1 << number`).
+#[must_use]
+pub fn request(family: u8, protocol: u16, states: u32, detail: Detail) -> Vec<u8> {
+    let ext = match detail {
+        Detail::Count => 0,
+        Detail::Connection => 1 << (INET_DIAG_INFO - 1),
+        Detail::Listener => 1 << (INET_DIAG_SKMEMINFO - 1),
+    };
+    let request = Request {
+        header: Header {
+            len: size_of::<Request>() as u32,
+            kind: SOCK_DIAG_BY_FAMILY,
+            flags: NLM_F_REQUEST | NLM_F_DUMP,
+            seq: 0,
+            pid: 0,
+        },
+        family,
+        protocol: protocol.to_le_bytes()[0],
+        ext,
+        pad: 0,
+        states,
+        id: SocketId::new_zeroed(),
+        attribute_len: 8,
+        attribute_kind: INET_DIAG_REQ_PROTOCOL,
+        attribute_value: u32::from(protocol),
+    };
+    request.as_bytes().to_vec()
+}
+
+/// What a dump of one namespace has answered so far.
+#[derive(Debug)]
+pub struct Dump {
+    netns: u32,
+    protocol: u16,
+    detail: Detail,
+    /// The sockets, where details were asked for.
+    pub sockets: Vec<Socket>,
+    /// How many of each state, by its number.
+    pub states: [u64; 16],
+    /// Messages that nobody could make sense of.
+    pub skipped: u64,
+}
+
+impl Dump {
+    /// An empty one.
+    #[must_use]
+    pub fn new(netns: u32, protocol: u16, detail: Detail) -> Self {
+        Self { netns, protocol, detail, sockets: Vec::new(), states: [0; 16], skipped: 0 }
+    }
+
+    /// Takes in what one read returned at `now`. True: it was the last.
+    ///
+    /// # Errors
+    /// The errno that the kernel answered.
+    pub fn take(&mut self, mut bytes: &[u8], now: u64) -> Result<bool, i32> {
+        while let Ok((header, _)) = Header::read_from_prefix(bytes) {
+            let len = header.len as usize;
+            let Some(body) = bytes.get(size_of::<Header>()..len) else { break };
+            match header.kind {
+                NLMSG_DONE => return Ok(true),
+                // A negative errno; 0 would acknowledge what we did not ask to be acknowledged.
+                NLMSG_ERROR if let Ok((errno @ ..0, _)) = i32::read_from_prefix(body) => {
+                    return Err(errno.saturating_neg());
+                }
+                SOCK_DIAG_BY_FAMILY => self.answer(body, now),
+                _ => self.skipped += 1,
+            }
+            bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        }
+        self.skipped += u64::from(!bytes.is_empty());
+        Ok(false)
+    }
+
+    fn answer(&mut self, body: &[u8], now: u64) {
+        let Ok((answer, attributes)) = Answer::read_from_prefix(body) else {
+            self.skipped += 1;
+            return;
+        };
+        if let Some(count) = self.states.get_mut(usize::from(answer.state)) {
+            *count += 1;
+        }
+        if self.detail != Detail::Count
+            && let Some(socket) = socket(&answer, attributes, self.netns, self.protocol, now)
+        {
+            self.sockets.push(socket);
+        }
+    }
+}
+
+/// `None` for a subflow of MPTCP: a socket of the kernel's own.
+fn socket(
+    answer: &Answer,
+    attributes: &[u8],
+    netns: u32,
+    protocol: u16,
+    now: u64,
+) -> Option<Socket> {
+    const LISTEN: u8 = 10;
+    let id = &answer.id;
+    let v4 = answer.family == AF_INET;
+    let mut s = Socket::new_zeroed();
+    s.kind = KIND_SOCKET;
+    s.state = answer.state;
+    s.protocol = protocol;
+    s.flags = SEEDED | NO_LIMIT | if answer.inode != 0 { HAS_SOCKET } else { 0 };
+    s.cookie = u64::from(id.cookie[0]) | u64::from(id.cookie[1]) << 32;
+    s.inode = u64::from(answer.inode);
+    s.tuple = Tuple {
+        laddr: address(id.src, v4),
+        raddr: address(id.dst, v4),
+        netns,
+        lport: id.sport.get(),
+        rport: id.dport.get(),
+    };
+    (s.latest_ns, s.sent_ago_ns, s.acked_ago_ns, s.received_ago_ns) =
+        (now, u64::MAX, u64::MAX, u64::MAX);
+    if answer.state == LISTEN {
+        // inet_diag fills a listener's queue and limit in there (tcp_diag_get_info).
+        (s.backlog, s.max_backlog) = (answer.rqueue, answer.wqueue);
+    } else if protocol == TCP {
+        s.flags |= HAS_TCP;
+        (s.recv_q, s.send_q) = (answer.rqueue, answer.wqueue);
+    }
+    // 2: the keepalive timer (inet_diag's idiag_timer); others hide whether that runs too.
+    s.flags |= match answer.timer {
+        0 => 0,
+        2 => KEEPALIVE,
+        _ => NO_TIMER,
+    };
+    for (kind, value) in attributes_of(attributes) {
+        match kind {
+            INET_DIAG_INFO if protocol == TCP => tcp_info(value, &mut s, now),
+            INET_DIAG_CGROUP_ID => s.cgroup = u64::read_from_prefix(value).map_or(0, |(id, _)| id),
+            // SK_MEMINFO_DROPS is the ninth number.
+            INET_DIAG_SKMEMINFO => s.drops = number(value, 8 * 4).unwrap_or(0),
+            INET_DIAG_ULP_INFO if is_subflow(value) => return None,
+            _ => {}
+        }
+    }
+    Some(s)
+}
+
+/// Half a jiffy at 100 Hz is lost on each side of a time in `tcp_info`.
+const SLACK_NS: u64 = 20_000_000;
+
+/// Times of `struct tcp_info` (uapi/linux/tcp.h), ms. The FIN came after the last data and carried
+/// an acknowledgement: CLOSE_WAIT began between the two.
+fn tcp_info(info: &[u8], s: &mut Socket, now: u64) {
+    const CLOSE_WAIT: u8 = 8;
+    let ago = |offset| number(info, offset).map_or(u64::MAX, |ms| u64::from(ms) * 1_000_000);
+    (s.sent_ago_ns, s.received_ago_ns, s.acked_ago_ns) = (ago(44), ago(52), ago(56));
+    if s.state == CLOSE_WAIT {
+        s.latest_ns = now.saturating_sub(s.acked_ago_ns.saturating_sub(SLACK_NS));
+        s.earliest_ns =
+            now.saturating_sub(s.received_ago_ns.saturating_add(SLACK_NS)).min(s.latest_ns);
+    }
+}
+
+/// A subflow's upper layer protocol is called so (net/mptcp/subflow.c); the name is attribute 1.
+fn is_subflow(ulp: &[u8]) -> bool {
+    attributes_of(ulp).any(|(kind, value)| kind == 1 && value.starts_with(b"mptcp\0"))
+}
+
+fn number(bytes: &[u8], offset: usize) -> Option<u32> {
+    u32::read_from_prefix(bytes.get(offset..)?).ok().map(|(n, _)| n)
+}
+
+fn address(bytes: [u8; 16], v4: bool) -> [u8; 16] {
+    if !v4 {
+        return bytes;
+    }
+    let mut mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
+    mapped[12..].copy_from_slice(&bytes[..4]);
+    mapped
+}
+
+/// Attributes: length, type, value, each aligned to 4 bytes.
+fn attributes_of(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let (len, kind) = (number(bytes, 0)? & 0xffff, number(bytes, 0)? >> 16);
+        let len = len as usize;
+        let value = bytes.get(4..len)?;
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind as u16 & NLA_TYPE_MASK, value))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tcptrace_common::state::TcpState;
+
+    use super::*;
+
+    const NOW: u64 = 100_000_000_000;
+
+    fn message(kind: u16, body: &[u8]) -> Vec<u8> {
+        let len = (16 + body.len()) as u32;
+        [&len.to_le_bytes()[..], &kind.to_le_bytes(), &[0; 10], body].concat()
+    }
+
+    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut bytes =
+            [&(4 + value.len() as u16).to_le_bytes()[..], &kind.to_le_bytes(), value].concat();
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// 10.0.0.1:80 <- 10.0.0.2:5000 in a state, cookie 7, inode 9.
+    fn answer(state: TcpState, rqueue: u32, wqueue: u32) -> Vec<u8> {
+        let mut body = vec![2, state as u8, 2, 0];
+        body.extend(80u16.to_be_bytes());
+        body.extend(5000u16.to_be_bytes());
+        body.extend([10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        body.extend([10, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        body.extend([0, 7, 0, 0, rqueue, wqueue, 0, 9].map(u32::to_le_bytes).concat());
+        body
+    }
+
+    #[test]
+    fn a_connection_with_its_times() {
+        let mut info = vec![0; 232];
+        for (at, ms) in [(44, 9_000u32), (52, 8_000), (56, 3_000)] {
+            info[at..at + 4].copy_from_slice(&ms.to_le_bytes());
+        }
+        let cgroup = 77u64.to_le_bytes();
+        let body = [answer(TcpState::CloseWait, 5, 6), attribute(2, &info), attribute(21, &cgroup)]
+            .concat();
+        let mut dump = Dump::new(1, TCP, Detail::Connection);
+        assert_eq!(
+            dump.take(&[message(20, &body), message(NLMSG_DONE, &[0; 4])].concat(), NOW),
+            Ok(true)
+        );
+        let s = dump.sockets[0];
+        assert_eq!((s.cookie, s.inode, s.recv_q, s.send_q, s.cgroup), (7, 9, 5, 6, 77));
+        assert_eq!(
+            (s.tuple.lport, s.tuple.rport, s.tuple.laddr[12..].to_vec()),
+            (80, 5000, vec![10, 0, 0, 1])
+        );
+        assert_eq!(s.flags, HAS_SOCKET | HAS_TCP | SEEDED | NO_LIMIT | KEEPALIVE);
+        let ago = |ns: u64| (NOW - ns) / 1_000_000;
+        assert_eq!(
+            (ago(s.earliest_ns), ago(s.latest_ns)),
+            (8_020, 2_980),
+            "an interval with slack"
+        );
+        assert_eq!(dump.states[TcpState::CloseWait as usize], 1);
+        assert_eq!(dump.skipped, 0);
+    }
+
+    #[test]
+    fn a_listener_has_a_queue_and_drops() {
+        let memory = [[0u8; 4]; 8].concat();
+        let body = [
+            answer(TcpState::Listen, 5, 128),
+            attribute(7, &[&memory[..], &3u32.to_le_bytes()].concat()),
+        ]
+        .concat();
+        let mut dump = Dump::new(1, TCP, Detail::Connection);
+        assert_eq!(dump.take(&message(20, &body), NOW), Ok(false));
+        let s = dump.sockets[0];
+        assert_eq!((s.backlog, s.max_backlog, s.drops, s.recv_q), (5, 128, 3, 0));
+    }
+
+    #[test]
+    fn subflows_are_the_kernels_own() {
+        let ulp = attribute(19, &attribute(1, b"mptcp\0"));
+        let mut dump = Dump::new(1, TCP, Detail::Connection);
+        assert_eq!(
+            dump.take(&message(20, &[answer(TcpState::CloseWait, 1, 0), ulp].concat()), NOW),
+            Ok(false)
+        );
+        assert!(dump.sockets.is_empty());
+    }
+
+    #[test]
+    fn where_a_buffer_begins_does_not_matter() {
+        let bytes = message(20, &answer(TcpState::CloseWait, 5, 6));
+        for from in 0..4 {
+            let mut dump = Dump::new(1, TCP, Detail::Connection);
+            let shifted = [&vec![0; from][..], &bytes].concat();
+            assert_eq!(dump.take(&shifted[from..], NOW), Ok(false));
+            assert_eq!((dump.sockets.len(), dump.skipped), (1, 0), "{from} bytes further");
+        }
+    }
+
+    #[test]
+    fn errors_and_nonsense() {
+        let mut dump = Dump::new(1, TCP, Detail::Connection);
+        assert_eq!(dump.take(&message(NLMSG_ERROR, &(-2i32).to_le_bytes()), NOW), Err(2));
+        assert_eq!(dump.take(&message(20, &[1, 2, 3]), NOW), Ok(false));
+        assert_eq!(dump.take(&[1, 2, 3], NOW), Ok(false));
+        assert_eq!(
+            dump.take(&message(NLMSG_ERROR, &0i32.to_le_bytes()), NOW),
+            Ok(false),
+            "no error is none"
+        );
+        assert_eq!(
+            dump.take(&message(NLMSG_ERROR, &5i32.to_le_bytes()), NOW),
+            Ok(false),
+            "nor is this one"
+        );
+        assert_eq!(dump.skipped, 4);
+    }
+
+    #[test]
+    fn a_request_names_what_it_wants() {
+        let bytes = request(2, MPTCP, TcpState::CloseWait.bit(), Detail::Connection);
+        assert_eq!(
+            (bytes.len(), bytes[16], bytes[18], bytes[20..24].to_vec()),
+            (80, 2, 2, vec![0, 1, 0, 0])
+        );
+        assert_eq!(bytes[72..], [8, 0, 3, 0, 6, 1, 0, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), details: bool) {
+            let mut dump = Dump::new(1, TCP, if details { Detail::Connection } else { Detail::Count });
+            let _ = dump.take(&bytes, NOW);
+            // Past the header, where chance seldom gets.
+            let _ = dump.take(&message(20, &bytes), NOW);
+            let _ = dump.take(&message(20, &[answer(TcpState::CloseWait, 0, 0), bytes].concat()), NOW);
+            for s in &dump.sockets {
+                prop_assert!(s.earliest_ns <= s.latest_ns && s.latest_ns <= NOW);
+            }
+        }
+    }
+}

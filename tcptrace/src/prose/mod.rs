@@ -1,0 +1,5 @@
+//! All text for people: advice, cures, evidence in words, remedies. What a translation would touch.
+
+pub mod advice;
+pub mod cure;
+pub mod words;

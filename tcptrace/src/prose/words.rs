@@ -1,0 +1,140 @@
+//! Records in words: the evidence, and who holds the socket.
+
+use tcptrace_common::state::TcpState;
+
+use crate::engine::record::{Holder, HolderSource, Record};
+
+/// A record's evidence in words, each piece with what it shows. `ago` writes lengths of time.
+#[must_use]
+pub fn evidence(r: &Record, ago: fn(u64) -> String) -> Vec<String> {
+    let e = &r.evidence;
+    let mut words = Vec::new();
+    if r.state == TcpState::Close {
+        words.push(
+            "the state is CLOSE: a reset came, or both sides had shut down; ss and netstat do not \
+             list it"
+                .to_owned(),
+        );
+    }
+    match (e.accepted, &r.listener) {
+        (Some(false), Some(l)) => words.push(format!(
+            "it has no struct socket: nobody accepted it; it waits in the queue of {}, with {} \
+             others ({} may wait)",
+            l.local,
+            l.queue.saturating_sub(1),
+            // The kernel lets one more in than the limit says.
+            l.limit.saturating_add(1)
+        )),
+        (Some(false), None) => words
+            .push("it has no struct socket and no listener: no program can reach it".to_owned()),
+        _ => {}
+    }
+    // The FIN is counted only while it is there: after it came and before it is read.
+    let fin =
+        if r.state == TcpState::CloseWait { ", the end of the stream counted as one" } else { "" };
+    match e.recv_q {
+        Some(0) if r.state == TcpState::CloseWait => words.push(
+            "Recv-Q is 0: everything was read, the end of the stream too (the last recv() may \
+             have returned data, and the program not have asked again)"
+                .to_owned(),
+        ),
+        Some(1) if r.state == TcpState::CloseWait => {
+            words.push("Recv-Q is 1: all data was read, the end of the stream was not".to_owned());
+        }
+        Some(n) if n > 0 => words.push(format!("Recv-Q is {n}: so many bytes were not read{fin}")),
+        _ => {}
+    }
+    match e.send_q {
+        Some(n) if n > 0 => {
+            words.push(format!("Send-Q is {n}: so many bytes the peer has not taken yet"))
+        }
+        _ => {}
+    }
+    match e.bytes_sent_since_fin {
+        Some(0) => words.push("nothing was sent since the peer's FIN".to_owned()),
+        Some(n) => words.push(format!("{n} bytes were sent since the peer's FIN")),
+        None => {}
+    }
+    // Both stamps begin with the connection.
+    let times = [("came", e.received_ago_ns), ("was sent", e.sent_ago_ns)];
+    for (what, ns) in times {
+        if let Some(ns) = ns {
+            words.push(format!(
+                "the last data {what} {} ago; if none ever did, the connection is that old",
+                ago(ns)
+            ));
+        }
+    }
+    if let Some(ns) = e.acked_ago_ns {
+        let by = if e.keepalive == Some(true) {
+            ", which may have been an answer to keepalive"
+        } else {
+            ""
+        };
+        words.push(format!("the last acknowledgement came {} ago{by}", ago(ns)));
+    }
+    match e.keepalive {
+        Some(true) if r.state == TcpState::CloseWait => words.push(
+            "keepalive is on: while the peer answers, nothing changes; once it is gone, a reset \
+             makes this a ghost-fd"
+                .to_owned(),
+        ),
+        Some(false) if r.state == TcpState::CloseWait => {
+            words.push("keepalive is off: nothing but the program ends this".to_owned());
+        }
+        _ => {}
+    }
+    words
+}
+
+/// Who holds a record's socket, a line each.
+#[must_use]
+pub fn holders(r: &Record) -> Vec<String> {
+    if r.holder_source == HolderSource::OutsideFdTables || r.holders.is_empty() {
+        let why = r.unknown.get("holders").unwrap_or("nobody");
+        return vec![why.to_owned()];
+    }
+    let waits = r.holder_source == HolderSource::Listener;
+    let line = |h: &Holder, former: bool| {
+        let thread =
+            h.tid.map(|tid| format!(", in the table of thread {tid} alone")).unwrap_or_default();
+        let fd = if waits {
+            "holds its listener".to_owned()
+        } else {
+            format!("descriptor {}{thread}", h.fd)
+        };
+        let how = match h.opener {
+            _ if former => " (let go of it)",
+            Some(true) => " (had it first)",
+            Some(false) => " (inherited it)",
+            None => "",
+        };
+        format!("{}: {fd}{how}", name(h))
+    };
+    let now = r.holders.iter().map(|h| line(h, false));
+    now.chain(r.former_holders.iter().map(|h| line(h, true))).collect()
+}
+
+/// `java[4711]`, in a container with the pid inside.
+#[must_use]
+pub fn name(h: &Holder) -> String {
+    let container = h.cgroups.as_ref().and_then(|c| c.container());
+    let inner = h.inner_pid.map(|pid| format!(", pid {pid} inside")).unwrap_or_default();
+    match container {
+        None => format!(
+            "{}[{}]{}",
+            h.comm,
+            h.process.pid,
+            h.inner_pid.map(|p| format!(" (pid {p} inside)")).unwrap_or_default()
+        ),
+        Some(c) => {
+            let runtime = c.runtime.map_or("container", |r| r.name());
+            format!(
+                "{}[{}] ({runtime} {}{inner})",
+                h.comm,
+                h.process.pid,
+                c.id.get(..12).unwrap_or(&c.id)
+            )
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Loads, attaches and talks to the kernel programs.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, AsRawFd},
+    panic::resume_unwind,
+    path::Path,
+    rc::Rc,
+    thread,
+};
+
+use aya::{
+    Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
+    maps::{Array, MapData, RingBuf},
+    programs::tp_btf::BtfTracePointLinkId,
+    util::nr_cpus,
+};
+use tcptrace_common::{
+    config::{ALL_DESCRIPTORS, Config, Control, LOOK_ALL, PROMOTE, SEED},
+    counters::{Counters, Histogram, PerCpu},
+    event::Streamed,
+};
+use zerocopy::{IntoBytes, transmute};
+
+use crate::{
+    formats::btf,
+    source::live::bpf::{
+        iter::{Listing, Pass},
+        mapped::Mapped,
+        nursery::Nursery,
+        preflight,
+        preflight::{KERNEL_BTF, Refusal},
+        programs::{
+            Hook, OBJECT, attach, detach, link_iter, load, load_all, map, program, refusal, take,
+        },
+        stream::Stream,
+    },
+};
+
+/// The programs in the kernel. Dropping it takes them out.
+pub struct Kernel {
+    ebpf: Ebpf,
+    control: Array<MapData, [u8; size_of::<Control>()]>,
+    cpus: Rc<Mapped<PerCpu>>,
+    stream: Option<Stream>,
+    nursery: Nursery,
+    look: Pass,
+    holders: Pass,
+    seed: Pass,
+    looks: u32,
+    attached: Vec<(&'static str, BtfTracePointLinkId)>,
+}
+
+/// The programs with counters in the kernel's books.
+const TRACED: [&str; 2] = ["set_state", "destroy"];
+
+impl Kernel {
+    /// Checks the host, loads the programs and attaches them. From the return on, no transition is
+    /// missed without being counted.
+    ///
+    /// `config.offsets`, `config.jiffy_ns` and `config.stream` are filled in here, the first from
+    /// the kernel's BTF in the file `btf`. `buffer`: bytes of the ring buffer, and of all CPUs'
+    /// streams together, where they are not to be as large as they usually are.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names what is missing.
+    pub fn load(
+        mut config: Config,
+        buffer: Option<u32>,
+        btf: &Path,
+    ) -> Result<(Self, RingBuf<MapData>), Refusal> {
+        let cpus = cpus()?;
+        config.stream = if config.transitions == 0 { 0 } else { records_each(buffer, cpus) };
+        let (mut ebpf, kernel_btf) = prepare(config, cpus, buffer.unwrap_or(RING_BYTES), btf)?;
+
+        load_all(&mut ebpf, &kernel_btf)?;
+        let look = link_iter(&ebpf, "look", Some("STAYS"))?;
+        let holders = link_iter(&ebpf, "holders", None)?;
+        let seed = link_iter(&ebpf, "seed", None)?;
+        let attached = vec![("set_state", attach(&mut ebpf, "set_state")?)];
+
+        let events = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)
+            .map_err(|e| refusal("the ring buffer", &e))?;
+        let control = Array::try_from(take(&mut ebpf, "CONTROL")?)
+            .map_err(|e| refusal("the control map", &e))?;
+        let nursery =
+            Nursery::new(map(&ebpf, "NURSERY")?).map_err(|e| refusal("the nursery", &e))?;
+        let cpus = Mapped::new(map(&ebpf, "CPUS")?, cpus as usize)
+            .map_err(|e| refusal("the counters", &e))?;
+        let cpus = Rc::new(cpus);
+        let stream = match config.stream as usize {
+            0 => None,
+            size => Some(
+                Stream::new(Rc::clone(&cpus), map(&ebpf, "STREAM")?, size)
+                    .map_err(|e| refusal("the stream", &e))?,
+            ),
+        };
+        Ok((
+            Self { ebpf, control, cpus, stream, nursery, look, holders, seed, looks: 0, attached },
+            events,
+        ))
+    }
+
+    /// From now on the ends of sockets are seen too, which end stays in CLOSE. Not from the start:
+    /// it would cost every connection, for what on most machines never happens. True: it is new.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn follow_ends(&mut self) -> Result<bool, Refusal> {
+        if self.attached.iter().any(|(name, _)| *name == "destroy") {
+            return Ok(false);
+        }
+        self.attached.push(("destroy", attach(&mut self.ebpf, "destroy")?));
+        Ok(true)
+    }
+
+    /// From now on no event comes: what there is can be taken out, and the counters agree with it.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn stop(&mut self) -> Result<(), Refusal> {
+        self.attached.drain(..).try_for_each(|(name, link)| detach(&mut self.ebpf, name, link))
+    }
+
+    /// Lists the live stays that are due for a report at `now_ns`, or all of them.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn look(&mut self, now_ns: u64, all: bool) -> io::Result<Listing> {
+        self.looks = self.looks.wrapping_add(1).max(1);
+        self.set_control(now_ns, if all { LOOK_ALL } else { 0 })?;
+        self.look.run()
+    }
+
+    /// Lists who has a descriptor for the sockets that the last look listed, and all listeners
+    /// with theirs. `promote`: also the stays of the nursery that have aged, which move to socket
+    /// storage.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn holders(&mut self, now_ns: u64, promote: bool) -> io::Result<Listing> {
+        self.set_control(now_ns, if promote { PROMOTE } else { 0 })?;
+        self.holders.run()
+    }
+
+    /// Lists who has a descriptor for any matching TCP socket.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn descriptors(&mut self, now_ns: u64) -> io::Result<Listing> {
+        self.set_control(now_ns, ALL_DESCRIPTORS)?;
+        self.holders.run()
+    }
+
+    /// Gives every matching socket of any namespace that a descriptor leads to a stay.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn seed_by_descriptor(&mut self, now_ns: u64) -> io::Result<()> {
+        self.set_control(now_ns, SEED)?;
+        self.holders.run().map(drop)
+    }
+
+    /// A pass that gives every matching socket of the calling thread's network namespace a stay,
+    /// those that nobody has accepted included. The stays it makes carry the time of the last
+    /// [`Self::seed_by_descriptor`].
+    #[must_use]
+    pub fn seed_by_namespace(&self) -> &Pass {
+        &self.seed
+    }
+
+    fn set_control(&mut self, now_ns: u64, mode: u32) -> io::Result<()> {
+        let control = Control { now_ns, look: self.looks, mode };
+        let mut bytes = [0; size_of::<Control>()];
+        bytes.copy_from_slice(control.as_bytes());
+        self.control.set(0, bytes, 0).map_err(io::Error::other)
+    }
+
+    /// Where young stays are.
+    #[must_use]
+    pub fn nursery(&self) -> &Nursery {
+        &self.nursery
+    }
+
+    /// Takes out of the streams what happened before `until`, see [`Stream::take`].
+    pub fn streamed(&self, until: u64, batch: &mut Vec<Streamed>) {
+        if let Some(stream) = &self.stream {
+            stream.take(until, batch);
+        }
+    }
+
+    /// The programs' counters, summed over all CPUs.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        transmute!(self.sum::<{ size_of::<Counters>() / 8 }>(|cpu| {
+            // SAFETY: a projection to a member, which reads nothing.
+            unsafe { &raw const (*cpu).counters }.cast()
+        }))
+    }
+
+    /// How long stays were that ended, summed over all CPUs.
+    #[must_use]
+    pub fn histogram(&self) -> Histogram {
+        transmute!(self.sum::<{ size_of::<Histogram>() / 8 }>(|cpu| {
+            // SAFETY: as above.
+            unsafe { &raw const (*cpu).histogram }.cast()
+        }))
+    }
+
+    /// Sums up a part that consists of counts.
+    fn sum<const N: usize>(&self, part: fn(*const PerCpu) -> *const [u64; N]) -> [u64; N] {
+        let mut sum = [0; N];
+        for cpu in 0..self.cpus.count() {
+            // SAFETY: within the mapping; plain integers, which the kernel may change at any time.
+            let counts = unsafe { part(self.cpus.at(cpu)).read_volatile() };
+            sum.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
+        }
+        sum
+    }
+
+    /// How often the kernel could not run a program because it interrupted itself on that CPU
+    /// (`recursion_misses`): transitions that nobody saw.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        TRACED.iter().filter_map(|name| self.program_fdinfo(name, "recursion_misses")).sum()
+    }
+
+    /// One field of a program's fdinfo.
+    fn program_fdinfo(&self, name: &str, field: &str) -> Option<u64> {
+        let fd = self.ebpf.program(name)?.fd().ok()?;
+        let text =
+            fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
+        super::field(&text, field)
+    }
+}
+
+/// Checks the host and makes the maps; no program is loaded yet.
+fn prepare(
+    mut config: Config,
+    cpus: u32,
+    ring_bytes: u32,
+    btf: &Path,
+) -> Result<(Ebpf, Btf), Refusal> {
+    // The library goes through all of the kernel's types, which takes as long as all of this.
+    let (loader, needed) = thread::scope(|scope| {
+        let loader = scope.spawn(EbpfLoader::new);
+        let needed = preflight::check().and_then(|()| preflight::read_btf(btf));
+        (loader.join(), needed)
+    });
+    let mut loader = loader.unwrap_or_else(|panic| resume_unwind(panic));
+    let btf::Needed { offsets, attachable } = needed?;
+    preflight::is_this_kernels(btf)?;
+    (config.offsets, config.jiffy_ns) = (offsets, jiffy_ns());
+    let kernel_btf = Btf::parse(&attachable, Endianness::default())
+        .map_err(|e| refusal(&btf.display().to_string(), &e))?;
+
+    config.weakly_ordered = u32::from(!cfg!(target_arch = "x86_64"));
+    let ebpf = loader
+        .btf(Some(&kernel_btf))
+        .verifier_log_level(VerifierLogLevel::DEBUG)
+        .override_global("CONFIG", config.as_bytes(), true)
+        .map_max_entries("EVENTS", ring_bytes)
+        .map_max_entries("CPUS", cpus)
+        .map_max_entries("STREAM", (cpus * config.stream).max(1))
+        .load(OBJECT)
+        .map_err(|e| refusal("creating the maps", &e))?;
+    Ok((ebpf, kernel_btf))
+}
+
+/// How many CPUs there can be.
+fn cpus() -> Result<u32, Refusal> {
+    let cpus = nr_cpus().map_err(|(_, e)| refusal("the number of CPUs", &e))?;
+    Ok(u32::try_from(cpus).unwrap_or(u32::MAX))
+}
+
+/// Ends of long stays come in bursts at worst when a leaking process is killed: 8,000 fit.
+const RING_BYTES: u32 = 1 << 20;
+/// Streamed transitions: 64,000 fit on two CPUs, a third of a second of all that they can make.
+const STREAM_BYTES: u32 = 8 << 20;
+/// On many CPUs: 2,000 fit on each, which is what it can make between two polls.
+const LEAST_STREAM_BYTES: u32 = 256 << 10;
+
+/// Records in each CPU's stream, a power of two.
+fn records_each(bytes: Option<u32>, cpus: u32) -> u32 {
+    let each = bytes.map_or((STREAM_BYTES / cpus).max(LEAST_STREAM_BYTES), |bytes| bytes / cpus);
+    let records = each / size_of::<Streamed>() as u32;
+    1 << records.max(1).ilog2()
+}
+
+/// The one program that a snapshot needs; nothing is attached.
+#[derive(Debug)]
+pub struct Descriptors(Pass);
+
+impl Descriptors {
+    /// Checks the host and loads the pass over descriptor tables, for sockets in `states` (bit
+    /// `1 << number`) of one network namespace (inode number), or of all (0). `btf`: the file with
+    /// the kernel's BTF.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names what is missing.
+    pub fn load(states: u32, netns: u32, btf: &Path) -> Result<Self, Refusal> {
+        let config = Config { states, netns, ..Config::NONE };
+        let (mut ebpf, kernel_btf) = prepare(config, cpus()?, SMALLEST_RING, btf)?;
+        load(program(&mut ebpf, "snapshot")?, Hook::Iter("task_file"), &kernel_btf)?;
+        link_iter(&ebpf, "snapshot", None).map(Self)
+    }
+
+    /// Lists who has a descriptor for any of those sockets, all listeners with theirs and their
+    /// queues, and connections that are over and still have a descriptor.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn list(&self) -> io::Result<Listing> {
+        self.0.run()
+    }
+}
+
+/// A page: nothing is ever written into it.
+const SMALLEST_RING: u32 = 4096;
+
+/// No network namespace has this inode number: theirs begin at PROC_DYNAMIC_FIRST, 0xf0000000
+/// (include/linux/proc_fs.h).
+const NO_NETNS: u32 = 1;
+
+/// Loads and attaches all that a watch of `states` (bit `1 << number`) needs, lists once, and takes
+/// everything out again. It is for a network namespace that does not exist, so no socket is
+/// touched.
+///
+/// # Errors
+/// A [`Refusal`] that names what is missing.
+pub fn trial(states: u32, nursery: bool, btf: &Path) -> Result<(), Refusal> {
+    let config = Config { states, nursery: u32::from(nursery), netns: NO_NETNS, ..Config::NONE };
+    let (mut kernel, _events) = Kernel::load(config, Some(SMALLEST_RING), btf)?;
+    kernel.follow_ends()?;
+    kernel.look(0, true).map(drop).map_err(|e| refusal("listing what is live", &e))
+}
+
+/// The same with the one program of a snapshot, which is not attached to anything.
+///
+/// # Errors
+/// A [`Refusal`] that names what is missing.
+pub fn trial_of_snapshot(states: u32, btf: &Path) -> Result<(), Refusal> {
+    let descriptors = Descriptors::load(states, NO_NETNS, btf)?;
+    descriptors.list().map(drop).map_err(|e| refusal("listing descriptors", &e))
+}
+
+/// The empty program of the benchmark, attached alone.
+///
+/// # Errors
+/// A [`Refusal`].
+pub fn load_empty() -> Result<Ebpf, Refusal> {
+    preflight::check()?;
+    let btf = Btf::from_sys_fs().map_err(|e| refusal(KERNEL_BTF, &e))?;
+    let mut ebpf = EbpfLoader::new()
+        .btf(Some(&btf))
+        .map_max_entries("EVENTS", SMALLEST_RING)
+        .load(OBJECT)
+        .map_err(|e| refusal("creating the maps", &e))?;
+    load(program(&mut ebpf, "empty")?, Hook::Tracepoint("inet_sock_set_state"), &btf)?;
+    let _held_by_the_program = attach(&mut ebpf, "empty")?;
+    Ok(ebpf)
+}
+
+/// The length of a jiffy: the coarse clocks advance once per jiffy.
+fn jiffy_ns() -> u64 {
+    let resolution = rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse);
+    resolution.tv_sec.unsigned_abs() * 1_000_000_000 + resolution.tv_nsec.unsigned_abs()
+}

@@ -1,0 +1,18 @@
+//! The kernel side: what this host allows, where its structs keep things, loading and reading the
+//! programs.
+
+pub mod iter;
+pub mod loader;
+pub mod mapped;
+pub mod nursery;
+pub mod preflight;
+pub mod probe;
+mod programs;
+pub mod stream;
+mod sys;
+
+/// A number in a file of lines `NAME:\tVALUE`: `/proc/PID/status`, `/proc/PID/fdinfo/FD`.
+#[must_use]
+pub fn field<T: std::str::FromStr>(text: &str, name: &str) -> Option<T> {
+    text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))?.trim().parse().ok()
+}

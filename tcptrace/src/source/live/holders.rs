@@ -1,0 +1,142 @@
+//! From the kernel's list of descriptors to holders with their cgroups; `/proc` where the kernel's
+//! list can't be used.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    rc::Rc,
+};
+
+use tcptrace_common::event::{Holder as Raw, Queued, Socket};
+
+use crate::{
+    engine::{
+        assemble::Holdings,
+        decode::comm,
+        record::{BootNs, Holder, ProcessId},
+    },
+    formats::descriptor::socket_inode,
+    source::live::{
+        numbers, process,
+        process::{Facts, Processes},
+    },
+};
+
+/// Holders as the kernel's `task_file` pass listed them.
+#[must_use]
+pub fn from_kernel(
+    sockets: &[Socket],
+    queued: &[Queued],
+    holders: &[Raw],
+    processes: &Processes,
+) -> Holdings {
+    let mut by_cookie: HashMap<u64, Vec<Holder>> = HashMap::new();
+    let mut comms: HashMap<[u8; 16], Rc<str>> = HashMap::new();
+    for raw in holders {
+        let process = ProcessId { pid: raw.pid, start_ns: raw.start_ns };
+        let comm = comms.entry(raw.comm).or_insert_with(|| comm(&raw.comm));
+        let Facts { cgroups, inner_pid } = processes.facts(process);
+        by_cookie.entry(raw.cookie).or_default().push(Holder {
+            process,
+            tid: (raw.tid != raw.pid).then_some(raw.tid),
+            ppid: raw.ppid,
+            fd: raw.fd,
+            comm: Rc::clone(comm),
+            cgroups,
+            inner_pid,
+            opener: None,
+        });
+    }
+    Holdings::new(sockets, queued, by_cookie, true)
+}
+
+/// Holders as `/proc/PID/fd` shows them, for the given sockets and listeners, by inode number.
+/// Descriptor tables of single threads are read only for sockets that no process holds.
+#[must_use]
+pub fn from_proc(
+    suspects: &[Socket],
+    listeners: &[Socket],
+    queued: &[Queued],
+    processes: &Processes,
+) -> Holdings {
+    let wanted: HashMap<u64, u64> = suspects
+        .iter()
+        .chain(listeners)
+        .filter(|s| s.inode != 0)
+        .map(|s| (s.inode, s.cookie))
+        .collect();
+    let mut tables = Tables { wanted, by_cookie: HashMap::new(), hidden: false };
+    let pids: Vec<u32> = numbers("/proc").into_iter().flatten().collect();
+    for pid in &pids {
+        tables.read(&format!("/proc/{pid}/fd"), *pid, None, processes);
+    }
+    if tables.wanted.values().any(|cookie| !tables.by_cookie.contains_key(cookie)) {
+        for pid in &pids {
+            for tid in
+                numbers(&format!("/proc/{pid}/task")).into_iter().flatten().filter(|tid| tid != pid)
+            {
+                tables.read(&format!("/proc/{pid}/task/{tid}/fd"), *pid, Some(tid), processes);
+            }
+        }
+    }
+    let all_seen = !tables.hidden && kernel_names_processes();
+    Holdings::new(listeners, queued, tables.by_cookie, all_seen)
+}
+
+/// Descriptor tables read so far.
+struct Tables {
+    /// Cookies by inode number.
+    wanted: HashMap<u64, u64>,
+    by_cookie: HashMap<u64, Vec<Holder>>,
+    /// Some could not be read.
+    hidden: bool,
+}
+
+impl Tables {
+    fn read(&mut self, table: &str, pid: u32, tid: Option<u32>, processes: &Processes) {
+        let fds = match numbers(table) {
+            Ok(fds) => fds,
+            Err(e) => {
+                self.hidden |= e.kind() == io::ErrorKind::PermissionDenied;
+                return;
+            }
+        };
+        let mut holder = None;
+        for fd in fds {
+            let Ok(link) = fs::read_link(format!("{table}/{fd}")) else { continue };
+            let Some(cookie) =
+                link.to_str().and_then(socket_inode).and_then(|inode| self.wanted.get(&inode))
+            else {
+                continue;
+            };
+            let holder: &Holder =
+                holder.get_or_insert_with(|| processes.caller(pid, None, BootNs::MAX));
+            let held = self.by_cookie.entry(*cookie).or_default();
+            // A thread's table is its process's, unless it has one of its own.
+            if tid.is_none() || held.iter().all(|h| h.process != holder.process) {
+                held.push(Holder { fd, tid, ..holder.clone() });
+            }
+        }
+    }
+}
+
+/// The pids that have a descriptor for any of these listeners' ports, by namespace and port.
+#[must_use]
+pub fn listening(
+    sockets: &[Socket],
+    holders: &[Raw],
+    wanted: impl Fn(&Holder) -> bool,
+    processes: &Processes,
+) -> HashSet<(u32, u16)> {
+    let holdings = from_kernel(&[], &[], holders, processes);
+    let listeners = sockets
+        .iter()
+        .filter(|s| holdings.by_cookie.get(&s.cookie).is_some_and(|h| h.iter().any(&wanted)));
+    listeners.map(|s| (s.tuple.netns, s.tuple.lport)).collect()
+}
+
+/// Whether [`from_kernel`] can be used here.
+#[must_use]
+pub fn kernel_names_processes() -> bool {
+    process::in_initial_pid_namespace()
+}

@@ -1,0 +1,57 @@
+//! The running host: the kernel programs, sock_diag, network namespaces, and what only `/proc` knows
+//! of processes. Each answer may be absent.
+
+pub mod bpf;
+pub mod cgroupfs;
+pub mod check;
+pub mod holders;
+pub mod host;
+pub mod limits;
+pub mod netns;
+pub mod netstat;
+pub mod process;
+pub mod report;
+pub mod ring;
+pub mod snapshot;
+pub mod sock_diag;
+pub mod threads;
+
+use std::{fs, io};
+
+/// A file's text. What is no UTF-8 in it is replaced: names may hold any bytes, and the kernel cuts
+/// long ones within a letter.
+fn text(path: &str) -> io::Result<String> {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The entries of a directory that are numbers.
+fn numbers(dir: &str) -> io::Result<Vec<u32>> {
+    let names = fs::read_dir(dir)?.flatten();
+    Ok(names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::thread::{gettid, set_name};
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_no_utf8_does_not_hide_the_rest() {
+        // Cyrillic, as the kernel cuts it after 15 bytes.
+        let name = c"\xd0\xbe\xd0\xb1\xd1\x80\xd0\xb0\xd0\xb1\xd0\xbe\xd1\x82\xd1";
+        let named = std::thread::spawn(move || {
+            set_name(name).expect("a name");
+            let file =
+                |file: &str| text(&format!("/proc/self/task/{}/{file}", gettid())).expect("text");
+            (file("status"), file("stat"))
+        });
+        let (status, stat) = named.join().expect("a thread");
+        assert!(
+            status.starts_with("Name:\tобработ\u{fffd}\n") && status.contains("\nPid:"),
+            "{status}"
+        );
+        let stat = crate::formats::stat::Stat::parse(&stat).expect("fields");
+        assert_eq!((&*stat.comm, stat.state), ("обработ\u{fffd}", 'R'));
+    }
+}

@@ -1,0 +1,69 @@
+//! All that is known of one process, from one look and from `/proc`.
+
+use crate::{
+    engine::{
+        language::{Language, language},
+        record::{BootNs, Holder, ProcessId, Record},
+        report,
+        report::{Answer, Listening, ProcessReport},
+    },
+    source::live::{limits, netstat, process, snapshot::Survey, threads},
+};
+
+/// The report on a process whose sockets are `records`.
+#[must_use]
+pub fn process(survey: &Survey, id: ProcessId, records: &[Record]) -> ProcessReport {
+    let pid = id.pid;
+    let process = process::Processes::default().caller(pid, None, BootNs::MAX);
+    let limits::Descriptors { used, soft: limit, .. } = limits::of_process(pid);
+    let leaks: Vec<&Record> = records.iter().filter(|r| r.is_leak()).collect();
+    // What waits in a queue has no descriptor.
+    let ages = leaks.iter().filter(|r| holds(&r.holders, pid) && r.listener.is_none());
+    let ages: Vec<u64> = ages.map(|r| r.age(survey.now).min_ns).collect();
+    ProcessReport {
+        parent: process::find_with_name(process.ppid).map(|(id, comm)| (id.pid, comm)),
+        process,
+        command: process::command(pid),
+        used,
+        limit,
+        sockets: report::count(records, survey.now),
+        leaks: leaks.len() as u64,
+        full_in_ns: report::full_in(&ages, free(used, limit)),
+        listeners: listeners(survey, pid),
+        overflows: netstat::listen_overflows(pid),
+        threads: threads::groups(pid),
+    }
+}
+
+fn holds(holders: &[Holder], pid: u32) -> bool {
+    holders.iter().any(|h| h.process.pid == pid)
+}
+
+fn free(used: Answer, limit: Answer) -> u64 {
+    match (used, limit) {
+        (Ok(used), Ok(limit)) => limit.saturating_sub(used),
+        _ => u64::MAX,
+    }
+}
+
+fn listeners(survey: &Survey, pid: u32) -> Vec<Listening> {
+    let mut list: Vec<Listening> = survey
+        .listeners()
+        .filter(|(_, holders)| holds(holders, pid))
+        .map(|(listener, holders)| {
+            let mut shared_with: Vec<ProcessId> =
+                holders.iter().map(|h| h.process).filter(|p| p.pid != pid).collect();
+            shared_with.dedup();
+            Listening { shared_with, ..listener }
+        })
+        .collect();
+    list.sort_by_key(|l| l.local);
+    list
+}
+
+/// What the process that lets a socket sit is written in, as far as its name tells.
+#[must_use]
+pub fn language_of(holders: &[Holder]) -> Option<Language> {
+    let holder = holders.first()?;
+    language(&process::executable(holder.process.pid).unwrap_or_default(), &holder.comm)
+}

@@ -1,0 +1,315 @@
+//! One row an update, one header. Columns that an event does not have stay empty.
+
+use std::io::{self, Write};
+
+use crate::{
+    engine::{
+        record::{Age, BootNs, ClosedBy, Connection, Holder, Record},
+        update::Update,
+    },
+    view::{Clock, Sink, text::safe},
+};
+
+/// The columns, in order.
+const COLUMNS: [&str; 37] = [
+    "event",
+    "time",
+    "cookie",
+    "netns",
+    "family",
+    "local",
+    "remote",
+    "role",
+    "state",
+    "old",
+    "new",
+    "age_min_ms",
+    "age_max_ms",
+    "verdict",
+    "recv_q",
+    "send_q",
+    "accepted",
+    "bytes_sent_since_fin",
+    "inode",
+    "holder_source",
+    "holders",
+    "listener",
+    "listener_queue",
+    "listener_limit",
+    "closed_by_pid",
+    "closed_by_comm",
+    "on_cpu_pid",
+    "counts",
+    "advice",
+    "group_by",
+    "group",
+    "name",
+    "ok",
+    "found",
+    "needed_for",
+    "lost_without",
+    "remedy",
+];
+
+/// Writes CSV (RFC 4180).
+pub struct Csv<W: Write> {
+    out: csv::Writer<W>,
+    clock: Clock,
+}
+
+impl<W: Write> Csv<W> {
+    /// A sink that writes to `out`, header first.
+    ///
+    /// # Errors
+    /// What writing answers.
+    pub fn new(out: W, clock: Clock) -> io::Result<Self> {
+        let mut out = csv::Writer::from_writer(out);
+        out.write_record(COLUMNS).map_err(io_error)?;
+        Ok(Self { out, clock })
+    }
+}
+
+/// One row, by column name.
+struct Row([String; COLUMNS.len()]);
+
+impl Row {
+    fn new(event: &str, time: String) -> Self {
+        let mut row = Self(std::array::from_fn(|_| String::new()));
+        row.set("event", event);
+        row.set("time", time);
+        row
+    }
+
+    fn set(&mut self, column: &str, value: impl ToString) {
+        if let Some(at) = COLUMNS.iter().position(|c| *c == column) {
+            self.0[at] = value.to_string();
+        }
+    }
+
+    fn maybe(&mut self, column: &str, value: Option<impl ToString>) {
+        if let Some(value) = value {
+            self.set(column, value);
+        }
+    }
+
+    fn connection(&mut self, c: &Connection) {
+        self.maybe("cookie", (c.cookie != 0).then_some(c.cookie));
+        self.set("netns", c.netns);
+        self.set("family", c.family());
+        self.set("local", c.local);
+        self.set("remote", c.remote);
+    }
+
+    fn age(&mut self, age: &Age) {
+        self.set("age_min_ms", ms(age.min_ns));
+        self.maybe("age_max_ms", age.max_ns.map(ms));
+    }
+
+    fn record(&mut self, r: &Record) {
+        self.connection(&r.connection);
+        self.maybe("role", r.role.map(|role| role.name()));
+        self.set("state", r.state.name());
+        self.maybe("verdict", r.verdict.map(|v| v.name()));
+        self.maybe("recv_q", r.evidence.recv_q);
+        self.maybe("send_q", r.evidence.send_q);
+        self.maybe("accepted", r.evidence.accepted);
+        self.maybe("bytes_sent_since_fin", r.evidence.bytes_sent_since_fin);
+        self.maybe("inode", r.evidence.inode);
+        self.set("holder_source", r.holder_source.name());
+        let holders: Vec<String> = r.holders.iter().map(holder).collect();
+        self.set("holders", inert(&holders.join(";")));
+        if let Some(l) = &r.listener {
+            self.set("listener", l.local);
+            self.set("listener_queue", l.queue);
+            self.set("listener_limit", l.limit);
+        }
+        self.maybe("advice", r.verdict.map(|v| v.advice()));
+    }
+
+    fn closer(&mut self, c: Option<&ClosedBy>) {
+        self.maybe("closed_by_pid", c.map(|c| c.pid));
+        self.maybe("closed_by_comm", c.map(|c| inert(&safe(&c.comm))));
+    }
+}
+
+/// A holder in a word: `comm[pid]:fd`.
+#[must_use]
+pub fn holder(h: &Holder) -> String {
+    format!("{}[{}]:{}", safe(&h.comm), h.process.pid, h.fd)
+}
+
+/// Spreadsheets take a cell that begins with one of these for a formula (OWASP: CSV injection), the
+/// wide forms included; and some take a semicolon for the end of a cell.
+fn inert(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    let mut begins = true;
+    for c in text.chars() {
+        if begins && matches!(c, '=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠') {
+            out.push('\'');
+        }
+        begins = matches!(c, ';' | ',');
+        out.push(c);
+    }
+    out
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact below 2^53 µs, 285 years")]
+fn ms(ns: u64) -> f64 {
+    (ns / 1_000) as f64 / 1_000.0
+}
+
+impl<W: Write> Sink for Csv<W> {
+    fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
+        let stamp = self.clock.rfc3339(time);
+        let row = match update {
+            Update::Transition(change) => {
+                let mut row = Row::new("transition", stamp);
+                row.connection(&change.connection);
+                row.set("old", change.old.name());
+                row.set("new", change.new.name());
+                if let Some(stayed) = &change.stayed {
+                    row.age(stayed);
+                }
+                row.set("on_cpu_pid", change.on_cpu_pid);
+                row
+            }
+            Update::Stuck(record) => {
+                let mut row = Row::new("stuck", stamp);
+                row.record(record);
+                row.age(&record.age(time));
+                row
+            }
+            Update::Resolved { record, stayed, closed_by, .. } => {
+                let mut row = Row::new("resolved", stamp);
+                row.record(record);
+                row.age(stayed);
+                row.closer(closed_by.as_ref());
+                row
+            }
+            Update::Socket(record) => {
+                let mut row = Row::new("socket", stamp);
+                row.record(record);
+                row.age(&record.age(time));
+                row
+            }
+            Update::Group(group) => {
+                let mut row = Row::new("group", stamp);
+                row.age(&group.oldest);
+                row.set("group_by", group.by.name());
+                row.set("group", inert(&safe(&group.key)));
+                let verdicts = group.by_verdict.iter().map(|(name, n)| (*name, *n));
+                row.set(
+                    "counts",
+                    named(
+                        [("count", group.count), ("leaks", group.leaks)]
+                            .into_iter()
+                            .chain(verdicts),
+                    ),
+                );
+                row
+            }
+            Update::Overview(o) => {
+                let mut row = Row::new("summary", stamp);
+                let states = o.states.iter().map(|(state, n)| (state.name(), *n));
+                row.set(
+                    "counts",
+                    named([("sockets", o.sockets), ("leaks", o.leaks)].into_iter().chain(states)),
+                );
+                row
+            }
+            Update::Finding(f) => {
+                let mut row = Row::new("check", stamp);
+                row.set("name", f.item.name());
+                row.maybe("ok", f.ok);
+                row.set("found", inert(&safe(&f.found)));
+                row.set("needed_for", f.item.needed_for());
+                row.set("lost_without", f.item.lost_without());
+                row.set("remedy", inert(&f.remedy));
+                row
+            }
+            Update::Offers(o) => {
+                let mut row = Row::new("summary", stamp);
+                let works = [("watch", o.watch), ("snapshot", o.snapshot), ("explain", o.explain)];
+                let works = works.into_iter().map(|(name, works)| (name, u64::from(works)));
+                row.set(
+                    "counts",
+                    named(works.chain(o.counts.iter().map(|(mark, n)| (mark.name(), *n)))),
+                );
+                row
+            }
+            // Pages have no rows: the sockets that they are about follow, one a row.
+            Update::Process(_) | Update::Explanation(_) => return Ok(()),
+            Update::Lost(lost) => {
+                let mut row = Row::new("lost", stamp);
+                row.set("counts", named(lost.named()));
+                row
+            }
+            Update::Summary(s) => {
+                let mut row = Row::new("summary", stamp);
+                row.set(
+                    "counts",
+                    named([
+                        ("stuck", s.stuck),
+                        ("resolved", s.resolved),
+                        ("still_open", s.still_open),
+                        ("leaks", s.leaks),
+                        ("seen", s.seen),
+                        ("filtered", s.filtered),
+                        ("emitted", s.emitted),
+                        ("lost", s.lost.total()),
+                    ]),
+                );
+                row
+            }
+        };
+        self.out.write_record(&row.0).map_err(io_error)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    fn clock(&mut self) -> &mut Clock {
+        &mut self.clock
+    }
+}
+
+fn named<'a>(counts: impl IntoIterator<Item = (&'a str, u64)>) -> String {
+    counts.into_iter().map(|(name, n)| format!("{name}={n}")).collect::<Vec<_>>().join(" ")
+}
+
+fn io_error(e: csv::Error) -> io::Error {
+    match e.into_kind() {
+        csv::ErrorKind::Io(e) => e,
+        other => io::Error::other(format!("{other:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn no_formulas() {
+        let cases = [
+            ("java[1]:4", "java[1]:4"),
+            ("=1+1[1]:4", "'=1+1[1]:4"),
+            ("a[1]:4;@SUM(A1)[2]:5", "a[1]:4;'@SUM(A1)[2]:5"),
+            ("x;=1,-2", "x;'=1,'-2"),
+            ("＝1", "'＝1"),
+            ("a-b=c", "a-b=c"),
+        ];
+        for (text, harmless) in cases {
+            assert_eq!(inert(text), harmless);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn wherever_cells_end(text in "[-=+@,;a'＝]{0,12}") {
+            prop_assert!(!inert(&text).split([',', ';']).any(|cell| cell.starts_with(['=', '+', '-', '@', '＝'])));
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The shapes of what `explain` says. Field names are the contract.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use serde::Serialize;
+
+use crate::{
+    engine::{
+        language::Language,
+        record::{BootNs, Holder},
+        report::{About, Answer, Explanation, Listening, ProcessReport},
+    },
+    formats::threads,
+    prose::{
+        cure::{Cure, cure},
+        words::evidence,
+    },
+    view::{
+        human,
+        json::lines::{AgeMs, HolderLine, Ms},
+    },
+};
+
+#[derive(Serialize)]
+pub struct ProcessLine<'a> {
+    event: &'static str,
+    time: String,
+    pid: u32,
+    inner_pid: Option<u32>,
+    comm: &'a str,
+    command: &'a [String],
+    ppid: u32,
+    parent: Option<&'a str>,
+    cgroup: Option<&'a str>,
+    container: Option<&'a str>,
+    runtime: Option<&'static str>,
+    pod: Option<&'a str>,
+    running_ms: Option<Ms>,
+    descriptors: DescriptorsLine,
+    leaks: u64,
+    sockets: Vec<CountLine>,
+    listeners: Vec<ListenerLine>,
+    listen_overflows: Option<u64>,
+    threads: Vec<GroupLine<'a>>,
+    unknown: BTreeMap<&'static str, &'static str>,
+}
+
+#[derive(Serialize)]
+struct DescriptorsLine {
+    used: Option<u64>,
+    limit: Option<u64>,
+    full_in_ms: Option<Ms>,
+}
+
+#[derive(Serialize)]
+struct CountLine {
+    state: &'static str,
+    verdict: Option<&'static str>,
+    count: u64,
+    oldest_ms: AgeMs,
+}
+
+#[derive(Serialize)]
+struct ListenerLine {
+    local: SocketAddr,
+    queue: u32,
+    limit: u32,
+    drops: u32,
+    full: bool,
+    shared_with: Vec<u32>,
+}
+
+impl From<&Listening> for ListenerLine {
+    fn from(l: &Listening) -> Self {
+        Self {
+            local: l.local,
+            queue: l.queue,
+            limit: l.limit,
+            drops: l.drops,
+            full: l.is_full(),
+            shared_with: l.shared_with.iter().map(|p| p.pid).collect(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct GroupLine<'a> {
+    count: usize,
+    wchan: Option<&'a str>,
+    text: String,
+    tids: &'a [u32],
+}
+
+impl<'a> ProcessLine<'a> {
+    pub fn new(time: String, now: BootNs, r: &'a ProcessReport) -> Self {
+        let mut unknown = BTreeMap::new();
+        let mut answer =
+            |field, answer: Answer| answer.map_err(|why| unknown.insert(field, why)).ok();
+        let (used, limit) =
+            (answer("descriptors.used", r.used), answer("descriptors.limit", r.limit));
+        let listen_overflows = answer("listen_overflows", r.overflows);
+        let threads: &[threads::Group] = match &r.threads {
+            Ok(groups) => groups,
+            Err(why) => {
+                unknown.insert("threads", *why);
+                &[]
+            }
+        };
+        let HolderLine { pid, inner_pid, comm, cgroup, container, runtime, pod, .. } =
+            HolderLine::from(&r.process);
+        let Holder { process, ppid, .. } = &r.process;
+        Self {
+            event: "process",
+            time,
+            pid,
+            inner_pid,
+            comm,
+            command: &r.command,
+            ppid: *ppid,
+            parent: r.parent.as_ref().map(|(_, comm)| &**comm),
+            cgroup,
+            container,
+            runtime,
+            pod,
+            running_ms: (process.start_ns != 0).then(|| Ms(now.saturating_sub(process.start_ns))),
+            descriptors: DescriptorsLine { used, limit, full_in_ms: r.full_in_ns.map(Ms) },
+            leaks: r.leaks,
+            sockets: r
+                .sockets
+                .iter()
+                .map(|c| CountLine {
+                    state: c.state.name(),
+                    verdict: c.verdict.map(|v| v.name()),
+                    count: c.count,
+                    oldest_ms: (&c.oldest).into(),
+                })
+                .collect(),
+            listeners: r.listeners.iter().map(ListenerLine::from).collect(),
+            listen_overflows,
+            threads: threads
+                .iter()
+                .map(|g| GroupLine {
+                    count: g.tids.len(),
+                    wchan: g.wchan.as_deref(),
+                    text: g.text(),
+                    tids: &g.tids,
+                })
+                .collect(),
+            unknown,
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct ExplanationLine {
+    event: &'static str,
+    time: String,
+    verdict: &'static str,
+    sockets: u64,
+    cookie: Option<u64>,
+    evidence: Vec<String>,
+    means: &'static str,
+    look_for: &'static [&'static str],
+    in_code: Vec<CodeLine>,
+    no_help: &'static [&'static str],
+}
+
+#[derive(Serialize)]
+struct CodeLine {
+    language: &'static str,
+    code: &'static str,
+}
+
+impl ExplanationLine {
+    pub fn new(time: String, e: &Explanation) -> Self {
+        let Cure { means, look_for, no_help, .. } = cure(e.verdict);
+        let code = |(language, code): (Language, &'static str)| CodeLine {
+            language: language.name(),
+            code,
+        };
+        let (sockets, record) = match &e.about {
+            About::Sockets(n) => (*n, None),
+            About::Socket(record) => (1, Some(record)),
+        };
+        Self {
+            event: "explanation",
+            time,
+            verdict: e.verdict.name(),
+            sockets,
+            cookie: record.map(|r| r.connection.cookie),
+            evidence: record.map(|r| evidence(r, human)).unwrap_or_default(),
+            means,
+            look_for,
+            in_code: cure(e.verdict).in_code_for(e.language).into_iter().map(code).collect(),
+            no_help,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Transitions by the million: the one line whose writing decides what streaming costs. It is put
+//! together by hand, a third of the library's time; a test holds it against the library's.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::engine::{record::Age, update::Change};
+
+pub const COOKIE_UNKNOWN: &str = "at this moment the kernel would name the listener's";
+pub const STAYED_UNKNOWN: &str = "the state before was not watched, or had begun before tracing";
+
+/// Appends the line. `time` is a finished time stamp. Nothing in it is text that others chose.
+pub fn transition(out: &mut Vec<u8>, time: &str, change: &Change) {
+    let c = &change.connection;
+    text(out, "{\"event\":\"transition\",\"time\":\"");
+    text(out, time);
+    text(out, "\",\"cookie\":");
+    if c.cookie == 0 {
+        text(out, "null")
+    } else {
+        number(out, c.cookie)
+    }
+    text(out, ",\"netns\":");
+    number(out, u64::from(c.netns));
+    text(
+        out,
+        if c.family() == 4 { ",\"family\":4,\"local\":\"" } else { ",\"family\":6,\"local\":\"" },
+    );
+    end(out, c.local);
+    text(out, "\",\"remote\":\"");
+    end(out, c.remote);
+    text(
+        out,
+        if c.mptcp {
+            "\",\"protocol\":\"mptcp\",\"old\":\""
+        } else {
+            "\",\"protocol\":\"tcp\",\"old\":\""
+        },
+    );
+    text(out, change.old.name());
+    text(out, "\",\"new\":\"");
+    text(out, change.new.name());
+    text(out, "\",\"stayed_ms\":");
+    match &change.stayed {
+        Some(stayed) => age(out, stayed),
+        None => text(out, "null"),
+    }
+    text(out, ",\"on_cpu_pid\":");
+    number(out, u64::from(change.on_cpu_pid));
+    let unknown = [
+        ("cookie", COOKIE_UNKNOWN, c.cookie == 0),
+        ("stayed_ms", STAYED_UNKNOWN, change.stayed.is_none()),
+    ];
+    let mut separator = ",\"unknown\":{\"";
+    for (field, why, _) in unknown.iter().filter(|(.., is)| *is) {
+        text(out, separator);
+        text(out, field);
+        text(out, "\":\"");
+        text(out, why);
+        text(out, "\"");
+        separator = ",\"";
+    }
+    text(out, if separator == ",\"" { "}}\n" } else { "}\n" });
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn number(out: &mut Vec<u8>, mut n: u64) {
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+fn end(out: &mut Vec<u8>, end: SocketAddr) {
+    match end.ip() {
+        IpAddr::V4(v4) => {
+            for (n, byte) in v4.octets().into_iter().enumerate() {
+                if n > 0 {
+                    out.push(b'.');
+                }
+                number(out, u64::from(byte));
+            }
+            out.push(b':');
+            number(out, u64::from(end.port()));
+        }
+        IpAddr::V6(_) => text(out, &end.to_string()),
+    }
+}
+
+fn age(out: &mut Vec<u8>, age: &Age) {
+    text(out, "{\"min\":");
+    ms(out, age.min_ns);
+    text(out, ",\"max\":");
+    match age.max_ns {
+        Some(max) => ms(out, max),
+        None => text(out, "null"),
+    }
+    out.push(b'}');
+}
+
+/// ns as ms to the microsecond, as the library writes a float: `1500.0`, `0.017`.
+fn ms(out: &mut Vec<u8>, ns: u64) {
+    let us = ns / 1_000;
+    number(out, us / 1_000);
+    let fraction = us % 1_000;
+    let digits = [fraction / 100, fraction / 10 % 10, fraction % 10].map(|d| b'0' + d as u8);
+    let used = digits.iter().rposition(|d| *d != b'0').map_or(1, |last| last + 1);
+    out.push(b'.');
+    out.extend_from_slice(&digits[..used]);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde::Serialize;
+    use tcptrace_common::state::TcpState;
+
+    use super::*;
+    use crate::{engine::record::Connection, view::json::lines::AgeMs};
+
+    #[derive(Serialize)]
+    struct TransitionLine {
+        event: &'static str,
+        time: String,
+        cookie: Option<u64>,
+        netns: u32,
+        family: u8,
+        local: SocketAddr,
+        remote: SocketAddr,
+        protocol: &'static str,
+        old: &'static str,
+        new: &'static str,
+        stayed_ms: Option<AgeMs>,
+        on_cpu_pid: u32,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        unknown: BTreeMap<&'static str, &'static str>,
+    }
+
+    impl TransitionLine {
+        fn new(time: String, change: &Change) -> Self {
+            let c = &change.connection;
+            let mut unknown = BTreeMap::new();
+            if c.cookie == 0 {
+                unknown.insert("cookie", COOKIE_UNKNOWN);
+            }
+            if change.stayed.is_none() {
+                unknown.insert("stayed_ms", STAYED_UNKNOWN);
+            }
+            Self {
+                event: "transition",
+                time,
+                cookie: (c.cookie != 0).then_some(c.cookie),
+                netns: c.netns,
+                family: c.family(),
+                local: c.local,
+                remote: c.remote,
+                protocol: if c.mptcp { "mptcp" } else { "tcp" },
+                old: change.old.name(),
+                new: change.new.name(),
+                stayed_ms: change.stayed.as_ref().map(AgeMs::from),
+                on_cpu_pid: change.on_cpu_pid,
+                unknown,
+            }
+        }
+    }
+
+    fn ends() -> impl Strategy<Value = SocketAddr> {
+        (any::<IpAddr>(), any::<u16>()).prop_map(SocketAddr::from)
+    }
+
+    proptest! {
+        #[test]
+        fn as_the_library_writes_it(
+            local in ends(), remote in ends(), mptcp: bool, pid: u32, netns: u32,
+            cookie in prop_oneof![Just(0), any::<u64>()],
+            old in proptest::sample::select(&TcpState::ALL[..]),
+            new in proptest::sample::select(&TcpState::ALL[..]),
+            // Longer than a century a float would take an exponent.
+            stayed in proptest::option::of((0u64..1 << 61, proptest::option::of(0u64..1 << 61))),
+        ) {
+            let change = Change {
+                connection: Connection { cookie, netns, local, remote, mptcp },
+                old,
+                new,
+                stayed: stayed.map(|(min_ns, max_ns)| Age { min_ns, max_ns }),
+                on_cpu_pid: pid,
+            };
+            let mut line = Vec::new();
+            transition(&mut line, "T", &change);
+            let library = serde_json::to_string(&TransitionLine::new("T".to_owned(), &change)).expect("JSON");
+            prop_assert_eq!(String::from_utf8(line).expect("UTF-8"), library + "\n");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Where updates go. One trait over one message; each format is one file.
+
+pub mod csv;
+pub mod json;
+pub mod table;
+pub mod text;
+
+use std::{cell::RefCell, io};
+
+use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+
+use crate::engine::{record::BootNs, update::Update};
+
+/// A format.
+pub trait Sink {
+    /// Writes one update that became known at `time`.
+    ///
+    /// # Errors
+    /// What writing answers; a closed pipe is `BrokenPipe`.
+    fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()>;
+
+    /// Hands what was written to the reader.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// The clock by which times are shown.
+    fn clock(&mut self) -> &mut Clock;
+}
+
+/// From the boot clock to the time of day.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    /// Time of day minus boot clock, ns.
+    offset_ns: i64,
+    zone: TimeZone,
+    /// The second that was written last, and how: the next one is mostly the same.
+    second: RefCell<(i64, String)>,
+}
+
+/// By less than this nobody sets a clock: the two are never read at quite the same moment.
+const STEP_NS: i64 = 500_000_000;
+
+impl Clock {
+    /// A clock that shows `now` when the boot clock shows `boot`, in local time or in UTC.
+    #[must_use]
+    pub fn new(now: Timestamp, boot: BootNs, utc: bool) -> Self {
+        let offset_ns = offset_ns(now, boot).unwrap_or(0);
+        Self {
+            offset_ns,
+            zone: if utc { TimeZone::UTC } else { TimeZone::system() },
+            second: RefCell::default(),
+        }
+    }
+
+    /// Shows `now` when the boot clock shows `boot` from here on, if the time of day was set
+    /// meanwhile: returns by how much. Ages and order go by the boot clock, which nobody sets.
+    pub fn follow(&mut self, now: Timestamp, boot: BootNs) -> Option<i64> {
+        let offset_ns = offset_ns(now, boot)?;
+        let step = offset_ns.saturating_sub(self.offset_ns);
+        if step.saturating_abs() < STEP_NS {
+            return None;
+        }
+        self.offset_ns = offset_ns;
+        Some(step)
+    }
+
+    fn at(&self, time: BootNs) -> Timestamp {
+        let ns = i128::from(time) + i128::from(self.offset_ns);
+        Timestamp::from_nanosecond(ns).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// RFC 3339 in UTC, to the microsecond.
+    #[must_use]
+    pub fn rfc3339(&self, time: BootNs) -> String {
+        let at = self.at(time);
+        let (second, us) = (at.as_second(), at.subsec_nanosecond() / 1_000);
+        let mut cached = self.second.borrow_mut();
+        if cached.0 != second || us < 0 || cached.1.is_empty() {
+            let text = format!("{at:.6}");
+            // Times before 1970 count their fractions backwards.
+            if us >= 0
+                && let Some(whole) = text.strip_suffix(&format!("{us:06}Z"))
+            {
+                *cached = (second, whole.to_owned());
+            }
+            return text;
+        }
+        let mut text = String::with_capacity(27);
+        text.push_str(&cached.1);
+        for digit in [100_000, 10_000, 1_000, 100, 10, 1] {
+            text.push(char::from(b'0' + (us / digit % 10) as u8));
+        }
+        text.push('Z');
+        text
+    }
+
+    /// Hours, minutes and seconds.
+    #[must_use]
+    pub fn short(&self, time: BootNs) -> String {
+        self.at(time).to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string()
+    }
+}
+
+/// Time of day minus boot clock; `None`: centuries apart.
+fn offset_ns(now: Timestamp, boot: BootNs) -> Option<i64> {
+    i64::try_from(now.as_nanosecond() - i128::from(boot)).ok()
+}
+
+/// A length of time for people: `17µs`, `350ms`, `1.2s`, `42s`, `3m07s`, `2h05m`, `3d04h`.
+#[must_use]
+pub fn human(ns: u64) -> String {
+    let d = SignedDuration::from_nanos(i64::try_from(ns).unwrap_or(i64::MAX));
+    let (s, ms) = (d.as_secs(), d.as_millis());
+    match s {
+        0 if ms == 0 && ns > 0 => format!("{}µs", d.as_micros()),
+        0 => format!("{ms}ms"),
+        1..10 => format!("{s}.{}s", ms / 100 % 10),
+        10..60 => format!("{s}s"),
+        60..3_600 => format!("{}m{:02}s", s / 60, s % 60),
+        3_600..86_400 => format!("{}h{:02}m", s / 3_600, s / 60 % 60),
+        _ => format!("{}d{:02}h", s / 86_400, s / 3_600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time() {
+        let cases = [
+            (0, "0ms"),
+            (350, "350ms"),
+            (1_299, "1.2s"),
+            (42_000, "42s"),
+            (187_000, "3m07s"),
+            (7_500_000, "2h05m"),
+        ];
+        for (ms, text) in cases {
+            assert_eq!(human(ms * 1_000_000), text);
+        }
+        assert_eq!(human(274_000_000_000_000), "3d04h");
+        assert_eq!(human(u64::MAX).chars().last(), Some('h'), "no overflow");
+    }
+
+    #[test]
+    fn the_boot_clock_becomes_the_time_of_day() {
+        let now: Timestamp = "2026-01-02T03:04:05.123456Z".parse().expect("a time");
+        let clock = Clock::new(now, 1_000_000_000, true);
+        assert_eq!(clock.rfc3339(1_000_000_000), "2026-01-02T03:04:05.123456Z");
+        assert_eq!(clock.rfc3339(2_500_000_000), "2026-01-02T03:04:06.623456Z");
+        for ns in [
+            1_000_001_000,
+            1_876_543_999,
+            1_876_544_000,
+            2_499_999_999,
+            3_000_000_000,
+            1_000_000_000,
+        ] {
+            assert_eq!(
+                clock.rfc3339(ns),
+                format!("{:.6}", clock.at(ns)),
+                "in whatever order: {ns}"
+            );
+        }
+        assert_eq!(clock.short(0), "03:04:04");
+    }
+
+    #[test]
+    fn a_clock_that_is_set() {
+        let now = |text: &str| text.parse::<Timestamp>().expect("a time");
+        let mut clock = Clock::new(now("2026-01-02T03:04:05Z"), 1_000_000_000, true);
+        assert_eq!(clock.follow(now("2026-01-02T03:04:05.499Z"), 1_000_000_000), None, "no step");
+        assert_eq!(clock.rfc3339(2_000_000_000), "2026-01-02T03:04:06.000000Z");
+        assert_eq!(
+            clock.follow(now("2026-01-02T02:04:07Z"), 3_000_000_000),
+            Some(-3_600_000_000_000),
+            "back"
+        );
+        assert_eq!(clock.rfc3339(3_000_000_000), "2026-01-02T02:04:07.000000Z");
+        assert_eq!(clock.follow(now("2026-01-02T02:04:08Z"), 4_000_000_000), None, "it goes on");
+        assert_eq!(
+            clock.follow(now("2038-01-19T03:14:08Z"), 5_000_000_000).map(i64::signum),
+            Some(1),
+            "and forward"
+        );
+    }
+}

@@ -1,0 +1,235 @@
+//! The pages of `explain`: sections with a title each.
+
+use std::io::{self, Write};
+
+use crate::{
+    engine::{
+        record::{BootNs, Record},
+        report::{About, Explanation, ProcessReport},
+    },
+    prose::{
+        cure::{Cure, cure},
+        words::{evidence, holders, name},
+    },
+    view::{
+        human,
+        table::{
+            BAD, BOLD, DIM, PLAIN, Table,
+            words::{age_text, pad},
+        },
+        text::safe,
+    },
+};
+
+/// Listeners and thread groups beyond this many are only counted.
+const SHOWN: usize = 12;
+
+impl<W: Write> Table<W> {
+    pub(super) fn process(&mut self, r: &ProcessReport, now: BootNs) -> io::Result<()> {
+        self.styled(BOLD, &safe(&name(&r.process)))?;
+        writeln!(self.out)?;
+        if !r.command.is_empty() {
+            self.field("command", &safe(&r.command.join(" ")))?;
+        }
+        let started = r.process.process.start_ns;
+        let parent = r
+            .parent
+            .as_ref()
+            .map(|(pid, comm)| format!("by {}[{pid}]", safe(comm)))
+            .unwrap_or_default();
+        if started != 0 {
+            self.field("started", &format!("{} ago {parent}", human(now.saturating_sub(started))))?;
+        }
+        if let Some(c) = r.process.cgroups.as_ref().and_then(|c| c.container()) {
+            let runtime = c.runtime.map_or("unknown runtime", |runtime| runtime.name());
+            let pod = c.pod.as_ref().map(|pod| format!(", pod {}", safe(pod))).unwrap_or_default();
+            self.field("container", &format!("{} ({runtime}{pod})", safe(&c.id)))?;
+        }
+        if let Some(path) = r.process.cgroups.as_ref().and_then(|c| c.path()) {
+            self.field("cgroup", &safe(path))?;
+        }
+        self.field("descriptors", &descriptors(r))?;
+        self.sockets(r)?;
+        self.listeners(r)?;
+        self.threads(r)?;
+        if r.leaks > 0 { self.title("leaks, the oldest first") } else { Ok(()) }
+    }
+
+    fn sockets(&mut self, r: &ProcessReport) -> io::Result<()> {
+        self.title(&format!("TCP sockets (leaks: {})", r.leaks))?;
+        if r.sockets.is_empty() {
+            return writeln!(self.out, "  none");
+        }
+        for c in &r.sockets {
+            let line = format!("  {}{}", pad(&c.count.to_string(), 8), pad(c.state.name(), 13));
+            self.styled(if c.verdict.is_some_and(|v| v.is_leak()) { BAD } else { PLAIN }, &line)?;
+            let oldest = if c.verdict.is_some() {
+                format!("the oldest {}", age_text(&c.oldest))
+            } else {
+                String::new()
+            };
+            writeln!(
+                self.out,
+                "{}{DIM}{oldest}{DIM:#}",
+                pad(c.verdict.map_or("", |v| v.name()), 17)
+                    .trim_end_matches(|_| c.verdict.is_none())
+            )?;
+        }
+        Ok(())
+    }
+
+    fn listeners(&mut self, r: &ProcessReport) -> io::Result<()> {
+        if r.listeners.is_empty() {
+            return Ok(());
+        }
+        let overflows = match r.overflows {
+            Ok(n) => format!("listeners ({n} overflows in its network namespace so far)"),
+            Err(why) => format!("listeners (overflows: {why})"),
+        };
+        self.title(&overflows)?;
+        for l in r.listeners.iter().take(SHOWN) {
+            let line = format!(
+                "  {}queue {} of {}, dropped {}",
+                pad(&l.local.to_string(), 24),
+                l.queue,
+                l.limit,
+                l.drops
+            );
+            self.styled(if l.is_full() { BAD } else { PLAIN }, &line)?;
+            let full = if l.is_full() { ": full, new connections are dropped" } else { "" };
+            let shared: Vec<String> =
+                l.shared_with.iter().take(SHOWN).map(|p| p.pid.to_string()).collect();
+            let shared = if shared.is_empty() {
+                String::new()
+            } else {
+                format!("; shared with {}", shared.join(", "))
+            };
+            writeln!(self.out, "{full}{shared}")?;
+        }
+        self.more(r.listeners.len())
+    }
+
+    fn threads(&mut self, r: &ProcessReport) -> io::Result<()> {
+        self.title("threads")?;
+        match &r.threads {
+            Ok(groups) => {
+                for group in groups.iter().take(SHOWN) {
+                    let text = group.text();
+                    self.wrapped(2, safe(&text).split(' '))?;
+                }
+                self.more(groups.len())
+            }
+            Err(why) => writeln!(self.out, "  unknown: {why}"),
+        }
+    }
+
+    pub(super) fn explanation(&mut self, e: &Explanation, now: BootNs) -> io::Result<()> {
+        let Cure { means, look_for, no_help, .. } = cure(e.verdict);
+        match &e.about {
+            About::Socket(record) => {
+                self.socket(record, now)?;
+                self.title(e.verdict.name())?;
+            }
+            About::Sockets(n) => self.title(&format!("{} (sockets: {n})", e.verdict.name()))?,
+        }
+        self.wrapped(2, means.split(' '))?;
+        self.list("look for", look_for)?;
+        let code = cure(e.verdict).in_code_for(e.language);
+        // Who knows the language needs no other; who does not, needs all.
+        let known = code.iter().any(|(language, _)| Some(*language) == e.language);
+        if !code.is_empty() {
+            writeln!(self.out, "  {DIM}in code{DIM:#}")?;
+        }
+        // Not wrapped: it is to be copied.
+        for (language, code) in
+            code.iter().filter(|(language, _)| !known || Some(*language) == e.language)
+        {
+            writeln!(self.out, "  - {DIM}{}{DIM:#}{code}", pad(language.name(), 8))?;
+        }
+        let news: Vec<&str> =
+            no_help.iter().copied().filter(|text| !self.said.contains(text)).collect();
+        self.said.extend(no_help);
+        self.list("does not help", &news)
+    }
+
+    fn socket(&mut self, r: &Record, now: BootNs) -> io::Result<()> {
+        let age = r.age(now);
+        let since = match age.max_ns {
+            _ if age.is_exact() => human(age.min_ns),
+            Some(max) if human(max) == human(age.min_ns) => human(max),
+            Some(max) => format!("{} to {}", human(age.min_ns), human(max)),
+            None => format!("{} or more", human(age.min_ns)),
+        };
+        let c = &r.connection;
+        self.styled(BOLD, &format!("{} <- {}", c.local, c.remote))?;
+        writeln!(self.out)?;
+        self.field("state", &format!("{} for {since}", r.state.name()))?;
+        let role =
+            r.role.map_or_else(|| r.unknown.get("role").unwrap_or("unknown"), |role| role.name());
+        self.field("role", role)?;
+        for line in holders(r) {
+            self.field("held by", &safe(&line))?;
+        }
+        if let Some(l) = &r.listener {
+            self.field(
+                "listener",
+                &format!("{} queue {} of {}, dropped {}", l.local, l.queue, l.limit, l.drops),
+            )?;
+        }
+        let inode = r.evidence.inode.map(|i| format!(", inode {i}")).unwrap_or_default();
+        self.field("names", &format!("cookie {}, network namespace {}{inode}", c.cookie, c.netns))?;
+        self.list("evidence", &evidence(r, human))?;
+        if r.verdict.is_none() {
+            let why = r.unknown.get("verdict").unwrap_or("unknown");
+            self.field("no verdict", why)?;
+        }
+        if !r.also.is_empty() {
+            let also: Vec<&str> = r.also.iter().map(|v| v.name()).collect();
+            self.field("holds too", &also.join(", "))?;
+        }
+        Ok(())
+    }
+
+    fn title(&mut self, text: &str) -> io::Result<()> {
+        writeln!(self.out)?;
+        self.styled(BOLD, text)?;
+        writeln!(self.out)
+    }
+
+    fn field(&mut self, name: &str, text: &str) -> io::Result<()> {
+        write!(self.out, "  {DIM}{}{DIM:#}", pad(name, 13))?;
+        writeln!(self.out, "{text}")
+    }
+
+    fn list(&mut self, title: &str, items: &[impl AsRef<str>]) -> io::Result<()> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        writeln!(self.out, "  {DIM}{title}{DIM:#}")?;
+        for item in items {
+            write!(self.out, "  -")?;
+            self.continued(3, 4, item.as_ref().split(' '))?;
+        }
+        Ok(())
+    }
+
+    fn more(&mut self, all: usize) -> io::Result<()> {
+        if all > SHOWN { writeln!(self.out, "  and {} more", all - SHOWN) } else { Ok(()) }
+    }
+}
+
+/// `8512 of 20000 (42%), none left in about 4m10s at this pace`.
+fn descriptors(r: &ProcessReport) -> String {
+    match (r.used, r.limit) {
+        (Ok(used), Ok(limit)) => {
+            let share = used.saturating_mul(100) / limit.max(1);
+            let pace = r
+                .full_in_ns
+                .map(|ns| format!(", none left in about {} at this pace", human(ns)))
+                .unwrap_or_default();
+            format!("{used} of {limit} ({share}%){pace}")
+        }
+        (Ok(used), Err(why)) => format!("{used}, limit unknown: {why}"),
+        (Err(why), _) => format!("unknown: {why}"),
+    }
+}
