@@ -64,8 +64,18 @@ pub struct Transition {
     pub old: u8,
     /// State after.
     pub new: u8,
+    /// Of the stay that ended: [`HAS_TCP`] where the four numbers below are known, [`SEEDED`].
+    pub flags: u8,
     /// To the alignment of the u64 members.
-    pub pad: [u8; 6],
+    pub pad: [u8; 5],
+    /// Bytes received that the program had not read, the FIN counted as one.
+    pub recv_q: u32,
+    /// Bytes written that the peer had not acknowledged.
+    pub send_q: u32,
+    /// Data bytes sent during the stay (of an adopted one: since it was adopted).
+    pub bytes_sent: u64,
+    /// How long before the end data was sent last, ns; `u64::MAX`: unknown.
+    pub sent_ago_ns: u64,
 }
 
 /// A change of state as it streams: a record of one CPU's buffer. Whatever it can't say goes
@@ -159,8 +169,8 @@ pub struct Socket {
     /// Of a listener: connections that it dropped, most of them because its queue was full
     /// (`tcp_listendrop`).
     pub drops: u32,
-    /// To the alignment of the u64 members.
-    pub pad: u32,
+    /// First byte that the peer has not acknowledged: it moves while the peer takes what is sent.
+    pub snd_una: u32,
     /// Its ends.
     pub tuple: Tuple,
 }
@@ -240,7 +250,7 @@ const _: () = {
     assert!(size_of::<Slot>() == 80);
     assert!(size_of::<Streamed>() == 72);
     assert!(size_of::<Tuple>() == 40);
-    assert!(size_of::<Transition>() == 104);
+    assert!(size_of::<Transition>() == 128);
     assert!(size_of::<Socket>() == 144);
     assert!(size_of::<Holder>() == 64);
     assert!(size_of::<Queued>() == 24);

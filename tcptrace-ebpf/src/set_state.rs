@@ -217,7 +217,12 @@ pub fn emit(
         comm: bpf_get_current_comm().unwrap_or([0; 16]),
         old: old as u8,
         new: new as u8,
-        pad: [0; 6],
+        flags: 0,
+        pad: [0; 5],
+        recv_q: 0,
+        send_q: 0,
+        bytes_sent: 0,
+        sent_ago_ns: u64::MAX,
     };
     // Who streams polls. Else only ends of long stays come here, which are rare, and wake the
     // reader.

@@ -13,7 +13,7 @@ use tcptrace_common::{
     event::{HAS_SOCKET, HAS_TCP, KIND_SOCKET, KIND_TRANSITION, Socket, Transition, Tuple},
     state::TcpState,
 };
-use zerocopy::{FromZeros, IntoBytes};
+use zerocopy::FromZeros;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -42,25 +42,25 @@ fn micro(c: &mut Criterion) {
     let mut group = c.benchmark_group("one record");
     group.throughput(Throughput::Elements(1));
     let closed = transition(1, TcpState::CloseWait, TcpState::LastAck);
-    group.bench_function("decode", |b| b.iter(|| decode::event(black_box(closed.as_bytes()))));
+    group.bench_function("decode", |b| b.iter(|| decode::transition(black_box(&closed))));
 
     let holdings = Holdings::default();
     let one = socket(1);
     group.bench_function("judge", |b| {
-        b.iter(|| assemble::record(black_box(&one), &holdings, None, 9 * SECOND))
+        b.iter(|| assemble::record(black_box(&one), &holdings, None, None, 9 * SECOND))
     });
 
-    let event = decode::event(closed.as_bytes()).expect("a transition");
-    let record = assemble::record(&one, &holdings, None, 9 * SECOND);
+    let event = decode::transition(&closed).expect("a transition");
+    let record = assemble::record(&one, &holdings, None, None, 9 * SECOND);
     let mut tracker = Tracker::new(SECOND);
     for n in 0..100_000 {
-        tracker.stuck(assemble::record(&socket(n + 10), &holdings, None, 9 * SECOND));
+        tracker.stuck(assemble::record(&socket(n + 10), &holdings, None, None, 9 * SECOND), 0);
     }
     group.bench_function("stuck and resolved, among 100,000", |b| {
         b.iter(|| {
             let mut again = record.clone();
             again.connection.cookie = 2;
-            tracker.stuck(again);
+            tracker.stuck(again, 0);
             tracker.event(black_box(&event))
         });
     });

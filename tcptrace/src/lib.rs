@@ -17,7 +17,6 @@ pub mod confine;
 pub mod engine;
 pub mod exit;
 pub mod formats;
-pub mod pipeline;
 pub mod prose;
 pub mod source;
 pub mod view;

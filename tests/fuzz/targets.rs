@@ -4,12 +4,12 @@
 //!
 //! | target | bytes | readers |
 //! |---|---|---|
-//! | [`ring`] | records of the ring buffer | `engine::decode`, and behind it the tracker and all formats |
-//! | [`iter`] | what iterators list | `bpf::iter`, and behind it `assemble`, `verdict`, the tracker, all formats |
-//! | [`netlink`] | answers of sock_diag | `engine::diag`, and behind it as above |
-//! | [`proc_files`] | files of `/proc` and `/sys` | `engine::{stat, threads, descriptor, cure, check}`, `enrich::{process, limits, netstat, threads}`, `bpf::{field, preflight}`, and behind them the page on a process |
-//! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths | `engine::{cgroup, container, mounts}` |
-//! | [`btf`] | BTF, the kernel's or of `--btf` | `bpf::btf`, and aya's reader of what that leaves |
+//! | [`ring`] | records of the ring buffer | `engine::decode`, and behind it the core and all formats |
+//! | [`iter`] | what iterators list | `bpf::iter`, and behind it the core, facts written and read, all formats |
+//! | [`netlink`] | answers of sock_diag | `formats::sock_diag`, and behind it as above |
+//! | [`proc_files`] | files of `/proc` and `/sys` | `formats::{stat, threads, descriptor}`, `engine::{language, check}`, `source::live`, and behind them the page on a process |
+//! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths | `formats::{cgroup, container, mounts}` |
+//! | [`btf`] | BTF, the kernel's or of `--btf` | `formats::btf`, and aya's reader of what that leaves |
 //! | [`selection`] | the command line | `engine::parse`, `cli` |
 //!
 //! What reaches further than the corpus lies in `target/fuzz/corpus` afterwards; a target's binary
@@ -17,30 +17,29 @@
 //! target/fuzz/corpus/TARGET`.
 
 use std::{
-    collections::{HashMap, HashSet},
     ffi::OsString,
     net::SocketAddr,
     os::unix::ffi::{OsStrExt, OsStringExt},
     rc::Rc,
 };
 
+use bytes::BytesMut;
 use clap::Parser;
 use jiff::Timestamp;
 use tcptrace::{
     cli,
     cli::Cli,
     engine::{
-        assemble,
-        assemble::Holdings,
         check, decode,
-        decode::Event,
+        fact::{self, Fact, Records, Scan, Timed, Wire},
         language::language,
         parse::{EndPattern, States, Target, duration},
         record::{BootNs, Holder, ProcessId},
         report::{About, Explanation, ProcessReport},
-        tracker::{Outcome, Tracker},
+        select::Selection,
         update::Update,
         verdict::Verdict,
+        watch::{Plan, Said, Watch},
     },
     formats::{
         btf::{BtfError, needed},
@@ -69,7 +68,7 @@ use tcptrace::{
 };
 use tcptrace_common::{
     config::MISSING,
-    event::{KIND_DESTROY, KIND_HOLDER, KIND_QUEUED, KIND_SOCKET, Socket, Transition},
+    event::{KIND_DESTROY, KIND_HOLDER, KIND_QUEUED, KIND_SOCKET, Transition},
     state::TcpState,
 };
 use zerocopy::{FromBytes, IntoBytes};
@@ -79,26 +78,26 @@ const NOW: BootNs = 100_000_000_000;
 
 /// Records one after the other, as the ring buffer hands them out.
 pub fn ring(data: &[u8]) {
-    let mut tracker = Tracker::new(1);
-    let mut updates = Vec::new();
-    for event in data.chunks(size_of::<Transition>()).filter_map(event) {
-        updates.push((event.time, Update::Transition(event.change.clone())));
-        let mut outcome = tracker.event(&event);
-        if let Outcome::Unreported = outcome {
-            updates.push((event.time, tracker.stuck(assemble::ended(&event, Vec::new()))));
-            outcome = tracker.event(&event);
-        }
-        if let Outcome::Say(update) = outcome {
-            updates.push((event.time, update));
+    let mut watch = watch();
+    let mut said = Vec::new();
+    for record in data.chunks(size_of::<Transition>()) {
+        if let Ok(t) = Transition::read_from_bytes(record) {
+            event(&t);
+            watch.take(&Timed { at: t.time_ns, fact: Fact::Change(Wire(t)) }, &mut said);
         }
     }
-    end(tracker, updates, data.len());
+    end(watch, said, data.len());
+}
+
+/// One that reports all it hears of.
+fn watch() -> Watch {
+    let selection = Selection { unleaked: true, ..Selection::default() };
+    Watch::new(Plan { selection, states: u32::MAX, transitions: true, min_age_ns: 1, count: None })
 }
 
 /// One record of the ring buffer: what is decoded says no other than the bytes.
-fn event(record: &[u8]) -> Option<Event> {
-    let event = decode::event(record)?;
-    let t = Transition::read_from_bytes(record).expect("what is decoded has its whole length");
+fn event(t: &Transition) {
+    let Some(event) = decode::transition(t) else { return };
     let change = &event.change;
     assert_eq!((event.time, change.old as u8, change.new as u8), (t.time_ns, t.old, t.new));
     assert_eq!((change.connection.cookie, event.destroyed), (t.cookie, t.kind == KIND_DESTROY));
@@ -115,7 +114,6 @@ fn event(record: &[u8]) -> Option<Event> {
     if let Some(stayed) = change.stayed.filter(|_| t.earliest_ns <= t.latest_ns) {
         assert!(stayed.max_ns.is_none_or(|max| stayed.min_ns <= max));
     }
-    Some(event)
 }
 
 /// An address as it is on the wire.
@@ -142,20 +140,17 @@ pub fn iter(data: &[u8]) {
             && queued.iter().all(|q| q.kind == KIND_QUEUED)
     );
 
-    let mut by_cookie: HashMap<u64, Vec<Holder>> = HashMap::new();
-    for raw in &holders {
-        by_cookie.entry(raw.cookie).or_default().push(Holder {
-            process: ProcessId { pid: raw.pid, start_ns: raw.start_ns },
-            tid: (raw.tid != raw.pid).then_some(raw.tid),
-            ppid: raw.ppid,
-            fd: raw.fd,
-            comm: decode::comm(&raw.comm),
-            cgroups: None,
-            inner_pid: None,
-            opener: None,
-        });
-    }
-    judge(&sockets, &Holdings::new(&sockets, &queued, by_cookie, true), data.len());
+    let (listeners, sockets): (Vec<_>, Vec<_>) =
+        sockets.into_iter().partition(|s| s.state == TcpState::Listen as u8);
+    let scan = Scan {
+        now_ns: NOW,
+        sockets: Records(sockets),
+        listeners: Records(listeners),
+        holders: Records(holders),
+        queued: Records(queued),
+        ..Scan::default()
+    };
+    judge(scan, data.len());
 }
 
 /// What sock_diag answers: the first byte says to which question.
@@ -183,44 +178,43 @@ pub fn netlink(data: &[u8]) {
         dump.sockets.as_bytes().starts_with(half.as_bytes()),
         "what follows a message does not change it"
     );
-    judge(&dump.sockets, &Holdings::new(&dump.sockets, &[], HashMap::new(), false), data.len());
+    judge(Scan { now_ns: NOW, sockets: Records(dump.sockets), ..Scan::default() }, data.len());
 }
 
-/// From sockets to records to lines.
-fn judge(sockets: &[Socket], holdings: &Holdings, width: usize) {
-    let mut tracker = Tracker::new(1);
-    let mut updates = Vec::new();
-    for socket in sockets {
-        let mut record = assemble::record(socket, holdings, None, NOW);
-        tracker.remember(&mut record);
-        if let Some(verdict) = record.verdict {
-            let about = About::Socket(Rc::new(record.clone()));
-            updates.push((
-                NOW,
-                Update::Explanation(Box::new(Explanation { verdict, about, language: None })),
-            ));
-        }
-        updates.push((NOW, tracker.stuck(record)));
-    }
-    end(tracker, updates, width);
+/// From a scan to records to lines, as facts that were written down and read again.
+fn judge(scan: Scan, width: usize) {
+    let mut watch = watch();
+    let mut said = Vec::new();
+    let fact = Timed { at: NOW, fact: Fact::Scan(Box::new(scan)) };
+    let mut frame = BytesMut::new();
+    fact::write(&fact, &mut frame);
+    assert_eq!(fact::read(&mut frame.freeze()).as_ref(), Ok(&fact));
+    watch.take(&fact, &mut said);
+    let explained = watch.rows().filter_map(|record| {
+        let (verdict, about) = (record.verdict?, About::Socket(Rc::clone(record)));
+        let explanation = Explanation { verdict, about, language: None };
+        Some(Said { time: NOW, update: Update::Explanation(Box::new(explanation)) })
+    });
+    said.extend(explained.collect::<Vec<_>>());
+    end(watch, said, width);
 }
 
 /// Nothing is live any more, and every format says so.
-fn end(mut tracker: Tracker, mut updates: Vec<(BootNs, Update)>, width: usize) {
+fn end(mut watch: Watch, mut said: Vec<Said>, width: usize) {
+    let none = Scan { now_ns: NOW, complete: true, ..Scan::default() };
+    let none = Timed { at: NOW, fact: Fact::Scan(Box::new(none)) };
     for _ in 0..2 {
-        updates.extend(
-            tracker.reconcile(&HashSet::new(), NOW).into_iter().map(|update| (NOW, update)),
-        );
+        watch.take(&none, &mut said);
     }
-    let summary = tracker.summary();
+    let summary = watch.totals();
     assert_eq!((summary.stuck, summary.still_open), (summary.resolved, 0));
-    assert!(summary.leaks <= summary.stuck);
-    updates.push((NOW, Update::Summary(Box::new(summary))));
-    show(&updates, width);
+    assert!(summary.leaks <= summary.stuck && summary.leaks_open == 0);
+    watch.finish(NOW, &mut said);
+    show(&said, width);
 }
 
 /// Writes in every format: each is what its readers expect, and none steers a terminal.
-fn show(updates: &[(BootNs, Update)], width: usize) {
+fn show(said: &[Said], width: usize) {
     let clock = || Clock::new(Timestamp::UNIX_EPOCH, 0, true);
     let (mut json, mut csv, mut table) = (Vec::new(), Vec::new(), Vec::new());
     let sinks: [Box<dyn Sink + '_>; 3] = [
@@ -229,18 +223,18 @@ fn show(updates: &[(BootNs, Update)], width: usize) {
         Box::new(Table::new(&mut table, clock(), width)),
     ];
     for mut sink in sinks {
-        updates.iter().for_each(|(time, update)| sink.update(*time, update).expect("memory"));
+        said.iter().for_each(|s| sink.update(s.time, &s.update).expect("memory"));
         sink.flush().expect("memory");
     }
     let lines = json.split(|b| *b == b'\n').filter(|line| !line.is_empty());
     let lines = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).expect("JSON"));
-    assert_eq!(lines.count(), updates.len(), "a line an update");
+    assert_eq!(lines.count(), said.len(), "a line an update");
     let rows = csv::Reader::from_reader(&csv[..])
         .into_records()
         .map(|row| row.expect("a row of all columns"));
     let pages =
-        updates.iter().filter(|(_, u)| matches!(u, Update::Process(_) | Update::Explanation(_)));
-    assert_eq!(rows.count() + pages.count(), updates.len(), "a row an update, but for pages");
+        said.iter().filter(|s| matches!(s.update, Update::Process(_) | Update::Explanation(_)));
+    assert_eq!(rows.count() + pages.count(), said.len(), "a row an update, but for pages");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     for text in [text(json), text(csv), without_styles(&text(table))] {
         assert_eq!(text.chars().find(|c| *c != '\n' && steers(*c)), None);
@@ -314,7 +308,8 @@ fn page(text: &str) {
         overflows: netstat::field(text, "TcpExt", "ListenOverflows").ok_or("no number"),
         threads: Ok(threads),
     };
-    show(&[(NOW, Update::Process(Box::new(report)))], text.len());
+    let update = Update::Process(Box::new(report));
+    show(&[Said { time: NOW, update }], text.len());
 }
 
 /// Threads in the call that the text names.

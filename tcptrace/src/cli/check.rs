@@ -1,10 +1,10 @@
 //! `tcptrace check`: what this host offers.
 
 use crate::{
-    cli::{boot_now, btf, ended_by, output},
+    cli::{btf, ended_by, output},
     engine::{check::Offers, update::Update},
     exit::{Exit, Failure},
-    source::live::check,
+    source::live::{boot_now, check},
 };
 
 /// What this host offers, and what is lost without it

@@ -5,7 +5,7 @@ use std::{io, rc::Rc};
 use tcptrace_common::state::TcpState;
 
 use crate::{
-    cli::{boot_now, btf, ended_by, output},
+    cli::{btf, ended_by, output},
     engine::{
         parse::{States, Target},
         record::{ProcessId, Record},
@@ -14,7 +14,7 @@ use crate::{
         update::Update,
     },
     exit::{Exit, Failure},
-    source::live::{process, report, snapshot as survey, snapshot::Survey},
+    source::live::{boot_now, process, report, snapshot as survey, snapshot::Survey},
     view::Sink,
 };
 

@@ -15,10 +15,8 @@ use std::{
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
-    engine::record::BootNs,
     exit::{Exit, Failure},
     source::live::{snapshot as survey, snapshot::Survey},
     view::text::safe,
@@ -98,10 +96,4 @@ fn warn(text: &str) {
 
 fn nanoseconds(d: Duration) -> u64 {
     u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The boot clock, ns.
-fn boot_now() -> BootNs {
-    let now = clock_gettime(ClockId::Boottime);
-    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use tcptrace_common::state::TcpState;
 
 use crate::{
-    cli::{boot_now, btf, ended_by, nanoseconds, output, select},
+    cli::{btf, ended_by, nanoseconds, output, select},
     engine::{
         group::{GroupBy, Groups, Overview},
         parse,
@@ -18,7 +18,7 @@ use crate::{
         update::Update,
     },
     exit::{Exit, Failure},
-    source::live::{snapshot as survey, snapshot::Survey},
+    source::live::{boot_now, snapshot as survey, snapshot::Survey},
     view::Sink,
 };
 

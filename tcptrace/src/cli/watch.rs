@@ -3,21 +3,35 @@
 use std::{io, path::Path, time::Duration};
 
 use anyhow::Context;
-use jiff::Timestamp;
 use tcptrace_common::config::Config;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep_until},
 };
 
+use super::{btf, ended_by, nanoseconds, output, select, warn};
 use crate::{
-    cli::{boot_now, btf, ended_by, nanoseconds, output, select, warn},
-    confine::{capabilities as privileges, memory, seccomp},
-    engine::{parse, select::Selection},
+    confine::{capabilities, memory, seccomp},
+    engine::{
+        fact::{Fact, Host, Timed},
+        parse,
+        select::Selection,
+        update::Update,
+        watch::{Plan, Said, Watch},
+    },
     exit::{Exit, Failure},
-    pipeline::{Pipeline, Plan},
-    source::live::{bpf::loader::Kernel, netns, process, ring::Ring},
-    view::human,
+    source::{
+        Source,
+        live::{
+            boot_now,
+            bpf::{loader::Kernel, preflight, scans::Scans},
+            netns, process,
+            ring::Ring,
+            scanner::{self, Scanner, Scope},
+            tracing::{Live, Pace},
+        },
+    },
+    view::{Sink, human},
 };
 
 /// Watch sockets live: who lets them sit in a state, since when, and why
@@ -76,10 +90,6 @@ pub struct Args {
 
 /// Looking more often would be all that it does.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
-/// How often the streams are emptied: often enough that a quarter of them fills at most, seldom
-/// enough that waking up costs nothing.
-const POLL: Duration = Duration::from_millis(20);
-
 fn interval(text: &str) -> Result<Duration, String> {
     let interval = parse::duration(text)?;
     if interval < SHORTEST_INTERVAL { Err("write at least 1ms".to_owned()) } else { Ok(interval) }
@@ -106,22 +116,74 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
 }
 
 async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Failure> {
-    let min_age_ns = nanoseconds(args.min_age);
     let mut stop = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let (mut kernel, ring) =
-        Kernel::load(config(args, &selection), args.ring_size.map(|kib| kib * 1024), btf)?;
-    seed(&mut kernel, &selection).context("sockets that exist already")?;
-    privileges::drop_unneeded().context("dropping privileges")?;
-
-    let plan = Plan { selection, transitions: args.transitions, min_age_ns, count: args.count };
-    let sink = match args.output.sink(boot_now()) {
-        Ok(sink) => sink,
+    let plan = Plan {
+        selection,
+        states: args.select.state.0,
+        transitions: args.transitions,
+        min_age_ns: nanoseconds(args.min_age),
+        count: args.count,
+    };
+    let mut view = match args.output.sink(boot_now()) {
+        Ok(view) => view,
         Err(e) => return ended_by(e),
     };
-    let mut pipeline = Pipeline::new(kernel, plan, sink);
-    let mut ring = Ring::new(ring).context("watching the ring buffer")?;
-    pipeline.start(boot_now()).context("who holds what already")?;
+    let mut source = attach(args, &plan, btf)?;
+    let mut watch = Watch::new(plan);
+    announce(args);
+
+    let end = args.duration.map(|d| Instant::now() + d);
+    let (mut facts, mut said) = (Vec::new(), Vec::new());
+    while !watch.is_done() {
+        let outcome = tokio::select! {
+            _ = stop.recv() => break,
+            _ = terminate.recv() => break,
+            () = sleep_until(end.unwrap_or_else(far)), if end.is_some() => break,
+            ready = source.ready() => ready,
+        };
+        let pulled = outcome.and_then(|()| source.pull(&mut |now| watch.wants(now), &mut facts));
+        take(&mut watch, &mut facts, &mut said);
+        let shown = show(&mut *view, &mut said);
+        if let Err(e) = pulled.and(shown).and_then(|()| source.follow_ends(watch.follows_ends())) {
+            return ended_by(e);
+        }
+    }
+    let stopped = source.stop(&mut facts);
+    take(&mut watch, &mut facts, &mut said);
+    watch.finish(source.now(), &mut said);
+    match stopped.and(show(&mut *view, &mut said)) {
+        Ok(()) if watch.totals().leaks > 0 && args.fail_on_leak => Ok(Exit::LeaksFound),
+        Ok(()) => Ok(Exit::Done),
+        Err(e) => ended_by(e),
+    }
+}
+
+/// Loads and attaches the programs, adopts what is there already, and gives up what rights it took.
+fn attach(args: &Args, plan: &Plan, btf: &Path) -> Result<Live, Failure> {
+    let buffer = args.ring_size.map(|kib| kib * 1024);
+    let (kernel, mut scans, ring) = Kernel::load(config(args, &plan.selection), buffer, btf)?;
+    adopt(&mut scans, &plan.selection).context("sockets that exist already")?;
+    let by_holder = plan.transitions && plan.selection.asks_for_holders();
+    let mut first = vec![Fact::Host(host())];
+    if by_holder {
+        first.extend(scanner::who_holds(&mut scans, boot_now()).context("who holds what already")?);
+    }
+    capabilities::drop_unneeded().context("dropping privileges")?;
+    let scope = Scope {
+        selection: plan.selection.clone(),
+        min_age_ns: plan.min_age_ns,
+        listeners: by_holder,
+        kernel_names_processes: process::in_initial_pid_namespace(),
+    };
+    let scanner = Scanner::start(scans, scope).context("starting the thread that scans")?;
+    let ring = Ring::new(ring).context("watching the ring buffer")?;
+    let usual = (args.min_age / 4).clamp(Duration::from_millis(50), Duration::from_millis(500));
+    let pace = Pace {
+        interval: args.interval.unwrap_or(usual),
+        streams: args.transitions,
+        callers: plan.selection.asks_for_holders(),
+    };
     // What loading took: the library has gone through all of the kernel's types.
     memory::give_back();
     if let Err(e) = seccomp::confine() {
@@ -129,60 +191,27 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
             "no system call filter ({e}): every call stays possible, as before attaching"
         ));
     }
-    announce(args);
-
-    let interval = args
-        .interval
-        .unwrap_or((args.min_age / 4).clamp(Duration::from_millis(50), Duration::from_millis(500)));
-    let end = args.duration.map(|d| Instant::now() + d);
-    let mut next_look = Instant::now();
-    let mut next_poll = Instant::now();
-    while !pipeline.is_done() {
-        let outcome = tokio::select! {
-            _ = stop.recv() => break,
-            _ = terminate.recv() => break,
-            () = sleep_until(end.unwrap_or_else(far)), if end.is_some() => break,
-            () = sleep_until(next_look) => {
-                follow_clock(&mut pipeline);
-                let looked = pipeline.drain(&mut ring, boot_now()).and_then(|()| pipeline.look(boot_now()));
-                looked.map(|pause| next_look = Instant::now() + interval.max(pause))
-            }
-            () = sleep_until(next_poll), if args.transitions => {
-                let drained = pipeline.drain(&mut ring, boot_now());
-                next_poll = Instant::now() + POLL;
-                drained
-            }
-            ready = ring.ready(), if !args.transitions => ready.and_then(|()| pipeline.drain(&mut ring, boot_now())),
-        };
-        if let Err(e) = outcome {
-            return ended_by(e);
-        }
-    }
-    let drained = pipeline.stop().and_then(|()| pipeline.drain(&mut ring, boot_now()));
-    let finished = drained.and_then(|()| pipeline.finish(boot_now()));
-    match finished {
-        Ok(leaks) if leaks > 0 && args.fail_on_leak => Ok(Exit::LeaksFound),
-        Ok(_) => Ok(Exit::Done),
-        Err(e) => ended_by(e),
-    }
+    Ok(Live::new(kernel, ring, scanner, pace, first))
 }
 
-/// Reading two clocks takes no longer, unless something comes in between.
-const MOMENT_NS: u64 = 10_000_000;
+fn take(watch: &mut Watch, facts: &mut Vec<Timed>, said: &mut Vec<Said>) {
+    facts.drain(..).for_each(|fact| watch.take(&fact, said));
+}
 
-/// The time of day may be set while we run, as it is soon after many machines start.
-fn follow_clock(pipeline: &mut Pipeline) {
-    let (boot, now) = (boot_now(), Timestamp::now());
-    if boot_now() - boot > MOMENT_NS {
-        return;
+/// Shows what was said, and hands it to the reader.
+fn show(view: &mut dyn Sink, said: &mut Vec<Said>) -> io::Result<()> {
+    for Said { time, update } in said.drain(..) {
+        if let Update::Clock(offset_ns) = update {
+            if let Some(step) = view.clock().set(offset_ns) {
+                let way = if step < 0 { "back" } else { "forward" };
+                let by = human(step.unsigned_abs());
+                warn(&format!("the clock was set {way} by {by}: times follow it, ages do not"));
+            }
+        } else {
+            view.update(time, &update)?;
+        }
     }
-    if let Some(step) = pipeline.follow_clock(now, boot) {
-        let way = if step < 0 { "back" } else { "forward" };
-        warn(&format!(
-            "the clock was set {way} by {}: times follow it, ages do not",
-            human(step.unsigned_abs())
-        ));
-    }
+    view.flush()
 }
 
 /// What the kernel can filter by itself without dropping a true match.
@@ -201,15 +230,15 @@ fn config(args: &Args, selection: &Selection) -> Config {
     }
 }
 
-/// Sockets that were there before the programs were: those with a descriptor in one pass, the
-/// others namespace by namespace.
-fn seed(kernel: &mut Kernel, selection: &Selection) -> io::Result<()> {
-    kernel.seed_by_descriptor(boot_now())?;
+/// Adopts the sockets that were there before the programs were: those with a descriptor in one go,
+/// the others namespace by namespace.
+fn adopt(scans: &mut Scans, selection: &Selection) -> io::Result<()> {
+    scans.adopt_by_descriptor(boot_now())?;
     let (mut all, hidden) = netns::all();
     if !selection.netns.is_empty() {
         all.retain(|n| selection.netns.contains(&n.inode));
     }
-    let pass = kernel.seed_by_namespace();
+    let pass = scans.adopt_by_namespace();
     let (_, failed) = netns::each(&all, |_| pass.run().map(drop));
     const LOST: &str =
         "connections that have waited there to be accepted since before the start are not seen";
@@ -231,6 +260,13 @@ fn seed(kernel: &mut Kernel, selection: &Selection) -> io::Result<()> {
         warn(process::OTHER_PIDS);
     }
     Ok(())
+}
+
+fn host() -> Host {
+    Host {
+        kernel: preflight::release().unwrap_or_default(),
+        all_processes: process::in_initial_pid_namespace(),
+    }
 }
 
 fn announce(args: &Args) {

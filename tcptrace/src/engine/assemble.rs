@@ -1,4 +1,4 @@
-//! From what the passes list to a record: who holds a socket, in whose queue it waits, its role.
+//! From what scans list to a record: who holds a socket, in whose queue it waits, its role.
 
 use std::{
     collections::HashMap,
@@ -7,19 +7,24 @@ use std::{
 };
 
 use tcptrace_common::{
-    event::{HAS_SOCKET, HAS_TCP, KEEPALIVE, NO_LIMIT, NO_TIMER, Queued, SEEDED, Socket, UNPLACED},
+    event::{
+        self, HAS_SOCKET, HAS_TCP, KEEPALIVE, NO_LIMIT, NO_TIMER, Queued, SEEDED, Socket, UNPLACED,
+    },
     state::TcpState,
 };
 
 use crate::engine::{
-    decode::Event,
+    decode::{self, Event},
     opener,
-    record::{BootNs, Connection, Evidence, Holder, HolderSource, Listener, Record, Role},
+    processes::{Context, Processes},
+    record::{
+        BootNs, Connection, Evidence, Holder, HolderSource, Listener, ProcessId, Record, Role,
+    },
     unknown::Unknown,
-    verdict::judge,
+    verdict::{Verdict, judge},
 };
 
-/// Who holds what, as of one pass over the descriptor tables.
+/// Who holds what, as of one scan of the descriptor tables.
 #[derive(Debug, Default)]
 pub struct Holdings {
     /// Holders by socket cookie.
@@ -43,7 +48,7 @@ struct Listening {
 }
 
 impl Holdings {
-    /// Sorts a pass: the listening sockets, and the holders of all sockets by cookie.
+    /// Sorts a scan: the listening sockets, and the holders of all sockets by cookie.
     #[must_use]
     pub fn new(
         sockets: &[Socket],
@@ -117,14 +122,17 @@ const HELD_OUTSIDE: &str = "held outside descriptor tables: in flight over a uni
                             io_uring fixed file, or a kernel socket";
 
 const NOT_ALL: &str = "not every process can be seen from here";
+const BEFORE_TRACING: &str = "the FIN came before tracing began";
 const NO_WAY: &str = "no descriptor leads to it";
 
-/// A record of a socket that the look at `now` listed.
+/// A record of a socket that the scan at `now` listed. `stalled_ns`: for how long the peer has taken
+/// nothing of what was sent, where earlier scans tell.
 #[must_use]
 pub fn record(
     socket: &Socket,
     holdings: &Holdings,
     cgroup: Option<Rc<str>>,
+    stalled_ns: Option<u64>,
     now: BootNs,
 ) -> Record {
     let connection = Connection::new(socket.cookie, &socket.tuple, socket.protocol);
@@ -139,7 +147,7 @@ pub fn record(
             );
         }
     } else if has(SEEDED) {
-        unknown.insert("bytes_sent_since_fin", "the FIN came before tracing began");
+        unknown.insert("bytes_sent_since_fin", BEFORE_TRACING);
     }
     if socket.earliest_ns == 0 {
         unknown.insert("age_ms.max", "it was there before tracing, and nothing bounds how long");
@@ -147,7 +155,7 @@ pub fn record(
     let listener = holdings.listener(&connection);
     let mut held = holdings.by_cookie.get(&socket.cookie).cloned().unwrap_or_default();
     opener::mark(&mut held, socket.latest_ns);
-    // It may have been accepted between the look at it and the one at the descriptors.
+    // It may have been accepted between being listed and the scan of the descriptors.
     let accepted = has(HAS_SOCKET) || !held.is_empty();
     let waiting = !accepted && waits(state);
     let (holders, holder_source) = match &listener {
@@ -199,6 +207,7 @@ pub fn record(
             sent_ago_ns: known(socket.sent_ago_ns),
             received_ago_ns: known(socket.received_ago_ns),
             acked_ago_ns: known(socket.acked_ago_ns),
+            stalled_ns,
         },
         holders,
         holder_source,
@@ -256,19 +265,23 @@ pub fn note_opener(record: &mut Record) {
     record.unknown.insert("opener", why);
 }
 
-/// A record of a stay that ended before a look found it: only its event speaks.
+/// A record of a stay that ended before a scan found it: only its event speaks.
 #[must_use]
-pub fn ended(event: &Event, holders: Vec<Holder>) -> Record {
+pub fn ended(event: &Event, all_seen: bool) -> Record {
     const GONE: &str = "it ended before it could be looked at";
     let mut unknown: Unknown =
-        ["role", "verdict", "recv_q", "send_q", "bytes_sent_since_fin", "inode", "keepalive"]
-            .map(|field| (field, GONE))
-            .into_iter()
-            .collect();
-    if holders.is_empty() {
-        unknown.insert("holders", GONE);
+        ["role", "inode", "keepalive", "holders"].map(|field| (field, GONE)).into_iter().collect();
+    match &event.queues {
+        None => {
+            for field in ["recv_q", "send_q", "bytes_sent_since_fin"] {
+                unknown.insert(field, GONE);
+            }
+        }
+        Some(_) if event.adopted => unknown.insert("bytes_sent_since_fin", BEFORE_TRACING),
+        Some(_) => {}
     }
-    Record {
+    let sent = event.queues.filter(|_| !event.adopted).map(|q| q.bytes_sent);
+    let mut record = Record {
         connection: event.change.connection,
         role: None,
         state: event.change.old,
@@ -277,15 +290,69 @@ pub fn ended(event: &Event, holders: Vec<Holder>) -> Record {
         seen_ns: event.time,
         verdict: None,
         also: Vec::new(),
-        evidence: Evidence { accepted: Some(event.has_socket), ..Evidence::default() },
-        holders,
+        evidence: Evidence {
+            accepted: Some(event.has_socket),
+            recv_q: event.queues.map(|q| q.recv_q),
+            send_q: event.queues.map(|q| q.send_q),
+            bytes_sent_since_fin: sent,
+            sent_ago_ns: event.queues.and_then(|q| q.sent_ago_ns),
+            ..Evidence::default()
+        },
+        holders: Vec::new(),
         holder_source: HolderSource::None,
         former_holders: Vec::new(),
         listener: None,
         came_in_by: None,
         cgroup: None,
         unknown,
+    };
+    // Without a struct socket it may have waited in a queue: whose, nobody can say any more.
+    let verdict = match event.change.old {
+        // Only a socket with a descriptor stays in CLOSE.
+        TcpState::Close if event.destroyed && record.connection.remote.port() != 0 => {
+            Ok((Verdict::GhostFd, Vec::new()))
+        }
+        _ if event.has_socket => judge(&record, all_seen),
+        _ => Err(GONE),
+    };
+    match verdict {
+        Ok((verdict, also)) => (record.verdict, record.also) = (Some(verdict), also),
+        Err(why) => record.unknown.insert("verdict", why),
     }
+    record
+}
+
+/// Who holds what, as of one scan.
+#[must_use]
+pub fn holdings(
+    listeners: &[Socket],
+    queued: &[Queued],
+    descriptors: &[event::Holder],
+    processes: &Processes,
+    all_seen: bool,
+) -> Holdings {
+    let mut by_cookie: HashMap<u64, Vec<Holder>> = HashMap::new();
+    let mut comms: HashMap<[u8; 16], Rc<str>> = HashMap::new();
+    // A process has many: what is known of the last one is mostly that of the next.
+    let mut last: Option<(ProcessId, Context)> = None;
+    for raw in descriptors {
+        let process = ProcessId { pid: raw.pid, start_ns: raw.start_ns };
+        let (_, context) = match &last {
+            Some(known) if known.0 == process => known,
+            _ => last.insert((process, processes.context(process))),
+        };
+        by_cookie.entry(raw.cookie).or_default().push(Holder {
+            process,
+            tid: (raw.tid != raw.pid).then_some(raw.tid),
+            ppid: raw.ppid,
+            fd: raw.fd,
+            comm: Rc::clone(comms.entry(raw.comm).or_insert_with(|| decode::comm(&raw.comm))),
+            cgroups: context.cgroups.clone(),
+            inner_pid: context.inner_pid,
+            opener: None,
+        });
+    }
+    Holdings::new(listeners, queued, by_cookie, all_seen)
 }
 
 #[cfg(test)]
@@ -294,7 +361,6 @@ mod tests {
     use zerocopy::FromZeros;
 
     use super::*;
-    use crate::engine::{record::ProcessId, verdict::Verdict};
 
     const SECOND: u64 = 1_000_000_000;
     const V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 1];
@@ -336,7 +402,7 @@ mod tests {
     fn blamed_with(listeners: &[Socket], queued: &[Queued]) -> Vec<u32> {
         let held = listeners.iter().map(|l| (l.cookie, vec![holder(l.cookie as u32)])).collect();
         let holdings = Holdings::new(listeners, queued, held, true);
-        let record = record(&socket(99, TcpState::CloseWait, V4), &holdings, None, 9);
+        let record = record(&socket(99, TcpState::CloseWait, V4), &holdings, None, None, 9);
         record.holders.iter().map(|h| h.process.pid).collect()
     }
 
@@ -374,6 +440,7 @@ mod tests {
             let record = record(
                 &s,
                 &Holdings::new(&[], &[], held.into_iter().collect(), true),
+                None,
                 None,
                 100 * SECOND,
             );

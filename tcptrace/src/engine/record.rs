@@ -198,6 +198,8 @@ pub struct Evidence {
     pub received_ago_ns: Option<u64>,
     /// How long before the look an acknowledgement came last, ns: keepalive's answers too.
     pub acked_ago_ns: Option<u64>,
+    /// For how long the peer has taken nothing of what was sent, ns; `None`: one scan can't tell.
+    pub stalled_ns: Option<u64>,
 }
 
 /// All that is said of a socket.

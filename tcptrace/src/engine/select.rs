@@ -3,6 +3,7 @@
 use crate::{
     engine::{
         parse::EndPattern,
+        processes::same_start,
         record::{Connection, Holder, ProcessId, Record},
         verdict::Verdict,
     },
@@ -140,11 +141,6 @@ fn only<T: Copy>(list: &[T]) -> Option<T> {
 
 fn in_container(holder: &Holder, id: &str) -> bool {
     holder.cgroups.as_ref().and_then(|c| c.container()).is_some_and(|c| c.id.starts_with(id))
-}
-
-/// `/proc/PID/stat` has starts in clock ticks (1/100 s), the kernel's structs in ns.
-fn same_start(a: u64, b: u64) -> bool {
-    a.abs_diff(b) < 20_000_000
 }
 
 #[cfg(test)]

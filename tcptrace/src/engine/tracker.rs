@@ -1,30 +1,48 @@
 //! All sockets that were reported, from the report to their end.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
+    net::IpAddr,
     rc::Rc,
 };
 
-use crate::engine::{
+use tcptrace_common::state::TcpState;
+
+use super::{
     assemble,
     decode::Event,
     group::holder_names,
     opener,
     record::{Age, BootNs, ClosedBy, HolderSource, Record},
+    tally::Tally,
     update::{Summary, Update},
     verdict::Verdict,
 };
 
-/// Remembers what was said about which socket. Its size goes by the sockets that are stuck, not by
+/// Remembers what was reported of which socket. Its size goes by the sockets that are stuck, not by
 /// the traffic.
 #[derive(Debug, Default)]
 pub struct Tracker {
     /// Shorter stays are not worth a word, ns.
     min_age_ns: u64,
     open: HashMap<u64, Open>,
-    /// Looked at and not asked for, so that their ends are not reported either.
-    refused: HashSet<u64>,
-    summary: Summary,
+    /// Judged and not asked for, so that their ends are not reported either.
+    unwanted: HashMap<u64, Progress>,
+    /// Stuck, and no descriptor was found that leads there: the next scan decides.
+    unheld: HashSet<u64>,
+    counts: Counts,
+}
+
+/// What the summary counts, all since the start.
+#[derive(Clone, Debug, Default)]
+struct Counts {
+    stuck: u64,
+    resolved: u64,
+    leaks: u64,
+    leaks_open: u64,
+    by_holder: Tally<String>,
+    by_verdict: Tally<&'static str>,
+    by_remote: Tally<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -32,10 +50,27 @@ struct Open {
     record: Rc<Record>,
     /// When it got stuck first: a ghost's story began before its present stay.
     since: (BootNs, BootNs),
-    /// Passes over all stays that did not list it.
+    /// When it is reported again.
+    due_ns: BootNs,
+    progress: Progress,
+    /// Complete scans in a row that did not list it.
     absent: u8,
     /// A reset ended its connection while its descriptor was open.
     reset: bool,
+}
+
+/// How far the peer has taken what was sent, and since when.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Progress {
+    una: u32,
+    since_ns: BootNs,
+}
+
+impl Progress {
+    /// As of `now`, when the first byte that is not acknowledged is `una`.
+    fn at(self, una: u32, now: BootNs) -> Self {
+        if self.since_ns != 0 && self.una == una { self } else { Self { una, since_ns: now } }
+    }
 }
 
 /// What an event means for the sockets that were reported.
@@ -43,14 +78,24 @@ struct Open {
 pub enum Outcome {
     /// Say this.
     Say(Update),
-    /// A stay passed min-age and ended before any look could find it.
+    /// A stay passed min-age and ended before any scan could find it.
     Unreported,
     /// Nothing.
     Silence,
 }
 
-/// One pass may overlook a stay while others come and go: two in a row are believed.
+/// One scan may overlook a stay while others come and go: two in a row are believed.
 const ABSENT_IN: u8 = 2;
+/// With a min-age of 0 a stay is reported at once; from then on when its age doubles from here.
+const FIRST_REPEAT_NS: u64 = 1_000_000_000;
+
+/// The age at which a stay of `age_ns` is reported next: the smallest doubling of min-age above it.
+#[must_use]
+pub fn next_doubling(age_ns: u64, min_age_ns: u64) -> u64 {
+    let first = if min_age_ns == 0 { FIRST_REPEAT_NS } else { min_age_ns };
+    let doublings = 64 - (age_ns / first).leading_zeros();
+    first.checked_shl(doublings).filter(|next| next >> doublings == first).unwrap_or(u64::MAX)
+}
 
 impl Tracker {
     /// A tracker of stays of at least `min_age_ns`.
@@ -62,23 +107,23 @@ impl Tracker {
     /// Takes in an event of the kernel's.
     pub fn event(&mut self, event: &Event) -> Outcome {
         let cookie = event.change.connection.cookie;
+        self.unheld.remove(&cookie);
         // A reset ends the connection; with its descriptor open the socket stays, as a ghost, and
-        // the next look reports it as such.
+        // the next scan reports it as such.
         if event.ghost
             && let Some(open) = self.open.get_mut(&cookie)
         {
             open.reset = true;
             return Outcome::Silence;
         }
-        if self.refused.remove(&cookie) {
+        if self.unwanted.remove(&cookie).is_some() {
             return Outcome::Silence;
         }
         if self.open.contains_key(&cookie) {
-            let why = match event.by_call {
-                true => "shutdown() ended the state; the descriptor is still open",
-                false => {
-                    "no call on this socket ended it: a packet did, or the end of its listener"
-                }
+            let why = match (event.change.old, event.change.new) {
+                (TcpState::Close, TcpState::SynSent) => "the descriptor connected anew",
+                _ if event.by_call => "shutdown() ended the state; the descriptor is still open",
+                _ => "no call on this socket ended it: a packet did, or the end of its listener",
             };
             return self
                 .close(cookie, event.time, event.closed_by.clone(), why)
@@ -90,7 +135,32 @@ impl Tracker {
         }
     }
 
-    /// Adds what earlier looks at the same socket saw: who held it then, and holds it no more. A
+    /// For how long the peer has taken nothing of what was sent, as far as earlier scans of the
+    /// same socket tell, ns. `una`: the first byte that is not acknowledged at `now`.
+    #[must_use]
+    pub fn stalled(&self, cookie: u64, una: u32, now: BootNs) -> Option<u64> {
+        let progress = match self.open.get(&cookie) {
+            Some(open) => Some(open.progress),
+            None => self.unwanted.get(&cookie).copied(),
+        };
+        progress
+            .filter(|before| before.since_ns != 0)
+            .map(|before| now.saturating_sub(before.at(una, now).since_ns))
+    }
+
+    /// Whether it is to be judged again before it is believed that nobody holds it: it may have
+    /// been closed between being listed and the pass over descriptor tables.
+    pub fn doubts(&mut self, record: &Record) -> bool {
+        let cookie = record.connection.cookie;
+        if record.holder_source != HolderSource::OutsideFdTables {
+            self.unheld.remove(&cookie);
+            return false;
+        }
+        let known = |open: &Open| open.record.holder_source == HolderSource::OutsideFdTables;
+        !self.open.get(&cookie).is_some_and(known) && self.unheld.insert(cookie)
+    }
+
+    /// Adds what earlier scans of the same socket saw: who held it then, and holds it no more. A
     /// socket that one holder let go of and another did not is an inherited one.
     pub fn remember(&self, record: &mut Record) {
         let Some(open) = self.open.get(&record.connection.cookie) else { return };
@@ -116,33 +186,50 @@ impl Tracker {
         assemble::note_opener(record);
     }
 
-    /// A look found it stuck, and it is asked for.
-    pub fn stuck(&mut self, record: Record) -> Update {
+    /// A scan at `record.seen_ns` found it stuck, and it is asked for. `una`: the first byte that
+    /// the peer has not acknowledged. What is said, if it is new, another stay, or its age has
+    /// doubled.
+    pub fn stuck(&mut self, record: Record, una: u32) -> Option<Update> {
         let record = Rc::new(record);
-        let cookie = record.connection.cookie;
-        self.refused.remove(&cookie);
-        let since = (record.earliest_ns, record.latest_ns);
-        match self.open.get_mut(&cookie) {
+        let (cookie, now) = (record.connection.cookie, record.seen_ns);
+        let before = self.unwanted.remove(&cookie).unwrap_or_default();
+        let age = now.saturating_sub(record.latest_ns);
+        let next = record.latest_ns.saturating_add(next_doubling(age, self.min_age_ns));
+        let due = match self.open.get_mut(&cookie) {
             Some(open) => {
-                let before = std::mem::replace(&mut open.record, Rc::clone(&record));
+                let another =
+                    (open.record.state, open.record.latest_ns) != (record.state, record.latest_ns);
+                let due = another || now >= open.due_ns;
+                if due {
+                    open.due_ns = next;
+                }
+                open.progress = open.progress.at(una, now);
                 open.absent = 0;
-                self.count(&before, false);
+                let before = std::mem::replace(&mut open.record, Rc::clone(&record));
+                self.counts.forget(&before);
+                due
             }
             None => {
-                self.open.insert(
-                    cookie,
-                    Open { record: Rc::clone(&record), since, absent: 0, reset: false },
-                );
-                self.summary.stuck += 1;
+                let open = Open {
+                    record: Rc::clone(&record),
+                    since: (record.earliest_ns, record.latest_ns),
+                    due_ns: next,
+                    progress: before.at(una, now),
+                    absent: 0,
+                    reset: false,
+                };
+                self.open.insert(cookie, open);
+                self.counts.stuck += 1;
+                true
             }
-        }
-        self.count(&record, true);
-        Update::Stuck(record)
+        };
+        self.counts.count(&record);
+        due.then_some(Update::Stuck(record))
     }
 
-    /// A look found it stuck, and it is not asked for, or not any more: then what was said of it
+    /// A scan found it stuck, and it is not asked for, or not any more: then what was said of it
     /// before is taken back.
-    pub fn refuse(&mut self, record: Record) -> Option<Update> {
+    pub fn unwanted(&mut self, record: Record, una: u32) -> Option<Update> {
         let (cookie, now) = (record.connection.cookie, record.seen_ns);
         let why = match record.verdict {
             Some(Verdict::HalfCloseInUse) => {
@@ -150,12 +237,18 @@ impl Tracker {
             }
             _ => "not closed: what is known of it now is not asked for",
         };
-        let known = self.open.contains_key(&cookie);
-        if known {
-            self.stuck(record);
-        }
-        self.refused.insert(cookie);
-        if known { self.close(cookie, now, None, why) } else { None }
+        let before = match self.open.get(&cookie) {
+            Some(open) => open.progress,
+            None => self.unwanted.get(&cookie).copied().unwrap_or_default(),
+        };
+        let taken_back = if self.open.contains_key(&cookie) {
+            self.stuck(record, una);
+            self.close(cookie, now, None, why)
+        } else {
+            None
+        };
+        self.unwanted.insert(cookie, before.at(una, now));
+        taken_back
     }
 
     /// Whether it was reported and has not ended.
@@ -164,10 +257,17 @@ impl Tracker {
         self.open.contains_key(&cookie)
     }
 
-    /// Takes in a pass over all live stays at `now`, after events were lost: what is not there any
-    /// more has ended, nobody saw how.
+    /// Whether it was judged and found not to be asked for.
+    #[must_use]
+    pub fn leaves_out(&self, cookie: u64) -> bool {
+        self.unwanted.contains_key(&cookie)
+    }
+
+    /// Takes in a complete scan at `now`: what two of them in a row did not list has ended, nobody
+    /// saw how.
     pub fn reconcile(&mut self, live: &HashSet<u64>, now: BootNs) -> Vec<Update> {
-        self.refused.retain(|cookie| live.contains(cookie));
+        self.unwanted.retain(|cookie, _| live.contains(cookie));
+        self.unheld.retain(|cookie| live.contains(cookie));
         let mut gone = Vec::new();
         for (cookie, open) in &mut self.open {
             open.absent = if live.contains(cookie) { 0 } else { open.absent + 1 };
@@ -189,22 +289,41 @@ impl Tracker {
         gone.into_iter().filter_map(|cookie| end(self, cookie)).collect()
     }
 
-    /// Whether a pass over all stays is still owed an answer about some socket.
+    /// Whether a complete scan is still owed an answer about some socket.
     #[must_use]
     pub fn in_doubt(&self) -> bool {
-        self.open.values().any(|open| open.absent > 0)
+        !self.unheld.is_empty() || self.open.values().any(|open| open.absent > 0)
     }
 
-    /// How many were reported and have not ended.
+    /// Whether the end of a descriptor decides about any socket.
     #[must_use]
-    pub fn open(&self) -> usize {
-        self.open.len()
+    pub fn has_ghosts(&self) -> bool {
+        self.open.values().any(|open| open.reset || open.record.state == TcpState::Close)
+    }
+
+    /// Those that were reported and have not ended, as last seen, in no order.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &Rc<Record>> {
+        self.open.values().map(|open| &open.record)
     }
 
     /// The counts so far, without those that the kernel keeps.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        Summary { still_open: self.open.len() as u64, ..self.summary.clone() }
+        let Counts { stuck, resolved, leaks, leaks_open, by_holder, by_verdict, by_remote } =
+            self.counts.clone();
+        Summary {
+            stuck,
+            resolved,
+            still_open: self.open.len() as u64,
+            leaks,
+            leaks_open,
+            by_holder: by_holder.sorted().into_iter().collect(),
+            by_verdict: by_verdict.sorted().into_iter().collect(),
+            by_remote: by_remote.sorted().into_iter().collect(),
+            other_holders: by_holder.others(),
+            other_remotes: by_remote.others(),
+            ..Summary::default()
+        }
     }
 
     fn close(
@@ -215,29 +334,30 @@ impl Tracker {
         unknown: &'static str,
     ) -> Option<Update> {
         let open = self.open.remove(&cookie)?;
-        self.summary.resolved += 1;
+        self.counts.resolved += 1;
+        self.counts.leaks_open -= u64::from(open.record.is_leak());
         let stayed = Age::at(at, open.since.0, open.since.1);
         Some(Update::Resolved { record: open.record, stayed, closed_by, unknown })
     }
-
-    /// Adds a record to the counts, or takes it out of them.
-    fn count(&mut self, record: &Record, add: bool) {
-        for holder in holder_names(record) {
-            tally(&mut self.summary.by_holder, holder, add);
-        }
-        tally(&mut self.summary.by_verdict, record.verdict.map_or("unknown", Verdict::name), add);
-        tally(&mut self.summary.by_remote, record.connection.remote.ip(), add);
-        let leak = u64::from(record.is_leak());
-        self.summary.leaks =
-            if add { self.summary.leaks + leak } else { self.summary.leaks - leak };
-    }
 }
 
-fn tally<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, add: bool) {
-    let mut n = counts.remove(&key).unwrap_or(0);
-    n = if add { n + 1 } else { n.saturating_sub(1) };
-    if n > 0 {
-        counts.insert(key, n);
+impl Counts {
+    /// Adds an open record.
+    fn count(&mut self, record: &Record) {
+        holder_names(record).into_iter().for_each(|holder| self.by_holder.add(holder));
+        self.by_verdict.add(record.verdict.map_or("unknown", Verdict::name));
+        self.by_remote.add(record.connection.remote.ip());
+        self.leaks += u64::from(record.is_leak());
+        self.leaks_open += u64::from(record.is_leak());
+    }
+
+    /// Takes an open record out again, in whose place another comes.
+    fn forget(&mut self, record: &Record) {
+        holder_names(record).iter().for_each(|holder| self.by_holder.remove(holder));
+        self.by_verdict.remove(&record.verdict.map_or("unknown", Verdict::name));
+        self.by_remote.remove(&record.connection.remote.ip());
+        self.leaks -= u64::from(record.is_leak());
+        self.leaks_open -= u64::from(record.is_leak());
     }
 }
 
@@ -284,6 +404,12 @@ mod tests {
         }
     }
 
+    impl Tracker {
+        fn found(&mut self, record: Record) -> Option<Update> {
+            self.stuck(record, 0)
+        }
+    }
+
     fn event(cookie: u64, time: BootNs, old: TcpState, new: TcpState) -> Event {
         Event {
             time,
@@ -299,6 +425,8 @@ mod tests {
             ghost: new == TcpState::Close,
             since: (1, 1),
             by_call: new == TcpState::LastAck,
+            queues: None,
+            adopted: false,
             closed_by: (new == TcpState::LastAck)
                 .then(|| ClosedBy { pid: 42, comm: "java".into() }),
         }
@@ -307,7 +435,7 @@ mod tests {
     #[test]
     fn stuck_then_resolved_with_its_closer() {
         let mut tracker = Tracker::default();
-        tracker.stuck(record(5, 100));
+        tracker.found(record(5, 100));
         let Outcome::Say(Update::Resolved { stayed, closed_by, .. }) =
             tracker.event(&event(5, 900, TcpState::CloseWait, TcpState::LastAck))
         else {
@@ -324,14 +452,14 @@ mod tests {
     #[test]
     fn a_reset_makes_a_ghost_whose_story_goes_on() {
         let mut tracker = Tracker::default();
-        tracker.stuck(record(5, 100));
+        tracker.found(record(5, 100));
         assert!(matches!(
             tracker.event(&event(5, 200, TcpState::CloseWait, TcpState::Close)),
             Outcome::Silence
         ));
         let mut ghost = record(5, 200);
         ghost.state = TcpState::Close;
-        tracker.stuck(ghost);
+        tracker.found(ghost);
         let mut end = event(5, 900, TcpState::Close, TcpState::Close);
         (end.destroyed, end.ghost) = (true, false);
         let Outcome::Say(Update::Resolved { stayed, .. }) = tracker.event(&end) else {
@@ -360,7 +488,7 @@ mod tests {
             r
         };
         let mut tracker = Tracker::default();
-        tracker.stuck(held_by(&[holder(7, 1), holder(8, 7)]));
+        tracker.found(held_by(&[holder(7, 1), holder(8, 7)]));
         let mut parent = held_by(&[holder(7, 1)]);
         tracker.remember(&mut parent);
         assert_eq!(
@@ -369,7 +497,7 @@ mod tests {
         );
         assert_eq!(parent.former_holders.iter().map(|h| h.process.pid).collect::<Vec<_>>(), [8]);
         assert_eq!(parent.holders[0].opener, Some(true), "known from the earlier look");
-        tracker.stuck(parent);
+        tracker.found(parent);
         let mut later = held_by(&[holder(7, 1)]);
         tracker.remember(&mut later);
         assert_eq!(later.former_holders.len(), 1, "not forgotten");
@@ -378,7 +506,7 @@ mod tests {
     #[test]
     fn the_end_of_one_that_nobody_asked_for_is_not_told() {
         let mut tracker = Tracker::default();
-        tracker.refuse(record(5, 1));
+        tracker.unwanted(record(5, 1), 0);
         assert!(matches!(
             tracker.event(&event(5, 9, TcpState::CloseWait, TcpState::LastAck)),
             Outcome::Silence
@@ -392,11 +520,11 @@ mod tests {
     #[test]
     fn what_turns_out_to_be_in_use_is_taken_back() {
         let mut tracker = Tracker::default();
-        tracker.stuck(record(5, 100));
+        tracker.found(record(5, 100));
         let mut in_use = record(5, 100);
         (in_use.verdict, in_use.seen_ns) = (Some(Verdict::HalfCloseInUse), 700);
         let Some(Update::Resolved { record, stayed, closed_by: None, unknown }) =
-            tracker.refuse(in_use)
+            tracker.unwanted(in_use, 0)
         else {
             panic!("taken back")
         };
@@ -413,8 +541,8 @@ mod tests {
     #[test]
     fn a_lost_end_is_believed_after_two_passes() {
         let mut tracker = Tracker::default();
-        tracker.stuck(record(5, 100));
-        tracker.stuck(record(6, 100));
+        tracker.found(record(5, 100));
+        tracker.found(record(6, 100));
         let live = HashSet::from([6]);
         assert!(tracker.reconcile(&live, 500).is_empty());
         assert!(tracker.in_doubt());
@@ -423,7 +551,7 @@ mod tests {
             matches!(&said[..], [Update::Resolved { record, closed_by: None, .. }] if record.connection.cookie == 5)
         );
         assert!(!tracker.in_doubt());
-        assert_eq!(tracker.open(), 1);
+        assert_eq!(tracker.rows().len(), 1);
     }
 
     proptest! {
@@ -437,11 +565,11 @@ mod tests {
                 let known = tracker.knows(cookie);
                 match what {
                     0 => {
-                        tracker.stuck(record(cookie, now));
+                        tracker.found(record(cookie, now));
                         stuck += u64::from(!known);
                     }
                     1 => {
-                        prop_assert_eq!(tracker.refuse(record(cookie, now)).is_some(), known);
+                        prop_assert_eq!(tracker.unwanted(record(cookie, now), 0).is_some(), known);
                         resolved += u64::from(known);
                     }
                     2 | 3 => {

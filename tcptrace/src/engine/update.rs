@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr, rc::Rc};
 
-use tcptrace_common::{counters::below, state::TcpState};
+use tcptrace_common::{
+    counters::{Histogram, below},
+    state::TcpState,
+};
 
 use super::{
     check::{Finding, Offers},
@@ -37,17 +40,21 @@ pub struct Lost {
     pub recursion: u64,
     /// Records that user space could not make sense of.
     pub skipped: u64,
+    /// Stays that no descriptor leads to and whose ends may be among those that nobody saw: given
+    /// up.
+    pub unverified: u64,
 }
 
 impl Lost {
     /// The counts by the names that output uses.
     #[must_use]
-    pub fn named(&self) -> [(&'static str, u64); 4] {
+    pub fn named(&self) -> [(&'static str, u64); 5] {
         [
             ("ring_full", self.ring_full),
             ("storage_failed", self.storage_failed),
             ("recursion", self.recursion),
             ("skipped", self.skipped),
+            ("unverified", self.unverified),
         ]
     }
 
@@ -73,6 +80,13 @@ pub struct Stays {
 }
 
 impl Stays {
+    /// The states that were left, in the kernel's order.
+    #[must_use]
+    pub fn all(histogram: &Histogram) -> Vec<Self> {
+        let row = |state: TcpState| Self::new(state, histogram.stays.get(state as usize)?);
+        TcpState::ALL.into_iter().filter_map(row).collect()
+    }
+
     /// From a histogram's row; `None` where it is empty.
     #[must_use]
     pub fn new(state: TcpState, row: &[u64]) -> Option<Self> {
@@ -106,12 +120,18 @@ pub struct Summary {
     pub still_open: u64,
     /// Of those: leaks, by their last verdict.
     pub leaks: u64,
+    /// Of those: still open.
+    pub leaks_open: u64,
     /// Stuck ones by holder (`comm[pid]`).
     pub by_holder: BTreeMap<String, u64>,
     /// Stuck ones by verdict.
     pub by_verdict: BTreeMap<&'static str, u64>,
     /// Stuck ones by remote address, without the port.
     pub by_remote: BTreeMap<IpAddr, u64>,
+    /// Holders beyond those that are told apart: sockets of theirs.
+    pub other_holders: u64,
+    /// Remote addresses beyond those that are told apart: sockets of theirs.
+    pub other_remotes: u64,
     /// How long those stays were that have ended, by state.
     pub stays: Vec<Stays>,
     /// Transitions that reached the program.
@@ -127,6 +147,8 @@ pub struct Summary {
 /// What goes to the sinks.
 #[derive(Clone, Debug)]
 pub enum Update {
+    /// From here on, the time of day is the boot clock plus so many ns.
+    Clock(i64),
     /// A change of state.
     Transition(Change),
     /// A stay passed min-age, or its age doubled since.

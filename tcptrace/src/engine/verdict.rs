@@ -123,8 +123,12 @@ const SLACK_NS: u64 = 1_000_000_000;
 /// is only known to lie in an interval: what may have been sent after it gets the benefit of the
 /// doubt, for as long.
 fn in_use(record: &Record) -> bool {
-    if record.evidence.send_q.unwrap_or(0) > 0 {
-        return true;
+    let evidence = &record.evidence;
+    if evidence.send_q.unwrap_or(0) > 0 {
+        // Answers to probes come from a peer that takes nothing, too: where scans of different times
+        // are at hand, only what it has taken counts.
+        let silent_ns = evidence.stalled_ns.or(evidence.acked_ago_ns);
+        return silent_ns.is_none_or(|ns| ns < IN_USE_NS);
     }
     let Some(sent_ago_ns) = record.evidence.sent_ago_ns else { return false };
     let after_the_fin = match record.evidence.bytes_sent_since_fin {
@@ -229,7 +233,8 @@ mod tests {
             Verdict::HalfCloseInUse => {
                 let sent = e.sent_ago_ns.is_some_and(|ago| ago < IN_USE_NS)
                     && e.bytes_sent_since_fin != Some(0);
-                reached && (e.send_q > Some(0) || sent)
+                let taken = e.stalled_ns.or(e.acked_ago_ns).is_none_or(|ns| ns < IN_USE_NS);
+                reached && (e.send_q > Some(0) && taken || sent)
             }
             Verdict::GhostFd => {
                 r.state == TcpState::Close

@@ -1,13 +1,9 @@
 //! From the kernel's list of descriptors to holders with their cgroups; `/proc` where the kernel's
 //! list can't be used.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fs, io,
-    rc::Rc,
-};
+use std::{collections::HashMap, fs, io, rc::Rc};
 
-use tcptrace_common::event::{Holder as Raw, Queued, Socket};
+use tcptrace_common::event::{Holder as Raw, KIND_HOLDER, Queued, Socket};
 
 use crate::{
     engine::{
@@ -83,6 +79,36 @@ pub fn from_proc(
     Holdings::new(listeners, queued, tables.by_cookie, all_seen)
 }
 
+/// The same as records, as the kernel's iterator would list them.
+#[must_use]
+pub fn listed_by_proc(
+    suspects: &[Socket],
+    listeners: &[Socket],
+    processes: &Processes,
+) -> Vec<Raw> {
+    let holdings = from_proc(suspects, listeners, &[], processes);
+    let raw = |(cookie, h): (u64, &Holder)| {
+        let mut comm = [0; 16];
+        let name = h.comm.as_bytes();
+        let length = name.len().min(comm.len() - 1);
+        comm[..length].copy_from_slice(&name[..length]);
+        Raw {
+            kind: KIND_HOLDER,
+            fd: h.fd,
+            cookie,
+            start_ns: h.process.start_ns,
+            cgroup: 0,
+            pid: h.process.pid,
+            tid: h.tid.unwrap_or(h.process.pid),
+            ppid: h.ppid,
+            max_backlog: 0,
+            comm,
+        }
+    };
+    let held = holdings.by_cookie.iter().flat_map(|(c, held)| held.iter().map(|h| (*c, h)));
+    held.map(raw).collect()
+}
+
 /// Descriptor tables read so far.
 struct Tables {
     /// Cookies by inode number.
@@ -118,21 +144,6 @@ impl Tables {
             }
         }
     }
-}
-
-/// The pids that have a descriptor for any of these listeners' ports, by namespace and port.
-#[must_use]
-pub fn listening(
-    sockets: &[Socket],
-    holders: &[Raw],
-    wanted: impl Fn(&Holder) -> bool,
-    processes: &Processes,
-) -> HashSet<(u32, u16)> {
-    let holdings = from_kernel(&[], &[], holders, processes);
-    let listeners = sockets
-        .iter()
-        .filter(|s| holdings.by_cookie.get(&s.cookie).is_some_and(|h| h.iter().any(&wanted)));
-    listeners.map(|s| (s.tuple.netns, s.tuple.lport)).collect()
 }
 
 /// Whether [`from_kernel`] can be used here.

@@ -7,16 +7,30 @@ pub mod check;
 pub mod holders;
 pub mod host;
 pub mod limits;
+pub mod lookup;
 pub mod netns;
 pub mod netstat;
 pub mod process;
 pub mod report;
 pub mod ring;
+pub mod scanner;
 pub mod snapshot;
 pub mod sock_diag;
 pub mod threads;
+pub mod tracing;
 
 use std::{fs, io};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::engine::record::BootNs;
+
+/// The boot clock (`CLOCK_BOOTTIME`), ns.
+#[must_use]
+pub fn boot_now() -> BootNs {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
 
 /// A file's text. What is no UTF-8 in it is replaced: names may hold any bytes, and the kernel cuts
 /// long ones within a letter.

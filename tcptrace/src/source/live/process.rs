@@ -99,6 +99,15 @@ fn start_ns(stat: &Stat) -> u64 {
     stat.start_ticks.saturating_mul(1_000_000_000 / clock_ticks_per_second())
 }
 
+/// What `/proc/PID/stat` says of the process that has this pid now, and when it started: ns of the
+/// boot clock, to a clock tick.
+#[must_use]
+pub fn stat_and_start(pid: u32) -> Option<(Stat, u64)> {
+    let stat = stat(pid)?;
+    let start_ns = start_ns(&stat);
+    Some((stat, start_ns))
+}
+
 /// The process that has this pid now.
 #[must_use]
 pub fn find(pid: u32) -> Option<ProcessId> {

@@ -156,7 +156,7 @@ impl Survey {
     pub fn records(&mut self) -> impl Iterator<Item = Record> {
         self.sockets.iter().filter_map(|socket| {
             let cgroup = self.cgroup_ids.path(socket.cgroup);
-            let record = assemble::record(socket, &self.holdings, cgroup, self.now);
+            let record = assemble::record(socket, &self.holdings, cgroup, None, self.now);
             let asked = record.age(self.now).min_ns >= self.plan.min_age_ns
                 && self.plan.selection.matches_record(&record, &process::descends);
             asked.then_some(record)

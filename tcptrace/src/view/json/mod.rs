@@ -45,6 +45,7 @@ impl<W: Write> Sink for Json<W> {
     fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
         let stamp = self.clock.rfc3339(time);
         match update {
+            Update::Clock(_) => Ok(()),
             Update::Transition(change) => {
                 self.line.clear();
                 stream::transition(&mut self.line, &stamp, change);

@@ -257,6 +257,7 @@ struct Row<'a> {
 impl<W: Write> Sink for Table<W> {
     fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
         match update {
+            Update::Clock(_) => Ok(()),
             Update::Transition(c) => self.row(&Row {
                 style: PLAIN,
                 event: Some((time, "change")),

@@ -1,11 +1,11 @@
 //! Loads, attaches and talks to the kernel programs.
 
 use std::{
-    fs, io,
-    os::fd::{AsFd, AsRawFd},
+    io,
+    os::fd::{AsFd, OwnedFd},
     panic::resume_unwind,
     path::Path,
-    rc::Rc,
+    sync::Arc,
     thread,
 };
 
@@ -15,16 +15,13 @@ use aya::{
     programs::tp_btf::BtfTracePointLinkId,
     util::nr_cpus,
 };
-use tcptrace_common::{
-    config::{ALL_DESCRIPTORS, Config, Control, LOOK_ALL, PROMOTE, SEED},
-    counters::{Counters, Histogram, PerCpu},
-    event::Streamed,
-};
-use zerocopy::{IntoBytes, transmute};
+use tcptrace_common::{config::Config, event::Streamed};
+use zerocopy::IntoBytes;
 
 use crate::{
     formats::btf,
     source::live::bpf::{
+        counts::Counts,
         iter::{Listing, Pass},
         mapped::Mapped,
         nursery::Nursery,
@@ -33,6 +30,7 @@ use crate::{
         programs::{
             Hook, OBJECT, attach, detach, link_iter, load, load_all, map, program, refusal, take,
         },
+        scans::Scans,
         stream::Stream,
     },
 };
@@ -40,14 +38,8 @@ use crate::{
 /// The programs in the kernel. Dropping it takes them out.
 pub struct Kernel {
     ebpf: Ebpf,
-    control: Array<MapData, [u8; size_of::<Control>()]>,
-    cpus: Rc<Mapped<PerCpu>>,
     stream: Option<Stream>,
-    nursery: Nursery,
-    look: Pass,
-    holders: Pass,
-    seed: Pass,
-    looks: u32,
+    counts: Counts,
     attached: Vec<(&'static str, BtfTracePointLinkId)>,
 }
 
@@ -68,15 +60,15 @@ impl Kernel {
         mut config: Config,
         buffer: Option<u32>,
         btf: &Path,
-    ) -> Result<(Self, RingBuf<MapData>), Refusal> {
+    ) -> Result<(Self, Scans, RingBuf<MapData>), Refusal> {
         let cpus = cpus()?;
         config.stream = if config.transitions == 0 { 0 } else { records_each(buffer, cpus) };
         let (mut ebpf, kernel_btf) = prepare(config, cpus, buffer.unwrap_or(RING_BYTES), btf)?;
 
         load_all(&mut ebpf, &kernel_btf)?;
-        let look = link_iter(&ebpf, "look", Some("STAYS"))?;
+        let stays = link_iter(&ebpf, "look", Some("STAYS"))?;
         let holders = link_iter(&ebpf, "holders", None)?;
-        let seed = link_iter(&ebpf, "seed", None)?;
+        let adopt = link_iter(&ebpf, "seed", None)?;
         let attached = vec![("set_state", attach(&mut ebpf, "set_state")?)];
 
         let events = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)
@@ -87,18 +79,19 @@ impl Kernel {
             Nursery::new(map(&ebpf, "NURSERY")?).map_err(|e| refusal("the nursery", &e))?;
         let cpus = Mapped::new(map(&ebpf, "CPUS")?, cpus as usize)
             .map_err(|e| refusal("the counters", &e))?;
-        let cpus = Rc::new(cpus);
+        let cpus = Arc::new(cpus);
         let stream = match config.stream as usize {
             0 => None,
             size => Some(
-                Stream::new(Rc::clone(&cpus), map(&ebpf, "STREAM")?, size)
+                Stream::new(Arc::clone(&cpus), map(&ebpf, "STREAM")?, size)
                     .map_err(|e| refusal("the stream", &e))?,
             ),
         };
-        Ok((
-            Self { ebpf, control, cpus, stream, nursery, look, holders, seed, looks: 0, attached },
-            events,
-        ))
+        let traced = TRACED.iter().map(|name| program_fd(&ebpf, name)).collect::<Result<_, _>>()?;
+        let counts = Counts { cpus, traced };
+        let kernel = Self { ebpf, stream, counts: counts.clone(), attached };
+        let scans = Scans { control, counts, nursery, stays, holders, adopt, scans: 0 };
+        Ok((kernel, scans, events))
     }
 
     /// From now on the ends of sockets are seen too, which end stays in CLOSE. Not from the start:
@@ -114,6 +107,20 @@ impl Kernel {
         Ok(true)
     }
 
+    /// No socket stays in CLOSE any more: connections need not pay for its end.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn unfollow_ends(&mut self) -> Result<(), Refusal> {
+        match self.attached.iter().position(|(name, _)| *name == "destroy") {
+            Some(at) => {
+                let (name, link) = self.attached.swap_remove(at);
+                detach(&mut self.ebpf, name, link)
+            }
+            None => Ok(()),
+        }
+    }
+
     /// From now on no event comes: what there is can be taken out, and the counters agree with it.
     ///
     /// # Errors
@@ -122,64 +129,10 @@ impl Kernel {
         self.attached.drain(..).try_for_each(|(name, link)| detach(&mut self.ebpf, name, link))
     }
 
-    /// Lists the live stays that are due for a report at `now_ns`, or all of them.
-    ///
-    /// # Errors
-    /// What the kernel answers.
-    pub fn look(&mut self, now_ns: u64, all: bool) -> io::Result<Listing> {
-        self.looks = self.looks.wrapping_add(1).max(1);
-        self.set_control(now_ns, if all { LOOK_ALL } else { 0 })?;
-        self.look.run()
-    }
-
-    /// Lists who has a descriptor for the sockets that the last look listed, and all listeners
-    /// with theirs. `promote`: also the stays of the nursery that have aged, which move to socket
-    /// storage.
-    ///
-    /// # Errors
-    /// What the kernel answers.
-    pub fn holders(&mut self, now_ns: u64, promote: bool) -> io::Result<Listing> {
-        self.set_control(now_ns, if promote { PROMOTE } else { 0 })?;
-        self.holders.run()
-    }
-
-    /// Lists who has a descriptor for any matching TCP socket.
-    ///
-    /// # Errors
-    /// What the kernel answers.
-    pub fn descriptors(&mut self, now_ns: u64) -> io::Result<Listing> {
-        self.set_control(now_ns, ALL_DESCRIPTORS)?;
-        self.holders.run()
-    }
-
-    /// Gives every matching socket of any namespace that a descriptor leads to a stay.
-    ///
-    /// # Errors
-    /// What the kernel answers.
-    pub fn seed_by_descriptor(&mut self, now_ns: u64) -> io::Result<()> {
-        self.set_control(now_ns, SEED)?;
-        self.holders.run().map(drop)
-    }
-
-    /// A pass that gives every matching socket of the calling thread's network namespace a stay,
-    /// those that nobody has accepted included. The stays it makes carry the time of the last
-    /// [`Self::seed_by_descriptor`].
+    /// What the programs counted.
     #[must_use]
-    pub fn seed_by_namespace(&self) -> &Pass {
-        &self.seed
-    }
-
-    fn set_control(&mut self, now_ns: u64, mode: u32) -> io::Result<()> {
-        let control = Control { now_ns, look: self.looks, mode };
-        let mut bytes = [0; size_of::<Control>()];
-        bytes.copy_from_slice(control.as_bytes());
-        self.control.set(0, bytes, 0).map_err(io::Error::other)
-    }
-
-    /// Where young stays are.
-    #[must_use]
-    pub fn nursery(&self) -> &Nursery {
-        &self.nursery
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Takes out of the streams what happened before `until`, see [`Stream::take`].
@@ -188,50 +141,14 @@ impl Kernel {
             stream.take(until, batch);
         }
     }
+}
 
-    /// The programs' counters, summed over all CPUs.
-    #[must_use]
-    pub fn counters(&self) -> Counters {
-        transmute!(self.sum::<{ size_of::<Counters>() / 8 }>(|cpu| {
-            // SAFETY: a projection to a member, which reads nothing.
-            unsafe { &raw const (*cpu).counters }.cast()
-        }))
-    }
-
-    /// How long stays were that ended, summed over all CPUs.
-    #[must_use]
-    pub fn histogram(&self) -> Histogram {
-        transmute!(self.sum::<{ size_of::<Histogram>() / 8 }>(|cpu| {
-            // SAFETY: as above.
-            unsafe { &raw const (*cpu).histogram }.cast()
-        }))
-    }
-
-    /// Sums up a part that consists of counts.
-    fn sum<const N: usize>(&self, part: fn(*const PerCpu) -> *const [u64; N]) -> [u64; N] {
-        let mut sum = [0; N];
-        for cpu in 0..self.cpus.count() {
-            // SAFETY: within the mapping; plain integers, which the kernel may change at any time.
-            let counts = unsafe { part(self.cpus.at(cpu)).read_volatile() };
-            sum.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
-        }
-        sum
-    }
-
-    /// How often the kernel could not run a program because it interrupted itself on that CPU
-    /// (`recursion_misses`): transitions that nobody saw.
-    #[must_use]
-    pub fn missed(&self) -> u64 {
-        TRACED.iter().filter_map(|name| self.program_fdinfo(name, "recursion_misses")).sum()
-    }
-
-    /// One field of a program's fdinfo.
-    fn program_fdinfo(&self, name: &str, field: &str) -> Option<u64> {
-        let fd = self.ebpf.program(name)?.fd().ok()?;
-        let text =
-            fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_fd().as_raw_fd())).ok()?;
-        super::field(&text, field)
-    }
+/// A program's descriptor, of one's own.
+fn program_fd(ebpf: &Ebpf, name: &str) -> Result<OwnedFd, Refusal> {
+    let missing = || refusal(name, &io::Error::from(io::ErrorKind::NotFound));
+    let program = ebpf.program(name).ok_or_else(missing)?;
+    let fd = program.fd().map_err(|e| refusal(name, &e))?;
+    fd.as_fd().try_clone_to_owned().map_err(|e| refusal(name, &e))
 }
 
 /// Checks the host and makes the maps; no program is loaded yet.
@@ -330,9 +247,9 @@ const NO_NETNS: u32 = 1;
 /// A [`Refusal`] that names what is missing.
 pub fn trial(states: u32, nursery: bool, btf: &Path) -> Result<(), Refusal> {
     let config = Config { states, nursery: u32::from(nursery), netns: NO_NETNS, ..Config::NONE };
-    let (mut kernel, _events) = Kernel::load(config, Some(SMALLEST_RING), btf)?;
+    let (mut kernel, mut scans, _events) = Kernel::load(config, Some(SMALLEST_RING), btf)?;
     kernel.follow_ends()?;
-    kernel.look(0, true).map(drop).map_err(|e| refusal("listing what is live", &e))
+    scans.stays(0, true).map(drop).map_err(|e| refusal("listing what is live", &e))
 }
 
 /// The same with the one program of a snapshot, which is not attached to anything.

@@ -19,6 +19,12 @@ pub struct Mapped<T> {
     values: PhantomData<T>,
 }
 
+// SAFETY: the mapping is the process's, not a thread's; values are read as they are and written
+// through pointers only, whose users say what keeps them apart.
+unsafe impl<T: Send> Send for Mapped<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Mapped<T> {}
+
 impl<T: Copy> Mapped<T> {
     const WHOLE_WORDS: () = assert!(size_of::<T>().is_multiple_of(8));
 

@@ -1,6 +1,7 @@
 //! The kernel side: what this host allows, where its structs keep things, loading and reading the
 //! programs.
 
+pub mod counts;
 pub mod iter;
 pub mod loader;
 pub mod mapped;
@@ -8,6 +9,7 @@ pub mod nursery;
 pub mod preflight;
 pub mod probe;
 mod programs;
+pub mod scans;
 pub mod stream;
 mod sys;
 

@@ -58,6 +58,23 @@ impl Nursery {
         }
     }
 
+    /// The slot's number, and when the stay in it began.
+    #[must_use]
+    pub fn place(&self, young: &Young) -> (u32, u64) {
+        (u32::try_from(young.index).unwrap_or(u32::MAX), young.since_ns)
+    }
+
+    /// Frees a slot whose stay began at `since_ns`, if that is still in it.
+    pub fn give_up(&self, slot: u32, since_ns: u64) {
+        let index = slot as usize;
+        if index < SLOTS {
+            let (sk, since) = self.stay(index);
+            if sk != 0 && since == since_ns {
+                self.evict(&Young { index, sk, since_ns });
+            }
+        }
+    }
+
     /// What is known of a stay that is still here.
     #[must_use]
     pub fn still(&self, young: &Young) -> Option<Socket> {
@@ -85,7 +102,7 @@ impl Nursery {
             acked_ago_ns: u64::MAX,
             received_ago_ns: u64::MAX,
             drops: 0,
-            pad: 0,
+            snd_una: 0,
             tuple: slot.tuple,
         })
     }

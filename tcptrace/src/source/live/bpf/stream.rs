@@ -2,10 +2,12 @@
 
 use std::{
     io,
-    rc::Rc,
-    sync::atomic::{
-        AtomicU64,
-        Ordering::{Acquire, Release},
+    sync::{
+        Arc,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Release},
+        },
     },
 };
 
@@ -17,7 +19,7 @@ use crate::source::live::bpf::mapped::Mapped;
 /// Buffers whose records user space takes.
 #[derive(Debug)]
 pub struct Stream {
-    cpus: Rc<Mapped<PerCpu>>,
+    cpus: Arc<Mapped<PerCpu>>,
     records: Mapped<Streamed>,
     size: usize,
 }
@@ -27,7 +29,7 @@ impl Stream {
     ///
     /// # Errors
     /// What mmap answers.
-    pub fn new(cpus: Rc<Mapped<PerCpu>>, records: &MapData, size: usize) -> io::Result<Self> {
+    pub fn new(cpus: Arc<Mapped<PerCpu>>, records: &MapData, size: usize) -> io::Result<Self> {
         let records = Mapped::new(records, size * cpus.count())?;
         Ok(Self { cpus, records, size })
     }

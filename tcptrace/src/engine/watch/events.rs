@@ -1,0 +1,63 @@
+//! Changes of state as the kernel programs sent them.
+
+use super::{Said, Watch};
+use crate::engine::{
+    assemble,
+    decode::Event,
+    record::Record,
+    tracker::Outcome,
+    update::{Change, Update},
+};
+
+impl Watch {
+    pub(super) fn event(&mut self, event: &Event, said: &mut Vec<Said>) {
+        if self.is_done() {
+            return;
+        }
+        if self.plan.transitions && !event.destroyed && self.is_streamed(event) {
+            self.say(event.time, Update::Transition(event.change.clone()), said);
+        }
+        if !self.plan.selection.matches_connection(&event.change.connection) {
+            return;
+        }
+        if let Some(beside) = &mut self.beside {
+            beside.ended(event, self.plan.min_age_ns);
+        }
+        if event.ghost {
+            self.losses.ghost();
+        }
+        match self.tracker.event(event) {
+            Outcome::Say(update) => self.say(event.time, update, said),
+            Outcome::Unreported => self.ended_unseen(event, said),
+            Outcome::Silence => {}
+        }
+    }
+
+    /// Whether a transition is asked for.
+    fn is_streamed(&mut self, event: &Event) -> bool {
+        let Change { connection, .. } = &event.change;
+        let Self { plan, processes, ownership, .. } = self;
+        plan.selection.matches_connection(connection)
+            && match ownership {
+                Some(ownership) => ownership.owns(event, &plan.selection, plan.states, processes),
+                None => true,
+            }
+    }
+
+    /// A stay that passed min-age and ended between two scans: reported as it can still be known.
+    fn ended_unseen(&mut self, event: &Event, said: &mut Vec<Said>) {
+        let record = assemble::ended(event, self.host.all_processes);
+        let closer = event.closed_by.as_ref();
+        let closer = closer.map(|c| self.processes.caller(c.pid, Some(&c.comm), event.time));
+        let held = Record { holders: closer.into_iter().collect(), ..record.clone() };
+        if !self.asks_for(&held) {
+            return;
+        }
+        if let Some(update) = self.tracker.stuck(record, 0) {
+            self.say(event.time, update, said);
+        }
+        if let Outcome::Say(update) = self.tracker.event(event) {
+            self.say(event.time, update, said);
+        }
+    }
+}

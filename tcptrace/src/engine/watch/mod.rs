@@ -1,0 +1,203 @@
+//! The core: facts go in with their time, updates come out, and what is known can be read at any
+//! moment. It decides all that a user is told, and nothing else does.
+//!
+//! One file a stage, in the order of work: [`events`] takes in changes of state, [`scans`] what is
+//! live and who holds it, [`losses`] what could not be seen and what is to be looked up next.
+
+mod events;
+mod losses;
+mod scans;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::HashMap, rc::Rc};
+
+use tcptrace_common::counters::{Counters, Histogram};
+
+pub use self::losses::Wants;
+use self::{losses::Losses, scans::Beside};
+use super::{
+    decode,
+    fact::{Fact, Host, Timed},
+    ownership::Ownership,
+    processes::Processes,
+    record::{BootNs, Record},
+    select::Selection,
+    tracker::Tracker,
+    update::{Lost, Stays, Summary, Update},
+};
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Which sockets.
+    pub selection: Selection,
+    /// In which states: bit `1 << number`.
+    pub states: u32,
+    /// Tell every change of state too.
+    pub transitions: bool,
+    /// Shorter stays are not reported, ns.
+    pub min_age_ns: u64,
+    /// Stop after so many reports; with transitions, after so many of those.
+    pub count: Option<u64>,
+}
+
+/// What became known, and when.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// ns of the boot clock.
+    pub time: BootNs,
+    /// What.
+    pub update: Update,
+}
+
+/// The state machine.
+#[derive(Debug)]
+pub struct Watch {
+    plan: Plan,
+    host: Host,
+    tracker: Tracker,
+    processes: Processes,
+    /// Paths of cgroups v2 by id.
+    cgroups: HashMap<u64, Rc<str>>,
+    /// Whose sockets transitions are of, where that was asked.
+    ownership: Option<Ownership>,
+    losses: Losses,
+    /// What ended beside the scan that is under way.
+    beside: Option<Beside>,
+    counters: Counters,
+    histogram: Option<Box<Histogram>>,
+    /// Reports so far, see [`Plan::count`].
+    reports: u64,
+}
+
+/// More cgroups than these are forgotten, and learnt again.
+const CGROUPS: usize = 65_536;
+
+impl Watch {
+    /// One that knows nothing yet.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        let by_holder = plan.transitions && plan.selection.asks_for_holders();
+        Self {
+            tracker: Tracker::new(plan.min_age_ns),
+            plan,
+            host: Host::default(),
+            processes: Processes::default(),
+            cgroups: HashMap::new(),
+            ownership: by_holder.then(Ownership::default),
+            losses: Losses::default(),
+            beside: None,
+            counters: Counters::default(),
+            histogram: None,
+            reports: 0,
+        }
+    }
+
+    /// Takes in a fact; what it means goes to `said`. Facts come in the order in which they became
+    /// known.
+    pub fn take(&mut self, fact: &Timed, said: &mut Vec<Said>) {
+        let at = fact.at;
+        match &fact.fact {
+            Fact::Host(host) => self.host = host.clone(),
+            Fact::Clock { offset_ns } => {
+                said.push(Said { time: at, update: Update::Clock(*offset_ns) })
+            }
+            Fact::Process(process) => self.processes.learn(at, process),
+            Fact::Cgroup { id, path } => {
+                if self.cgroups.len() >= CGROUPS {
+                    self.cgroups.clear();
+                }
+                self.cgroups.insert(*id, path.as_str().into());
+            }
+            Fact::Change(record) => match decode::transition(&record.0) {
+                Some(event) => self.event(&event, said),
+                None => self.losses.skip(1),
+            },
+            Fact::Streamed(record) => match decode::streamed(&record.0) {
+                Some(event) => self.event(&event, said),
+                None => self.losses.skip(1),
+            },
+            Fact::ScanBegan => self.beside = Some(Beside::default()),
+            Fact::Scan(scan) => self.scan(scan, said),
+            Fact::Counts(counts) => self.counts(counts),
+            Fact::Skipped { count } => self.losses.skip(*count),
+        }
+    }
+
+    /// Whether as much was reported as was asked for.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.plan.count.is_some_and(|count| self.reports >= count)
+    }
+
+    /// What the source is to do next. What is asked for here once is not asked for again.
+    pub fn wants(&mut self, now: BootNs) -> Wants {
+        let doubt = self.tracker.in_doubt();
+        self.losses.wants(now, doubt)
+    }
+
+    /// Whether the ends of sockets are to be followed (`tcp_destroy_sock`): there are ghosts.
+    #[must_use]
+    pub fn follows_ends(&self) -> bool {
+        self.losses.follows_ends()
+    }
+
+    /// Whether the events of calls are to be preceded by what is known of the callers.
+    #[must_use]
+    pub fn needs_callers(&self) -> bool {
+        self.plan.selection.asks_for_holders()
+    }
+
+    /// Sockets that were reported and have not ended, as last seen, in no order.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &Rc<Record>> {
+        self.tracker.rows()
+    }
+
+    /// All counts so far.
+    #[must_use]
+    pub fn totals(&self) -> Summary {
+        let Counters { seen, filtered, emitted, .. } = self.counters;
+        Summary {
+            seen,
+            filtered,
+            emitted,
+            stays: self.histogram.as_deref().map(Stays::all).unwrap_or_default(),
+            lost: self.losses.lost(),
+            ..self.tracker.summary()
+        }
+    }
+
+    /// How long the stays were that have ended; `None` before the first scan.
+    #[must_use]
+    pub fn histogram(&self) -> Option<&Histogram> {
+        self.histogram.as_deref()
+    }
+
+    /// What could not be seen or shown.
+    #[must_use]
+    pub fn losses(&self) -> Lost {
+        self.losses.lost()
+    }
+
+    /// Says the last word.
+    pub fn finish(&mut self, now: BootNs, said: &mut Vec<Said>) {
+        said.extend(self.losses.last_word().map(|update| Said { time: now, update }));
+        said.push(Said { time: now, update: Update::Summary(Box::new(self.totals())) });
+    }
+
+    fn say(&mut self, time: BootNs, update: Update, said: &mut Vec<Said>) {
+        let counts = match update {
+            Update::Transition(_) => true,
+            Update::Stuck(_) => !self.plan.transitions,
+            _ => false,
+        };
+        self.reports += u64::from(counts);
+        said.push(Said { time, update });
+    }
+
+    fn asks_for(&self, record: &Record) -> bool {
+        let descends = |pid: u32, roots: &[_]| self.processes.descends(pid, roots);
+        self.plan.selection.matches_record(record, &descends)
+    }
+}

@@ -1,0 +1,158 @@
+//! Scans: what is live and due, who holds it, and whether all that was reported still exists.
+
+use std::collections::{HashMap, HashSet};
+
+use tcptrace_common::{event::Socket, state::TcpState};
+
+use super::{Said, Watch};
+use crate::engine::{
+    assemble::{self, Holdings},
+    decode::Event,
+    fact::{Counts, Scan, Unplaced},
+    record::{BootNs, Connection},
+};
+
+/// What ended while a scan was under way: the scan may have listed it before.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    ends: HashMap<u64, BootNs>,
+    /// More ended than are remembered.
+    overflowed: bool,
+}
+
+/// Ends beside one scan that are remembered.
+const ENDS: usize = 1 << 16;
+
+impl Beside {
+    /// Remembers the end of a stay that a scan may list.
+    pub fn ended(&mut self, event: &Event, min_age_ns: u64) {
+        let may_be_listed = event
+            .change
+            .stayed
+            .is_none_or(|stayed| stayed.max_ns.is_none_or(|max| max >= min_age_ns));
+        if !may_be_listed {
+            return;
+        }
+        if self.ends.len() < ENDS {
+            self.ends.insert(event.change.connection.cookie, event.time);
+        } else {
+            self.overflowed = true;
+        }
+    }
+
+    /// Whether the stay that was listed is known to be over.
+    fn is_over(&self, socket: &Socket) -> bool {
+        self.ends.get(&socket.cookie).is_some_and(|end| socket.latest_ns <= *end)
+    }
+}
+
+impl Watch {
+    pub(super) fn scan(&mut self, scan: &Scan, said: &mut Vec<Said>) {
+        let now = scan.now_ns;
+        let beside = self.beside.take().unwrap_or_default();
+        let holdings = assemble::holdings(
+            &scan.listeners.0,
+            &scan.queued.0,
+            &scan.holders.0,
+            &self.processes,
+            self.host.all_processes,
+        );
+        self.learn_owners(scan, &holdings);
+        if scan.only_holders {
+            return;
+        }
+        if let Some(update) = self.losses.take_in(scan, beside.overflowed) {
+            self.say(now, update, said);
+        }
+        self.counts(&scan.counts);
+        if scan.sockets.0.iter().any(|s| s.state == TcpState::Close as u8) {
+            self.losses.ghost();
+        }
+        for socket in scan.sockets.0.iter().filter(|s| !beside.is_over(s)) {
+            self.found(socket, &holdings, now, said);
+        }
+        for unplaced in scan.unplaced.iter().filter(|u| !beside.is_over(&u.socket.0)) {
+            self.found_unplaced(unplaced, &holdings, now, said);
+        }
+        if scan.complete {
+            self.reconcile(scan, said);
+        }
+    }
+
+    /// Takes in what was counted since the start.
+    pub(super) fn counts(&mut self, counts: &Counts) {
+        self.counters = counts.counters.0;
+        if let Some(histogram) = &counts.histogram {
+            self.histogram = Some(Box::new(histogram.0));
+        }
+        self.losses.count(counts);
+    }
+
+    fn learn_owners(&mut self, scan: &Scan, holdings: &Holdings) {
+        let Some(ownership) = &mut self.ownership else { return };
+        let selection = &self.plan.selection;
+        if scan.only_holders {
+            ownership.learn(holdings, selection, &self.processes);
+        }
+        ownership.learn_listeners(&scan.listeners.0, holdings, selection, &self.processes);
+    }
+
+    /// A stay that a scan listed: judged, and said if it is asked for and due.
+    fn found(&mut self, socket: &Socket, holdings: &Holdings, now: BootNs, said: &mut Vec<Said>) {
+        let connection = Connection::new(socket.cookie, &socket.tuple, socket.protocol);
+        let young = now.saturating_sub(socket.latest_ns) < self.plan.min_age_ns;
+        if self.is_done() || young || !self.plan.selection.matches_connection(&connection) {
+            return;
+        }
+        let cgroup = self.cgroups.get(&socket.cgroup).cloned();
+        let stalled_ns = self.tracker.stalled(socket.cookie, socket.snd_una, now);
+        let mut record = assemble::record(socket, holdings, cgroup, stalled_ns, now);
+        // What a slot says was read after the descriptors were: it is not over.
+        if !is_unplaced(socket) && self.tracker.doubts(&record) {
+            return;
+        }
+        self.tracker.remember(&mut record);
+        let update = if self.asks_for(&record) {
+            self.tracker.stuck(record, socket.snd_una)
+        } else {
+            self.tracker.unwanted(record, socket.snd_una)
+        };
+        if let Some(update) = update {
+            self.say(now, update, said);
+        }
+    }
+
+    /// A stay that no descriptor leads to. Its end may be among those that nobody saw: then it is
+    /// given up, because better silent than wrong; and counted.
+    fn found_unplaced(
+        &mut self,
+        unplaced: &Unplaced,
+        holdings: &Holdings,
+        now: BootNs,
+        said: &mut Vec<Said>,
+    ) {
+        let socket = &unplaced.socket.0;
+        if self.losses.may_have_missed(socket.latest_ns) {
+            self.losses.give_up(unplaced.slot, socket.latest_ns);
+        } else {
+            self.found(socket, holdings, now, said);
+        }
+    }
+
+    fn reconcile(&mut self, scan: &Scan, said: &mut Vec<Said>) {
+        let listed = scan.sockets.0.iter().map(|s| s.cookie);
+        let unplaced = scan.unplaced.iter().map(|u| u.socket.0.cookie);
+        let live: HashSet<u64> = listed.chain(unplaced).chain(scan.young.iter().copied()).collect();
+        for update in self.tracker.reconcile(&live, scan.now_ns) {
+            self.say(scan.now_ns, update, said);
+        }
+        let closed = |s: &Socket| s.state == TcpState::Close as u8;
+        if !scan.sockets.0.iter().any(closed) && !self.tracker.has_ghosts() {
+            self.losses.no_ghost();
+        }
+    }
+}
+
+fn is_unplaced(socket: &Socket) -> bool {
+    socket.flags & tcptrace_common::event::UNPLACED != 0
+}

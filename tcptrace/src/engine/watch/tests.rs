@@ -1,0 +1,1 @@
+//! One schedule a defect; the simulation tries all others.

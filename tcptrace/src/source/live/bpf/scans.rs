@@ -1,0 +1,93 @@
+//! What scans use of the kernel programs: iterators, the nursery, counters. It may be used from
+//! another thread than the programs are attached from.
+
+use std::io;
+
+use aya::maps::{Array, MapData};
+use tcptrace_common::config::{ALL_DESCRIPTORS, Control, LOOK_ALL, PROMOTE, SEED};
+use zerocopy::IntoBytes;
+
+use super::{
+    counts::Counts,
+    iter::{Listing, Pass},
+    nursery::Nursery,
+};
+
+/// The iterators and what they share with the programs.
+pub struct Scans {
+    pub(super) control: Array<MapData, [u8; size_of::<Control>()]>,
+    pub(super) nursery: Nursery,
+    pub(super) stays: Pass,
+    pub(super) holders: Pass,
+    pub(super) adopt: Pass,
+    pub(super) counts: Counts,
+    pub(super) scans: u32,
+}
+
+impl Scans {
+    /// Lists the live stays in socket storage that are due for a report at `now_ns`, or all of them.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn stays(&mut self, now_ns: u64, all: bool) -> io::Result<Listing> {
+        self.scans = self.scans.wrapping_add(1).max(1);
+        self.set_control(now_ns, if all { LOOK_ALL } else { 0 })?;
+        self.stays.run()
+    }
+
+    /// Lists who has a descriptor for the sockets that the last [`Self::stays`] listed, and all listeners
+    /// with theirs. `promote`: also the stays of the nursery that have aged, which move to socket
+    /// storage.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn holders(&mut self, now_ns: u64, promote: bool) -> io::Result<Listing> {
+        self.set_control(now_ns, if promote { PROMOTE } else { 0 })?;
+        self.holders.run()
+    }
+
+    /// Lists who has a descriptor for any matching TCP socket.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn descriptors(&mut self, now_ns: u64) -> io::Result<Listing> {
+        self.set_control(now_ns, ALL_DESCRIPTORS)?;
+        self.holders.run()
+    }
+
+    /// Gives every matching socket of any namespace that a descriptor leads to a stay.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn adopt_by_descriptor(&mut self, now_ns: u64) -> io::Result<()> {
+        self.set_control(now_ns, SEED)?;
+        self.holders.run().map(drop)
+    }
+
+    /// What gives every matching socket of the calling thread's network namespace a stay,
+    /// those that nobody has accepted included. The stays it makes carry the time of the last
+    /// [`Self::adopt_by_descriptor`].
+    #[must_use]
+    pub fn adopt_by_namespace(&self) -> &Pass {
+        &self.adopt
+    }
+
+    fn set_control(&mut self, now_ns: u64, mode: u32) -> io::Result<()> {
+        let control = Control { now_ns, look: self.scans, mode };
+        let mut bytes = [0; size_of::<Control>()];
+        bytes.copy_from_slice(control.as_bytes());
+        self.control.set(0, bytes, 0).map_err(io::Error::other)
+    }
+
+    /// What the programs counted.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Where young stays are.
+    #[must_use]
+    pub fn nursery(&self) -> &Nursery {
+        &self.nursery
+    }
+}

@@ -1,0 +1,137 @@
+//! What the core is told of processes and cgroups: when they are named for the first time, and again
+//! when what is known is a minute old.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    time::{Duration, Instant},
+};
+
+use super::{cgroupfs::CgroupIds, limits, process, text};
+use crate::engine::{
+    fact::{Fact, Process},
+    processes::same_start,
+    record::ProcessId,
+};
+
+/// What a process is in may change, rarely.
+const FRESH: Duration = Duration::from_secs(60);
+/// More than these are not remembered, and told again.
+const KEPT: usize = 10_000;
+/// Of a command line no more than this is told, bytes.
+const COMMAND: usize = 4_096;
+/// No process has more ancestors; pids that are used again in the middle could make a ring.
+const ANCESTORS: usize = 64;
+
+/// Remembers what was told.
+#[derive(Debug, Default)]
+pub struct Lookup {
+    /// By pid: when, and when the process started.
+    told: HashMap<u32, (Instant, u64)>,
+    cgroup_ids: CgroupIds,
+    told_cgroups: HashSet<u64>,
+}
+
+impl Lookup {
+    /// Tells of a process and its ancestors, where that is news. One that is gone is not told of.
+    pub fn process(&mut self, id: ProcessId, facts: &mut Vec<Fact>) {
+        let mut next = id;
+        for _ in 0..ANCESTORS {
+            if self.is_told(next) {
+                return;
+            }
+            let Some(process) = read(next) else { return };
+            if self.told.len() >= KEPT {
+                self.told.clear();
+            }
+            self.told.insert(process.pid, (Instant::now(), process.start_ns));
+            next = ProcessId { pid: process.ppid, start_ns: 0 };
+            facts.push(Fact::Process(Box::new(process)));
+            if next.pid <= 1 {
+                return;
+            }
+        }
+    }
+
+    /// The same for a task that made a call: its pid may have been used again since it was told.
+    pub fn caller(&mut self, pid: u32, facts: &mut Vec<Fact>) {
+        let Some(now) = process::find(pid) else { return };
+        if self.told.get(&pid).is_some_and(|(_, start_ns)| *start_ns != now.start_ns) {
+            self.told.remove(&pid);
+        }
+        self.process(now, facts);
+    }
+
+    fn is_told(&self, id: ProcessId) -> bool {
+        self.told.get(&id.pid).is_some_and(|(when, start_ns)| {
+            when.elapsed() < FRESH && (id.start_ns == 0 || same_start(*start_ns, id.start_ns))
+        })
+    }
+
+    /// Tells where a cgroup v2 is, where that is news and can be found. 0 is none.
+    pub fn cgroup(&mut self, id: u64, facts: &mut Vec<Fact>) {
+        if id == 0 || self.told_cgroups.contains(&id) {
+            return;
+        }
+        if let Some(path) = self.cgroup_ids.path(id) {
+            if self.told_cgroups.len() >= KEPT {
+                self.told_cgroups.clear();
+            }
+            self.told_cgroups.insert(id);
+            facts.push(Fact::Cgroup { id, path: path.to_string() });
+        }
+    }
+}
+
+/// What `/proc` says of the process, if it is still the one that has the pid.
+fn read(id: ProcessId) -> Option<Process> {
+    let pid = id.pid;
+    let (stat, start_ns) = process::stat_and_start(pid)?;
+    if id.start_ns != 0 && !same_start(start_ns, id.start_ns) {
+        return None;
+    }
+    let file = |name: &str| text(&format!("/proc/{pid}/{name}")).ok();
+    let mut command = file("cmdline").unwrap_or_default();
+    command.truncate(command.floor_char_boundary(COMMAND));
+    Some(Process {
+        pid,
+        start_ns,
+        ppid: stat.ppid,
+        comm: stat.comm.to_string(),
+        command: process::words(&command),
+        cgroups: file("cgroup"),
+        inner_pid: file("status").and_then(|text| process::inner_pid(&text)),
+        // From 6.2 on the directory's size is the number of its entries (proc_fd_getattr).
+        descriptors: fs::metadata(format!("/proc/{pid}/fd"))
+            .ok()
+            .map(|m| m.len())
+            .filter(|n| *n > 0),
+        descriptor_limit: file("limits").and_then(|text| limits::open_files(&text)).map(|l| l.0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_process_once_with_its_ancestors() {
+        let own = process::find(std::process::id()).expect("it runs");
+        let (mut lookup, mut facts) = (Lookup::default(), Vec::new());
+        lookup.process(own, &mut facts);
+        let pids = |facts: &[Fact]| -> Vec<u32> {
+            facts
+                .iter()
+                .filter_map(|f| if let Fact::Process(p) = f { Some(p.pid) } else { None })
+                .collect()
+        };
+        assert_eq!(pids(&facts)[0], own.pid);
+        assert!(facts.len() > 1, "its parent");
+        facts.clear();
+        lookup.process(own, &mut facts);
+        lookup.caller(own.pid, &mut facts);
+        assert_eq!(facts, [], "it is told");
+        lookup.process(ProcessId { start_ns: own.start_ns + 5_000_000_000, ..own }, &mut facts);
+        assert_eq!(facts, [], "another process, gone since");
+    }
+}
