@@ -154,17 +154,17 @@ pub struct Config {
     pub lport: u32,
     /// Only this remote port, host order.
     pub rport: u32,
-    /// 1: stays begin in the nursery. Only where the holders pass sees every process of the host.
+    /// 1: stays begin in the nursery. Only where the holders program sees every process of the host.
     pub nursery: u32,
-    /// Records in each CPU's stream, a power of two.
+    /// Records in each CPU's stream, a power of two; 0: what streams goes through the ring buffer.
     pub stream: u32,
     /// 1: the processor may show another one stores in another order than they were made (x86 does
     /// not).
     pub weakly_ordered: u32,
+    /// 1: the kernel may run a program while it runs already on that CPU (before 6.1).
+    pub nests: u32,
     /// Where the kernel keeps things.
     pub offsets: Offsets,
-    /// To the alignment of the u64 members: there while the number of offsets is even.
-    pub pad: u32,
 }
 
 impl Config {
@@ -181,29 +181,29 @@ impl Config {
         nursery: 0,
         stream: 0,
         weakly_ordered: 0,
+        nests: 0,
         offsets: Offsets::NONE,
-        pad: 0,
     };
 }
 
-/// What user space tells the iterators before each pass.
+/// What user space tells the iterators before each scan.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Control {
-    /// The time of the look, ns of the boot clock.
+    /// The time of the scan, ns of the boot clock.
     pub now_ns: u64,
-    /// The number of the look, from 1. Sockets that a look reports carry it, and the holders of
+    /// The number of the scan, from 1. Sockets that a scan reports carry it, and the holders of
     /// just those are then asked for.
-    pub look: u32,
-    /// [`LOOK_ALL`], [`SEED`], [`ALL_DESCRIPTORS`], [`PROMOTE`].
+    pub scan: u32,
+    /// [`SCAN_ALL`], [`ADOPT`], [`ALL_DESCRIPTORS`], [`PROMOTE`].
     pub mode: u32,
 }
 
-/// [`Control::mode`]: the look lists every live stay, not only those that are due.
-pub const LOOK_ALL: u32 = 1;
-/// [`Control::mode`]: the holders pass gives each matching socket without a stay one.
-pub const SEED: u32 = 2;
-/// [`Control::mode`]: the holders pass lists every TCP socket, not only those of the last look.
+/// [`Control::mode`]: every live stay is listed, not only those that are due.
+pub const SCAN_ALL: u32 = 1;
+/// [`Control::mode`]: the holders program gives each matching socket without a stay one.
+pub const ADOPT: u32 = 2;
+/// [`Control::mode`]: the holders program lists every TCP socket, not only those of this scan.
 pub const ALL_DESCRIPTORS: u32 = 4;
-/// [`Control::mode`]: the holders pass moves aged stays from the nursery to socket storage.
+/// [`Control::mode`]: the holders program moves aged stays from the nursery to socket storage.
 pub const PROMOTE: u32 = 8;

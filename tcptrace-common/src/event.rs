@@ -78,29 +78,96 @@ pub struct Transition {
     pub sent_ago_ns: u64,
 }
 
-/// A change of state as it streams: a record of one CPU's buffer. Whatever it can't say goes
-/// through the ring buffer, as a [`Transition`].
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+/// A change of state as it streams: a record of one CPU's buffer, a cache line. Whatever it can't
+/// say goes through the ring buffer, as a [`Transition`].
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Streamed {
     /// When.
     pub time_ns: u64,
     /// The socket; 0 where asking would have named its listener.
     pub cookie: u64,
-    /// When the state that was left began; 0: not timed.
-    pub since_ns: u64,
     /// Its ends.
     pub tuple: Tuple,
+    /// The rest, see [`Step`].
+    pub packed: u64,
+}
+
+/// What a [`Streamed`] record says besides time and socket, as fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// How long the state that was left lasted, ns, below [`Step::TOO_LONG_NS`]; `None`: not
+    /// timed.
+    pub stayed_ns: Option<u32>,
     /// Process on the CPU, see [`Transition::pid`].
     pub pid: u32,
-    /// 1 where the socket is MPTCP's own.
-    pub mptcp: u8,
+    /// Whether the socket is MPTCP's own.
+    pub mptcp: bool,
     /// Asked for changes to CLOSE only, else [`NO_SOCKET`]; see [`Transition::socket`].
     pub socket: u8,
     /// State before.
     pub old: u8,
     /// State after.
     pub new: u8,
+}
+
+impl Step {
+    /// A stay of this length, two seconds, or longer does not fit.
+    pub const TOO_LONG_NS: u64 = (1 << STAYED_BITS) - 1;
+
+    /// From the lowest bit: states, socket, MPTCP, pid, length of the stay.
+    #[inline(always)]
+    const fn pack(self) -> u64 {
+        let stayed = match self.stayed_ns {
+            Some(ns) => ns as u64,
+            None => Self::TOO_LONG_NS,
+        };
+        (self.old & 15) as u64
+            | ((self.new & 15) as u64) << 4
+            | ((self.socket & 3) as u64) << 8
+            | (self.mptcp as u64) << 10
+            | (self.pid as u64 & PID_MASK) << 11
+            | stayed << (64 - STAYED_BITS)
+    }
+
+    const fn unpack(packed: u64) -> Self {
+        let stayed = packed >> (64 - STAYED_BITS);
+        Self {
+            stayed_ns: if stayed == Self::TOO_LONG_NS { None } else { Some(stayed as u32) },
+            pid: (packed >> 11 & PID_MASK) as u32,
+            mptcp: packed >> 10 & 1 != 0,
+            socket: (packed >> 8 & 3) as u8,
+            old: (packed & 15) as u8,
+            new: (packed >> 4 & 15) as u8,
+        }
+    }
+}
+
+const STAYED_BITS: u32 = 31;
+/// Process ids are below 2^22 (PID_MAX_LIMIT).
+const PID_MASK: u64 = (1 << 22) - 1;
+
+impl Streamed {
+    /// A record.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(time_ns: u64, cookie: u64, tuple: Tuple, step: Step) -> Self {
+        Self { time_ns, cookie, tuple, packed: step.pack() }
+    }
+
+    /// What changed.
+    #[must_use]
+    pub const fn step(&self) -> Step {
+        Step::unpack(self.packed)
+    }
+
+    /// When the state that was left began; 0: not timed.
+    #[must_use]
+    pub fn since_ns(&self) -> u64 {
+        self.step().stayed_ns.map_or(0, |stayed| self.time_ns.saturating_sub(stayed.into()))
+    }
 }
 
 /// [`Socket::kind`] and [`Holder::kind`]: how an iterator's records are told apart.
@@ -126,6 +193,9 @@ pub const KEEPALIVE: u8 = 16;
 pub const NO_TIMER: u8 = 32;
 /// [`Socket::flags`]: `max_backlog` is not known.
 pub const NO_LIMIT: u8 = 64;
+/// [`Socket::flags`]: the stay has aged in the nursery and stays there, because the kernel has no
+/// memory for socket storage; it comes with each scan that moves stays.
+pub const NO_MEMORY: u8 = 128;
 
 /// A socket as an iterator or sock_diag saw it.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -144,7 +214,7 @@ pub struct Socket {
     /// State.
     pub state: u8,
     /// [`HAS_SOCKET`], [`HAS_TCP`], [`SEEDED`], [`UNPLACED`], [`KEEPALIVE`], [`NO_TIMER`],
-    /// [`NO_LIMIT`].
+    /// [`NO_LIMIT`], [`NO_MEMORY`].
     pub flags: u8,
     /// `IPPROTO_TCP` (6) or `IPPROTO_MPTCP` (262).
     pub protocol: u16,
@@ -169,7 +239,8 @@ pub struct Socket {
     /// Of a listener: connections that it dropped, most of them because its queue was full
     /// (`tcp_listendrop`).
     pub drops: u32,
-    /// First byte that the peer has not acknowledged: it moves while the peer takes what is sent.
+    /// Sequence number of the first byte that the peer has not acknowledged: it moves when the peer
+    /// takes something. 0 where nobody asked for it.
     pub snd_una: u32,
     /// Its ends.
     pub tuple: Tuple,
@@ -201,19 +272,18 @@ pub struct Holder {
     pub comm: [u8; 16],
 }
 
-/// Slots of the nursery: where stays begin, see [`Slot`].
-pub const SLOTS: usize = 8192;
+/// Slots of the nursery: where stays begin, see [`NurserySlot`].
+pub const NURSERY_SLOTS: usize = 8192;
 
 /// A stay that has just begun. Most end within microseconds; those that don't move to socket
 /// storage, which costs ten times as much to make. Its ends are kept for those that no descriptor
 /// leads to.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct Slot {
+pub struct NurserySlot {
     /// A number that stands for the socket while it exists: taken; 0: free.
     pub sk: u64,
-    /// When the stay began. Whoever sets it to 0 ends the stay, or moves it; 0: no stay, or not
-    /// filled in yet.
+    /// When the stay began; see [`crate::slot`] for what else it may say.
     pub since_ns: u64,
     /// The socket; 0 where asking would have named its listener.
     pub cookie: u64,
@@ -246,9 +316,9 @@ pub struct Queued {
 }
 
 const _: () = {
-    assert!(SLOTS.is_power_of_two());
-    assert!(size_of::<Slot>() == 80);
-    assert!(size_of::<Streamed>() == 72);
+    assert!(NURSERY_SLOTS.is_power_of_two());
+    assert!(size_of::<NurserySlot>() == 80);
+    assert!(size_of::<Streamed>() == 64);
     assert!(size_of::<Tuple>() == 40);
     assert!(size_of::<Transition>() == 128);
     assert!(size_of::<Socket>() == 144);

@@ -1,4 +1,4 @@
-//! The end of a socket. A stay in CLOSE (a ghost's) ends here and nowhere else.
+//! The end of a socket. A stay in CLOSE (a ghost's) ends here, unless the descriptor connects again.
 
 use aya_ebpf::{
     helpers::generated::bpf_ktime_get_boot_ns, macros::btf_tracepoint,
@@ -8,7 +8,7 @@ use tcptrace_common::event::KIND_DESTROY;
 
 use crate::{
     maps,
-    set_state::{Ended, emit},
+    set_state::{Change, end_in_storage},
     sock::Sock,
 };
 
@@ -23,22 +23,20 @@ pub fn destroy(ctx: BtfTracePointContext) -> i32 {
 #[inline(always)]
 fn end(sk: Sock) {
     // All other states are left by a change of state, which ends their stays.
-    let Some(stay) = sk.has_storage().then(|| maps::stay(sk)).flatten() else { return };
-    if stay.state == 0 {
+    if !sk.has_storage() {
         return;
     }
-    let state = u32::from(stay.state);
-    let ended = Ended::of(stay, state);
-    stay.state = 0;
+    let state = u32::from(sk.state());
     // SAFETY: the helper takes no argument.
     let now = unsafe { bpf_ktime_get_boot_ns() };
+    let ended = end_in_storage(sk, state);
     if !ended.aged(now) {
         return;
     }
     let Some(cpu) = maps::this_cpu() else { return };
-    if emit(sk, sk.netns(), KIND_DESTROY, (state, state), now, ended) {
-        cpu.counters.destroy_emitted += 1;
+    if (Change { sk, old: state, new: state, now }).emit(KIND_DESTROY, ended) {
+        maps::count(&mut cpu.counters.destroy_emitted);
     } else {
-        cpu.counters.destroy_ring_full += 1;
+        maps::count(&mut cpu.counters.destroy_ring_full);
     }
 }

@@ -4,17 +4,17 @@ use core::mem::zeroed;
 
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_sock_from_file};
 use tcptrace_common::{
-    config::{ALL_DESCRIPTORS, Control, PROMOTE, SEED},
-    event::{Holder, KIND_HOLDER, KIND_QUEUED, Queued, Slot, Socket},
+    config::{ADOPT, ALL_DESCRIPTORS, Control, PROMOTE},
+    event::{Holder, KIND_HOLDER, KIND_QUEUED, NO_MEMORY, Queued, Socket},
 };
 
 use crate::{
+    adopt::adopt_one,
     filter::{LISTEN, in_netns},
-    look::next_doubling,
-    maps::{self, CONTROL, Stay},
-    nursery,
+    maps::{self, CONTROL, Kept, Reported},
+    nursery::Cradle,
     offsets::{self, known, off},
-    seed::adopt,
+    scan::next_doubling,
     seq::{Output, context},
     sock::{Kernel, Sock, cgroup_id},
 };
@@ -48,15 +48,20 @@ pub fn opened(ctx: *mut c_void) -> Option<(Kernel, u32, Sock)> {
 #[inline(always)]
 fn descriptor(out: Output, task: Kernel, fd: u32, sk: Sock) {
     let Some(control) = CONTROL.get(0) else { return };
-    if control.mode & SEED != 0 {
-        adopt(sk);
+    if control.mode & ADOPT != 0 {
+        adopt_one(sk);
         return;
     }
     let listening = u32::from(sk.state()) == LISTEN;
-    let aged = if listening || control.mode & PROMOTE == 0 { None } else { nursery::since(sk) };
+    let aged = if listening || control.mode & PROMOTE == 0 {
+        None
+    } else {
+        Cradle::of(sk).and_then(Cradle::since)
+    };
     if !listening && aged.is_none() {
         let asked = control.mode & ALL_DESCRIPTORS != 0
-            || sk.has_storage() && maps::stay(sk).is_some_and(|stay| stay.look == control.look);
+            || sk.has_storage()
+                && maps::storage(sk).is_some_and(|s| s.reported.scan == control.scan);
         if asked {
             out.write(&holder(task, fd, sk));
         }
@@ -72,7 +77,7 @@ fn descriptor(out: Output, task: Kernel, fd: u32, sk: Sock) {
     sk.describe(&mut found.socket);
     found.holder = holder(task, fd, sk);
     match aged {
-        Some(since) => promote(out, &mut found, sk, since, age, control),
+        Some(since) => promote(out, &mut found, sk, since, control),
         None => {
             if out.write(&found) {
                 queue(out, sk);
@@ -111,30 +116,39 @@ struct Found {
 
 /// Moves a stay that has aged from the nursery to socket storage, and reports it.
 #[inline(always)]
-fn promote(out: Output, found: &mut Found, sk: Sock, since: u64, age: u64, control: &Control) {
+fn promote(out: Output, found: &mut Found, sk: Sock, since: u64, control: &Control) {
+    // Found again: across what lies between, the verifier would forget what it points to.
+    let Some(cradle) = Cradle::of(sk) else { return };
     // Should the stay end now, what is read here is not used.
-    let Some(&Slot { state, sent_before, .. }) = nursery::slot(sk) else { return };
+    let (state, sent_before) = (cradle.state(), cradle.sent_before());
     let socket = &mut found.socket;
     (socket.state, socket.earliest_ns, socket.latest_ns) = (state, since, since);
     socket.bytes_sent = socket.bytes_sent.saturating_sub(sent_before);
-    let Some(stay) = maps::stay_or_new(sk) else { return };
-    // A record that did not fit comes again in the next read, and the slot is still there then.
-    if !out.write(found) {
+    let Some(storage) = maps::storage_or_new(sk) else {
+        maps::scan_failed();
+        socket.flags |= NO_MEMORY;
+        out.write(found);
         return;
-    }
-    *stay = Stay {
-        earliest_ns: since,
-        latest_ns: since,
-        due_ns: since + next_doubling(age),
-        sent_before,
-        look: control.look,
-        state,
-        flags: 0,
-        pad: 0,
     };
-    if !nursery::moved(sk, since) {
-        stay.state = 0;
-    }
+    let (moved, reported) = (&raw mut storage.moved, &raw mut storage.reported);
+    cradle.promote(since, Kept::place(moved), || {
+        let age = control.now_ns.saturating_sub(since);
+        // SAFETY: valid map values, and only scans write to them.
+        unsafe {
+            (*moved).earliest_ns = since;
+            (*moved).sent_before = sent_before;
+            (*moved).state = state;
+            (*moved).flags = 0;
+            *reported = Reported {
+                of: since,
+                due_ns: since + next_doubling(age),
+                scan: control.scan,
+                pad: 0,
+            };
+        }
+        // A record that did not fit comes again in the next read, and the slot is still there then.
+        out.write(found)
+    });
 }
 
 #[inline(always)]

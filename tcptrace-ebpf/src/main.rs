@@ -4,10 +4,10 @@
 //! |---|---|---|
 //! | `set_state` | `tp_btf/inet_sock_set_state` | times stays in watched states, counts, filters, emits |
 //! | `destroy` | `tp_btf/tcp_destroy_sock` | ends the stay of a socket that the kernel frees |
-//! | `look` | `iter/bpf_sk_storage_map` | lists the live stays that are due for a report |
+//! | `scan` | `iter/bpf_sk_storage_map` | lists the live stays that are due for a report |
 //! | `holders` | `iter/task_file` | lists who has a descriptor for those, and for listeners |
 //! | `snapshot` | `iter/task_file` | lists who has a descriptor for anything, connections that are over included |
-//! | `seed` | `iter/tcp` | gives the sockets that were there before us a stay |
+//! | `adopt` | `iter/tcp` | gives sockets whose change of state nobody saw a stay |
 //! | `empty` | `tp_btf/inet_sock_set_state` | nothing: the floor that `cargo xtask bench` compares with |
 #![no_std]
 #![no_main]
@@ -16,19 +16,20 @@
 #![feature(asm_experimental_arch, core_intrinsics)]
 #![expect(internal_features, reason = "the nightly that builds this is pinned")]
 
+mod adopt;
 mod destroy;
 mod filter;
 mod holders;
-mod look;
 mod maps;
 mod nursery;
 mod offsets;
-mod seed;
+mod scan;
 mod seq;
 mod set_state;
 mod snapshot;
 mod sock;
 mod stream;
+mod word;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
 

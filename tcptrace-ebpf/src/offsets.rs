@@ -27,6 +27,7 @@ read!(rport: u32);
 read!(nursery: u32);
 read!(stream: u32);
 read!(weakly_ordered: u32);
+read!(nests: u32);
 
 /// An address that never moves.
 #[inline(always)]

@@ -7,15 +7,17 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use tcptrace_common::{
-    counters::{Histogram, PerCpu, SLOTS, STATES, slot},
-    event::{KIND_DESTROY, KIND_TRANSITION, NO_SOCKET, OPEN, Streamed, Transition},
+    counters::{BUCKETS, PerCpu, STATES, bucket},
+    event::{HAS_TCP, KIND_DESTROY, KIND_TRANSITION, NO_SOCKET, OPEN, Step, Streamed, Transition},
+    slot::Found,
 };
 
 use crate::{
     filter::{CLOSE, CLOSE_WAIT, SYN_RECV, SYN_SENT, in_netns, matches_ends, watched},
-    maps::{self, EVENTS, Stay},
-    nursery, offsets,
-    sock::{IPPROTO_MPTCP, Sock, bytes_sent, is_subflow},
+    maps::{self, EVENTS, Kept, count},
+    nursery::{Cradle, Entry},
+    offsets::{self, off},
+    sock::{IPPROTO_MPTCP, Sock, bytes_sent, is_subflow, jiffies_since, recv_q, send_q},
     stream,
 };
 
@@ -33,122 +35,154 @@ fn change(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
     if !in_netns(sk) {
         return;
     }
-    cpu.counters.seen += 1;
-    let (left, entered) = (watched(old), watched(new));
+    count(&mut cpu.counters.seen);
+    // A ghost has a stay in CLOSE, watched or not; it may connect again.
+    let (left, entered) = (watched(old) || old == CLOSE && sk.has_storage(), watched(new));
     if !(left || entered) {
-        cpu.counters.filtered += 1;
+        count(&mut cpu.counters.filtered);
         return;
     }
     // Before all that the socket is asked for: reading the clock waits for what was begun to be
     // read.
     // SAFETY: the helper takes no argument.
     let now = unsafe { bpf_ktime_get_boot_ns() };
-    // The pointers that a socket has, once and before anything branches: for each that is read, on
-    // each path, the verifier searches the kernel's types by name.
-    let (netns, has_socket, has_storage) = (sk.netns(), sk.has_socket(), sk.has_storage());
+    let has_socket = sk.has_socket();
     // SCTP uses the tracepoint too.
-    if !sk.is_tcp() || !matches_ends(sk, old == CLOSE || new == SYN_SENT || new == SYN_RECV) {
-        cpu.counters.filtered += 1;
+    if !sk.is_tcp() {
+        count(&mut cpu.counters.filtered);
         return;
     }
+    // It may have passed before, while its ports were not set: what it holds it gives back.
+    let refused = !matches_ends(sk, old == CLOSE || new == SYN_SENT || new == SYN_RECV);
     // A packet may end the connection, but not the descriptor: the socket stays on, as a ghost.
     // Without a descriptor it goes at once.
-    let above = if new == CLOSE && has_socket { sk.above() } else { NO_SOCKET };
-    let stays = if new == CLOSE { above == OPEN } else { entered };
+    let descriptor = if new == CLOSE && has_socket { sk.descriptor() } else { NO_SOCKET };
+    let stays = !refused && if new == CLOSE { descriptor == OPEN } else { entered };
     // A subflow's stays say nothing about the program: those of the socket above it do.
     let tcp = if stays { sk.tcp() } else { None };
     let stays = stays && !is_subflow(tcp);
-    let (ended, kept) =
-        if left { leave(sk, old, has_storage, stays) } else { (Ended::UNKNOWN, false) };
-    if stays
-        && !nursery::begin(sk, tcp, (netns, has_socket), (old, new), now, kept)
-        && !settle(sk, new, now)
-    {
-        cpu.counters.storage_failed += 1;
+
+    let cradle = Cradle::of(sk);
+    let (ended, ours) = if left { leave(sk, cradle, old, now) } else { (Ended::UNKNOWN, false) };
+    if stays {
+        let entry = Entry { tcp, has_socket, old, new, now };
+        if !cradle.is_some_and(|cradle| cradle.begin(sk, &entry, ours)) && !settle(sk, &entry) {
+            count(&mut cpu.counters.storage_failed);
+        }
+    } else if ours && let Some(cradle) = cradle {
+        cradle.free();
+    }
+    if refused {
+        count(&mut cpu.counters.filtered);
+        return;
     }
 
     let aged = left && ended.aged(now);
-    if left {
-        ended.count(&mut cpu.histogram, old, now);
+    if left && ended.is_timed() {
+        let bucket = bucket(now.wrapping_sub(ended.latest_ns)) & (BUCKETS - 1);
+        count(&mut cpu.histogram.stays[old as usize & (STATES - 1)][bucket]);
     }
-    let emitted = if offsets::transitions() != 0 && !aged && ended.is_exact() {
-        stream::put(&mut cpu.cursor, || streamed(sk, netns, above, (old, new), now, ended))
+    let change = Change { sk, old, new, now };
+    let emitted = if offsets::stream() != 0 && !aged && ended.fits(now) {
+        stream::put(&mut cpu.cursor, || change.streamed(descriptor, ended))
     } else if offsets::transitions() != 0 || aged {
-        emit(sk, netns, KIND_TRANSITION, (old, new), now, ended)
+        change.emit(KIND_TRANSITION, ended)
     } else {
-        cpu.counters.filtered += 1;
+        count(&mut cpu.counters.filtered);
         return;
     };
     if emitted {
-        cpu.counters.emitted += 1;
+        count(&mut cpu.counters.emitted);
     } else {
-        cpu.counters.ring_full += 1;
+        count(&mut cpu.counters.ring_full);
     }
 }
 
-/// Ends the stay in state `old`, wherever it is kept. `keep`: another one begins now, and its slot,
-/// if it had one, is kept for that; the second answer says whether it is.
+/// Ends the stay in state `old`, wherever it is kept. True: the slot of the nursery is ours now.
 #[inline(always)]
-fn leave(sk: Sock, old: u32, has_storage: bool, keep: bool) -> (Ended, bool) {
-    // A look that is moving it to storage at this moment finds it gone, and takes it back there.
-    if let Some(since) = nursery::end(sk, keep) {
-        return (Ended::exactly(since), keep);
-    }
-    let ended = match has_storage.then(|| maps::stay(sk)).flatten() {
-        Some(stay) => {
-            let ended = Ended::of(stay, old);
-            stay.state = 0;
-            ended
+fn leave(sk: Sock, cradle: Option<Cradle>, old: u32, now: u64) -> (Ended, bool) {
+    let found = cradle.map_or(Found::Nothing, |cradle| cradle.end(old));
+    match (found, cradle) {
+        (Found::Ended(since), Some(cradle)) => {
+            let mut ended = Ended { earliest_ns: since, latest_ns: since, ..Ended::UNKNOWN };
+            if ended.aged(now) {
+                ended.sent_before = cradle.sent_before();
+            }
+            return (ended, true);
         }
-        None => Ended::UNKNOWN,
-    };
-    (ended, false)
+        (Found::Stale, _) => return (Ended::UNKNOWN, true),
+        _ => {}
+    }
+    if !sk.has_storage() {
+        return (Ended::UNKNOWN, false);
+    }
+    if let (Found::Moving(since), Some(cradle), Some(storage)) = (found, cradle, maps::storage(sk))
+    {
+        // Before it ends: then the slot is the scan's to free.
+        let sent_before = cradle.sent_before();
+        if Kept::place(&raw mut storage.moved).end_moving(since) {
+            return (Ended { earliest_ns: since, latest_ns: since, sent_before, flags: 0 }, false);
+        }
+    }
+    (end_in_storage(sk, old), false)
+}
+
+/// Ends the stay in state `old` in socket storage. One in another state, whose end was missed, goes
+/// too.
+#[inline(always)]
+pub fn end_in_storage(sk: Sock, old: u32) -> Ended {
+    let mut ended = Ended::UNKNOWN;
+    let Some(storage) = maps::storage(sk) else { return ended };
+    for kept in [&raw mut storage.moved, &raw mut storage.settled] {
+        let Some(since) = Kept::place(kept).since() else { continue };
+        // SAFETY: a valid map value.
+        let (state, there) = unsafe {
+            let there = Ended {
+                earliest_ns: (*kept).earliest_ns,
+                latest_ns: since,
+                sent_before: (*kept).sent_before,
+                flags: (*kept).flags,
+            };
+            ((*kept).state, there)
+        };
+        if Kept::place(kept).end(since) && u32::from(state) == old {
+            ended = there;
+        }
+    }
+    ended
 }
 
 /// Begins a stay in socket storage. False: the kernel has no memory.
 #[inline(always)]
-fn settle(sk: Sock, new: u32, now: u64) -> bool {
-    let sent_before = if new == CLOSE_WAIT { bytes_sent(sk.tcp()) } else { 0 };
-    let Some(stay) = maps::stay_or_new(sk) else { return false };
-    *stay = Stay {
-        earliest_ns: now,
-        latest_ns: now,
-        due_ns: 0,
-        sent_before,
-        look: 0,
-        state: new as u8,
-        flags: 0,
-        pad: 0,
-    };
+fn settle(sk: Sock, entry: &Entry) -> bool {
+    let sent_before = if entry.new == CLOSE_WAIT { bytes_sent(entry.tcp) } else { 0 };
+    let Some(storage) = maps::storage_or_new(sk) else { return false };
+    let kept = &raw mut storage.settled;
+    // A scan that reads what a missed end left here is not to take it for what begins now.
+    Kept::place(kept).empty();
+    // SAFETY: a valid map value, and only we write to this place.
+    unsafe {
+        (*kept).earliest_ns = entry.now;
+        (*kept).sent_before = sent_before;
+        (*kept).state = entry.new as u8;
+        (*kept).flags = 0;
+    }
+    Kept::place(kept).begin(entry.now);
     true
 }
 
-/// When the stay that just ended had begun.
+/// What is known of the stay that just ended.
 #[derive(Clone, Copy)]
 pub struct Ended {
     earliest_ns: u64,
     latest_ns: u64,
+    sent_before: u64,
+    flags: u8,
 }
 
 impl Ended {
     /// Nobody timed it.
-    pub const UNKNOWN: Self = Self { earliest_ns: 0, latest_ns: 0 };
-
-    /// It began at that moment.
-    #[inline(always)]
-    pub fn exactly(since: u64) -> Self {
-        Self { earliest_ns: since, latest_ns: since }
-    }
-
-    /// Of a socket that leaves state `old`.
-    #[inline(always)]
-    pub fn of(stay: &Stay, old: u32) -> Self {
-        if u32::from(stay.state) == old {
-            Self { earliest_ns: stay.earliest_ns, latest_ns: stay.latest_ns }
-        } else {
-            Self::UNKNOWN
-        }
-    }
+    pub const UNKNOWN: Self = Self { earliest_ns: 0, latest_ns: 0, sent_before: 0, flags: 0 };
 
     /// Whether it certainly passed min-age.
     #[inline(always)]
@@ -156,80 +190,84 @@ impl Ended {
         self.latest_ns != 0 && now.wrapping_sub(self.latest_ns) >= offsets::min_age_ns()
     }
 
-    /// Whether its beginning was traced, or nothing at all is known of it.
+    /// Whether its length is known.
     #[inline(always)]
-    fn is_exact(self) -> bool {
+    fn is_timed(self) -> bool {
+        self.latest_ns != 0 && self.latest_ns == self.earliest_ns
+    }
+
+    /// Whether a record of the stream can say it.
+    #[inline(always)]
+    fn fits(self, now: u64) -> bool {
         self.latest_ns == self.earliest_ns
+            && (self.latest_ns == 0 || now.wrapping_sub(self.latest_ns) < Step::TOO_LONG_NS)
     }
+}
 
-    /// Adds it to the histogram, where its length is known.
+/// A change of state.
+#[derive(Clone, Copy)]
+pub struct Change {
+    pub sk: Sock,
+    pub old: u32,
+    pub new: u32,
+    pub now: u64,
+}
+
+impl Change {
     #[inline(always)]
-    fn count(self, histogram: &mut Histogram, old: u32, now: u64) {
-        if self.latest_ns != 0 && self.is_exact() {
-            let slot = slot(now.wrapping_sub(self.latest_ns));
-            histogram.stays[old as usize & (STATES - 1)][slot & (SLOTS - 1)] += 1;
+    fn streamed(self, descriptor: u8, ended: Ended) -> Streamed {
+        let Self { sk, old, new, now } = self;
+        let stayed_ns = (ended.latest_ns != 0).then(|| now.wrapping_sub(ended.latest_ns) as u32);
+        let step = Step {
+            stayed_ns,
+            pid: (bpf_get_current_pid_tgid() >> 32) as u32,
+            mptcp: sk.protocol() == IPPROTO_MPTCP,
+            socket: descriptor,
+            old: old as u8,
+            new: new as u8,
+        };
+        Streamed::new(now, sk.cookie_unless_listener(old, new), sk.tuple_in(sk.netns()), step)
+    }
+
+    /// Hands it to user space, with who is on the CPU.
+    #[inline(always)]
+    pub fn emit(self, kind: u8, ended: Ended) -> bool {
+        let Self { sk, old, new, now } = self;
+        let mut event = Transition {
+            time_ns: now,
+            cookie: sk.cookie_unless_listener(old, new),
+            earliest_ns: ended.earliest_ns,
+            latest_ns: ended.latest_ns,
+            tuple: sk.tuple_in(sk.netns()),
+            pid: (bpf_get_current_pid_tgid() >> 32) as u32,
+            protocol: sk.protocol(),
+            kind,
+            socket: sk.descriptor(),
+            comm: bpf_get_current_comm().unwrap_or([0; 16]),
+            bytes_sent: 0,
+            sent_ago_ns: u64::MAX,
+            recv_q: 0,
+            send_q: 0,
+            old: old as u8,
+            new: new as u8,
+            flags: ended.flags,
+            pad: [0; 5],
+        };
+        if ended.latest_ns != 0
+            && let Some(tcp) = sk.tcp()
+        {
+            event.bytes_sent = bytes_sent(Some(tcp)).saturating_sub(ended.sent_before);
+            event.sent_ago_ns = jiffies_since(tcp.read(off!(tcp_lsndtime))) * offsets::jiffy_ns();
+            (event.recv_q, event.send_q) = (recv_q(tcp), send_q(tcp));
+            event.flags |= HAS_TCP;
         }
+        // Who streams polls. Else only ends of long stays come here, which are rare, and wake the
+        // reader.
+        let flags = if offsets::transitions() != 0 && kind != KIND_DESTROY {
+            u64::from(BPF_RB_NO_WAKEUP)
+        } else {
+            0
+        };
+        EVENTS.output(event, flags).is_ok()
     }
-}
-
-#[inline(always)]
-fn streamed(
-    sk: Sock,
-    netns: u32,
-    above: u8,
-    (old, new): (u32, u32),
-    now: u64,
-    ended: Ended,
-) -> Streamed {
-    Streamed {
-        time_ns: now,
-        cookie: sk.cookie_unless_listener(old, new),
-        since_ns: ended.latest_ns,
-        tuple: sk.tuple_in(netns),
-        pid: (bpf_get_current_pid_tgid() >> 32) as u32,
-        mptcp: u8::from(sk.protocol() == IPPROTO_MPTCP),
-        socket: above,
-        old: old as u8,
-        new: new as u8,
-    }
-}
-
-/// Hands an event to user space, with who is on the CPU.
-#[inline(always)]
-pub fn emit(
-    sk: Sock,
-    netns: u32,
-    kind: u8,
-    (old, new): (u32, u32),
-    now: u64,
-    ended: Ended,
-) -> bool {
-    let event = Transition {
-        time_ns: now,
-        cookie: sk.cookie_unless_listener(old, new),
-        earliest_ns: ended.earliest_ns,
-        latest_ns: ended.latest_ns,
-        tuple: sk.tuple_in(netns),
-        pid: (bpf_get_current_pid_tgid() >> 32) as u32,
-        protocol: sk.protocol(),
-        kind,
-        socket: sk.above(),
-        comm: bpf_get_current_comm().unwrap_or([0; 16]),
-        old: old as u8,
-        new: new as u8,
-        flags: 0,
-        pad: [0; 5],
-        recv_q: 0,
-        send_q: 0,
-        bytes_sent: 0,
-        sent_ago_ns: u64::MAX,
-    };
-    // Who streams polls. Else only ends of long stays come here, which are rare, and wake the
-    // reader.
-    let flags = if offsets::transitions() != 0 && kind != KIND_DESTROY {
-        u64::from(BPF_RB_NO_WAKEUP)
-    } else {
-        0
-    };
-    EVENTS.output(event, flags).is_ok()
 }

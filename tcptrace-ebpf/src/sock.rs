@@ -147,10 +147,10 @@ impl Sock {
         self.0.read::<u64>(off!(sk_socket)) != 0
     }
 
-    /// What is above it. close() and shutdown() set the same flags before they change the state;
+    /// Whether a descriptor leads to it, or just ceases to. close() and shutdown() set the same flags before they change the state;
     /// but while the last descriptor is being closed, its file has no references left (__fput).
     #[inline(always)]
-    pub fn above(self) -> u8 {
+    pub fn descriptor(self) -> u8 {
         let socket = self.0.address().follow(off!(sk_socket));
         if socket.is_null() {
             return NO_SOCKET;
@@ -282,8 +282,8 @@ impl Sock {
         }
         if let Some(tcp) = self.tcp() {
             s.flags |= HAS_TCP;
-            s.recv_q = diff(tcp.read(off!(tcp_rcv_nxt)), tcp.read(off!(tcp_copied_seq)));
-            s.send_q = diff(tcp.read(off!(tcp_write_seq)), tcp.read(off!(tcp_snd_una)));
+            s.snd_una = tcp.read(off!(tcp_snd_una));
+            (s.recv_q, s.send_q) = (recv_q(tcp), send_q(tcp));
             s.bytes_sent = tcp.read(off!(tcp_bytes_sent));
             let ago = |stamp| jiffies_since(tcp.read(stamp)) * offsets::jiffy_ns();
             s.sent_ago_ns = ago(off!(tcp_lsndtime));
@@ -292,6 +292,18 @@ impl Sock {
         }
         s.flags |= self.keepalive();
     }
+}
+
+/// Bytes received that the program has not read, the FIN counted as one.
+#[inline(always)]
+pub fn recv_q(tcp: Kernel) -> u32 {
+    diff(tcp.read(off!(tcp_rcv_nxt)), tcp.read(off!(tcp_copied_seq)))
+}
+
+/// Bytes written that the peer has not acknowledged.
+#[inline(always)]
+pub fn send_q(tcp: Kernel) -> u32 {
+    diff(tcp.read(off!(tcp_write_seq)), tcp.read(off!(tcp_snd_una)))
 }
 
 /// A subflow of MPTCP: a socket of the kernel's own, below the one that the program holds.

@@ -2,24 +2,19 @@
 //! nobody to wait for and nobody to wake; a ring buffer that all CPUs share costs an event two
 //! and a half times as much.
 
-use core::{
-    arch::asm,
-    intrinsics::{AtomicOrdering::SeqCst, atomic_xchg},
-};
-
 use aya_ebpf::{
     bindings::BPF_F_MMAPABLE, btf_maps::Array, helpers::bpf_get_smp_processor_id, macros::btf_map,
 };
-use tcptrace_common::{counters::Cursor, event::Streamed};
+use tcptrace_common::{counters::Cursor, event::Streamed, slot::Word};
 
-use crate::offsets;
+use crate::{offsets, word::Shared};
 
 /// CPU after CPU; user space sets the length.
 #[btf_map]
 pub static STREAM: Array<Streamed, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// Adds a record to this CPU's buffer. False: it is full. To be called by one program only, which
-/// the kernel does not run twice at once on one CPU.
+/// Adds a record to this CPU's buffer. False: it is full. To be called by one program only, and only
+/// where the kernel does not run it twice at once on one CPU.
 #[inline(always)]
 pub fn put(cursor: &mut Cursor, record: impl FnOnce() -> Streamed) -> bool {
     let size = offsets::stream();
@@ -35,21 +30,7 @@ pub fn put(cursor: &mut Cursor, record: impl FnOnce() -> Streamed) -> bool {
     let Some(place) = STREAM.get_ptr_mut(index) else { return false };
     // SAFETY: a valid map value, and user space does not read it before it is published.
     unsafe { place.write(record()) };
-    publish(&raw mut cursor.written, written + 1);
+    // With it, all that was stored before can be seen.
+    Shared(&raw mut cursor.written).store(written + 1);
     true
-}
-
-/// Makes all that was stored before visible with it.
-#[inline(always)]
-fn publish(written: *mut u64, count: u64) {
-    if offsets::weakly_ordered() != 0 {
-        // SAFETY: a valid map value, aligned to 8.
-        unsafe { atomic_xchg::<u64, { SeqCst }>(written, count) };
-    } else {
-        // SAFETY: no instruction, which the compiler moves no store across; then a valid map value.
-        unsafe {
-            asm!("", options(nostack));
-            written.write_volatile(count);
-        }
-    }
 }

@@ -70,20 +70,20 @@ pub fn transition(t: &Transition) -> Option<Event> {
 /// Decodes a record of a stream; `None` where it makes no sense.
 #[must_use]
 pub fn streamed(s: &Streamed) -> Option<Event> {
-    let protocol = if s.mptcp == 0 { IPPROTO_TCP } else { IPPROTO_MPTCP };
+    let step = s.step();
     let t = Transition {
         time_ns: s.time_ns,
         cookie: s.cookie,
-        earliest_ns: s.since_ns,
-        latest_ns: s.since_ns,
+        earliest_ns: s.since_ns(),
+        latest_ns: s.since_ns(),
         tuple: s.tuple,
-        pid: s.pid,
-        protocol,
+        pid: step.pid,
+        protocol: if step.mptcp { IPPROTO_MPTCP } else { IPPROTO_TCP },
         kind: KIND_TRANSITION,
-        socket: s.socket,
+        socket: step.socket,
         comm: [0; 16],
-        old: s.old,
-        new: s.new,
+        old: step.old,
+        new: step.new,
         flags: 0,
         pad: [0; 5],
         recv_q: 0,
@@ -151,6 +151,7 @@ pub fn comm(bytes: &[u8]) -> Rc<str> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tcptrace_common::event::Step;
     use zerocopy::{FromBytes, FromZeros};
 
     use super::*;
@@ -211,17 +212,16 @@ mod tests {
 
     #[test]
     fn a_streamed_change_names_nobody() {
-        let s = Streamed {
-            time_ns: 5_000,
-            cookie: 7,
-            since_ns: 1_000,
-            tuple: sample().tuple,
+        let step = Step {
+            stayed_ns: Some(4_000),
             pid: 42,
-            mptcp: 1,
+            mptcp: true,
             socket: OPEN,
             old: TcpState::Established as u8,
             new: TcpState::Close as u8,
         };
+        let record = |step| Streamed::new(5_000, 7, sample().tuple, step);
+        let s = record(step);
         let event = streamed(&s).expect("a record");
         assert_eq!(event.change.stayed, Some(Age { min_ns: 4_000, max_ns: Some(4_000) }));
         assert!(
@@ -230,8 +230,9 @@ mod tests {
                 && event.closed_by.is_none()
                 && !event.destroyed
         );
-        assert_eq!(streamed(&Streamed { since_ns: 0, ..s }).expect("a record").change.stayed, None);
-        assert_eq!(streamed(&Streamed { old: 99, ..s }), None);
+        let untimed = record(Step { stayed_ns: None, ..step });
+        assert_eq!(streamed(&untimed).expect("a record").change.stayed, None);
+        assert_eq!(streamed(&record(Step { old: 15, ..step })), None);
     }
 
     #[test]

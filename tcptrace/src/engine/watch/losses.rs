@@ -84,7 +84,7 @@ impl Losses {
         let counters = &counts.counters.0;
         self.lost = Lost {
             ring_full: counters.ring_full + counters.destroy_ring_full,
-            storage_failed: counters.storage_failed + counters.seed_failed,
+            storage_failed: counters.storage_failed + counters.scan_failed,
             recursion: counts.missed,
             skipped: self.skipped,
             unverified: self.lost.unverified,

@@ -118,7 +118,7 @@ impl Live {
         for record in &batch {
             self.pending_until(record.time_ns, facts);
             if self.pace.callers {
-                self.caller(record.pid, record.time_ns, facts);
+                self.caller(record.step().pid, record.time_ns, facts);
             }
             facts.push(Timed { at: record.time_ns, fact: Fact::Streamed(Wire(*record)) });
         }

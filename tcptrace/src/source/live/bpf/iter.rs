@@ -1,5 +1,5 @@
-//! Passes over what the kernel has now: its live stays, the descriptors for them, and the sockets
-//! that were there before us.
+//! Passes of the kernel's iterators over what there is now: live stays, the descriptors for them, and
+//! sockets that have none.
 
 use std::{
     io,

@@ -66,9 +66,9 @@ impl Kernel {
         let (mut ebpf, kernel_btf) = prepare(config, cpus, buffer.unwrap_or(RING_BYTES), btf)?;
 
         load_all(&mut ebpf, &kernel_btf)?;
-        let stays = link_iter(&ebpf, "look", Some("STAYS"))?;
+        let stays = link_iter(&ebpf, "scan", Some("STAYS"))?;
         let holders = link_iter(&ebpf, "holders", None)?;
-        let adopt = link_iter(&ebpf, "seed", None)?;
+        let adopt = link_iter(&ebpf, "adopt", None)?;
         let attached = vec![("set_state", attach(&mut ebpf, "set_state")?)];
 
         let events = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)

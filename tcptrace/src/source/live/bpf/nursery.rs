@@ -1,18 +1,18 @@
 //! The nursery as user space sees it: a mapped array of the kernel programs.
 
-use std::{
-    io,
-    sync::atomic::{AtomicU64, Ordering::SeqCst},
-};
+use std::{io, sync::atomic::AtomicU64};
 
 use aya::maps::MapData;
-use tcptrace_common::event::{HAS_SOCKET, KIND_SOCKET, NO_TIMER, SLOTS, Slot, Socket, UNPLACED};
+use tcptrace_common::{
+    event::{HAS_SOCKET, KIND_SOCKET, NO_TIMER, NURSERY_SLOTS, NurserySlot, Socket, UNPLACED},
+    slot::Slot,
+};
 
 use crate::source::live::bpf::mapped::Mapped;
 
 /// Young stays, seen without a system call.
 pub struct Nursery {
-    slots: Mapped<Slot>,
+    slots: Mapped<NurserySlot>,
 }
 
 /// A slot and the stay that was in it.
@@ -29,7 +29,7 @@ impl Nursery {
     /// # Errors
     /// What mmap answers.
     pub fn new(slots: &MapData) -> io::Result<Self> {
-        Mapped::new(slots, SLOTS).map(|slots| Self { slots })
+        Mapped::new(slots, NURSERY_SLOTS).map(|slots| Self { slots })
     }
 
     /// The stays that have lasted `min_age_ns` at `now_ns`.
@@ -43,18 +43,22 @@ impl Nursery {
     }
 
     fn all(&self) -> impl Iterator<Item = Young> + '_ {
-        (0..SLOTS).filter_map(|index| {
-            let (sk, since_ns) = self.stay(index);
-            (sk != 0 && since_ns != 0).then_some(Young { index, sk, since_ns })
+        (0..NURSERY_SLOTS).filter_map(|index| {
+            let (sk, since_ns) = self.words(index).stay_of_any()?;
+            Some(Young { index, sk, since_ns })
         })
     }
 
-    /// Whose stay is in a slot, and since when.
-    fn stay(&self, index: usize) -> (u64, u64) {
+    /// The words of a slot that the kernel programs change too.
+    fn words(&self, index: usize) -> Slot<&AtomicU64> {
         let slot = self.slots.at(index);
-        // SAFETY: within the mapping; plain integers, which the kernel may change at any time.
+        // SAFETY: within the mapping, which lives as long as we; aligned to 8, and touched as
+        // atomics by all.
         unsafe {
-            ((&raw const (*slot).sk).read_volatile(), (&raw const (*slot).since_ns).read_volatile())
+            Slot {
+                owner: AtomicU64::from_ptr(&raw mut (*slot).sk),
+                since: AtomicU64::from_ptr(&raw mut (*slot).since_ns),
+            }
         }
     }
 
@@ -64,14 +68,12 @@ impl Nursery {
         (u32::try_from(young.index).unwrap_or(u32::MAX), young.since_ns)
     }
 
-    /// Frees a slot whose stay began at `since_ns`, if that is still in it.
+    /// Throws out the stay that began at `since_ns`, if it is still in the slot.
     pub fn give_up(&self, slot: u32, since_ns: u64) {
         let index = slot as usize;
-        if index < SLOTS {
-            let (sk, since) = self.stay(index);
-            if sk != 0 && since == since_ns {
-                self.evict(&Young { index, sk, since_ns });
-            }
+        if index < NURSERY_SLOTS {
+            // False: it ended, so much the better.
+            let _ = self.words(index).evict(since_ns);
         }
     }
 
@@ -80,7 +82,7 @@ impl Nursery {
     pub fn still(&self, young: &Young) -> Option<Socket> {
         let slot = self.slots.read(young.index);
         // Checked afterwards: had the slot changed hands meanwhile, its beginning would tell.
-        if self.stay(young.index) != (young.sk, young.since_ns) {
+        if self.words(young.index).stay_of_any() != Some((young.sk, young.since_ns)) {
             return None;
         }
         Some(Socket {
@@ -105,21 +107,5 @@ impl Nursery {
             snd_una: 0,
             tuple: slot.tuple,
         })
-    }
-
-    /// Frees the slot of a stay whose end was missed.
-    pub fn evict(&self, young: &Young) {
-        let slot = self.slots.at(young.index);
-        // SAFETY: within the mapping, aligned, and touched as atomics by all who end a stay.
-        let (since, owner) = unsafe {
-            (
-                AtomicU64::from_ptr(&raw mut (*slot).since_ns),
-                AtomicU64::from_ptr(&raw mut (*slot).sk),
-            )
-        };
-        // Lost to the kernel program: so much the better.
-        if since.compare_exchange(young.since_ns, 0, SeqCst, SeqCst).is_ok() {
-            let _ = owner.compare_exchange(young.sk, 0, SeqCst, SeqCst);
-        }
     }
 }

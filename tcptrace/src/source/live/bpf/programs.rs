@@ -23,9 +23,9 @@ pub enum Hook {
 
 /// What a watch needs, in two halves that take the verifier about as long.
 const PASSES: [(&str, Hook); 3] = [
-    ("look", Hook::Iter("bpf_sk_storage_map")),
+    ("scan", Hook::Iter("bpf_sk_storage_map")),
     ("holders", Hook::Iter("task_file")),
-    ("seed", Hook::Iter("tcp")),
+    ("adopt", Hook::Iter("tcp")),
 ];
 const TRACING: [(&str, Hook); 2] = [
     ("set_state", Hook::Tracepoint("inet_sock_set_state")),
@@ -146,10 +146,10 @@ mod tests {
     const AT_MOST: [(&str, u64); 7] = [
         ("set_state", 1283),
         ("destroy", 382),
-        ("look", 462),
+        ("scan", 462),
         ("holders", 1222),
         ("snapshot", 706),
-        ("seed", 258),
+        ("adopt", 258),
         ("empty", 2),
     ];
 

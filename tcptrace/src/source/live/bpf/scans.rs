@@ -4,7 +4,7 @@
 use std::io;
 
 use aya::maps::{Array, MapData};
-use tcptrace_common::config::{ALL_DESCRIPTORS, Control, LOOK_ALL, PROMOTE, SEED};
+use tcptrace_common::config::{ADOPT, ALL_DESCRIPTORS, Control, PROMOTE, SCAN_ALL};
 use zerocopy::IntoBytes;
 
 use super::{
@@ -31,13 +31,14 @@ impl Scans {
     /// What the kernel answers.
     pub fn stays(&mut self, now_ns: u64, all: bool) -> io::Result<Listing> {
         self.scans = self.scans.wrapping_add(1).max(1);
-        self.set_control(now_ns, if all { LOOK_ALL } else { 0 })?;
+        self.set_control(now_ns, if all { SCAN_ALL } else { 0 })?;
         self.stays.run()
     }
 
-    /// Lists who has a descriptor for the sockets that the last [`Self::stays`] listed, and all listeners
-    /// with theirs. `promote`: also the stays of the nursery that have aged, which move to socket
-    /// storage.
+    /// Lists who has a descriptor for the sockets that the last [`Self::stays`] listed, and all
+    /// listeners with theirs. `promote`: also the stays of the nursery that have aged, which move to
+    /// socket storage; where the kernel has no memory for that, they come with
+    /// [`NO_MEMORY`](tcptrace_common::event::NO_MEMORY) each time.
     ///
     /// # Errors
     /// What the kernel answers.
@@ -55,25 +56,27 @@ impl Scans {
         self.holders.run()
     }
 
-    /// Gives every matching socket of any namespace that a descriptor leads to a stay.
+    /// Gives every matching socket of any namespace that a descriptor leads to a stay, where it has
+    /// none. To be called at any time: a socket whose stay is young is left alone, one whose stay is
+    /// in another state than itself loses that and gets a new one.
     ///
     /// # Errors
     /// What the kernel answers.
     pub fn adopt_by_descriptor(&mut self, now_ns: u64) -> io::Result<()> {
-        self.set_control(now_ns, SEED)?;
+        self.set_control(now_ns, ADOPT)?;
         self.holders.run().map(drop)
     }
 
-    /// What gives every matching socket of the calling thread's network namespace a stay,
-    /// those that nobody has accepted included. The stays it makes carry the time of the last
-    /// [`Self::adopt_by_descriptor`].
+    /// The same for every matching socket of the calling thread's network namespace, those that
+    /// nobody has accepted included. It takes no privilege. The stays it makes carry the time of the
+    /// last [`Self::adopt_by_descriptor`].
     #[must_use]
     pub fn adopt_by_namespace(&self) -> &Pass {
         &self.adopt
     }
 
     fn set_control(&mut self, now_ns: u64, mode: u32) -> io::Result<()> {
-        let control = Control { now_ns, look: self.scans, mode };
+        let control = Control { now_ns, scan: self.scans, mode };
         let mut bytes = [0; size_of::<Control>()];
         bytes.copy_from_slice(control.as_bytes());
         self.control.set(0, bytes, 0).map_err(io::Error::other)
