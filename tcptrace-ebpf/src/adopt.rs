@@ -2,7 +2,10 @@
 //! change of state nobody saw. Each gets one whose beginning is an interval. It may be done at any
 //! time, beside whatever else goes on.
 
-use aya_ebpf::{cty::c_void, helpers::generated::bpf_skc_to_tcp_sock};
+use aya_ebpf::{
+    cty::c_void,
+    helpers::generated::{bpf_ktime_get_boot_ns, bpf_skc_to_tcp_sock},
+};
 use tcptrace_common::event::SEEDED;
 
 use crate::{
@@ -41,7 +44,9 @@ pub extern "C" fn adopt(ctx: *mut c_void) -> i32 {
 #[inline(always)]
 pub fn adopt_one(sk: Sock) {
     let state = sk.state();
-    if !watched(u32::from(state)) || !matches(sk) || is_subflow(sk.tcp()) {
+    // Ghosts have stays whether CLOSE is watched or not.
+    let stays = watched(u32::from(state)) || u32::from(state) == CLOSE;
+    if !stays || !matches(sk) || is_subflow(sk.tcp()) {
         return;
     }
     // One in CLOSE that was never connected is new.
@@ -68,7 +73,10 @@ pub fn adopt_one(sk: Sock) {
         return;
     }
     let moved = &raw mut storage.moved;
-    let (earliest_ns, latest_ns) = bounds(sk, u32::from(state), control.now_ns);
+    // Not the scan's time: it may have come here since that.
+    // SAFETY: the helper takes no argument.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let (earliest_ns, latest_ns) = bounds(sk, u32::from(state), now);
     // What ended while it was being moved here may have left its mark.
     Kept::place(moved).empty();
     // SAFETY: a valid map value, and only scans write to this place while it is empty.

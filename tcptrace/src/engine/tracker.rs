@@ -306,6 +306,12 @@ impl Tracker {
         self.open.values().map(|open| &open.record)
     }
 
+    /// How many sockets are remembered, for whatever reason.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.open.len() + self.unwanted.len() + self.unheld.len()
+    }
+
     /// The counts so far, without those that the kernel keeps.
     #[must_use]
     pub fn summary(&self) -> Summary {

@@ -180,6 +180,12 @@ impl Watch {
         self.losses.lost()
     }
 
+    /// How many things are remembered one by one: bounded by what exists.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.tracker.remembered() + self.ownership.as_ref().map_or(0, Ownership::len)
+    }
+
     /// Says the last word.
     pub fn finish(&mut self, now: BootNs, said: &mut Vec<Said>) {
         said.extend(self.losses.last_word().map(|update| Said { time: now, update }));

@@ -71,7 +71,11 @@ impl Watch {
         for socket in scan.sockets.0.iter().filter(|s| !beside.is_over(s)) {
             self.found(socket, &holdings, now, said);
         }
-        for unplaced in scan.unplaced.iter().filter(|u| !beside.is_over(&u.socket.0)) {
+        // One that could not be moved for want of memory is in both lists: a descriptor leads to it.
+        let placed: HashSet<u64> = scan.sockets.0.iter().map(|s| s.cookie).collect();
+        let led_to = |u: &&Unplaced| placed.contains(&u.socket.0.cookie);
+        let unplaced = scan.unplaced.iter().filter(|u| !led_to(u));
+        for unplaced in unplaced.filter(|u| !beside.is_over(&u.socket.0)) {
             self.found_unplaced(unplaced, &holdings, now, said);
         }
         if scan.complete {
