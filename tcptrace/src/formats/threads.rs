@@ -90,6 +90,26 @@ pub enum Place {
     Unknown(&'static str),
 }
 
+/// What is known of a process's threads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Threads {
+    /// Those that were read, by where they are, the largest group first.
+    pub groups: Vec<Group>,
+    /// How many were read: the first ones.
+    pub read: usize,
+    /// How many the process has.
+    pub of: usize,
+}
+
+impl Threads {
+    /// `the first 2000 of 100000 threads`, where that is not all.
+    #[must_use]
+    pub fn limit(&self) -> Option<String> {
+        let Self { read, of, .. } = self;
+        (read < of).then(|| format!("the first {read} of {of} threads"))
+    }
+}
+
 /// Threads in the same place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
@@ -107,7 +127,7 @@ pub struct Group {
     pub comms: BTreeSet<Rc<str>>,
     /// The descriptors, by number; threads with tables of their own may mean others by it.
     pub fds: BTreeMap<u32, Option<Descriptor>>,
-    /// How many threads the process has in all.
+    /// How many threads of the process were read.
     pub of: usize,
 }
 
