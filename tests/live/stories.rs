@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     support::{actor::Actor, netns::Netns},
     tests,
-    tracer::{Tracer, holder_pids, netns, start},
+    tracer::{Pair, Tracer, holder_pids, netns, start},
 };
 
 tests![
@@ -231,7 +231,7 @@ fn the_broker_and_the_stuck_client() {
 fn the_slow_download_after_a_shutdown() {
     let ns = netns();
     let mut asked = Tracer::watch(&ns, &["--min-age", "300ms", "--verdict", "half-close-in-use"]);
-    let silent = Tracer::watch(&ns, &["--min-age", "300ms"]);
+    let mut silent = Tracer::watch(&ns, &["--min-age", "300ms"]);
     let (mut server, listener, address) = listening(&ns, "127.0.0.1", 8);
     let mut client = start(&ns);
     let connected = client.number(&format!("connect {address}")).expect("connects");
@@ -245,5 +245,9 @@ fn the_slow_download_after_a_shutdown() {
         let seen = asked.next("stuck");
         assert!(seen["evidence"]["send_q"].as_u64() > Some(0), "{seen}");
     }
-    assert_eq!(silent.finish().0["stuck"], 0);
+    // Who leaks later is reported, so the other one was looked at.
+    let mut later = Pair::new(&ns);
+    later.client_closes();
+    assert_eq!(holder_pids(&silent.next("stuck")), [u64::from(later.server.pid())]);
+    assert_eq!(silent.finish().0["stuck"], 1);
 }
