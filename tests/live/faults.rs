@@ -307,6 +307,13 @@ fn a_full_disk() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.lines().last().is_some_and(|l| l.contains("No space left on device")), "{said}");
 
+    for args in [&["--help"][..], &["--version"], &["watch", "-h"]] {
+        let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+        let output = tcptrace().args(args).stdout(full).output().expect("it runs");
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    }
+
     let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).expect("a file system");
     fsconfig_set_string(fs.as_fd(), "size", "64k")
         .and_then(|()| fsconfig_create(fs.as_fd()))

@@ -6,7 +6,7 @@ use rustix::mount::{MountFlags, mount};
 use serde_json::{Value, json};
 
 use crate::{
-    check::own_mounts,
+    check::{own_mounts, own_proc},
     limits::as_nobody,
     needs::old_kernel,
     support::{actor::Actor, netns::Netns},
@@ -397,11 +397,7 @@ fn where_other_users_are_hidden() {
     for (options, left_out) in
         [(c"hidepid=2", true), (c"hidepid=1", false), (c"hidepid=2,gid=65534", false)]
     {
-        let hiding = move || {
-            let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-            Ok(mount(c"proc", c"/proc", c"proc", flags, Some(options))?)
-        };
-        let err = holders_unknown(|| own_mounts(as_nobody(""), hiding), &[]);
+        let err = holders_unknown(|| own_proc(as_nobody(""), options), &[]);
         assert_eq!(err.contains("mounted with hidepid"), left_out, "{options:?}: {err}");
     }
 }

@@ -48,7 +48,7 @@ pub fn run() -> Result<Exit, Failure> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help and version go to stdout and are no errors, nor is a reader that has seen enough.
-        Err(e) if !e.use_stderr() => return e.print().map_or(Ok(Exit::Done), |()| Ok(Exit::Done)),
+        Err(e) if !e.use_stderr() => return e.print().map_or_else(ended_by, |()| Ok(Exit::Done)),
         Err(e) => return Err(usage(&e)),
     };
     if !matches!(cli.command, Command::Check(_)) {

@@ -134,9 +134,10 @@ fn parse(Texts { tid, stat, syscall, wchan: place, foreign }: Texts) -> Option<T
 }
 
 fn absent(e: &io::Error) -> &'static str {
-    match e.kind() {
-        io::ErrorKind::PermissionDenied => "not permitted: needs CAP_SYS_PTRACE",
-        _ => "the process is gone",
+    match e.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => "not permitted: needs CAP_SYS_PTRACE",
+        Some(libc::ENOENT | libc::ESRCH) => "the process is gone",
+        _ => "its files below /proc can't be read",
     }
 }
 
