@@ -8,7 +8,10 @@ use std::{
 
 use syscalls::Sysno;
 
-use crate::formats::descriptor::{Descriptor, Kind};
+use crate::formats::{
+    calls::takes_descriptor,
+    descriptor::{Descriptor, Kind},
+};
 
 /// A thread, as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,66 +225,6 @@ fn place(thread: &Thread) -> Place {
         }
         (_, Call::Unknown(reason)) => Place::Unknown(reason),
     }
-}
-
-/// Whether a call's first argument is the descriptor that it waits on.
-fn takes_descriptor(call: &str) -> bool {
-    matches!(
-        call,
-        "read"
-            | "pread64"
-            | "readv"
-            | "preadv"
-            | "preadv2"
-            | "recv"
-            | "recvfrom"
-            | "recvmsg"
-            | "recvmmsg"
-            | "write"
-            | "pwrite64"
-            | "writev"
-            | "pwritev"
-            | "pwritev2"
-            | "send"
-            | "sendto"
-            | "sendmsg"
-            | "sendmmsg"
-            | "sendfile"
-            | "splice"
-            | "tee"
-            | "vmsplice"
-            | "copy_file_range"
-            | "accept"
-            | "accept4"
-            | "connect"
-            | "bind"
-            | "listen"
-            | "shutdown"
-            | "close"
-            | "getsockopt"
-            | "setsockopt"
-            | "getsockname"
-            | "getpeername"
-            | "epoll_wait"
-            | "epoll_pwait"
-            | "epoll_pwait2"
-            | "epoll_ctl"
-            | "io_uring_enter"
-            | "ioctl"
-            | "fcntl"
-            | "flock"
-            | "fsync"
-            | "fdatasync"
-            | "sync_file_range"
-            | "ftruncate"
-            | "fallocate"
-            | "fstat"
-            | "lseek"
-            | "getdents"
-            | "getdents64"
-            | "mq_timedreceive"
-            | "mq_timedsend"
-    )
 }
 
 /// What a thread in this place waits for. The kernel knows the call and not its purpose: this
