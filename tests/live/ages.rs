@@ -1,4 +1,4 @@
-//! How long, and in use all the while: ages that grow, half-closes that are none of a leak.
+//! Ages that grow, and half-closes in use, which are no leaks.
 
 use serde_json::json;
 
