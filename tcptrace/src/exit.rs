@@ -13,7 +13,7 @@ pub enum Exit {
     Failed,
     /// The command line makes no sense here.
     Usage,
-    /// `--fail-on-leak`, and leaks were found.
+    /// `--fail-on-leak`, and there are leaks that count.
     LeaksFound,
     /// The kernel or the rights do not allow it.
     NotAllowed,
@@ -43,7 +43,10 @@ impl Exit {
             Self::Done => "Done; also ended by Ctrl-C or by the reader of the pipe.",
             Self::Failed => "Something failed on the way; stderr says what.",
             Self::Usage => "Wrong usage, or something that was named does not exist.",
-            Self::LeaksFound => "With --fail-on-leak: leaks were found.",
+            Self::LeaksFound => {
+                "With --fail-on-leak: leaks are open at the end; with --fail-on-leak=any: leaks \
+                 were reported."
+            }
             Self::NotAllowed => "The kernel or the rights do not allow it; stderr says which.",
         }
     }
