@@ -1,6 +1,8 @@
 //! Exit codes: part of the interface.
 
-use std::{fmt, process::ExitCode};
+use std::{fmt, io::Write, panic, process, process::ExitCode};
+
+use crate::view::text::safe;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +13,7 @@ pub enum Exit {
     Failed,
     /// The command line makes no sense here.
     Usage,
-    /// `--fail-on-leak`, and leaks were found.
+    /// `--fail-on-leak`, and there are leaks that count.
     LeaksFound,
     /// The kernel or the rights do not allow it.
     NotAllowed,
@@ -41,7 +43,10 @@ impl Exit {
             Self::Done => "Done; also ended by Ctrl-C or by the reader of the pipe.",
             Self::Failed => "Something failed on the way; stderr says what.",
             Self::Usage => "Wrong usage, or something that was named does not exist.",
-            Self::LeaksFound => "With --fail-on-leak: leaks were found.",
+            Self::LeaksFound => {
+                "With --fail-on-leak: leaks are open at the end; with --fail-on-leak=any: leaks \
+                 were reported."
+            }
             Self::NotAllowed => "The kernel or the rights do not allow it; stderr says which.",
         }
     }
@@ -81,9 +86,47 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
+/// From now on a panic of any thread ends the program: one line on stderr, and the exit code.
+/// Without this, a thread that ends so would leave the others to say that nothing was found.
+pub fn on_panic() {
+    panic::set_hook(Box::new(|info| {
+        let said = info.payload_as_str().unwrap_or("no reason given");
+        let at = info.location().map_or_else(String::new, |at| format!(" ({at})"));
+        // Where nobody hears it, the exit code still says it.
+        let _ = writeln!(
+            anstream::stderr(),
+            "tcptrace: a bug in tcptrace: {}{at}; please report it",
+            safe(said)
+        );
+        process::exit(Exit::Failed.code().into())
+    }));
+}
+
 #[cfg(test)]
 mod tests {
+    use std::{env, process::Command, thread};
+
     use super::*;
+
+    const PLAYED: &str = "TCPTRACE_TEST_PANICS";
+
+    #[test]
+    fn a_panic_of_any_thread_is_one_line_and_an_exit_code() {
+        if env::var_os(PLAYED).is_some() {
+            on_panic();
+            drop(thread::spawn(|| panic!("all of it\nis \x1b[1mone line")).join());
+            // Never comes here.
+            process::exit(42);
+        }
+        let name = "exit::tests::a_panic_of_any_thread_is_one_line_and_an_exit_code";
+        let mut command = Command::new(env::current_exe().expect("this test"));
+        command.args([name, "--exact", "--nocapture"]).env(PLAYED, "").env("RUST_BACKTRACE", "1");
+        let output = command.output().expect("it runs");
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+        assert!(said.starts_with("tcptrace: a bug in tcptrace: all of it"), "{said}");
+        assert!(said.contains("exit.rs:") && !said.contains('\x1b'), "{said}");
+    }
 
     #[test]
     fn codes_are_the_interface() {

@@ -2,9 +2,10 @@
 
 use std::{io::Write, process::ExitCode};
 
-use tcptrace::cli;
+use tcptrace::{cli, exit};
 
 fn main() -> ExitCode {
+    exit::on_panic();
     match cli::run() {
         Ok(exit) => exit.into(),
         Err(failure) => {

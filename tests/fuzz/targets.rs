@@ -50,7 +50,7 @@ use tcptrace::{
         sock_diag::{Detail, Dump, MPTCP, TCP},
         stat::Stat,
         threads,
-        threads::{Call, Group, Thread, wchan},
+        threads::{Call, Group, Thread, Threads, wchan},
     },
     source::live::{
         bpf,
@@ -284,7 +284,9 @@ pub fn proc_files(data: &[u8]) {
 
 /// The page on a process whose name, words, cgroup and threads' calls the text has.
 fn page(text: &str) {
-    let threads = waits(text);
+    let groups = waits(text);
+    let read = groups.iter().map(|group| group.tids.len()).sum();
+    let threads = Threads { groups, read, of: text.len().max(read) };
     let process = Holder {
         process: ProcessId { pid: 1, start_ns: 1 },
         tid: None,

@@ -2,6 +2,7 @@
 //! takes things from a process of its own only.
 
 use std::{
+    ffi::CStr,
     io,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
@@ -9,7 +10,9 @@ use std::{
 };
 
 use rustix::{
-    mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount},
+    mount::{
+        MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount,
+    },
     thread::{UnshareFlags, unshare_unsafe},
 };
 use serde_json::{Value, json};
@@ -34,6 +37,7 @@ tests![
     the_btf_of_another_kernel,
     without_cgroup_v2,
     a_pid_namespace_of_its_own,
+    hidden_processes,
     a_user_namespace_of_its_own,
     a_reader_that_leaves_early_hears_the_exit_code,
 ];
@@ -111,6 +115,14 @@ pub fn own_mounts(
     // SAFETY: system calls only, on paths that are there already.
     unsafe { command.pre_exec(prepare) };
     command
+}
+
+/// A command with a `/proc` of its own, mounted with these options.
+pub fn own_proc(command: Command, options: &'static CStr) -> Command {
+    own_mounts(command, move || {
+        let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        Ok(mount(c"proc", c"/proc", c"proc", flags, Some(options))?)
+    })
 }
 
 /// An empty directory lies over the kernel's BTF.
@@ -353,6 +365,16 @@ fn a_pid_namespace_of_its_own() {
         said.summary
     );
     assert!(said.text("pid-namespace", "remedy").contains("--pid=host"));
+}
+
+/// Other users' processes, and with them their network namespaces, are not even listed.
+fn hidden_processes() {
+    let said = Said::of(own_proc(as_nobody("+bpf,+perfmon"), c"hidepid=2"), &[]);
+    let namespaces = said.get("network-namespaces");
+    assert_eq!(namespaces["mark"], "limited", "{namespaces}");
+    assert!(said.text("network-namespaces", "found").contains("hidepid"), "{namespaces}");
+    let said = Said::of(own_proc(tcptrace(), c"hidepid=2"), &[]);
+    assert_eq!(said.get("network-namespaces")["ok"], true, "nothing is hidden from root");
 }
 
 /// As in a rootless container: all capabilities, and none that counts.

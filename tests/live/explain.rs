@@ -1,6 +1,6 @@
 //! Pages on processes and sockets.
 
-use std::time::Instant;
+use std::{sync::Barrier, thread, time::Instant};
 
 use serde_json::{Value, json};
 
@@ -20,6 +20,7 @@ tests![
     who_had_it_first,
     names_that_steer_terminals,
     a_process_without_sockets,
+    more_threads_than_are_worth_reading,
 ];
 
 /// Runs it with JSON, until the process has as many sockets as it should: a FIN needs a moment.
@@ -217,4 +218,35 @@ fn a_process_without_sockets() {
     let (status, page, _) = run(&["explain", &idle.pid().to_string()]);
     assert_eq!(status.code(), Some(0));
     assert!(page.contains("TCP sockets (leaks: 0)\n  none"), "{page}");
+}
+
+/// So many are read, and it is said that there are more.
+fn more_threads_than_are_worth_reading() {
+    const THREADS: usize = 2_100;
+    let (all_there, end) = (Barrier::new(THREADS + 1), Barrier::new(THREADS + 1));
+    let waits = || {
+        all_there.wait();
+        end.wait();
+    };
+    let (json, page) = thread::scope(|scope| {
+        for _ in 0..THREADS {
+            let small = thread::Builder::new().stack_size(64 << 10);
+            small.spawn_scoped(scope, waits).expect("a thread");
+        }
+        all_there.wait();
+        let pid = std::process::id().to_string();
+        let said = [&["--format", "json"][..], &[]]
+            .map(|format| run(&[&["explain", &pid, "--no-bpf"], format].concat()).1);
+        end.wait();
+        said.into()
+    });
+    let process: Value = serde_json::from_str(json.lines().next().expect("a line")).expect("JSON");
+    let count = |field: &str| process[field].as_u64().expect("a count");
+    // Or fewer, where they take long.
+    let (read, of) = (count("threads_read"), count("threads_in_all"));
+    assert!((1..=2_000).contains(&read) && of >= THREADS as u64, "{read} of {of}");
+    let listed = process["threads"].as_array().expect("groups");
+    let listed = listed.iter().map(|group| group["count"].as_u64().expect("a count"));
+    assert_eq!(listed.sum::<u64>(), read);
+    assert!(page.contains("only the first ") && page.contains(" threads were read:"), "{page}");
 }

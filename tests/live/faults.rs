@@ -122,8 +122,10 @@ fn a_pid_is_given_to_another() {
     pair.server.tell("name first").expect("renames itself");
     let pid = pair.server.number("fork").expect("forks");
     let mut tracer = Tracer::watch(&ns, &BRIEF);
-    let mut of_the_first =
-        Tracer::unscoped(&[&BRIEF[..], &["--pid", &pid.to_string(), "--children"]].concat());
+    let mut later = Pair::new(&ns);
+    let asked = [&pid.to_string(), &later.server.pid().to_string()];
+    let asked = ["--pid", asked[0], "--pid", asked[1], "--children"];
+    let mut of_the_first = Tracer::unscoped(&[&BRIEF[..], &asked].concat());
     pair.client_closes();
     let both = tracer.wait_for("both", |e| e["event"] == "stuck" && holder_pids(e).len() == 2);
     of_the_first.next("stuck");
@@ -150,8 +152,15 @@ fn a_pid_is_given_to_another() {
     let former = &old["former_holders"][0];
     assert_eq!((&former["pid"], &former["comm"]), (&json!(pid), &json!("first")), "{old}");
     of_the_first.next("resolved");
+    later.client_closes();
+    let stuck = of_the_first.next("stuck");
+    assert_eq!(
+        holder_pids(&stuck),
+        [u64::from(later.server.pid())],
+        "the second was not asked for"
+    );
     let (summary, _) = of_the_first.finish();
-    assert_eq!(summary["stuck"], 1, "the second was not asked for: {summary}");
+    assert_eq!(summary["stuck"], 2, "nor later: {summary}");
     lost_nothing(&tracer.finish().0);
 }
 
@@ -161,7 +170,7 @@ fn a_pid_is_given_to_another_before_anybody_looks() {
     let ns = netns();
     let mut prompt = Tracer::watch(&ns, &BRIEF);
     let by_name = |name| Tracer::watch(&ns, &[&BRIEF[..], &["--comm", name]].concat());
-    let (mut of_the_first, of_the_second) = (by_name("first"), by_name("second"));
+    let (mut of_the_first, mut of_the_second) = (by_name("first"), by_name("second"));
     for stopped in [&of_the_first, &of_the_second] {
         stopped.signal(Signal::STOP);
     }
@@ -182,7 +191,11 @@ fn a_pid_is_given_to_another_before_anybody_looks() {
     assert_eq!(stuck["unknown"]["holders"], "it ended before it could be looked at");
     assert_eq!(of_the_first.next("resolved")["closed_by"], json!({"pid": pid, "comm": "first"}));
     lost_nothing(&of_the_first.finish().0);
-    assert_eq!(of_the_second.finish().0["stuck"], 0);
+    // It leaks itself, later.
+    second.client_closes();
+    let holders = holder_pids(&of_the_second.next("stuck"));
+    assert!(holders.contains(&u64::from(second.server.pid())), "{holders:?}");
+    assert_eq!(of_the_second.finish().0["stuck"], 1);
 }
 
 fn a_network_namespace_goes() {
@@ -293,6 +306,13 @@ fn a_full_disk() {
     let (said, code) = ended(started(&ns, &["--duration", "100ms"], full.into()));
     assert_eq!(code, Some(1), "{said}");
     assert!(said.lines().last().is_some_and(|l| l.contains("No space left on device")), "{said}");
+
+    for args in [&["--help"][..], &["--version"], &["watch", "-h"]] {
+        let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+        let output = tcptrace().args(args).stdout(full).output().expect("it runs");
+        let said = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!((output.status.code(), said.lines().count()), (Some(1), 1), "{said}");
+    }
 
     let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).expect("a file system");
     fsconfig_set_string(fs.as_fd(), "size", "64k")

@@ -2,10 +2,12 @@
 
 use std::{fs, process::Command};
 
+use rustix::mount::{MountFlags, mount};
+
 use crate::{
-    check::filtered,
+    check::{filtered, own_mounts},
     tests,
-    tracer::{Pair, Tracer, holder_pids, netns, start},
+    tracer::{Pair, Tracer, holder_pids, netns, start, tcptrace},
 };
 
 tests![
@@ -15,6 +17,8 @@ tests![
     with_two_capabilities_only,
     rights_are_given_up,
     without_seccomp,
+    without_proc,
+    where_no_thread_can_be_started,
 ];
 
 /// An unprivileged user with the given capabilities, by setpriv (util-linux).
@@ -100,7 +104,15 @@ fn with_two_capabilities_only() {
 fn rights_are_given_up() {
     let ns = netns();
     let tracer = Tracer::watch(&ns, &[]);
-    let status = fs::read_to_string(format!("/proc/{}/status", tracer.pid())).expect("it runs");
+    let threads = fs::read_dir(format!("/proc/{}/task", tracer.pid())).expect("it runs");
+    let threads: Vec<_> = threads.map(|thread| thread.expect("it stays").path()).collect();
+    assert!((1..=3).contains(&threads.len()), "{threads:?}");
+    for thread in threads {
+        gave_up_its_rights(&fs::read_to_string(thread.join("status")).expect("it runs"));
+    }
+}
+
+fn gave_up_its_rights(status: &str) {
     let field = |name: &str| {
         let line = status.lines().find_map(|l| l.strip_prefix(name)).expect("a field");
         u64::from_str_radix(line.trim_start_matches(':').trim(), 16).expect("a number")
@@ -112,11 +124,6 @@ fn rights_are_given_up() {
     }
     assert_eq!(field("CapEff"), kept, "and these are there");
     assert_eq!((field("NoNewPrivs"), field("Seccomp")), (1, 2), "2: a filter (proc_pid_status(5))");
-    assert_eq!(
-        fs::read_dir(format!("/proc/{}/task", tracer.pid())).expect("it runs").count(),
-        1,
-        "of all threads"
-    );
 }
 
 /// A kernel built without CONFIG_SECCOMP has no such call.
@@ -126,4 +133,26 @@ fn without_seccomp() {
     let err = String::from_utf8(output.stderr).expect("UTF-8");
     assert_eq!((output.status.code(), err.lines().count()), (Some(0), 2), "{err}");
     assert!(err.starts_with("tcptrace: no system call filter ("), "{err}");
+}
+
+/// Without it nothing is known of processes, nor of their namespaces: no empty list is said.
+fn without_proc() {
+    for args in [&["watch", "--duration", "50ms"][..], &["snapshot"], &["explain", "1"]] {
+        let hidden = || Ok(mount(c"tmpfs", c"/proc", c"tmpfs", MountFlags::empty(), None)?);
+        let output = own_mounts(tcptrace(), hidden).args(args).output().expect("it runs");
+        let err = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!((output.status.code(), err.lines().count()), (Some(4), 1), "{err}");
+        assert!(err.contains("/proc is not mounted") && output.stdout.is_empty(), "{err}");
+    }
+}
+
+/// As at the limit of threads: one line and an exit code, and no empty list.
+fn where_no_thread_can_be_started() {
+    for args in [&["snapshot", "--no-bpf"][..], &["watch", "--duration", "50ms"]] {
+        let refusal = libc::SECCOMP_RET_ERRNO | libc::EAGAIN as u32;
+        let output = filtered(libc::SYS_clone3, refusal).args(args).output().expect("it runs");
+        let err = String::from_utf8(output.stderr).expect("UTF-8");
+        assert_eq!((output.status.code(), err.lines().count()), (Some(1), 1), "{err}");
+        assert!(err.starts_with("tcptrace: ") && output.stdout.is_empty(), "{err}");
+    }
 }

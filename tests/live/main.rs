@@ -8,11 +8,13 @@
 #[expect(dead_code, reason = "shared with the demo and the benchmarks")]
 mod support;
 
+mod ages;
 mod chaos;
 mod check;
 mod ends;
 mod explain;
 mod faults;
+mod hidden;
 mod leaks;
 mod limits;
 mod needs;
@@ -41,12 +43,14 @@ fn main() -> ExitCode {
     let mut tests = vec![
         chaos::TESTS,
         leaks::TESTS,
+        ages::TESTS,
         ends::TESTS,
         selection::TESTS,
         limits::TESTS,
         sandbox::TESTS,
         output::TESTS,
         snapshot::TESTS,
+        hidden::TESTS,
         explain::TESTS,
         check::TESTS,
         stories::TESTS,

@@ -40,7 +40,7 @@ pub fn missing(name: &str) -> Option<String> {
 
 fn needs_bpf(name: &str) -> bool {
     match name.split("::").next() {
-        Some("snapshot" | "explain" | "old_kernel") => BY_BPF_ONLY.contains(&name),
+        Some("snapshot" | "hidden" | "explain" | "old_kernel") => BY_BPF_ONLY.contains(&name),
         _ => !BEFORE_BPF.contains(&name),
     }
 }

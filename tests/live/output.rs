@@ -1,6 +1,9 @@
 //! Formats, ends, and names that are not to be trusted.
 
-use std::{io::Read, process::Stdio};
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::Stdio,
+};
 
 use rustix::process::Signal;
 
@@ -18,7 +21,12 @@ tests![
     ends_by_count,
     ends_by_sigterm,
     leaks_fail_a_script_that_asks,
+    leaks_that_were_resolved_fail_who_asks_for_any,
+    a_listener_fails_no_script,
+    leaks_count_when_the_reader_goes,
 ];
+
+const BRIEF: [&str; 2] = ["--min-age", "100ms"];
 
 /// What `watch` prints of one leak and its end, in a format.
 fn printed(name: &str, args: &[&str]) -> String {
@@ -103,7 +111,7 @@ fn colour_only_when_asked_for() {
 
 fn ends_by_duration() {
     let ns = netns();
-    let (summary, status) = Tracer::watch(&ns, &["--duration", "300ms"]).ended();
+    let (summary, status) = Tracer::watch(&ns, &["--duration", "1s"]).ended();
     assert_eq!((summary["event"].as_str(), status.code()), (Some("summary"), Some(0)));
 }
 
@@ -127,11 +135,67 @@ fn ends_by_sigterm() {
 
 fn leaks_fail_a_script_that_asks() {
     let ns = netns();
-    let mut tracer = Tracer::watch(&ns, &["--min-age", "100ms", "--fail-on-leak"]);
+    let flags = [&[][..], &["--fail-on-leak"], &["--fail-on-leak=any"]];
+    let mut tracers = flags.map(|flag| Tracer::watch(&ns, &[&BRIEF[..], flag].concat()));
     let mut pair = Pair::new(&ns);
     pair.client_closes();
-    tracer.next("stuck");
-    assert_eq!(tracer.finish().1.code(), Some(3));
-    let quiet = Tracer::watch(&netns(), &["--fail-on-leak"]);
-    assert_eq!(quiet.finish().1.code(), Some(0));
+    for tracer in &mut tracers {
+        tracer.next("stuck");
+    }
+    let codes = tracers.map(|tracer| tracer.finish().1.code());
+    assert_eq!(codes, [Some(0), Some(3), Some(3)], "it is open");
+}
+
+fn leaks_that_were_resolved_fail_who_asks_for_any() {
+    let ns = netns();
+    let flags = [&["--fail-on-leak=open"][..], &["--fail-on-leak=any"]];
+    let mut tracers = flags.map(|flag| Tracer::watch(&ns, &[&BRIEF[..], flag].concat()));
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    for tracer in &mut tracers {
+        tracer.next("stuck");
+    }
+    pair.server_closes();
+    for tracer in &mut tracers {
+        tracer.next("resolved");
+    }
+    let codes = tracers.map(|tracer| tracer.finish().1.code());
+    assert_eq!(codes, [Some(0), Some(3)]);
+}
+
+/// What is reported, and is no leak, fails no script.
+fn a_listener_fails_no_script() {
+    let ns = netns();
+    for flag in ["--fail-on-leak=open", "--fail-on-leak=any"] {
+        let args = [&BRIEF[..], &["--state", "listen,close_wait", flag]].concat();
+        let mut tracer = Tracer::watch(&ns, &args);
+        let _pair = Pair::new(&ns);
+        assert_eq!(tracer.next("stuck")["state"], "LISTEN");
+        assert_eq!(tracer.finish().1.code(), Some(0));
+    }
+}
+
+/// `tcptrace watch --fail-on-leak | head -1`
+fn leaks_count_when_the_reader_goes() {
+    let ns = netns();
+    let path = ns.path();
+    for (flag, expected) in [("--fail-on-leak", 3), ("--utc", 0)] {
+        let mut pair = Pair::new(&ns);
+        pair.client_closes();
+        let mut child = tcptrace()
+            .args(["watch", "--format", "json", flag, "--netns"])
+            .arg(&path)
+            .args(BRIEF)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("tcptrace starts");
+        let mut line = String::new();
+        let mut reader = BufReader::new(child.stdout.take().expect("stdout"));
+        reader.read_line(&mut line).expect("a line");
+        assert!(line.contains("\"stuck\""), "{line}");
+        drop(reader);
+        // It is told of what comes next, which it can't hand on.
+        assert_eq!(child.wait().expect("it ends").code(), Some(expected), "{flag}");
+    }
 }

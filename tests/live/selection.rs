@@ -1,7 +1,7 @@
 //! What is asked for is shown, and nothing else.
 
 use crate::{
-    support::cgroup::Cgroup,
+    support::{actor::Actor, cgroup::Cgroup},
     tests,
     tracer::{Pair, Tracer, Unaccepted, holder_pids, netns, run, start},
 };
@@ -12,6 +12,7 @@ tests![
     children,
     comm,
     one_of_two_cgroups,
+    containers,
     one_of_two_namespaces,
     ends_and_family,
     transitions_by_pid,
@@ -38,7 +39,18 @@ fn the_holders_pid() {
     let peer = Tracer::unscoped(&[&BRIEF[..], &["--pid", &mine.client.pid().to_string()]].concat());
     let pid = mine.server.pid().to_string();
     first_of_two(&mut mine, &mut other, &["--pid", &pid]);
-    assert_eq!(peer.finish().0["stuck"], 0, "the peer holds nothing that leaks");
+    // It leaks from now on, and that is all it leaks.
+    let Pair { client, .. } = mine;
+    let mut later = Pair::between(start(&ns), client, "127.0.0.1:0", "127.0.0.1");
+    later.server_closes();
+    only(peer, &later.client, "the peer held nothing that leaked");
+}
+
+/// Waits for what leaked last, so that what leaked before would have been found, and sees that it
+/// is all there was.
+fn only(mut tracer: Tracer, holder: &Actor, why: &str) {
+    assert_eq!(holder_pids(&tracer.next("stuck")), [u64::from(holder.pid())], "{why}");
+    assert_eq!(tracer.finish().0["stuck"], 1, "{why}");
 }
 
 fn a_listeners_pid() {
@@ -62,7 +74,35 @@ fn children() {
     mine.client_closes();
     assert_eq!(holder_pids(&tracer.next("stuck")), [u64::from(child)]);
     assert_eq!(tracer.finish().0["stuck"], 1);
-    assert_eq!(alone.finish().0["stuck"], 0, "the parent itself holds it no more");
+    let Pair { server, .. } = mine;
+    let mut later = Pair::between(server, start(&ns), "127.0.0.1:0", "127.0.0.1");
+    later.client_closes();
+    only(alone, &later.server, "the parent itself holds the first one no more");
+}
+
+/// A name in full; a digest by its first digits.
+fn containers() {
+    let digest = |digit| format!("docker-{}.scope", String::from(digit).repeat(64));
+    let unique = std::process::id();
+    let (web, web2) = (format!("web{unique}"), format!("web{unique}2"));
+    let by_name = [&web, &web2].map(|name| format!("lxc.payload.{name}"));
+    for (names, called) in [
+        (by_name, &web[..]),
+        (["a", "b"].map(digest), "aaaaaaaaaaaa"),
+        (["c", "d"].map(digest), "ccc"),
+    ] {
+        let cgroup = Cgroup::new(format!("containers-{called}")).expect("root may make cgroups");
+        let ns = netns();
+        let pair = |name: &str| {
+            let server = start(&ns);
+            cgroup.take_into(name, &server).expect("moves");
+            Pair::between(server, start(&ns), "127.0.0.1:0", "127.0.0.1")
+        };
+        let [mut mine, mut other] = names.each_ref().map(|name| pair(name));
+        let path = ns.path();
+        let scope = ["--container", called, "--netns", path.to_str().expect("plain")];
+        first_of_two(&mut mine, &mut other, &scope);
+    }
 }
 
 fn comm() {
@@ -166,6 +206,7 @@ fn what_does_not_exist() {
         ["--netns", "pid:4194304"],
         ["--netns", "pid:x"],
         ["--container", "0123456789abcdef"],
+        ["--container", "no-such-name"],
     ] {
         let (status, out, err) = run(&["watch", args[0], args[1]]);
         assert_eq!(status.code(), Some(2), "{args:?}: {err}");

@@ -70,7 +70,7 @@ impl Tracer {
                 }
             }
         });
-        let held = Held::by(child.id()).unwrap_or_default();
+        let held = Held::by(child.id()).expect("it is watching");
         Self { child, lines, held, heard: Vec::new() }
     }
 
@@ -161,8 +161,11 @@ impl Drop for Tracer {
 }
 
 /// Waits until the kernel has none of these objects any more: it takes them apart after the
-/// process.
+/// process. What a watch has was seen before, or nothing would be shown.
 pub fn nothing_left(held: &Held) {
+    for kind in ["prog_id", "map_id", "link_id"] {
+        assert!(held.count(kind) > 0, "a watch has some {kind}: {held:?}");
+    }
     let deadline = Instant::now() + DEADLINE;
     while !held.left().is_empty() {
         assert!(Instant::now() < deadline, "still in the kernel: {:?}", held.left());

@@ -34,6 +34,12 @@ impl Cgroup {
         fs::write(self.0.join(below).join("cgroup.procs"), actor.pid().to_string())
     }
 
+    /// Makes another below it, and moves an actor there.
+    pub fn take_into(&self, name: &str, actor: &Actor) -> io::Result<()> {
+        fs::create_dir(self.0.join(name))?;
+        self.take(name, actor)
+    }
+
     /// Moves it out, one level up.
     pub fn leave(&self, actor: &Actor) -> io::Result<()> {
         let above = self.0.parent().unwrap_or(&self.0);
@@ -43,7 +49,9 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        let _ = fs::remove_dir(self.0.join("below"));
+        for below in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let _ = fs::remove_dir(below.path());
+        }
         let _ = fs::remove_dir(&self.0);
     }
 }

@@ -3,6 +3,7 @@
 mod btf;
 mod check;
 mod explain;
+mod leaks;
 mod output;
 mod select;
 mod snapshot;
@@ -10,6 +11,7 @@ mod watch;
 
 use std::{
     io::{self, ErrorKind, Write},
+    path::Path,
     time::Duration,
 };
 
@@ -18,7 +20,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     exit::{Exit, Failure},
-    source::live::{snapshot as survey, snapshot::Survey},
+    source::live::{process, snapshot as survey, snapshot::Survey},
     view::text::safe,
 };
 
@@ -46,9 +48,12 @@ pub fn run() -> Result<Exit, Failure> {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help and version go to stdout and are no errors, nor is a reader that has seen enough.
-        Err(e) if !e.use_stderr() => return e.print().map_or(Ok(Exit::Done), |()| Ok(Exit::Done)),
+        Err(e) if !e.use_stderr() => return e.print().map_or_else(ended_by, |()| Ok(Exit::Done)),
         Err(e) => return Err(usage(&e)),
     };
+    if !matches!(cli.command, Command::Check(_)) {
+        needs_proc()?;
+    }
     match cli.command {
         Command::Watch(args) => watch::run(args),
         Command::Snapshot(args) => snapshot::run(&args),
@@ -81,8 +86,21 @@ fn ended_by(e: io::Error) -> Result<Exit, Failure> {
     }
 }
 
+/// Without `/proc` there are no processes, and no namespaces but ours: what is said would be wrong.
+fn needs_proc() -> Result<(), Failure> {
+    if Path::new("/proc/self/ns").exists() {
+        return Ok(());
+    }
+    let message = "/proc is not mounted here, so nothing is known of processes and network \
+                   namespaces; mount -t proc proc /proc";
+    Err(Failure { exit: Exit::NotAllowed, message: message.to_owned() })
+}
+
 /// One look, what could not be seen being said.
 fn survey(plan: survey::Plan) -> Result<Survey, Failure> {
+    if process::some_hidden() {
+        warn(process::HIDDEN);
+    }
     let survey = Survey::take(plan).context("looking at the sockets")?;
     survey.missing.iter().for_each(|missing| warn(missing));
     Ok(survey)

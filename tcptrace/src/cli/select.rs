@@ -9,6 +9,7 @@ use crate::{
         verdict::Verdict,
     },
     exit::Failure,
+    formats::container::Container,
     source::live::{
         cgroupfs,
         netns::{NAMED, Netns},
@@ -43,8 +44,8 @@ pub struct Args {
     #[arg(long, value_name = "PATH")]
     cgroup: Vec<String>,
 
-    /// Sockets held in the container whose id begins so
-    #[arg(long, value_name = "ID")]
+    /// Sockets held in the container with this name (LXC, systemd-nspawn), or whose id begins so
+    #[arg(long, value_name = "NAME|ID")]
     container: Vec<String>,
 
     /// Sockets in this network namespace: a name as for ip netns, a path, or pid:N
@@ -95,16 +96,23 @@ impl Args {
                 )));
             }
         }
+        let hidden = || {
+            if process::some_hidden() { format!("; {}", process::HIDDEN) } else { String::new() }
+        };
         let find_pid = |pid: &u32| {
             process::find(*pid).ok_or_else(|| {
-                Failure::usage(format!("--pid {pid}: no such process; ps -e lists them"))
+                let hidden = hidden();
+                Failure::usage(format!("--pid {pid}: no such process; ps -e lists them{hidden}"))
             })
         };
         let find_cgroup = |path: &String| cgroupfs::find(path).map_err(Failure::usage);
-        for id in &self.container {
-            if id.len() < 3 || !process::container_exists(id) {
+        for called in &self.container {
+            if !process::container_exists(called) {
                 return Err(Failure::usage(format!(
-                    "--container {id}: no process runs in a container whose id begins so"
+                    "--container {called}: no process runs in a container with this name (LXC, \
+                     systemd-nspawn), or whose id begins so ({} digits at least){}",
+                    Container::SHORTEST,
+                    hidden()
                 )));
             }
         }

@@ -1,16 +1,12 @@
 //! `tcptrace snapshot`: one look at now.
 
-use std::{
-    io::{self, ErrorKind},
-    rc::Rc,
-    time::Duration,
-};
+use std::{io, rc::Rc, time::Duration};
 
 use clap::ValueEnum;
 use tcptrace_common::state::TcpState;
 
 use crate::{
-    cli::{btf, ended_by, nanoseconds, output, select},
+    cli::{btf, leaks, leaks::Leaks, nanoseconds, output, select},
     engine::{
         group::{GroupBy, Groups, Overview},
         parse,
@@ -55,9 +51,8 @@ pub struct Args {
     #[command(flatten)]
     btf: btf::Args,
 
-    /// End with exit code 3 if leaks were found
-    #[arg(long)]
-    fail_on_leak: bool,
+    #[command(flatten)]
+    leaks: leaks::Args,
 
     #[command(flatten)]
     output: output::Args,
@@ -102,14 +97,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         clock: boot_now,
     };
     let mut survey = super::survey(plan)?;
-    let outcome =
-        args.output.sink(survey.now).and_then(|mut sink| show(&mut survey, args, &mut *sink));
-    match outcome {
-        Ok(leaks) if leaks > 0 && args.fail_on_leak => Ok(Exit::LeaksFound),
-        Ok(_) => Ok(Exit::Done),
-        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(Exit::Done),
-        Err(e) => ended_by(e),
-    }
+    let mut leaks = 0;
+    let said = args
+        .output
+        .sink(survey.now)
+        .and_then(|mut sink| show(&mut survey, args, &mut *sink, &mut leaks));
+    args.leaks.exit(Leaks { open: leaks, all: leaks }, said)
 }
 
 /// Who asks for CLOSE_WAIT wants to know of what became of it by a reset, too.
@@ -117,8 +110,8 @@ fn with_ghosts(states: u32) -> u32 {
     if states & TcpState::CloseWait.bit() != 0 { states | TcpState::Close.bit() } else { states }
 }
 
-/// Returns how many leaks there are.
-fn show(survey: &mut Survey, args: &Args, sink: &mut dyn Sink) -> io::Result<u64> {
+/// Counts the leaks: all of them, also where the reader goes meanwhile.
+fn show(survey: &mut Survey, args: &Args, sink: &mut dyn Sink, leaks: &mut u64) -> io::Result<()> {
     let now = survey.now;
     let mut overview = Overview {
         namespaces: survey.namespaces.len() as u64,
@@ -126,6 +119,7 @@ fn show(survey: &mut Survey, args: &Args, sink: &mut dyn Sink) -> io::Result<u64
         ..Overview::default()
     };
     let mut groups = args.group_by.map(|by| Groups::new(by.into(), now));
+    let mut said = Ok(());
     for record in survey.records() {
         if !record.is_shown() && !args.select.names_verdicts() {
             overview.in_use += 1;
@@ -134,14 +128,15 @@ fn show(survey: &mut Survey, args: &Args, sink: &mut dyn Sink) -> io::Result<u64
         overview.add(&record);
         match &mut groups {
             Some(groups) => groups.add(&record),
-            None => sink.update(now, &Update::Socket(Rc::new(record)))?,
+            None if said.is_ok() => said = sink.update(now, &Update::Socket(Rc::new(record))),
+            None => {}
         }
     }
+    *leaks = overview.leaks;
+    said?;
     for group in groups.into_iter().flat_map(Groups::sorted) {
         sink.update(now, &Update::Group(Box::new(group)))?;
     }
-    let leaks = overview.leaks;
     sink.update(now, &Update::Overview(Box::new(overview)))?;
-    sink.flush()?;
-    Ok(leaks)
+    sink.flush()
 }

@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{btf, ended_by, nanoseconds, output, select, warn};
+use super::{btf, ended_by, leaks, leaks::Leaks, nanoseconds, output, select, warn};
 use crate::{
     confine::{capabilities, memory, seccomp},
     engine::{
@@ -46,7 +46,7 @@ use crate::{
                   of one process\n  tcptrace watch --cgroup system.slice/app.service of one \
                   service\n  tcptrace watch --transitions --state all --lport 8080   every change \
                   of state on a port\n  tcptrace watch --duration 1m --fail-on-leak      for \
-                  scripts: exit code 3 if anything leaks"
+                  scripts: exit code 3 if leaks stay open"
 )]
 pub struct Args {
     /// Report stays longer than this; 0 reports every stay
@@ -69,9 +69,8 @@ pub struct Args {
     #[arg(long, value_name = "DUR", value_parser = interval)]
     interval: Option<Duration>,
 
-    /// End with exit code 3 if leaks were found
-    #[arg(long)]
-    fail_on_leak: bool,
+    #[command(flatten)]
+    leaks: leaks::Args,
 
     /// Size of the event buffer in KiB, a power of two
     #[arg(long, value_name = "KIB", value_parser = ring_kib)]
@@ -146,17 +145,18 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
         take(&mut watch, &mut facts, &mut said);
         let shown = show(&mut *view, &mut said);
         if let Err(e) = pulled.and(shown).and_then(|()| source.follow_ends(watch.follows_ends())) {
-            return ended_by(e);
+            return args.leaks.exit(found(&watch), Err(e));
         }
     }
     let stopped = source.stop(&mut facts);
     take(&mut watch, &mut facts, &mut said);
     watch.finish(source.now(), &mut said);
-    match stopped.and(show(&mut *view, &mut said)) {
-        Ok(()) if watch.totals().leaks > 0 && args.fail_on_leak => Ok(Exit::LeaksFound),
-        Ok(()) => Ok(Exit::Done),
-        Err(e) => ended_by(e),
-    }
+    args.leaks.exit(found(&watch), stopped.and(show(&mut *view, &mut said)))
+}
+
+fn found(watch: &Watch) -> Leaks {
+    let totals = watch.totals();
+    Leaks { open: totals.leaks_open, all: totals.leaks }
 }
 
 /// Loads and attaches the programs, adopts what is there already, and gives up what rights it took.
@@ -250,14 +250,18 @@ fn adopt(scans: &mut Scans, selection: &Selection) -> io::Result<()> {
     }
     if let Some((netns, e)) = failed.first() {
         let path = netns.path.display();
+        let refused = e.kind() == io::ErrorKind::PermissionDenied;
+        let without = if refused { " without CAP_SYS_ADMIN" } else { "" };
         warn(&format!(
-            "{} network namespaces could not be entered without CAP_SYS_ADMIN ({path}: {e}): \
-             {LOST}",
+            "{} network namespaces could not be entered{without} ({path}: {e}): {LOST}",
             failed.len()
         ));
     }
     if !process::in_initial_pid_namespace() {
         warn(process::OTHER_PIDS);
+    }
+    if process::some_hidden() {
+        warn(process::HIDDEN);
     }
     Ok(())
 }

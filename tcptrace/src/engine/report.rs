@@ -40,8 +40,8 @@ pub struct ProcessReport {
     /// Connections dropped on full queues in its network namespace, by all listeners
     /// (`TcpExtListenOverflows`).
     pub overflows: Answer,
-    /// What its threads wait in, the largest group first.
-    pub threads: Result<Vec<threads::Group>, &'static str>,
+    /// What its threads wait in.
+    pub threads: Result<threads::Threads, &'static str>,
 }
 
 /// A listener of a process.

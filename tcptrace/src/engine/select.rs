@@ -22,7 +22,7 @@ pub struct Selection {
     pub comms: Vec<String>,
     /// Made in, or held by a process in, these cgroups or below.
     pub cgroups: Vec<CgroupPattern>,
-    /// Held in the container whose id begins so.
+    /// Held in the container that is called so ([`crate::formats::container::Container::is_called`]).
     pub containers: Vec<String>,
     /// In these network namespaces (inode numbers).
     pub netns: Vec<u32>,
@@ -92,7 +92,7 @@ impl Selection {
     ) -> bool {
         (self.processes.is_empty() || holders.iter().any(|h| self.process(h, descends)))
             && any(&self.comms, |c| holders.iter().any(|h| *h.comm == **c))
-            && any(&self.containers, |id| holders.iter().any(|h| in_container(h, id)))
+            && any(&self.containers, |called| holders.iter().any(|h| in_container(h, called)))
             && any(&self.cgroups, |pattern| {
                 let v2 = pattern.hierarchy.is_empty();
                 (v2 && own_cgroup.is_some_and(|path| pattern.covers(path)))
@@ -139,8 +139,8 @@ fn only<T: Copy>(list: &[T]) -> Option<T> {
     }
 }
 
-fn in_container(holder: &Holder, id: &str) -> bool {
-    holder.cgroups.as_ref().and_then(|c| c.container()).is_some_and(|c| c.id.starts_with(id))
+fn in_container(holder: &Holder, called: &str) -> bool {
+    holder.cgroups.as_ref().and_then(|c| c.container()).is_some_and(|c| c.is_called(called))
 }
 
 #[cfg(test)]

@@ -15,6 +15,21 @@ pub struct Container {
     pub pod: Option<Rc<str>>,
 }
 
+impl Container {
+    /// Of a digest, fewer digits would name too many.
+    pub const SHORTEST: usize = 3;
+
+    /// Whether this is what users call it: a digest by its first digits, as runtimes print and take
+    /// it; a name in full, since one may begin another.
+    #[must_use]
+    pub fn is_called(&self, text: &str) -> bool {
+        match self.runtime {
+            Some(Runtime::Lxc | Runtime::Nspawn) => *self.id == *text,
+            _ => text.len() >= Self::SHORTEST && self.id.starts_with(text),
+        }
+    }
+}
+
 /// What makes containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Runtime {
@@ -323,6 +338,31 @@ mod tests {
         ] {
             check(path, None);
         }
+    }
+
+    #[test]
+    fn digests_by_their_beginning_and_names_in_full() {
+        let called = |path: &str, text: &str| {
+            container(&fill(path)).expect("a container").is_called(&fill(text))
+        };
+        for (text, is) in [("ID", true), ("4f797c539e6c", true), ("4f7", true), ("4f", false)] {
+            assert_eq!(called("/docker/ID", text), is, "{text}");
+        }
+        assert!(!called("/docker/ID", "f797c539e6c7") && !called("/docker/ID", "ID0"));
+        assert!(called("/ecs/STATIC/STATIC-12", "6a1d3ab0d9b5"), "a task's digest and a number");
+        for path in [
+            "/lxc.payload.web",
+            "/lxc/web",
+            "/machine.slice/machine-web.scope/payload",
+            "/machine.slice/systemd-nspawn@web.service/payload/x",
+        ] {
+            let names = [("web", true), ("web2", false), ("we", false), ("", false)];
+            for (text, is) in names {
+                assert_eq!(called(path, text), is, "{path} {text}");
+            }
+        }
+        assert!(called("/lxc/db", "db") && called("/lxc/x", "x"), "however short");
+        assert!(!called("/lxc.payload.web2", "web"), "the name of another");
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 //! bytes come in as arguments.
 
 pub mod btf;
+pub mod calls;
 pub mod cgroup;
 pub mod container;
 pub mod descriptor;

@@ -130,7 +130,8 @@ pub fn request(family: u8, protocol: u16, states: u32, detail: Detail) -> Vec<u8
 #[derive(Debug)]
 pub struct Dump {
     netns: u32,
-    protocol: u16,
+    /// The protocol that is asked for.
+    pub protocol: u16,
     detail: Detail,
     /// The sockets, where details were asked for.
     pub sockets: Vec<Socket>,

@@ -8,7 +8,10 @@ use std::{
 
 use syscalls::Sysno;
 
-use crate::formats::descriptor::{Descriptor, Kind};
+use crate::formats::{
+    calls::takes_descriptor,
+    descriptor::{Descriptor, Kind},
+};
 
 /// A thread, as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +93,26 @@ pub enum Place {
     Unknown(&'static str),
 }
 
+/// What is known of a process's threads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Threads {
+    /// Those that were read, by where they are, the largest group first.
+    pub groups: Vec<Group>,
+    /// How many were read: the first ones.
+    pub read: usize,
+    /// How many the process has.
+    pub of: usize,
+}
+
+impl Threads {
+    /// `the first 2000 of 100000 threads`, where that is not all.
+    #[must_use]
+    pub fn limit(&self) -> Option<String> {
+        let Self { read, of, .. } = self;
+        (read < of).then(|| format!("the first {read} of {of} threads"))
+    }
+}
+
 /// Threads in the same place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
@@ -107,7 +130,7 @@ pub struct Group {
     pub comms: BTreeSet<Rc<str>>,
     /// The descriptors, by number; threads with tables of their own may mean others by it.
     pub fds: BTreeMap<u32, Option<Descriptor>>,
-    /// How many threads the process has in all.
+    /// How many threads of the process were read.
     pub of: usize,
 }
 
@@ -202,66 +225,6 @@ fn place(thread: &Thread) -> Place {
         }
         (_, Call::Unknown(reason)) => Place::Unknown(reason),
     }
-}
-
-/// Whether a call's first argument is the descriptor that it waits on.
-fn takes_descriptor(call: &str) -> bool {
-    matches!(
-        call,
-        "read"
-            | "pread64"
-            | "readv"
-            | "preadv"
-            | "preadv2"
-            | "recv"
-            | "recvfrom"
-            | "recvmsg"
-            | "recvmmsg"
-            | "write"
-            | "pwrite64"
-            | "writev"
-            | "pwritev"
-            | "pwritev2"
-            | "send"
-            | "sendto"
-            | "sendmsg"
-            | "sendmmsg"
-            | "sendfile"
-            | "splice"
-            | "tee"
-            | "vmsplice"
-            | "copy_file_range"
-            | "accept"
-            | "accept4"
-            | "connect"
-            | "bind"
-            | "listen"
-            | "shutdown"
-            | "close"
-            | "getsockopt"
-            | "setsockopt"
-            | "getsockname"
-            | "getpeername"
-            | "epoll_wait"
-            | "epoll_pwait"
-            | "epoll_pwait2"
-            | "epoll_ctl"
-            | "io_uring_enter"
-            | "ioctl"
-            | "fcntl"
-            | "flock"
-            | "fsync"
-            | "fdatasync"
-            | "sync_file_range"
-            | "ftruncate"
-            | "fallocate"
-            | "fstat"
-            | "lseek"
-            | "getdents"
-            | "getdents64"
-            | "mq_timedreceive"
-            | "mq_timedsend"
-    )
 }
 
 /// What a thread in this place waits for. The kernel knows the call and not its purpose: this

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    fs,
+    fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     rc::Rc,
@@ -21,9 +21,9 @@ struct Mount {
 }
 
 /// The hierarchies mounted here, v2 first.
-fn mounts() -> Vec<Mount> {
+fn mounts() -> io::Result<Vec<Mount>> {
     let mut list: Vec<Mount> = Vec::new();
-    for m in mounts::parse(&fs::read("/proc/self/mountinfo").unwrap_or_default()) {
+    for m in mounts::parse(&fs::read("/proc/self/mountinfo")?) {
         let hierarchy = match m.fs_type.as_str() {
             "cgroup2" => String::new(),
             "cgroup" => {
@@ -41,7 +41,7 @@ fn mounts() -> Vec<Mount> {
         list.push(Mount { hierarchy, at: m.at });
     }
     list.sort_by_key(|m| !m.hierarchy.is_empty());
-    list
+    Ok(list)
 }
 
 /// The cgroup that a user named: an absolute path, or one relative to a hierarchy's mount point,
@@ -53,7 +53,7 @@ pub fn find(text: &str) -> Result<CgroupPattern, String> {
     if text.is_empty() {
         return Err("--cgroup: write a path, such as system.slice/app.service".to_owned());
     }
-    let mounts = mounts();
+    let mounts = mounts().map_err(|e| format!("--cgroup {text}: /proc/self/mountinfo: {e}"))?;
     if mounts.is_empty() {
         return Err(format!("--cgroup {text}: no cgroup file system is mounted here"));
     }
@@ -117,7 +117,8 @@ impl CgroupIds {
     fn walk(&mut self) {
         self.walked = Some(Instant::now());
         self.paths.clear();
-        let Some(root) = mounts().into_iter().find(|m| m.hierarchy.is_empty()) else { return };
+        let mounts = mounts().unwrap_or_default();
+        let Some(root) = mounts.into_iter().find(|m| m.hierarchy.is_empty()) else { return };
         let mut todo = vec![root.at.clone()];
         while let Some(dir) = todo.pop() {
             if self.paths.len() >= WALK_LIMIT {

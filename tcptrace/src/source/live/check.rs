@@ -245,8 +245,12 @@ fn network_namespaces() -> Finding {
     if hidden > 0 {
         found = format!("{found}; those of {hidden} processes are hidden");
     }
+    let left_out = process::some_hidden();
+    if left_out {
+        found += "; /proc is mounted with hidepid: other users' processes are left out";
+    }
     // None at all: /proc shows nothing.
-    let ok = (!all.is_empty()).then_some(failed.is_empty() && hidden == 0);
+    let ok = (!all.is_empty()).then_some(failed.is_empty() && hidden == 0 && !left_out);
     Finding::new(Item::NetworkNamespaces, ok, found)
 }
 

@@ -1,7 +1,7 @@
 //! From the kernel's list of descriptors to holders with their cgroups; `/proc` where the kernel's
 //! list can't be used.
 
-use std::{collections::HashMap, fs, io, rc::Rc};
+use std::{collections::HashMap, fs, rc::Rc};
 
 use tcptrace_common::event::{Holder as Raw, KIND_HOLDER, Queued, Socket};
 
@@ -13,7 +13,7 @@ use crate::{
     },
     formats::descriptor::socket_inode,
     source::live::{
-        numbers, process,
+        is_gone, numbers, process,
         process::{Facts, Processes},
     },
 };
@@ -62,20 +62,23 @@ pub fn from_proc(
         .map(|s| (s.inode, s.cookie))
         .collect();
     let mut tables = Tables { wanted, by_cookie: HashMap::new(), hidden: false };
-    let pids: Vec<u32> = numbers("/proc").into_iter().flatten().collect();
+    let pids = numbers("/proc");
+    tables.hidden = pids.is_err();
+    let pids = pids.unwrap_or_default();
     for pid in &pids {
         tables.read(&format!("/proc/{pid}/fd"), *pid, None, processes);
     }
     if tables.wanted.values().any(|cookie| !tables.by_cookie.contains_key(cookie)) {
         for pid in &pids {
-            for tid in
-                numbers(&format!("/proc/{pid}/task")).into_iter().flatten().filter(|tid| tid != pid)
-            {
+            let tids = tables.list(&format!("/proc/{pid}/task"), *pid);
+            for tid in tids.into_iter().filter(|tid| tid != pid) {
                 tables.read(&format!("/proc/{pid}/task/{tid}/fd"), *pid, Some(tid), processes);
             }
         }
     }
-    let all_seen = !tables.hidden && kernel_names_processes();
+    // In this order: a confined watch may not ask for its rights, and comes here in a pid namespace
+    // of its own only.
+    let all_seen = !tables.hidden && kernel_names_processes() && !process::some_hidden();
     Holdings::new(listeners, queued, tables.by_cookie, all_seen)
 }
 
@@ -119,17 +122,24 @@ struct Tables {
 }
 
 impl Tables {
+    /// The numbers in a directory of the process's.
+    fn list(&mut self, dir: &str, pid: u32) -> Vec<u32> {
+        numbers(dir).unwrap_or_else(|e| {
+            self.hidden |= !is_gone(&e, pid);
+            Vec::new()
+        })
+    }
+
     fn read(&mut self, table: &str, pid: u32, tid: Option<u32>, processes: &Processes) {
-        let fds = match numbers(table) {
-            Ok(fds) => fds,
-            Err(e) => {
-                self.hidden |= e.kind() == io::ErrorKind::PermissionDenied;
-                return;
-            }
-        };
         let mut holder = None;
-        for fd in fds {
-            let Ok(link) = fs::read_link(format!("{table}/{fd}")) else { continue };
+        for fd in self.list(table, pid) {
+            let link = match fs::read_link(format!("{table}/{fd}")) {
+                Ok(link) => link,
+                Err(e) => {
+                    self.hidden |= !is_gone(&e, pid);
+                    continue;
+                }
+            };
             let Some(cookie) =
                 link.to_str().and_then(socket_inode).and_then(|inode| self.wanted.get(&inode))
             else {

@@ -69,7 +69,11 @@ fn used(pid: u32) -> Answer {
 }
 
 fn absent(e: &io::Error) -> &'static str {
-    if e.kind() == io::ErrorKind::PermissionDenied { REFUSED } else { GONE }
+    match e.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => REFUSED,
+        Some(libc::ENOENT | libc::ESRCH) => GONE,
+        _ => "its files below /proc can't be read",
+    }
 }
 
 /// Soft and hard, from `/proc/PID/limits`: a name with blanks, two numbers, a unit.
@@ -147,6 +151,14 @@ mod tests {
         assert!(before.soft.expect("a limit") <= before.hard.expect("a limit"), "{before:?}");
         let gone = Descriptors { used: Err(GONE), soft: Err(GONE), hard: Err(GONE) };
         assert_eq!(of_process(child.id()), gone);
+    }
+
+    #[test]
+    fn only_what_is_gone_is_said_to_be() {
+        let why = |errno| absent(&io::Error::from_raw_os_error(errno));
+        assert_eq!([libc::ENOENT, libc::ESRCH].map(why), [GONE; 2]);
+        assert_eq!([libc::EACCES, libc::EPERM].map(why), [REFUSED; 2]);
+        assert!(why(libc::EMFILE).contains("can't be read"));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub mod sock_diag;
 pub mod threads;
 pub mod tracing;
 
-use std::{fs, io};
+use std::{fs, io, path::Path};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -38,10 +38,24 @@ fn text(path: &str) -> io::Result<String> {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The entries of a directory that are numbers.
+/// The entries of a directory that are numbers: all, or an error.
 fn numbers(dir: &str) -> io::Result<Vec<u32>> {
-    let names = fs::read_dir(dir)?.flatten();
-    Ok(names.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        numbers.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Ok(numbers)
+}
+
+/// Whether a file below `/proc/PID` can't be read because the process has ended or the descriptor
+/// is closed: then there is nothing that could be missing.
+fn is_gone(e: &io::Error, pid: u32) -> bool {
+    match e.raw_os_error() {
+        Some(libc::ENOENT | libc::ESRCH) => true,
+        // The kernel's answer for links of a process that has ended meanwhile, too.
+        Some(libc::EACCES) => !Path::new(&format!("/proc/{pid}")).exists(),
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -49,6 +63,24 @@ mod tests {
     use rustix::thread::{gettid, set_name};
 
     use super::*;
+
+    #[test]
+    fn what_went_hides_nothing() {
+        let error = io::Error::from_raw_os_error;
+        let ours = std::process::id();
+        // Above PID_MAX_LIMIT (include/linux/threads.h).
+        let gone = 1 << 30;
+        for (errno, pid, is) in [
+            (libc::ENOENT, ours, true),
+            (libc::ESRCH, ours, true),
+            (libc::EACCES, ours, false),
+            (libc::EACCES, gone, true),
+            (libc::EPERM, ours, false),
+            (libc::EMFILE, gone, false),
+        ] {
+            assert_eq!(is_gone(&error(errno), pid), is, "{}", error(errno));
+        }
+    }
 
     #[test]
     fn a_name_that_is_no_utf8_does_not_hide_the_rest() {

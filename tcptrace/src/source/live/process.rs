@@ -8,12 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::param::clock_ticks_per_second;
+use rustix::{param::clock_ticks_per_second, thread::CapabilitySet};
 
 use crate::{
     engine::record::{BootNs, Holder, ProcessId},
-    formats::{cgroup::Cgroups, stat::Stat},
-    source::live::{numbers, text},
+    formats::{cgroup::Cgroups, mounts, stat::Stat},
+    source::live::{
+        bpf::{preflight, probe},
+        numbers, text,
+    },
 };
 
 /// What a process is in may change, rarely: asked for again after this.
@@ -157,13 +160,51 @@ pub fn descends(pid: u32, roots: &[ProcessId]) -> bool {
     false
 }
 
-/// Whether any process runs in a container whose id begins so.
+/// Whether any process runs in a container that is called so.
 #[must_use]
-pub fn container_exists(id: &str) -> bool {
+pub fn container_exists(called: &str) -> bool {
     numbers("/proc").into_iter().flatten().any(|pid| {
+        // Gone meanwhile: then it runs in none.
         let text = text(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        Cgroups::parse(&text).container().is_some_and(|c| c.id.starts_with(id))
+        Cgroups::parse(&text).container().is_some_and(|c| c.is_called(called))
     })
+}
+
+/// What is said where other users' processes are hidden.
+pub const HIDDEN: &str = "/proc is mounted with hidepid: other users' processes are not seen; run \
+                          as root or with CAP_SYS_PTRACE";
+
+/// Whether `/proc` leaves out processes of others without a word, for us.
+#[must_use]
+pub fn some_hidden() -> bool {
+    let file = |name| text(&format!("/proc/self/{name}")).unwrap_or_default();
+    let sees_all = preflight::effective().contains(CapabilitySet::SYS_PTRACE)
+        && probe::in_initial_user_namespace() != Some(false);
+    !sees_all && leaves_out(&file("mountinfo"), &file("status"))
+}
+
+/// The same for who has no CAP_SYS_PTRACE: by the options of `/proc`'s mount (proc(5)), and by the
+/// groups that `/proc/PID/status` lists.
+fn leaves_out(mountinfo: &str, status: &str) -> bool {
+    // What is mounted last covers the rest.
+    let mounts = mounts::parse(mountinfo.as_bytes());
+    let Some(proc) = mounts.iter().rfind(|m| m.at.as_os_str() == "/proc") else { return false };
+    let option = |name: &str| proc.options.split(',').find_map(|o| o.strip_prefix(name));
+    let is_member = || {
+        let gid = option("gid=").unwrap_or("0");
+        // Real, effective, saved and file system's; the last one counts.
+        let field = |name| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default();
+        field("Gid:").split_whitespace().nth(3) == Some(gid)
+            || field("Groups:").split_whitespace().any(|group| group == gid)
+    };
+    match option("hidepid=") {
+        None | Some("0" | "off") => false,
+        // Their directories are listed, and refuse to be read.
+        Some("1" | "noaccess") => false,
+        Some("2" | "invisible") => !is_member(),
+        // 4, ptraceable: no group is exempt.
+        Some(_) => true,
+    }
 }
 
 /// What is said where they are not.
@@ -201,6 +242,39 @@ mod tests {
         assert_eq!(inner_pid("Name:\tsh\nNSpid:\t4711\n"), None, "the one namespace is ours");
         assert_eq!(inner_pid("Name:\tNSpid:\\n1 2\nPid:\t4711\n"), None);
         assert_eq!(inner_pid(""), None);
+    }
+
+    #[test]
+    fn what_hidepid_leaves_out() {
+        let mounted = |options: &str| {
+            format!(
+                "22 28 0:20 / /sys rw - sysfs sysfs rw,hidepid=2\n23 28 0:21 / /proc rw,nosuid \
+                 shared:13 - proc proc {options}\n"
+            )
+        };
+        let nobody = "Uid:\t65534\t65534\t65534\t65534\nGid:\t65534\t65534\t65534\t65534\n\
+                      Groups:\t4 100 \n";
+        for (options, hides) in [
+            ("rw", false),
+            ("rw,hidepid=off", false),
+            ("rw,hidepid=0", false),
+            ("rw,hidepid=noaccess", false),
+            ("rw,hidepid=1", false),
+            ("rw,hidepid=invisible", true),
+            ("rw,hidepid=2", true),
+            ("rw,gid=10,hidepid=invisible", true),
+            ("rw,gid=100,hidepid=invisible", false),
+            ("rw,gid=65534,hidepid=2", false),
+            ("rw,hidepid=ptraceable", true),
+            ("rw,gid=100,hidepid=4", true),
+        ] {
+            assert_eq!(leaves_out(&mounted(options), nobody), hides, "{options}");
+        }
+        let twice = mounted("rw") + "99 23 0:50 / /proc rw - proc proc rw,hidepid=invisible\n";
+        assert!(leaves_out(&twice, nobody), "the upper one counts");
+        let root = "Gid:\t0\t0\t0\t0\nGroups:\t\n";
+        assert!(!leaves_out(&mounted("rw,hidepid=2"), root), "gid=0 is the default");
+        assert!(!leaves_out("", ""));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     engine::record::BootNs,
     formats::{
         sock_diag,
-        sock_diag::{Detail, Dump, FAMILIES},
+        sock_diag::{Detail, Dump, FAMILIES, TCP},
     },
 };
 
@@ -23,7 +23,8 @@ const BUFFER: usize = 64 << 10;
 /// whose number is `netns`. `clock` is the boot clock: each answer is as of when it was read.
 ///
 /// # Errors
-/// What the kernel answers. That it knows no such protocol is an empty answer.
+/// What the kernel answers; that it can't list TCP's sockets. That it knows no MPTCP is an empty
+/// answer.
 pub fn dump(
     netns: u32,
     protocol: u16,
@@ -67,8 +68,18 @@ fn read(
     };
     match dump.take(&buffer[..n], clock()) {
         Ok(done) => Ok(done),
-        Err(libc::ENOENT) => Ok(true),
+        Err(libc::ENOENT) => unknown(dump.protocol).map(|()| true),
         Err(errno) => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// The kernel has no lister of this protocol's sockets: a module that is not there, and can't be
+/// loaded.
+fn unknown(protocol: u16) -> io::Result<()> {
+    match protocol {
+        TCP => Err(io::Error::other("this kernel can't list TCP sockets now; modprobe tcp_diag")),
+        // A kernel without MPTCP has no such sockets.
+        _ => Ok(()),
     }
 }
 
@@ -77,6 +88,16 @@ mod tests {
     use rustix::net::{getsockname, sendto};
 
     use super::*;
+
+    #[test]
+    fn a_protocol_that_the_kernel_does_not_know() {
+        // 253 is for experiments (RFC 3692).
+        let dump = |protocol| dump(0, protocol, 1 << 10, Detail::Count, || 0);
+        assert!(dump(253).is_ok_and(|dump| dump.states == [0; 16]));
+        assert!(dump(TCP).is_ok() && unknown(sock_diag::MPTCP).is_ok());
+        let why = unknown(TCP).expect_err("not taken for a host without sockets").to_string();
+        assert!(why.contains("modprobe tcp_diag"), "{why}");
+    }
 
     #[test]
     fn nobody_else_can_answer() {

@@ -5,44 +5,121 @@ use std::{
     collections::HashSet,
     fs::{self, File},
     io::{self, BufRead, BufReader, Read},
+    iter,
+    sync::mpsc::{self, RecvTimeoutError, Sender},
+    thread,
+    time::{Duration, Instant},
 };
 
 use crate::{
     formats::{
         descriptor::{Descriptor, Kind, socket_inode},
         stat::Stat,
-        threads::{Call, Group, Thread, group, wchan},
+        threads::{Call, Thread, Threads, group, wchan},
     },
-    source::live::{numbers, text},
+    source::live::{is_gone, numbers, text},
 };
 
-/// The process's threads in groups, the largest first.
+/// More threads than this say nothing more.
+const MOST: usize = 2_000;
+/// Reading takes no longer than this: some files below `/proc/PID` wait for the process itself.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// The process's threads in groups, the largest first: so many of them as can be read soon.
 ///
 /// # Errors
 /// Why nothing is known of them.
-pub fn groups(pid: u32) -> Result<Vec<Group>, &'static str> {
-    let threads = read(pid)?;
+pub fn groups(pid: u32) -> Result<Threads, &'static str> {
+    let (threads, of) = read(pid, MOST, LONGEST)?;
     let descriptors = Descriptors::new(pid);
-    Ok(group(&threads, |tid, fd| descriptors.describe(tid, fd)))
+    let groups = group(&threads, |tid, fd| descriptors.describe(tid, fd));
+    Ok(Threads { groups, read: threads.len(), of })
 }
 
-/// The process's threads. Those that end meanwhile are left out.
+/// What was read of a process's threads.
+enum Found {
+    /// So many there are.
+    Listed(usize),
+    One(Texts),
+}
+
+/// What `/proc/PID/task/TID` says.
+struct Texts {
+    tid: u32,
+    stat: String,
+    syscall: io::Result<String>,
+    wchan: String,
+    /// It may be in a call of another table.
+    foreign: bool,
+}
+
+/// The process's first threads, `most` at most and what can be read of them in `longest`, and how
+/// many there are. Those that end meanwhile are left out, and not counted.
 ///
 /// # Errors
 /// Why nothing is known of them.
-pub fn read(pid: u32) -> Result<Vec<Thread>, &'static str> {
-    let tids = numbers(&format!("/proc/{pid}/task")).map_err(|e| absent(&e))?;
-    // Numbers of a 32-bit program's calls are another table's; it would be named wrongly.
-    let foreign = is_32_bit(pid) && size_of::<usize>() == 8;
-    let threads: Vec<Thread> =
-        tids.into_iter().filter_map(|tid| thread(pid, tid, foreign)).collect();
-    if threads.is_empty() { Err("the process is gone") } else { Ok(threads) }
+pub fn read(
+    pid: u32,
+    most: usize,
+    longest: Duration,
+) -> Result<(Vec<Thread>, usize), &'static str> {
+    const SLOW: &str = "reading them took too long";
+    let deadline = Instant::now() + longest;
+    let (tell, told) = mpsc::channel();
+    // On a thread of its own, which is left behind where a read does not come back.
+    thread::Builder::new()
+        .spawn(move || tell_all(pid, most, &tell))
+        .map_err(|_| "no thread could be started to read them")?;
+    let (mut threads, mut of, mut ended) = (Vec::new(), None, 0);
+    loop {
+        match told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(Ok(Found::Listed(n))) => of = Some(n),
+            Ok(Ok(Found::One(texts))) => match parse(texts) {
+                Some(thread) => threads.push(thread),
+                None => ended += 1,
+            },
+            Ok(Err(e)) if is_gone(&e, pid) => ended += 1,
+            Ok(Err(e)) => return Err(absent(&e)),
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) if threads.is_empty() => return Err(SLOW),
+            Err(RecvTimeoutError::Timeout) => break,
+        }
+    }
+    match of {
+        Some(of) if !threads.is_empty() => Ok((threads, of.saturating_sub(ended))),
+        _ => Err("the process is gone"),
+    }
 }
 
-fn thread(pid: u32, tid: u32, foreign: bool) -> Option<Thread> {
-    let text = |file: &str| text(&format!("/proc/{pid}/task/{tid}/{file}"));
-    let Stat { comm, state, .. } = Stat::parse(&text("stat").ok()?)?;
-    let call = match text("syscall") {
+/// Reads the threads one after the other, as long as somebody listens.
+fn tell_all(pid: u32, most: usize, tell: &Sender<io::Result<Found>>) {
+    let list = || {
+        let tids = numbers(&format!("/proc/{pid}/task"))?;
+        // Numbers of a 32-bit program's calls are another table's; it would be named wrongly.
+        Ok((tids, is_32_bit(pid) && size_of::<usize>() == 8))
+    };
+    let (tids, foreign) = match list() {
+        Ok(list) => list,
+        // Nobody listens any more where it can't be told: it took too long.
+        Err(e) => return drop(tell.send(Err(e))),
+    };
+    let one = |tid| {
+        let text = |file: &str| text(&format!("/proc/{pid}/task/{tid}/{file}"));
+        let (stat, syscall) = (text("stat")?, text("syscall"));
+        let wchan = text("wchan").unwrap_or_default();
+        Ok(Found::One(Texts { tid, stat, syscall, wchan, foreign }))
+    };
+    let listed = Ok(Found::Listed(tids.len()));
+    for found in iter::once(listed).chain(tids.into_iter().take(most).map(one)) {
+        if tell.send(found).is_err() {
+            return;
+        }
+    }
+}
+
+fn parse(Texts { tid, stat, syscall, wchan: place, foreign }: Texts) -> Option<Thread> {
+    let Stat { comm, state, .. } = Stat::parse(&stat)?;
+    let call = match syscall {
         Ok(text) => match Call::parse(&text) {
             Call::In { .. } if foreign => Call::Unknown("a 32-bit program's call"),
             call => call,
@@ -53,14 +130,14 @@ fn thread(pid: u32, tid: u32, foreign: bool) -> Option<Thread> {
         }
         Err(e) => Call::Unknown(absent(&e)),
     };
-    let place = text("wchan").unwrap_or_default();
     Some(Thread { tid, comm, state, wchan: wchan(&place).map(Into::into), call })
 }
 
 fn absent(e: &io::Error) -> &'static str {
-    match e.kind() {
-        io::ErrorKind::PermissionDenied => "not permitted: needs CAP_SYS_PTRACE",
-        _ => "the process is gone",
+    match e.raw_os_error() {
+        Some(libc::EACCES | libc::EPERM) => "not permitted: needs CAP_SYS_PTRACE",
+        Some(libc::ENOENT | libc::ESRCH) => "the process is gone",
+        _ => "its files below /proc can't be read",
     }
 }
 
@@ -125,10 +202,10 @@ pub fn listener(line: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, os::fd::AsRawFd, sync::mpsc, thread, time::Duration};
+    use std::{net::TcpListener, os::fd::AsRawFd};
 
     use super::*;
-    use crate::formats::threads::Place;
+    use crate::formats::threads::{Group, Place};
 
     #[test]
     fn lines_of_listeners() {
@@ -150,7 +227,7 @@ mod tests {
         };
         // Until it has come that far; the test's own deadline is the runner's.
         let found = loop {
-            let groups = groups(std::process::id()).expect("our own threads");
+            let groups = groups(std::process::id()).expect("our own threads").groups;
             if groups.iter().any(|g| matches!(g.place, Place::Unknown(_))) {
                 eprintln!("SKIPPED: /proc/PID/syscall is not to be read here");
                 return;
@@ -172,6 +249,23 @@ mod tests {
     #[test]
     fn a_process_that_is_gone() {
         // Above PID_MAX_LIMIT (include/linux/threads.h).
-        assert_eq!(read(1 << 30), Err("the process is gone"));
+        assert_eq!(read(1 << 30, MOST, LONGEST), Err("the process is gone"));
+    }
+
+    #[test]
+    fn no_more_than_so_many_and_not_for_longer() {
+        let (end, wait) = mpsc::channel::<()>();
+        let wait = std::sync::Arc::new(std::sync::Mutex::new(wait));
+        for _ in 0..5 {
+            let wait = std::sync::Arc::clone(&wait);
+            thread::spawn(move || drop(wait.lock().map(|wait| wait.recv())));
+        }
+        let pid = std::process::id();
+        let (threads, of) = read(pid, 3, LONGEST).expect("our own threads");
+        assert!(threads.len() == 3 && of >= 6, "3 of {of}");
+        let (threads, of) = read(pid, MOST, LONGEST).expect("our own threads");
+        assert!(threads.len() >= 6 && threads.len() <= of, "{} of {of}", threads.len());
+        assert_eq!(read(pid, MOST, Duration::ZERO), Err("reading them took too long"));
+        drop(end);
     }
 }

@@ -10,7 +10,6 @@ use crate::{
         record::{BootNs, Holder},
         report::{About, Answer, Explanation, Listening, ProcessReport},
     },
-    formats::threads,
     prose::{
         cure::{Cure, cure},
         words::evidence,
@@ -42,6 +41,8 @@ pub struct ProcessLine<'a> {
     listeners: Vec<ListenerLine>,
     listen_overflows: Option<u64>,
     threads: Vec<GroupLine<'a>>,
+    threads_read: Option<usize>,
+    threads_in_all: Option<usize>,
     unknown: BTreeMap<&'static str, &'static str>,
 }
 
@@ -99,13 +100,7 @@ impl<'a> ProcessLine<'a> {
         let (used, limit) =
             (answer("descriptors.used", r.used), answer("descriptors.limit", r.limit));
         let listen_overflows = answer("listen_overflows", r.overflows);
-        let threads: &[threads::Group] = match &r.threads {
-            Ok(groups) => groups,
-            Err(why) => {
-                unknown.insert("threads", *why);
-                &[]
-            }
-        };
+        let threads = r.threads.as_ref().map_err(|why| unknown.insert("threads", *why)).ok();
         let HolderLine { pid, inner_pid, comm, cgroup, container, runtime, pod, .. } =
             HolderLine::from(&r.process);
         let Holder { process, ppid, .. } = &r.process;
@@ -137,7 +132,10 @@ impl<'a> ProcessLine<'a> {
                 .collect(),
             listeners: r.listeners.iter().map(ListenerLine::from).collect(),
             listen_overflows,
+            threads_read: threads.map(|t| t.read),
+            threads_in_all: threads.map(|t| t.of),
             threads: threads
+                .map_or(&[][..], |t| &t.groups)
                 .iter()
                 .map(|g| GroupLine {
                     count: g.tids.len(),

@@ -112,7 +112,11 @@ impl<W: Write> Table<W> {
     fn threads(&mut self, r: &ProcessReport) -> io::Result<()> {
         self.title("threads")?;
         match &r.threads {
-            Ok(groups) => {
+            Ok(threads) => {
+                if let Some(limit) = threads.limit() {
+                    writeln!(self.out, "  only {limit} were read:")?;
+                }
+                let groups = &threads.groups;
                 for group in groups.iter().take(SHOWN) {
                     let text = group.text();
                     self.wrapped(2, safe(&text).split(' '))?;
