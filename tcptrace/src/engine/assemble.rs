@@ -161,6 +161,11 @@ pub fn record(
     let (holders, holder_source) = match &listener {
         _ if !held.is_empty() => (held, HolderSource::FdTable),
         Some(listener) if waiting => (listener.holders.clone(), HolderSource::Listener),
+        // The slot knows how it was when the state was entered.
+        _ if has(UNPLACED) && may_be_orphaned(state) => {
+            unknown.insert("holders", NO_WAY);
+            (Vec::new(), HolderSource::None)
+        }
         _ if accepted && holdings.all_seen => {
             unknown.insert("holders", HELD_OUTSIDE);
             (Vec::new(), HolderSource::OutsideFdTables)
@@ -200,7 +205,7 @@ pub fn record(
         evidence: Evidence {
             recv_q: has(HAS_TCP).then_some(socket.recv_q),
             send_q: has(HAS_TCP).then_some(socket.send_q),
-            accepted: Some(accepted),
+            accepted: (!has(UNPLACED) || !may_be_orphaned(state)).then_some(accepted),
             bytes_sent_since_fin: (has(HAS_TCP) && !has(SEEDED)).then_some(socket.bytes_sent),
             inode: (socket.inode != 0).then_some(socket.inode),
             keepalive: (!has(NO_TIMER)).then_some(has(KEEPALIVE)),
@@ -240,6 +245,11 @@ fn waits(state: TcpState) -> bool {
         state,
         TcpState::SynRecv | TcpState::NewSynRecv | TcpState::Established | TcpState::CloseWait
     )
+}
+
+/// States in which close() of the last descriptor changes nothing but that nobody holds the socket.
+fn may_be_orphaned(state: TcpState) -> bool {
+    matches!(state, TcpState::FinWait1 | TcpState::FinWait2 | TcpState::Closing | TcpState::LastAck)
 }
 
 /// The kernel programs' u64::MAX stands for "never, or nobody knows".

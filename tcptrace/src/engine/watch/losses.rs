@@ -33,6 +33,10 @@ const EVERY_NS: u64 = 60_000_000_000;
 /// Losses are said at once, and from then on this often at most.
 const PERIOD_NS: u64 = 10_000_000_000;
 
+/// A change of state is traced just before it is made: what a scan sees of a younger stay may be
+/// ahead of its socket, so a stay whose end was missed is told from that only then.
+const SETTLED_NS: u64 = 200_000_000;
+
 /// Counts of losses and what they ask for.
 #[derive(Debug, Default)]
 pub(super) struct Losses {
@@ -48,7 +52,8 @@ pub(super) struct Losses {
     /// Complete scans that are owed.
     resyncs: u8,
     complete_ns: Option<BootNs>,
-    adopt: bool,
+    /// Up to this moment a beginning may have been missed that nobody looked for.
+    adopt_until: Option<BootNs>,
     follow_ends: bool,
     give_up: Vec<GivenUp>,
 }
@@ -108,8 +113,11 @@ impl Losses {
             // A run may have been missed up to the moment when they were counted.
             self.missed_until = Some(now.max(scan.counts.at_ns));
         }
-        self.adopt |= self.lost.recursion > before.recursion
-            || self.lost.storage_failed > before.storage_failed;
+        if self.lost.recursion > before.recursion
+            || self.lost.storage_failed > before.storage_failed
+        {
+            self.adopt_until = Some(now.max(scan.counts.at_ns));
+        }
         if self.lost.total() > before.total() || doubtful {
             self.resyncs = RESYNCS;
         }
@@ -139,18 +147,22 @@ impl Losses {
         self.missed_until.is_some_and(|until| since <= until)
     }
 
-    /// A stay is given up.
+    /// A stay is given up. If its socket is still in that state, and in this network namespace, it
+    /// is found again by being adopted.
     pub fn give_up(&mut self, slot: u32, since_ns: BootNs) {
         self.lost.unverified += 1;
+        self.adopt_until = self.adopt_until.or(Some(since_ns));
         self.give_up.push(GivenUp { slot, since_ns });
     }
 
     /// See [`super::Watch::wants`].
     pub fn wants(&mut self, now: BootNs, in_doubt: bool) -> Wants {
         let old = self.complete_ns.is_some_and(|at| now.saturating_sub(at) >= EVERY_NS);
+        let adopt = self.adopt_until.is_some();
+        self.adopt_until = self.adopt_until.filter(|until| now < until + SETTLED_NS);
         Wants {
             complete: self.resyncs > 0 || in_doubt || old,
-            adopt: std::mem::take(&mut self.adopt),
+            adopt,
             give_up: std::mem::take(&mut self.give_up),
         }
     }

@@ -295,6 +295,7 @@ impl Host {
 
     /// Sends data, as long as this side may.
     pub fn send(&mut self, id: SocketId, bytes: u32, taken: bool) {
+        self.now += 1_000;
         let socket = &mut self.sockets[id];
         let may = matches!(socket.state, TcpState::Established | TcpState::CloseWait);
         let Some(peer) = socket.peer.filter(|_| may && socket.file.is_some()) else { return };
@@ -345,6 +346,7 @@ impl Host {
     /// A process closes a descriptor.
     pub fn close(&mut self, process: usize, fd: u32) {
         let Some(file) = self.processes[process].fds.remove(&fd) else { return };
+        self.now += 1_000;
         let socket = self.files[file].socket;
         let Process { id, fds, .. } = &self.processes[process];
         if fds.values().all(|f| *f != file) {
@@ -359,7 +361,7 @@ impl Host {
 
     /// The last descriptor is closed (tcp_close).
     fn release(&mut self, id: SocketId, process: usize) {
-        self.truth.is_closed_by(id, self.processes[process].id.pid);
+        self.truth.is_closed_by(id, self.processes[process].id.pid, self.now);
         match self.sockets[id].state {
             TcpState::Listen => {
                 self.change_closing(id, TcpState::Close, process);
@@ -490,7 +492,11 @@ impl Host {
         if new == TcpState::Close {
             self.truth.closes(id, view.has_socket && !closing);
         }
+        let missed = self.programs.missed;
         self.programs.set_state(&view, old, new, task, self.now);
+        if self.programs.missed > missed {
+            self.truth.is_missed(id);
+        }
         self.sockets[id].state = new;
         let cookie = self.sockets[id].cookie;
         self.truth.enters(id, cookie, new, self.now);

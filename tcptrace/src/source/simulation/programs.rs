@@ -104,6 +104,16 @@ impl Cradle {
     fn words(&self) -> Slot<&Cell<u64>> {
         Slot { owner: &self.owner, since: &self.since }
     }
+
+    /// Addresses are used again: the stay here may be that of an earlier socket.
+    fn is_of(&self, v: &View) -> bool {
+        self.cookie.get() == 0 || self.cookie.get() == v.cookie
+    }
+
+    /// Its end was missed.
+    fn is_stale(&self, v: &View, since: BootNs, now: BootNs) -> bool {
+        self.state.get() != v.state as u8 && now.saturating_sub(since) >= SETTLED_NS
+    }
 }
 
 /// A place for a stay in socket storage.
@@ -282,7 +292,7 @@ impl Programs {
     }
 
     /// Ends the stay in state `old`. True: the slot is ours now.
-    fn leave(&mut self, v: &View, old: TcpState, _now: BootNs) -> (Ended, bool) {
+    fn leave(&mut self, v: &View, old: TcpState, now: BootNs) -> (Ended, bool) {
         if let Some((_, cradle)) = self.cradle(v.address) {
             match cradle.words().end(v.address, old as u8, || cradle.state.get()) {
                 Found::Ended(since) => {
@@ -292,7 +302,9 @@ impl Programs {
                         sent_before: cradle.sent_before.get(),
                         flags: 0,
                     };
-                    return (ended, true);
+                    // Asked of long stays only.
+                    let other = self.is_aged(ended, now) && !cradle.is_of(v);
+                    return (if other { Ended::default() } else { ended }, true);
                 }
                 Found::Stale => return (Ended::default(), true),
                 // Moves are not interrupted here; loom tries that.
@@ -430,14 +442,21 @@ impl Programs {
         self.storage.get(&id).is_some_and(|storage| storage.scan.get() == scan)
     }
 
-    /// When the socket's stay in the nursery began.
-    pub fn young_since(&self, address: u64) -> Option<BootNs> {
-        self.cradle(address)?.1.words().since(address)
+    /// When the socket's stay in the nursery began; one of another socket, or in another state,
+    /// whose end was missed, is thrown out.
+    pub fn young_since(&self, v: &View, now: BootNs) -> Option<BootNs> {
+        let (_, cradle) = self.cradle(v.address)?;
+        let since = cradle.words().since(v.address)?;
+        if !cradle.is_of(v) || cradle.is_stale(v, since, now) {
+            cradle.words().evict(since);
+            return None;
+        }
+        Some(since)
     }
 
     /// iter/task_file: moves a stay that has aged to storage; what is listed of the socket.
     pub fn promote(&mut self, v: &View, scan: u32, now: BootNs) -> Option<Socket> {
-        let since = self.young_since(v.address)?;
+        let since = self.young_since(v, now)?;
         let age = now.saturating_sub(since);
         let (state, sent_before) = {
             let (_, cradle) = self.cradle(v.address)?;
@@ -478,8 +497,8 @@ impl Programs {
         if let Some((_, cradle)) = self.cradle(v.address)
             && let Some(since) = cradle.words().since(v.address)
         {
-            let young = scan_ns.saturating_sub(since) < SETTLED_NS;
-            if young || cradle.state.get() == v.state as u8 || !cradle.words().evict(since) {
+            let stale = !cradle.is_of(v) || cradle.is_stale(v, since, scan_ns);
+            if !stale || !cradle.words().evict(since) {
                 return;
             }
         }

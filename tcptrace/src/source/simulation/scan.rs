@@ -74,7 +74,9 @@ impl Running {
                 None => Phase::AdoptWaiting(0),
             },
             Phase::AdoptWaiting(at) => {
-                let next = host.live().find(|id| *id >= at);
+                // iter/tcp lists what is hashed: not what is over.
+                let hashed = |id: &SocketId| host.sockets[*id].state != TcpState::Close;
+                let next = host.live().filter(hashed).find(|id| *id >= at);
                 if let Some(id) = next {
                     let view = host.view(id);
                     host.programs.adopt(&view, self.scan.now_ns, host.now);
@@ -154,9 +156,9 @@ impl Running {
         }
         let min_age = host.programs.settings().min_age_ns;
         let aged = |since: &BootNs| self.scan.now_ns.saturating_sub(*since) >= min_age;
-        let young = host.programs.young_since(view.address).is_some();
-        if young && !self.young.is_empty() {
-            if host.programs.young_since(view.address).as_ref().is_some_and(aged) {
+        let since = host.programs.young_since(&view, self.scan.now_ns);
+        if let Some(since) = since.filter(|_| !self.young.is_empty()) {
+            if aged(&since) {
                 let promoted: Option<Socket> =
                     host.programs.promote(&view, self.number, self.scan.now_ns);
                 self.scan.sockets.0.extend(promoted);

@@ -25,8 +25,11 @@ pub struct Story {
     accepted_ns: Option<BootNs>,
     /// When data was sent, and whether the peer took it at once.
     sends: Vec<(BootNs, bool)>,
-    closer: Option<u32>,
+    /// Who closed the last descriptor, and when.
+    closer: Option<(u32, BootNs)>,
     closed_with_a_socket: bool,
+    /// A change of its state was not traced.
+    missed: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +55,7 @@ impl Truth {
                 sends: Vec::new(),
                 closer: None,
                 closed_with_a_socket: false,
+                missed: false,
             });
         }
         self.stories[id].states.push((state, now));
@@ -89,8 +93,13 @@ impl Truth {
     }
 
     /// A process closes the last descriptor.
-    pub fn is_closed_by(&mut self, id: SocketId, pid: u32) {
-        self.stories[id].closer = Some(pid);
+    pub fn is_closed_by(&mut self, id: SocketId, pid: u32, now: BootNs) {
+        self.stories[id].closer = Some((pid, now));
+    }
+
+    /// The programs do not run for a change of its state.
+    pub fn is_missed(&mut self, id: SocketId) {
+        self.stories[id].missed = true;
     }
 
     /// The kernel frees it.
@@ -126,6 +135,13 @@ impl Story {
         stays.map(|(s, end)| (*s, end)).filter_map(fits)
     }
 
+    /// Whether it left a state that it had entered within a time and came back unseen: a descriptor
+    /// that connected again, its changes not traced. Nobody can tell that from having stayed.
+    pub fn came_back_unseen(&self, state: TcpState, earliest: BootNs, latest: BootNs) -> bool {
+        let begun = |(s, at): &(TcpState, BootNs)| *s == state && earliest <= *at && *at <= latest;
+        self.missed && self.states.iter().any(begun)
+    }
+
     /// The state it is in, and since when; `None`: it is gone.
     pub fn now(&self) -> Option<(TcpState, BootNs)> {
         self.states.last().copied().filter(|_| self.gone_ns.is_none())
@@ -143,7 +159,7 @@ impl Story {
 
     /// Whether some process held it all the time.
     pub fn is_held_throughout(&self, from: BootNs, to: BootNs) -> bool {
-        self.holders.iter().any(|h| h.from_ns <= from && h.to_ns >= to)
+        self.holders.iter().any(|h| h.from_ns <= from && h.to_ns > to)
     }
 
     /// Whether it was accepted, or connected out, before a time.
@@ -162,6 +178,13 @@ impl Story {
         if *taken { lately(*last) } else { lately(progress.unwrap_or(fin)) }
     }
 
+    /// The same at any moment of a time.
+    pub fn is_in_use_throughout(&self, fin: BootNs, from: BootNs, to: BootNs) -> bool {
+        let ends = self.sends.iter().map(|(at, _)| at + IN_USE_NS).chain([fin + IN_USE_NS]);
+        let moments = ends.filter(|at| (from..=to).contains(at)).chain([from, to]);
+        moments.into_iter().all(|at| self.is_in_use(fin, at))
+    }
+
     /// It had a descriptor when the connection ended.
     pub fn closed_with_a_socket(&self) -> bool {
         self.closed_with_a_socket
@@ -174,6 +197,11 @@ impl Story {
 
     /// Who closed the last descriptor.
     pub fn closer(&self) -> Option<u32> {
-        self.closer
+        self.closer.map(|(pid, _)| pid)
+    }
+
+    /// Whether it was closed before a time.
+    pub fn was_closed_before(&self, at: BootNs) -> bool {
+        self.closer.is_some_and(|(_, closed)| closed < at)
     }
 }
