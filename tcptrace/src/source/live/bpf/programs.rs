@@ -145,7 +145,7 @@ mod tests {
     /// number; one that needs fewer lowers it.
     const AT_MOST: [(&str, u64); 7] = [
         ("set_state", 1283),
-        ("destroy", 382),
+        ("destroy", 523),
         ("scan", 462),
         ("holders", 1222),
         ("snapshot", 706),
