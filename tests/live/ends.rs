@@ -12,6 +12,7 @@ tests![
     a_shutdown_is_no_close,
     a_listener_that_is_closed,
     a_reset_leaves_a_ghost,
+    a_ghost_connects_again,
     closed_in_time,
     every_stay_with_min_age_0,
 ];
@@ -91,6 +92,30 @@ fn a_reset_leaves_a_ghost() {
     assert_eq!(resolved["cookie"], first["cookie"]);
     assert_eq!(resolved["closed_by"]["pid"], pair.server.pid());
     assert_eq!(tracer.finish().0["stuck"], 1, "one story from the first stay to the end");
+}
+
+/// The descriptor of a connection that was reset may serve for another one: the ghost is gone,
+/// whatever states are watched.
+fn a_ghost_connects_again() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let mut pair = Pair::new(&ns);
+    pair.client.tell(&format!("shutdown {}", pair.connected)).expect("half-closes");
+    pair.server.tell(&format!("send {} 10", pair.served)).expect("sends");
+    pair.client_closes();
+    let ghost = tracer.wait_for("a ghost", |e| e["event"] == "stuck" && e["state"] == "CLOSE");
+    let listener = pair.client.number("listen 127.0.0.1:0 8").expect("listens");
+    let address = pair.client.address(&format!("address {listener}")).expect("an address");
+    pair.server.tell(&format!("reconnect {} {address}", pair.served)).expect("connects");
+    let resolved = tracer.next("resolved");
+    assert_eq!(
+        (&resolved["cookie"], &resolved["state"]),
+        (&ghost["cookie"], &json!("CLOSE")),
+        "{resolved}"
+    );
+    let why = resolved["unknown"]["closed_by"].as_str();
+    assert_eq!(why, Some("the descriptor connected anew"), "the change was seen: {resolved}");
+    assert_eq!(tracer.finish().0["still_open"], 0);
 }
 
 fn closed_in_time() {

@@ -1,5 +1,10 @@
 //! What is asked for is shown, and nothing else.
 
+use std::{
+    net::{TcpListener, TcpStream},
+    thread,
+};
+
 use crate::{
     support::{actor::Actor, cgroup::Cgroup},
     tests,
@@ -15,6 +20,7 @@ tests![
     containers,
     one_of_two_namespaces,
     ends_and_family,
+    stays_of_a_port,
     transitions_by_pid,
     what_does_not_exist,
 ];
@@ -169,6 +175,35 @@ fn ends_and_family() {
         let args: Vec<&str> = scope.into_iter().chain(args.iter().map(String::as_str)).collect();
         first_of_two(&mut first, &mut second, &args);
     }
+}
+
+/// A client's SYN passes, because its port is not set yet; what is refused afterwards leaves nothing
+/// behind that a later socket at its address would be taken for.
+fn stays_of_a_port() {
+    const PORT: u16 = 8080;
+    const COUNT: usize = 5_000;
+    let ns = netns();
+    let port = PORT.to_string();
+    let tracer = Tracer::watch(&ns, &["--state", "all", "--lport", &port, "--min-age", "1s"]);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            ns.enter().expect("enters");
+            let listener = TcpListener::bind(("127.0.0.1", PORT)).expect("binds");
+            for _ in 0..COUNT {
+                let client = TcpStream::connect(("127.0.0.1", PORT)).expect("connects");
+                let (served, _) = listener.accept().expect("accepts");
+                drop(client);
+                drop(served);
+            }
+        });
+    });
+    let (summary, _) = tracer.finish();
+    let stays = &summary["stays"];
+    let count = |state: &str| stays[state]["count"].as_u64().unwrap_or(0);
+    assert!(count("CLOSE_WAIT") >= COUNT as u64 * 9 / 10, "they were watched: {stays}");
+    assert!(count("LISTEN") <= 1, "one listener, closed once: {stays}");
+    assert_eq!(count("SYN_SENT"), 0, "none of the clients' own: {stays}");
+    assert!(summary["stuck"].as_u64() <= Some(1), "the listener at most: {summary}");
 }
 
 /// The whole life of a connection is the server's, though none of its first half runs there.

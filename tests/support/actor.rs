@@ -107,6 +107,7 @@ type Sockets = HashMap<RawFd, OwnedFd>;
 /// | `address FD` | its local address |
 /// | `accept FD` | the connection's descriptor |
 /// | `connect ADDR` | the connection's descriptor |
+/// | `reconnect FD ADDR` | `0`: connected anew |
 /// | `connect-later ADDR` | the descriptor of a socket that has sent a SYN |
 /// | `connect-mptcp ADDR`, `listen-mptcp ADDR BACKLOG` | the same over MPTCP |
 /// | `send FD N`, `recv FD N` | bytes moved |
@@ -184,6 +185,12 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
             let fd = tcp(address, words[0].ends_with("mptcp"))?;
             connect(&fd, &address)?;
             keep(sockets, fd)
+        }
+        "reconnect" => {
+            let fd = fd()?;
+            rustix::net::connect_unspec(fd)?;
+            connect(fd, &address(2)?)?;
+            Ok("0".to_owned())
         }
         "connect-later" => {
             let address = address(1)?;

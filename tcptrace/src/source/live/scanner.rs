@@ -11,7 +11,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 use tcptrace_common::{
-    event::{Holder, Socket},
+    event::{Holder, NO_MEMORY, Socket},
     state::TcpState,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -198,8 +198,8 @@ impl Work {
             skipped += listing.skipped;
             let (listeners, promoted): (Vec<Socket>, Vec<Socket>) =
                 listing.sockets.into_iter().partition(|s| s.state == TcpState::Listen as u8);
-            sockets.extend(promoted);
             scan.unplaced = self.unplaced(&young, now_ns);
+            sockets.extend(without_repeats(promoted, &mut scan.unplaced));
             scan.holders.0 = if self.scope.kernel_names_processes {
                 listing.holders
             } else {
@@ -268,6 +268,20 @@ impl Work {
     }
 }
 
+/// Stays that scans found by a descriptor. Where the kernel has no memory to move one, it is still in
+/// the nursery and comes with each scan: then it counts when it is its turn, and once.
+fn without_repeats(found: Vec<Socket>, unplaced: &mut Vec<Unplaced>) -> Vec<Socket> {
+    let (stayed, mut moved): (Vec<Socket>, Vec<Socket>) =
+        found.into_iter().partition(|s| s.flags & NO_MEMORY != 0);
+    for socket in stayed {
+        if let Some(at) = unplaced.iter().position(|u| u.socket.0.cookie == socket.cookie) {
+            unplaced.swap_remove(at);
+            moved.push(socket);
+        }
+    }
+    moved
+}
+
 /// Who has a descriptor for any matching socket, before anything is reported.
 ///
 /// # Errors
@@ -305,4 +319,25 @@ fn counts(scans: &Scans, histogram: bool) -> Counts {
 pub fn cpu_time() -> Duration {
     let used = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(used.tv_sec.unsigned_abs(), u32::try_from(used.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use tcptrace_common::event::UNPLACED;
+    use zerocopy::FromZeros;
+
+    use super::*;
+
+    #[test]
+    fn without_memory_it_is_found_once_and_by_its_descriptor() {
+        let socket = |cookie, flags| Socket { cookie, flags, ..Socket::new_zeroed() };
+        let unplaced = |cookie| Unplaced { slot: 0, socket: Wire(socket(cookie, UNPLACED)) };
+        let found = vec![socket(1, 0), socket(2, NO_MEMORY), socket(3, NO_MEMORY)];
+        // 2 and 4 are due, 3 was said not long ago.
+        let mut left = vec![unplaced(2), unplaced(4)];
+        let cookies =
+            without_repeats(found, &mut left).iter().map(|s| s.cookie).collect::<Vec<_>>();
+        assert_eq!(cookies, [1, 2]);
+        assert_eq!(left.iter().map(|u| u.socket.0.cookie).collect::<Vec<_>>(), [4]);
+    }
 }

@@ -13,7 +13,6 @@ use aya::{
     Btf, Ebpf, EbpfLoader, Endianness, VerifierLogLevel,
     maps::{Array, MapData, RingBuf},
     programs::tp_btf::BtfTracePointLinkId,
-    util::nr_cpus,
 };
 use tcptrace_common::{config::Config, event::Streamed};
 use zerocopy::IntoBytes;
@@ -22,6 +21,7 @@ use crate::{
     formats::btf,
     source::live::bpf::{
         counts::Counts,
+        cpus,
         iter::{Listing, Pass},
         mapped::Mapped,
         nursery::Nursery,
@@ -62,7 +62,8 @@ impl Kernel {
         btf: &Path,
     ) -> Result<(Self, Scans, RingBuf<MapData>), Refusal> {
         let cpus = cpus()?;
-        config.stream = if config.transitions == 0 { 0 } else { records_each(buffer, cpus) };
+        let streams = config.transitions != 0 && !preflight::may_nest();
+        config.stream = if streams { records_each(buffer, cpus) } else { 0 };
         let (mut ebpf, kernel_btf) = prepare(config, cpus, buffer.unwrap_or(RING_BYTES), btf)?;
 
         load_all(&mut ebpf, &kernel_btf)?;
@@ -171,6 +172,7 @@ fn prepare(
     let kernel_btf = Btf::parse(&attachable, Endianness::default())
         .map_err(|e| refusal(&btf.display().to_string(), &e))?;
 
+    config.nests = u32::from(preflight::may_nest());
     config.weakly_ordered = u32::from(!cfg!(target_arch = "x86_64"));
     let ebpf = loader
         .btf(Some(&kernel_btf))
@@ -184,10 +186,8 @@ fn prepare(
     Ok((ebpf, kernel_btf))
 }
 
-/// How many CPUs there can be.
 fn cpus() -> Result<u32, Refusal> {
-    let cpus = nr_cpus().map_err(|(_, e)| refusal("the number of CPUs", &e))?;
-    Ok(u32::try_from(cpus).unwrap_or(u32::MAX))
+    cpus::numbers().map_err(|e| refusal("the number of CPUs", &e))
 }
 
 /// Ends of long stays come in bursts at worst when a leaking process is killed: 8,000 fit.

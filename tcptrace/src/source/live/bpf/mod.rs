@@ -2,6 +2,7 @@
 //! programs.
 
 pub mod counts;
+mod cpus;
 pub mod iter;
 pub mod loader;
 pub mod mapped;

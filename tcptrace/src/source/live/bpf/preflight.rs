@@ -174,10 +174,31 @@ fn missing_capabilities(have: CapabilitySet) -> Vec<&'static str> {
 /// Before 5.12 tracing programs have neither socket storage nor cookies.
 #[must_use]
 pub fn too_old(release: &str) -> bool {
+    is_before(release, (5, 12))
+}
+
+/// Whether the kernel may run a program on a tracepoint while it runs already on that CPU, for an
+/// interrupt. 6.1 and later do not, nor does an older one that has taken the change over. That
+/// change gave all kinds of programs the function that counts what was not run, by which it shows
+/// ("bpf: Prevent bpf program recursion for raw tracepoint probes").
+#[must_use]
+pub fn may_nest() -> bool {
+    is_before(&release().unwrap_or_default(), (6, 1))
+        && !fs::read_to_string("/proc/kallsyms").is_ok_and(|symbols| counts_misses(&symbols))
+}
+
+fn counts_misses(symbols: &str) -> bool {
+    let name =
+        |line: &str| line.split_ascii_whitespace().nth(2) == Some("bpf_prog_inc_misses_counter");
+    symbols.lines().any(name)
+}
+
+/// Whether a kernel is older than a version. One whose version can't be read is not.
+fn is_before(release: &str, than: (u32, u32)) -> bool {
     let mut numbers =
         release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
-    version != (0, 0) && version < (5, 12)
+    version != (0, 0) && version < than
 }
 
 #[cfg(test)]
@@ -191,6 +212,13 @@ mod tests {
         assert!(!too_old("5.12.0"));
         assert!(!too_old("6.18.44-fc-v595"));
         assert!(!too_old("unreadable"), "when in doubt, let the kernel decide");
+    }
+
+    #[test]
+    fn who_keeps_programs_from_nesting() {
+        assert!(is_before("5.15.0-130-generic", (6, 1)) && !is_before("6.1.0-13-amd64", (6, 1)));
+        assert!(counts_misses("0000000000000000 T bpf_prog_inc_misses_counter\n"));
+        assert!(!counts_misses("0000000000000000 t inc_misses_counter\n"), "trampolines' alone");
     }
 
     #[test]
