@@ -416,6 +416,7 @@ mod tests {
                 sent_ago_ns: ago[0],
                 received_ago_ns: ago[1],
                 acked_ago_ns: ago[2],
+                stalled_ns: None,
             }
         }
     }

@@ -15,6 +15,10 @@ pub fn text(out: &mut Vec<u8>, text: &str) {
 }
 
 pub fn number(out: &mut Vec<u8>, mut n: u64) {
+    if n < 10 {
+        out.push(b'0' + n as u8);
+        return;
+    }
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {
