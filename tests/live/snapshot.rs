@@ -221,6 +221,12 @@ fn groups() {
         (&verdict[0]["key"], &verdict[0]["by_verdict"]),
         (&json!("unread-fin"), &json!({"unread-fin": 3}))
     );
+    // Advice is given once, not with each of the sockets.
+    let (sockets, summary) = snapshot(&ns, &[]);
+    assert!(sockets.iter().all(|s| s.get("advice").is_none()), "{sockets:#?}");
+    let advice = summary["advice"].as_object().expect("advice by verdict");
+    assert_eq!(advice.keys().collect::<Vec<_>>(), ["unread-fin"]);
+    assert!(advice["unread-fin"].as_str().is_some_and(|text| text.contains("idle")), "{summary}");
 }
 
 fn parent_and_child() {

@@ -14,7 +14,10 @@ use crate::{
         update::Update,
     },
     exit::{Exit, Failure},
-    source::live::{boot_now, process, report, snapshot as survey, snapshot::Survey},
+    source::live::{
+        boot_now, process, report,
+        snapshot::{Plan, Snapshot},
+    },
     view::Sink,
 };
 
@@ -71,7 +74,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         }
         _ => {}
     }
-    let plan = survey::Plan {
+    let plan = Plan {
         selection,
         states: States::ALL.0 | TcpState::NewSynRecv.bit(),
         min_age_ns: 0,
@@ -79,12 +82,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         btf: args.btf.resolve()?,
         clock: boot_now,
     };
-    let mut survey = super::survey(plan)?;
+    let mut snapshot = super::take(plan)?;
     let records: Vec<Record> = match found {
         Err(cookie) if cookie != 0 => {
-            survey.records().filter(|r| r.connection.cookie == cookie).collect()
+            snapshot.records().filter(|r| r.connection.cookie == cookie).collect()
         }
-        _ => survey.records().collect(),
+        _ => snapshot.records().collect(),
     };
     if found.is_err() && records.is_empty() {
         return Err(Failure::usage(format!(
@@ -93,22 +96,22 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             if matches!(args.target, Target::Number(_)) { ", and no such process" } else { "" }
         )));
     }
-    let shown = args.output.sink(survey.now).and_then(|mut sink| match found {
-        Ok(process) => show_process(&survey, process, records, args.output.is_page(), &mut *sink),
-        Err(_) => show_sockets(&survey, records, args.output.is_page(), &mut *sink),
+    let shown = args.output.sink(snapshot.now).and_then(|mut sink| match found {
+        Ok(process) => show_process(&snapshot, process, records, args.output.is_page(), &mut *sink),
+        Err(_) => show_sockets(&snapshot, records, args.output.is_page(), &mut *sink),
     });
     shown.map_or_else(ended_by, |()| Ok(Exit::Done))
 }
 
 fn show_process(
-    survey: &Survey,
+    snapshot: &Snapshot,
     id: ProcessId,
     records: Vec<Record>,
     page: bool,
     sink: &mut dyn Sink,
 ) -> io::Result<()> {
-    let now = survey.now;
-    let report = report::process(survey, id, &records);
+    let now = snapshot.now;
+    let report = report::process(snapshot, id, &records);
     let verdicts = report.sockets.iter().filter_map(|c| Some((c.verdict?, c.count)));
     let language = report::language_of(std::slice::from_ref(&report.process));
     let explanations: Vec<Explanation> = verdicts
@@ -130,12 +133,12 @@ fn show_process(
 }
 
 fn show_sockets(
-    survey: &Survey,
+    snapshot: &Snapshot,
     records: Vec<Record>,
     page: bool,
     sink: &mut dyn Sink,
 ) -> io::Result<()> {
-    let now = survey.now;
+    let now = snapshot.now;
     for record in records.into_iter().map(Rc::new) {
         let language = report::language_of(&record.holders);
         match record.verdict {

@@ -20,7 +20,10 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     exit::{Exit, Failure},
-    source::live::{process, snapshot as survey, snapshot::Survey},
+    source::live::{
+        process,
+        snapshot::{Plan, Snapshot},
+    },
     view::text::safe,
 };
 
@@ -96,14 +99,14 @@ fn needs_proc() -> Result<(), Failure> {
     Err(Failure { exit: Exit::NotAllowed, message: message.to_owned() })
 }
 
-/// One look, what could not be seen being said.
-fn survey(plan: survey::Plan) -> Result<Survey, Failure> {
+/// One scan, what could not be seen being said.
+fn take(plan: Plan) -> Result<Snapshot, Failure> {
     if process::some_hidden() {
         warn(process::HIDDEN);
     }
-    let survey = Survey::take(plan).context("looking at the sockets")?;
-    survey.missing.iter().for_each(|missing| warn(missing));
-    Ok(survey)
+    let snapshot = Snapshot::take(plan).context("looking at the sockets")?;
+    snapshot.missing.iter().for_each(|missing| warn(missing));
+    Ok(snapshot)
 }
 
 fn warn(text: &str) {

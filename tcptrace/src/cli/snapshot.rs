@@ -1,6 +1,6 @@
 //! `tcptrace snapshot`: one look at now.
 
-use std::{io, rc::Rc, time::Duration};
+use std::{io, mem::ManuallyDrop, rc::Rc, time::Duration};
 
 use clap::ValueEnum;
 use tcptrace_common::state::TcpState;
@@ -14,7 +14,10 @@ use crate::{
         update::Update,
     },
     exit::{Exit, Failure},
-    source::live::{boot_now, snapshot as survey, snapshot::Survey},
+    source::live::{
+        boot_now,
+        snapshot::{Plan, Snapshot},
+    },
     view::Sink,
 };
 
@@ -87,7 +90,7 @@ impl From<By> for GroupBy {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let plan = survey::Plan {
+    let plan = Plan {
         // What is not shown is counted.
         selection: Selection { unleaked: true, ..args.select.resolve()? },
         states: with_ghosts(args.select.state.0),
@@ -96,12 +99,13 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         btf: args.btf.resolve()?,
         clock: boot_now,
     };
-    let mut survey = super::survey(plan)?;
+    // The process ends behind it: the kernel is quicker in taking all its memory back.
+    let mut snapshot = ManuallyDrop::new(super::take(plan)?);
     let mut leaks = 0;
     let said = args
         .output
-        .sink(survey.now)
-        .and_then(|mut sink| show(&mut survey, args, &mut *sink, &mut leaks));
+        .sink(snapshot.now)
+        .and_then(|mut sink| show(&mut snapshot, args, &mut *sink, &mut leaks));
     args.leaks.exit(Leaks { open: leaks, all: leaks }, said)
 }
 
@@ -111,16 +115,21 @@ fn with_ghosts(states: u32) -> u32 {
 }
 
 /// Counts the leaks: all of them, also where the reader goes meanwhile.
-fn show(survey: &mut Survey, args: &Args, sink: &mut dyn Sink, leaks: &mut u64) -> io::Result<()> {
-    let now = survey.now;
+fn show(
+    snapshot: &mut Snapshot,
+    args: &Args,
+    sink: &mut dyn Sink,
+    leaks: &mut u64,
+) -> io::Result<()> {
+    let now = snapshot.now;
     let mut overview = Overview {
-        namespaces: survey.namespaces.len() as u64,
-        states: survey.states(),
+        namespaces: snapshot.namespaces.len() as u64,
+        states: snapshot.states(),
         ..Overview::default()
     };
     let mut groups = args.group_by.map(|by| Groups::new(by.into(), now));
     let mut said = Ok(());
-    for record in survey.records() {
+    for record in snapshot.records() {
         if !record.is_shown() && !args.select.names_verdicts() {
             overview.in_use += 1;
             continue;

@@ -86,18 +86,9 @@ impl Holdings {
     /// queue before those without, and all that remain are named together.
     #[must_use]
     pub fn listener(&self, c: &Connection) -> Option<Listener> {
-        let list = self.listeners.get(&(c.netns, c.local.port()))?;
-        let pick = |fits: &dyn Fn(&&Listening) -> bool| {
-            list.iter().filter(fits).copied().collect::<Vec<_>>()
-        };
-        let parent = pick(&|l| self.queued.get(&c.cookie) == Some(&l.cookie));
-        let exact = pick(&|l| l.local.ip() == c.local.ip());
-        let any = pick(&|l| takes_any(l.local.ip(), c.local.ip()));
-        let found = [parent, exact, any].into_iter().find(|list| !list.is_empty())?;
-        let queued: Vec<Listening> = found.iter().copied().filter(|l| l.queue > 0).collect();
-        let found = if queued.is_empty() { found } else { queued };
-        let first = found.iter().max_by_key(|l| l.queue)?;
-        let held = found.iter().filter_map(|l| self.by_cookie.get(&l.cookie));
+        let parents = self.parents(c);
+        let first = parents.clone().max_by_key(|l| l.queue)?;
+        let held = parents.filter_map(|l| self.by_cookie.get(&l.cookie));
         let holders = held.flatten().cloned().collect();
         Some(Listener {
             local: first.local,
@@ -106,6 +97,27 @@ impl Holdings {
             drops: first.drops,
             holders,
         })
+    }
+
+    /// Where that listener is bound.
+    fn came_in_by(&self, c: &Connection) -> Option<SocketAddr> {
+        self.parents(c).max_by_key(|l| l.queue).map(|l| l.local)
+    }
+
+    /// See [`Self::listener`].
+    fn parents(&self, c: &Connection) -> impl Iterator<Item = &Listening> + Clone {
+        let list = self.listeners.get(&(c.netns, c.local.port())).map_or(&[][..], Vec::as_slice);
+        let (queue, local) = (self.queued.get(&c.cookie), c.local.ip());
+        let distance = move |l: &Listening| match l.local.ip() {
+            _ if queue == Some(&l.cookie) => Some(0),
+            bound if bound == local => Some(1),
+            bound if takes_any(bound, local) => Some(2),
+            _ => None,
+        };
+        let least = list.iter().filter_map(distance).min();
+        let found = list.iter().filter(move |l| least.is_some() && distance(l) == least);
+        let busy = found.clone().any(|l| l.queue > 0);
+        found.filter(move |l| !busy || l.queue > 0)
     }
 }
 
@@ -152,15 +164,16 @@ pub fn record(
     if socket.earliest_ns == 0 {
         unknown.insert("age_ms.max", "it was there before tracing, and nothing bounds how long");
     }
-    let listener = holdings.listener(&connection);
+    let came_in_by = holdings.came_in_by(&connection);
     let mut held = holdings.by_cookie.get(&socket.cookie).cloned().unwrap_or_default();
     opener::mark(&mut held, socket.latest_ns);
     // It may have been accepted between being listed and the scan of the descriptors.
     let accepted = has(HAS_SOCKET) || !held.is_empty();
     let waiting = !accepted && waits(state);
+    let listener = waiting.then(|| holdings.listener(&connection)).flatten();
     let (holders, holder_source) = match &listener {
         _ if !held.is_empty() => (held, HolderSource::FdTable),
-        Some(listener) if waiting => (listener.holders.clone(), HolderSource::Listener),
+        Some(listener) => (listener.holders.clone(), HolderSource::Listener),
         // The slot knows how it was when the state was entered.
         _ if has(UNPLACED) && may_be_orphaned(state) => {
             unknown.insert("holders", NO_WAY);
@@ -182,7 +195,7 @@ pub fn record(
     // it was told to listen with a limit of 0.
     let role = match socket.max_backlog {
         1.. => Some(Role::Server),
-        0 if waiting || listener.is_some() => Some(Role::Server),
+        0 if waiting || came_in_by.is_some() => Some(Role::Server),
         0 if has(UNPLACED) => {
             unknown.insert("role", NO_WAY);
             None
@@ -217,8 +230,8 @@ pub fn record(
         holders,
         holder_source,
         former_holders: Vec::new(),
-        came_in_by: listener.as_ref().map(|l| l.local),
-        listener: listener.filter(|_| waiting),
+        came_in_by,
+        listener,
         cgroup,
         unknown,
     };
@@ -267,8 +280,7 @@ pub fn note_opener(record: &mut Record) {
     }
     let alone = record.holders.iter().all(|h| h.process == record.holders[0].process);
     let why = if alone {
-        "it holds the socket alone: whether it opened it, or another did and has let go, nobody \
-         watched"
+        "its only holder: nobody watched whether another opened it and let go"
     } else {
         "not told by parents and descriptor numbers, and nobody watched it being opened"
     };

@@ -1,4 +1,4 @@
-//! Counting sockets that one look listed: in all, and by what they have in common.
+//! Counting sockets that one scan listed: in all, and by what they have in common.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -55,7 +55,7 @@ impl GroupBy {
     }
 }
 
-/// What one look saw in all.
+/// What one scan saw in all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Overview {
     /// Sockets listed.

@@ -13,11 +13,16 @@ const SLACK_NS: u64 = 20_000_000;
 /// whose child inherited, had it first. Who holds it alone may have opened it or be the last of
 /// several: that stays unknown.
 pub fn mark(holders: &mut [Holder], latest_ns: BootNs) {
+    let younger = |h: &Holder| h.process.start_ns > latest_ns.saturating_add(SLACK_NS);
+    // Nearly all.
+    if let [only] = holders {
+        only.opener = younger(only).then_some(false);
+        return;
+    }
     let inherited: Vec<bool> = holders
         .iter()
         .map(|h| {
-            let younger = h.process.start_ns > latest_ns.saturating_add(SLACK_NS);
-            younger
+            younger(h)
                 || holders.iter().any(|p| {
                     p.process.pid == h.ppid && p.process.pid != h.process.pid && p.fd == h.fd
                 })
@@ -48,7 +53,7 @@ fn first_holders(holders: &[Holder], inherited: &[bool]) -> Vec<ProcessId> {
     firsts
 }
 
-/// What an earlier look adds: who held the socket alone then, and holds it still, had it before
+/// What an earlier scan adds: who held the socket alone then, and holds it still, had it before
 /// those that joined. Marks only where nothing was known.
 pub fn mark_by_earlier(holders: &mut [Holder], earlier: &[Holder]) {
     let Some(first) = earlier.first().map(|h| h.process) else { return };

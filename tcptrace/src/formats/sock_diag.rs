@@ -5,15 +5,17 @@ use tcptrace_common::event::{
 };
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, network_endian};
 
-/// `AF_INET` and `AF_INET6`: sock_diag answers for one at a time.
-pub const FAMILIES: [u8; 2] = [AF_INET, 10];
+/// `AF_INET` and `AF_INET6`: [`request`] is about one at a time.
+pub const FAMILIES: [u8; 2] = [AF_INET, AF_INET6];
 const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
 
 /// `IPPROTO_TCP`.
 pub const TCP: u16 = 6;
 /// `IPPROTO_MPTCP`: more than a request's byte holds, it goes as an attribute.
 pub const MPTCP: u16 = 262;
 
+const TCPDIAG_GETSOCK: u16 = 18;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -80,8 +82,24 @@ struct Answer {
     inode: u32,
 }
 
+/// The request that there was before other protocols had one (`struct inet_diag_req`). All kernels
+/// take it, and it is about both families (net/ipv4/inet_diag.c: `inet_diag_dump_compat`).
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+struct OldRequest {
+    header: Header,
+    family: u8,
+    source_len: u8,
+    destination_len: u8,
+    ext: u8,
+    id: SocketId,
+    states: u32,
+    tables: u32,
+}
+
 const _: () = {
     assert!(size_of::<Header>() == 16);
+    assert!(size_of::<OldRequest>() == 16 + 60);
     assert!(size_of::<Request>() == 16 + 56 + 8);
     assert!(size_of::<Answer>() == 72);
 };
@@ -97,28 +115,85 @@ pub enum Detail {
     Listener,
 }
 
+impl Detail {
+    /// A request's `ext`.
+    const fn ext(self) -> u8 {
+        match self {
+            Self::Count => 0,
+            Self::Connection => 1 << (INET_DIAG_INFO - 1),
+            Self::Listener => 1 << (INET_DIAG_SKMEMINFO - 1),
+        }
+    }
+}
+
+const fn header(len: usize, kind: u16, flags: u16) -> Header {
+    Header { len: len as u32, kind, flags: NLM_F_REQUEST | flags, seq: 0, pid: 0 }
+}
+
+/// A request for all TCP sockets of both families in the given states (bit `1 << number`): the
+/// kernel goes through its tables once.
+#[must_use]
+pub fn request_tcp(states: u32, detail: Detail) -> Vec<u8> {
+    let request = OldRequest {
+        header: header(size_of::<OldRequest>(), TCPDIAG_GETSOCK, NLM_F_DUMP),
+        family: 0,
+        source_len: 0,
+        destination_len: 0,
+        ext: detail.ext(),
+        id: SocketId::new_zeroed(),
+        states,
+        tables: 0,
+    };
+    request.as_bytes().to_vec()
+}
+
 /// A request for all sockets of a family in the given states (bit `1 << number`).
 #[must_use]
 pub fn request(family: u8, protocol: u16, states: u32, detail: Detail) -> Vec<u8> {
-    let ext = match detail {
-        Detail::Count => 0,
-        Detail::Connection => 1 << (INET_DIAG_INFO - 1),
-        Detail::Listener => 1 << (INET_DIAG_SKMEMINFO - 1),
+    let id = SocketId::new_zeroed();
+    asking(family, protocol, states, detail, NLM_F_DUMP, id)
+}
+
+/// A request for one TCP connection by its ends and cookie; `interface`: what it is bound to, or 0.
+/// The answer is one message, or that there is none: `ENOENT`, or `ESTALE` where another socket has
+/// these ends now.
+#[must_use]
+pub fn request_one(socket: &Socket, interface: u32) -> Vec<u8> {
+    let Tuple { laddr, raddr, lport, rport, .. } = socket.tuple;
+    let mapped = |address: [u8; 16]| address.starts_with(&MAPPED);
+    let v4 = mapped(laddr) && mapped(raddr);
+    let address = |address: [u8; 16]| {
+        let mut bytes = [0; 16];
+        bytes[..4].copy_from_slice(&address[12..]);
+        if v4 { bytes } else { address }
     };
+    let id = SocketId {
+        sport: lport.into(),
+        dport: rport.into(),
+        src: address(laddr),
+        dst: address(raddr),
+        interface,
+        cookie: [socket.cookie as u32, (socket.cookie >> 32) as u32],
+    };
+    asking(if v4 { AF_INET } else { AF_INET6 }, TCP, u32::MAX, Detail::Connection, 0, id)
+}
+
+fn asking(
+    family: u8,
+    protocol: u16,
+    states: u32,
+    detail: Detail,
+    flags: u16,
+    id: SocketId,
+) -> Vec<u8> {
     let request = Request {
-        header: Header {
-            len: size_of::<Request>() as u32,
-            kind: SOCK_DIAG_BY_FAMILY,
-            flags: NLM_F_REQUEST | NLM_F_DUMP,
-            seq: 0,
-            pid: 0,
-        },
+        header: header(size_of::<Request>(), SOCK_DIAG_BY_FAMILY, flags),
         family,
         protocol: protocol.to_le_bytes()[0],
-        ext,
+        ext: detail.ext(),
         pad: 0,
         states,
-        id: SocketId::new_zeroed(),
+        id,
         attribute_len: 8,
         attribute_kind: INET_DIAG_REQ_PROTOCOL,
         attribute_value: u32::from(protocol),
@@ -137,6 +212,8 @@ pub struct Dump {
     pub sockets: Vec<Socket>,
     /// How many of each state, by its number.
     pub states: [u64; 16],
+    /// The interfaces of those that are bound to one, by cookie.
+    pub bound: Vec<(u64, u32)>,
     /// Messages that nobody could make sense of.
     pub skipped: u64,
 }
@@ -145,7 +222,15 @@ impl Dump {
     /// An empty one.
     #[must_use]
     pub fn new(netns: u32, protocol: u16, detail: Detail) -> Self {
-        Self { netns, protocol, detail, sockets: Vec::new(), states: [0; 16], skipped: 0 }
+        Self {
+            netns,
+            protocol,
+            detail,
+            sockets: Vec::new(),
+            states: [0; 16],
+            bound: Vec::new(),
+            skipped: 0,
+        }
     }
 
     /// Takes in what one read returned at `now`. True: it was the last.
@@ -162,7 +247,7 @@ impl Dump {
                 NLMSG_ERROR if let Ok((errno @ ..0, _)) = i32::read_from_prefix(body) => {
                     return Err(errno.saturating_neg());
                 }
-                SOCK_DIAG_BY_FAMILY => self.answer(body, now),
+                SOCK_DIAG_BY_FAMILY | TCPDIAG_GETSOCK => self.answer(body, now),
                 _ => self.skipped += 1,
             }
             bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
@@ -182,6 +267,9 @@ impl Dump {
         if self.detail != Detail::Count
             && let Some(socket) = socket(&answer, attributes, self.netns, self.protocol, now)
         {
+            if answer.id.interface != 0 {
+                self.bound.push((socket.cookie, answer.id.interface));
+            }
             self.sockets.push(socket);
         }
     }
@@ -265,11 +353,15 @@ fn number(bytes: &[u8], offset: usize) -> Option<u32> {
     u32::read_from_prefix(bytes.get(offset..)?).ok().map(|(n, _)| n)
 }
 
+/// How an IPv4 address begins that is written as IPv6.
+const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
+
 fn address(bytes: [u8; 16], v4: bool) -> [u8; 16] {
     if !v4 {
         return bytes;
     }
-    let mut mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0];
+    let mut mapped = [0; 16];
+    mapped[..12].copy_from_slice(&MAPPED);
     mapped[12..].copy_from_slice(&bytes[..4]);
     mapped
 }
@@ -411,6 +503,28 @@ mod tests {
             (80, 2, 2, vec![0, 1, 0, 0])
         );
         assert_eq!(bytes[72..], [8, 0, 3, 0, 6, 1, 0, 0]);
+        let bytes = request_tcp(TcpState::CloseWait.bit(), Detail::Listener);
+        assert_eq!((bytes.len(), bytes[4], bytes[19]), (76, 18, 64));
+        assert_eq!(bytes[68..], [0, 1, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn one_socket_is_asked_for_as_it_was_answered() {
+        let mut v4 = answer(TcpState::CloseWait, 5, 6);
+        // Bound to interface 3.
+        v4[40] = 3;
+        let mut v6 = v4.clone();
+        v6[0] = 10;
+        v6[8..12].copy_from_slice(&[0x20, 1, 0xd, 0xb8]);
+        for body in [v4, v6] {
+            let mut dump = Dump::new(1, TCP, Detail::Connection);
+            assert_eq!(dump.take(&message(18, &body), NOW), Ok(false));
+            assert_eq!(dump.bound, [(7, 3)]);
+            let bytes = request_one(&dump.sockets[0], 3);
+            // A plain request, of its family, with its identity as the kernel wrote it.
+            assert_eq!((bytes[6..8].to_vec(), bytes[16]), (vec![1, 0], body[0]));
+            assert_eq!(bytes[24..72], body[4..52]);
+        }
     }
 
     proptest! {

@@ -1,6 +1,17 @@
 //! What to do about each verdict, in a line.
 
+use std::collections::BTreeMap;
+
 use crate::engine::verdict::Verdict;
+
+/// What to do about each of the verdicts that were counted, by name; of each once, however many
+/// sockets have it.
+pub fn advice(
+    counts: &BTreeMap<&'static str, u64>,
+) -> impl Iterator<Item = (Verdict, &'static str)> {
+    let given = Verdict::ALL.into_iter().filter(|verdict| counts.contains_key(verdict.name()));
+    given.map(|verdict| (verdict, verdict.advice()))
+}
 
 impl Verdict {
     /// What to do, in a line.

@@ -1,12 +1,16 @@
 //! One row an update, one header. Columns that an event does not have stay empty.
 
-use std::io::{self, Write};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
 use crate::{
     engine::{
         record::{Age, BootNs, ClosedBy, Connection, Holder, Record},
         update::Update,
     },
+    prose::advice::advice,
     view::{Clock, Sink, text::safe},
 };
 
@@ -123,7 +127,12 @@ impl Row {
             self.set("listener_queue", l.queue);
             self.set("listener_limit", l.limit);
         }
-        self.maybe("advice", r.verdict.map(|v| v.advice()));
+    }
+
+    fn advice(&mut self, verdicts: &BTreeMap<&'static str, u64>) {
+        let advice =
+            advice(verdicts).map(|(verdict, advice)| format!("{}: {advice}", verdict.name()));
+        self.set("advice", advice.collect::<Vec<_>>().join(" | "));
     }
 
     fn closer(&mut self, c: Option<&ClosedBy>) {
@@ -210,6 +219,7 @@ impl<W: Write> Sink for Csv<W> {
             }
             Update::Overview(o) => {
                 let mut row = Row::new("summary", stamp);
+                row.advice(&o.by_verdict);
                 let states = o.states.iter().map(|(state, n)| (state.name(), *n));
                 row.set(
                     "counts",
@@ -246,6 +256,7 @@ impl<W: Write> Sink for Csv<W> {
             }
             Update::Summary(s) => {
                 let mut row = Row::new("summary", stamp);
+                row.advice(&s.by_verdict);
                 row.set(
                     "counts",
                     named([

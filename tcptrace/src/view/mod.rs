@@ -70,26 +70,32 @@ impl Clock {
     /// RFC 3339 in UTC, to the microsecond.
     #[must_use]
     pub fn rfc3339(&self, time: BootNs) -> String {
+        let mut text = String::with_capacity(27);
+        self.rfc3339_into(time, &mut text);
+        text
+    }
+
+    /// The same in place of what is in `text`: for times by the million.
+    pub fn rfc3339_into(&self, time: BootNs, text: &mut String) {
+        text.clear();
         let at = self.at(time);
         let (second, us) = (at.as_second(), at.subsec_nanosecond() / 1_000);
         let mut cached = self.second.borrow_mut();
         if cached.0 != second || us < 0 || cached.1.is_empty() {
-            let text = format!("{at:.6}");
+            text.push_str(&format!("{at:.6}"));
             // Times before 1970 count their fractions backwards.
             if us >= 0
                 && let Some(whole) = text.strip_suffix(&format!("{us:06}Z"))
             {
                 *cached = (second, whole.to_owned());
             }
-            return text;
+            return;
         }
-        let mut text = String::with_capacity(27);
         text.push_str(&cached.1);
         for digit in [100_000, 10_000, 1_000, 100, 10, 1] {
             text.push(char::from(b'0' + (us / digit % 10) as u8));
         }
         text.push('Z');
-        text
     }
 
     /// Hours, minutes and seconds.

@@ -1,7 +1,10 @@
 //! From the kernel's list of descriptors to holders with their cgroups; `/proc` where the kernel's
 //! list can't be used.
 
-use std::{collections::HashMap, fs, rc::Rc};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fs,
+};
 
 use tcptrace_common::event::{Holder as Raw, KIND_HOLDER, Queued, Socket};
 
@@ -18,6 +21,9 @@ use crate::{
     },
 };
 
+/// Holders by socket cookie.
+pub type ByCookie = HashMap<u64, Vec<Holder>>;
+
 /// Holders as the kernel's `task_file` pass listed them.
 #[must_use]
 pub fn from_kernel(
@@ -26,24 +32,49 @@ pub fn from_kernel(
     holders: &[Raw],
     processes: &Processes,
 ) -> Holdings {
-    let mut by_cookie: HashMap<u64, Vec<Holder>> = HashMap::new();
-    let mut comms: HashMap<[u8; 16], Rc<str>> = HashMap::new();
+    Holdings::new(sockets, queued, by_cookie(holders, processes), true)
+}
+
+/// The same by cookie.
+#[must_use]
+pub fn by_cookie(holders: &[Raw], processes: &Processes) -> ByCookie {
+    let mut by_cookie = ByCookie::with_capacity(holders.len());
+    // The pass lists one process after the other.
+    let mut last: Option<(&Raw, Holder)> = None;
     for raw in holders {
-        let process = ProcessId { pid: raw.pid, start_ns: raw.start_ns };
-        let comm = comms.entry(raw.comm).or_insert_with(|| comm(&raw.comm));
-        let Facts { cgroups, inner_pid } = processes.facts(process);
-        by_cookie.entry(raw.cookie).or_default().push(Holder {
-            process,
-            tid: (raw.tid != raw.pid).then_some(raw.tid),
-            ppid: raw.ppid,
-            fd: raw.fd,
-            comm: Rc::clone(comm),
-            cgroups,
-            inner_pid,
-            opener: None,
-        });
+        let known = last.take().filter(|(last, _)| is_same_process(last, raw));
+        let (_, holder) = last.insert(known.unwrap_or_else(|| (raw, of(raw, processes))));
+        let tid = (raw.tid != raw.pid).then_some(raw.tid);
+        let holder = Holder { fd: raw.fd, tid, ..holder.clone() };
+        match by_cookie.entry(raw.cookie) {
+            // Room for one: hardly any has a second.
+            Entry::Vacant(free) => {
+                free.insert(vec![holder]);
+            }
+            Entry::Occupied(mut held) => held.get_mut().push(holder),
+        }
     }
-    Holdings::new(sockets, queued, by_cookie, true)
+    by_cookie
+}
+
+fn is_same_process(a: &Raw, b: &Raw) -> bool {
+    (a.pid, a.start_ns, a.ppid, a.comm) == (b.pid, b.start_ns, b.ppid, b.comm)
+}
+
+/// The process of a descriptor.
+fn of(raw: &Raw, processes: &Processes) -> Holder {
+    let process = ProcessId { pid: raw.pid, start_ns: raw.start_ns };
+    let Facts { cgroups, inner_pid } = processes.facts(process);
+    Holder {
+        process,
+        tid: None,
+        ppid: raw.ppid,
+        fd: 0,
+        comm: comm(&raw.comm),
+        cgroups,
+        inner_pid,
+        opener: None,
+    }
 }
 
 /// Holders as `/proc/PID/fd` shows them, for the given sockets and listeners, by inode number.
@@ -61,7 +92,7 @@ pub fn from_proc(
         .filter(|s| s.inode != 0)
         .map(|s| (s.inode, s.cookie))
         .collect();
-    let mut tables = Tables { wanted, by_cookie: HashMap::new(), hidden: false };
+    let mut tables = Tables { wanted, by_cookie: ByCookie::new(), hidden: false };
     let pids = numbers("/proc");
     tables.hidden = pids.is_err();
     let pids = pids.unwrap_or_default();
@@ -116,7 +147,7 @@ pub fn listed_by_proc(
 struct Tables {
     /// Cookies by inode number.
     wanted: HashMap<u64, u64>,
-    by_cookie: HashMap<u64, Vec<Holder>>,
+    by_cookie: ByCookie,
     /// Some could not be read.
     hidden: bool,
 }

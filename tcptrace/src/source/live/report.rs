@@ -7,29 +7,29 @@ use crate::{
         report,
         report::{Answer, Listening, ProcessReport},
     },
-    source::live::{limits, netstat, process, snapshot::Survey, threads},
+    source::live::{limits, netstat, process, snapshot::Snapshot, threads},
 };
 
 /// The report on a process whose sockets are `records`.
 #[must_use]
-pub fn process(survey: &Survey, id: ProcessId, records: &[Record]) -> ProcessReport {
+pub fn process(snapshot: &Snapshot, id: ProcessId, records: &[Record]) -> ProcessReport {
     let pid = id.pid;
     let process = process::Processes::default().caller(pid, None, BootNs::MAX);
     let limits::Descriptors { used, soft: limit, .. } = limits::of_process(pid);
     let leaks: Vec<&Record> = records.iter().filter(|r| r.is_leak()).collect();
     // What waits in a queue has no descriptor.
     let ages = leaks.iter().filter(|r| holds(&r.holders, pid) && r.listener.is_none());
-    let ages: Vec<u64> = ages.map(|r| r.age(survey.now).min_ns).collect();
+    let ages: Vec<u64> = ages.map(|r| r.age(snapshot.now).min_ns).collect();
     ProcessReport {
         parent: process::find_with_name(process.ppid).map(|(id, comm)| (id.pid, comm)),
         process,
         command: process::command(pid),
         used,
         limit,
-        sockets: report::count(records, survey.now),
+        sockets: report::count(records, snapshot.now),
         leaks: leaks.len() as u64,
         full_in_ns: report::full_in(&ages, free(used, limit)),
-        listeners: listeners(survey, pid),
+        listeners: listeners(snapshot, pid),
         overflows: netstat::listen_overflows(pid),
         threads: threads::groups(pid),
     }
@@ -46,8 +46,8 @@ fn free(used: Answer, limit: Answer) -> u64 {
     }
 }
 
-fn listeners(survey: &Survey, pid: u32) -> Vec<Listening> {
-    let mut list: Vec<Listening> = survey
+fn listeners(snapshot: &Snapshot, pid: u32) -> Vec<Listening> {
+    let mut list: Vec<Listening> = snapshot
         .listeners()
         .filter(|(_, holders)| holds(holders, pid))
         .map(|(listener, holders)| {

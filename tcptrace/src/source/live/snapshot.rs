@@ -1,17 +1,15 @@
-//! One look at what exists: sock_diag says which sockets, the descriptor tables who holds them.
+//! One scan of what exists: sock_diag says which sockets, the descriptor tables who holds them.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io,
-    path::PathBuf,
-    thread,
-};
+mod scan;
+
+use std::{io, panic::resume_unwind, path::PathBuf, thread, thread::ScopedJoinHandle};
 
 use tcptrace_common::{
-    event::{HAS_SOCKET, NO_LIMIT, SEEDED, Socket},
+    event::{HAS_SOCKET, Socket},
     state::TcpState,
 };
 
+use self::scan::{Limits, Scan, limits};
 use crate::{
     engine::{
         assemble,
@@ -20,15 +18,15 @@ use crate::{
         report::Listening,
         select::Selection,
     },
-    formats::sock_diag::{Detail, MPTCP, TCP},
     source::live::{
         bpf::{iter::Listing, loader::Descriptors},
         cgroupfs::CgroupIds,
-        holders, netns,
+        holders,
+        holders::ByCookie,
+        netns,
         netns::Netns,
         process,
         process::Processes,
-        sock_diag,
     },
 };
 
@@ -49,9 +47,9 @@ pub struct Plan {
     pub clock: fn() -> BootNs,
 }
 
-/// What one look found.
+/// What one scan found.
 #[derive(Debug)]
-pub struct Survey {
+pub struct Snapshot {
     plan: Plan,
     /// When it was taken.
     pub now: BootNs,
@@ -70,10 +68,7 @@ pub struct Survey {
     cgroup_ids: CgroupIds,
 }
 
-/// All states that sock_diag knows but TCP_BOUND_INACTIVE, which is not TCP's.
-const COUNTED: u32 = (1 << 13) - 2;
-
-impl Survey {
+impl Snapshot {
     /// Takes it.
     ///
     /// # Errors
@@ -90,34 +85,31 @@ impl Survey {
                  CAP_SYS_PTRACE: their sockets are not seen"
             ));
         }
-        // Loading and counting together take about as long as asking does.
-        let (bpf, counts, mut look) = thread::scope(|scope| {
-            let asked = scope.spawn(|| dump(&namespaces, &plan));
-            let bpf = load(&plan);
-            let counts = count(&namespaces, &plan);
-            (bpf, counts, asked.join().unwrap_or_default())
-        });
-        look.add(counts);
-        missing.append(&mut look.missing);
-        let bpf = bpf.map_err(|why| missing.extend(why)).ok();
         let processes = Processes::default();
-        let now = (plan.clock)();
-        let holdings = match &bpf {
-            Some(descriptors) => {
-                let listing = descriptors.list()?;
-                look.learn(&listing, now);
-                look.sockets.retain(|s| plan.asks_for(s));
-                holders::from_kernel(&look.listeners, &listing.queued, &listing.holders, &processes)
-            }
+        // Listing the sockets takes about as long as loading and going through all descriptors.
+        let (pass, mut scan) = thread::scope(|scope| {
+            let listed = scope.spawn(|| Scan::of(&namespaces, &plan));
+            let pass = load(&plan).map(|descriptors| Pass::run(descriptors, &plan, &processes));
+            (pass, joined(listed))
+        });
+        let pass = pass.map_err(|why| missing.extend(why)).ok().transpose()?;
+        let holdings = match pass {
+            Some(pass) => scan.held(pass, &namespaces, &plan, &processes)?,
             None => {
-                look.sockets.retain(|s| plan.asks_for(s));
-                holders::from_proc(&look.sockets, &look.listeners, &[], &processes)
+                scan.sockets.retain(|s| plan.asks_for(s));
+                let holdings = holders::from_proc(&scan.sockets, &scan.listeners, &[], &processes);
+                let unheld = scan.sockets.iter().filter(|s| {
+                    s.flags & HAS_SOCKET != 0 && !holdings.by_cookie.contains_key(&s.cookie)
+                });
+                scan.forget_the_closed(unheld.copied().collect(), &namespaces, &plan);
+                holdings
             }
         };
-        look.forget_the_closed(&holdings, &namespaces, &plan);
-        look.sockets.sort_by_key(|s| (s.latest_ns, s.earliest_ns, s.cookie));
-        let Look { sockets, listeners, counts, .. } = look;
+        missing.append(&mut scan.missing);
+        scan.sockets.sort_unstable_by_key(|s| (s.latest_ns, s.earliest_ns, s.cookie));
+        let Scan { sockets, listeners, counts, .. } = scan;
         let cgroup_ids = CgroupIds::default();
+        let now = (plan.clock)();
         Ok(Self {
             plan,
             now,
@@ -186,105 +178,41 @@ impl Plan {
     }
 }
 
-/// What sock_diag answered, all namespaces together.
-#[derive(Default)]
-struct Look {
-    sockets: Vec<Socket>,
-    listeners: Vec<Socket>,
-    counts: [u64; 16],
-    /// What could not be asked.
-    missing: Vec<String>,
+/// What a thread returned; if it panicked, so does this one.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-const LISTEN: u32 = TcpState::Listen.bit();
-
-/// How many there are in each of the states that nobody asked for.
-fn count(namespaces: &[Netns], plan: &Plan) -> Vec<[u64; 16]> {
-    let others = COUNTED & !plan.states & !LISTEN;
-    let (counts, _) = netns::each(namespaces, |netns| {
-        sock_diag::dump(netns.inode, TCP, others, Detail::Count, plan.clock).map(|dump| dump.states)
-    });
-    counts
+/// A pass over all descriptors.
+struct Pass {
+    descriptors: Descriptors,
+    listing: Listing,
+    by_cookie: ByCookie,
+    limits: Limits,
+    /// When it began and when it was over.
+    between: (BootNs, BootNs),
 }
 
-fn dump(namespaces: &[Netns], plan: &Plan) -> Look {
-    let asked = plan.states & COUNTED & !LISTEN;
-    let (dumps, failed) = netns::each(namespaces, |netns| {
-        let ask = |protocol, states, detail| {
-            sock_diag::dump(netns.inode, protocol, states, detail, plan.clock)
-        };
-        let mptcp = ask(MPTCP, asked | LISTEN, Detail::Connection);
-        let tcp = [ask(TCP, LISTEN, Detail::Listener)?, ask(TCP, asked, Detail::Connection)?];
-        // A kernel without MPTCP has no such sockets.
-        Ok((tcp, mptcp.map(|dump| dump.sockets).unwrap_or_default()))
-    });
-    let mut look = Look::default();
-    if let Some((netns, e)) = failed.first() {
-        let path = netns.path.display();
-        look.missing.push(format!(
-            "{} network namespaces could not be looked into ({path}: {e})",
-            failed.len()
-        ));
+impl Pass {
+    fn run(descriptors: Descriptors, plan: &Plan, processes: &Processes) -> io::Result<Self> {
+        let began = (plan.clock)();
+        let listing = descriptors.list()?;
+        let between = (began, (plan.clock)());
+        let by_cookie = holders::by_cookie(&listing.holders, processes);
+        let limits = limits(&listing.holders);
+        Ok(Self { descriptors, listing, by_cookie, limits, between })
     }
-    for (tcp, mptcp) in dumps {
-        look.sockets.extend(mptcp);
-        for dump in tcp {
-            look.add([dump.states]);
-            look.sockets.extend(dump.sockets);
-        }
-    }
-    look.listeners =
-        look.sockets.iter().filter(|s| s.state == TcpState::Listen as u8).copied().collect();
-    look
 }
 
-/// Since when a connection is over: not before the last acknowledgement, and no more is known.
-fn ghost(s: &Socket, now: BootNs) -> Socket {
-    let earliest_ns =
-        if s.acked_ago_ns == u64::MAX { 0 } else { now.saturating_sub(s.acked_ago_ns) };
-    Socket { flags: s.flags | SEEDED, earliest_ns, latest_ns: now, ..*s }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Look {
-    fn add(&mut self, counts: impl IntoIterator<Item = [u64; 16]>) {
-        for states in counts {
-            for (sum, n) in self.counts.iter_mut().zip(states) {
-                *sum += n;
-            }
-        }
-    }
-
-    /// What only the pass over descriptors shows: connections that are over, and who connected.
-    fn learn(&mut self, listing: &Listing, now: BootNs) {
-        let limits: HashMap<u64, u32> =
-            listing.holders.iter().map(|h| (h.cookie, h.max_backlog)).collect();
-        for socket in &mut self.sockets {
-            if let Some(limit) =
-                limits.get(&socket.cookie).filter(|_| socket.state != TcpState::Listen as u8)
-            {
-                socket.max_backlog = *limit;
-                socket.flags &= !NO_LIMIT;
-            }
-        }
-        let mut known: HashSet<u64> = self.sockets.iter().map(|s| s.cookie).collect();
-        // Listed once for each descriptor.
-        let ghosts = listing
-            .sockets
-            .iter()
-            .filter(|s| s.state == TcpState::Close as u8 && known.insert(s.cookie));
-        self.sockets.extend(ghosts.map(|s| ghost(s, now)));
-    }
-
-    /// A socket that was closed between the two looks has no holder, and must not be taken for one
-    /// that is held where nobody can see it.
-    fn forget_the_closed(&mut self, holdings: &Holdings, namespaces: &[Netns], plan: &Plan) {
-        let unheld =
-            |s: &Socket| s.flags & HAS_SOCKET != 0 && !holdings.by_cookie.contains_key(&s.cookie);
-        if !self.sockets.iter().any(unheld) {
-            return;
-        }
-        let still: HashMap<u64, u64> =
-            dump(namespaces, plan).sockets.iter().map(|s| (s.cookie, s.inode)).collect();
-        self.sockets.retain(|s| !unheld(s) || still.get(&s.cookie) == Some(&s.inode));
+    #[test]
+    #[should_panic(expected = "a namespace")]
+    fn a_thread_that_panics_is_no_empty_answer() {
+        let none: Vec<Socket> =
+            thread::scope(|scope| joined(scope.spawn(|| panic!("a namespace"))));
+        assert!(none.is_empty());
     }
 }

@@ -8,6 +8,8 @@ use rustix::net::{
     recv, send, socket_with,
 };
 
+use tcptrace_common::event::Socket;
+
 use crate::{
     engine::record::BootNs,
     formats::{
@@ -16,7 +18,7 @@ use crate::{
     },
 };
 
-/// The kernel's answers are no larger (inet_diag: 32 KiB).
+/// The kernel's answers are no larger (netlink_dump: 32 KiB).
 const BUFFER: usize = 64 << 10;
 
 /// Lists the sockets in `states` (bit `1 << number`) of the calling thread's network namespace,
@@ -32,14 +34,89 @@ pub fn dump(
     detail: Detail,
     clock: fn() -> BootNs,
 ) -> io::Result<Dump> {
-    let mut dump = Dump::new(netns, protocol, detail);
-    let socket = open()?;
-    let mut buffer = vec![0; BUFFER];
-    for family in FAMILIES {
-        send(&socket, &sock_diag::request(family, protocol, states, detail), SendFlags::empty())?;
-        while !read(&socket, &mut buffer, &mut dump, clock)? {}
+    SockDiag::open(netns, clock)?.dump(protocol, states, detail)
+}
+
+/// A way to ask about one network namespace.
+#[derive(Debug)]
+pub struct SockDiag {
+    netns: u32,
+    clock: fn() -> BootNs,
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+impl SockDiag {
+    /// For the calling thread's network namespace, whose number is `netns`. `clock`: see [`dump`].
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn open(netns: u32, clock: fn() -> BootNs) -> io::Result<Self> {
+        Ok(Self { netns, clock, socket: open()?, buffer: vec![0; BUFFER] })
     }
-    Ok(dump)
+
+    /// Lists the sockets in `states` (bit `1 << number`).
+    ///
+    /// # Errors
+    /// See [`dump`].
+    pub fn dump(&mut self, protocol: u16, states: u32, detail: Detail) -> io::Result<Dump> {
+        if protocol == TCP {
+            // Both families at once: going through the kernel's tables takes as long as listing a
+            // tenth of what is in them.
+            let mut dump = Dump::new(self.netns, protocol, detail);
+            if self.ask(&sock_diag::request_tcp(states, detail), &mut dump).is_ok() {
+                return Ok(dump);
+            }
+        }
+        let mut dump = Dump::new(self.netns, protocol, detail);
+        for family in FAMILIES {
+            self.ask(&sock_diag::request(family, protocol, states, detail), &mut dump)?;
+        }
+        Ok(dump)
+    }
+
+    /// The same TCP connection as it is now; `interface`: what it is bound to, or 0. `None`: it is
+    /// gone.
+    ///
+    /// # Errors
+    /// What else the kernel answers.
+    pub fn find(&mut self, connection: &Socket, interface: u32) -> io::Result<Option<Socket>> {
+        self.send(&sock_diag::request_one(connection, interface))?;
+        let mut answer = Dump::new(self.netns, TCP, Detail::Connection);
+        match self.read(&mut answer) {
+            Ok(_) => Ok(answer.sockets.pop()),
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn ask(&mut self, request: &[u8], dump: &mut Dump) -> io::Result<()> {
+        self.send(request)?;
+        loop {
+            match self.read(dump) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return unknown(dump.protocol),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn send(&self, request: &[u8]) -> io::Result<()> {
+        send(&self.socket, request, SendFlags::empty())?;
+        Ok(())
+    }
+
+    /// One read; true: the answer is complete.
+    fn read(&mut self, dump: &mut Dump) -> io::Result<bool> {
+        let n = loop {
+            match recv(&self.socket, &mut self.buffer[..], RecvFlags::empty()) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => break other?.0,
+            }
+        };
+        dump.take(&self.buffer[..n], (self.clock)()).map_err(io::Error::from_raw_os_error)
+    }
 }
 
 /// A socket that the kernel alone can send to: in a network namespace of their own, containers
@@ -55,24 +132,6 @@ fn open() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// One read; true: the answer is complete.
-fn read(
-    socket: &OwnedFd,
-    buffer: &mut [u8],
-    dump: &mut Dump,
-    clock: fn() -> BootNs,
-) -> io::Result<bool> {
-    let (n, _) = match recv(socket, &mut *buffer, RecvFlags::empty()) {
-        Err(rustix::io::Errno::INTR) => return Ok(false),
-        other => other?,
-    };
-    match dump.take(&buffer[..n], clock()) {
-        Ok(done) => Ok(done),
-        Err(libc::ENOENT) => unknown(dump.protocol).map(|()| true),
-        Err(errno) => Err(io::Error::from_raw_os_error(errno)),
-    }
-}
-
 /// The kernel has no lister of this protocol's sockets: a module that is not there, and can't be
 /// loaded.
 fn unknown(protocol: u16) -> io::Result<()> {
@@ -85,9 +144,64 @@ fn unknown(protocol: u16) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use rustix::net::{getsockname, sendto};
+    use std::net::{TcpListener, TcpStream};
+
+    use rustix::net::{getsockname, sendto, sockopt::set_socket_linger};
+    use tcptrace_common::state::TcpState;
 
     use super::*;
+    use crate::engine::record::Connection;
+
+    fn ours() -> SockDiag {
+        SockDiag::open(7, || 1_000_000_000).expect("a socket")
+    }
+
+    /// Both ends of a connection.
+    fn connected(to: &str) -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind(to).expect("listens");
+        let client = TcpStream::connect(listener.local_addr().expect("an address"));
+        (client.expect("connects"), listener.accept().expect("accepts").0)
+    }
+
+    fn listed(diag: &mut SockDiag, stream: &TcpStream) -> Option<Socket> {
+        let ends = (stream.local_addr().expect("an end"), stream.peer_addr().expect("an end"));
+        let dump = diag.dump(TCP, TcpState::Established.bit(), Detail::Connection).expect("a list");
+        dump.sockets.into_iter().find(|s| {
+            let c = Connection::new(s.cookie, &s.tuple, s.protocol);
+            (c.local, c.remote) == ends
+        })
+    }
+
+    #[test]
+    fn one_dump_lists_both_families() {
+        let (v4, v6) = (connected("127.0.0.1:0"), connected("[::1]:0"));
+        let mut diag = ours();
+        for stream in [&v4.0, &v4.1, &v6.0, &v6.1] {
+            let socket = listed(&mut diag, stream).expect("it is listed");
+            assert_ne!((socket.inode, socket.cookie), (0, 0));
+        }
+    }
+
+    #[test]
+    fn a_connection_is_found_while_it_is_there() {
+        for to in ["127.0.0.1:0", "[::1]:0"] {
+            let (client, server) = connected(to);
+            let mut diag = ours();
+            let socket = listed(&mut diag, &client).expect("it is listed");
+            let found = diag.find(&socket, 0).expect("an answer").expect("it is there");
+            assert_eq!(
+                (found.cookie, found.inode, found.tuple),
+                (socket.cookie, socket.inode, socket.tuple)
+            );
+            let other = Socket { cookie: socket.cookie ^ 1, ..socket };
+            assert!(diag.find(&other, 0).expect("an answer").is_none(), "another has its ends");
+            // A reset leaves nothing behind.
+            set_socket_linger(&client, Some(std::time::Duration::ZERO)).expect("no lingering");
+            drop((client, server));
+            assert!(diag.find(&socket, 0).expect("an answer").is_none(), "it is gone");
+            assert!(listed(&mut diag, &connected(to).0).is_some(), "and the next is answered");
+        }
+    }
 
     #[test]
     fn a_protocol_that_the_kernel_does_not_know() {

@@ -1,21 +1,17 @@
 //! The shapes of JSON lines. Field names are the contract.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Serialize, Serializer};
 
 use crate::{
     engine::{
         group::{Group, Overview},
-        record::{Age, BootNs, ClosedBy, Holder, Listener, Record},
-        unknown::Unknown,
+        record::{Age, Holder},
         update::{Lost, Stays, Summary},
     },
     formats::container::Runtime,
+    prose::advice::advice,
 };
 
 #[derive(Serialize)]
@@ -38,50 +34,6 @@ impl Serialize for Ms {
         #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 µs, 285 years")]
         s.serialize_f64((self.0 / 1_000) as f64 / 1_000.0)
     }
-}
-
-#[derive(Serialize)]
-pub struct RecordLine<'a> {
-    event: &'static str,
-    time: String,
-    cookie: u64,
-    netns: u32,
-    family: u8,
-    local: SocketAddr,
-    remote: SocketAddr,
-    protocol: &'static str,
-    role: Option<&'static str>,
-    state: &'static str,
-    age_ms: AgeMs,
-    verdict: Option<&'static str>,
-    also: Vec<&'static str>,
-    evidence: EvidenceLine,
-    holders: Vec<HolderLine<'a>>,
-    holder_source: &'static str,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    former_holders: Vec<HolderLine<'a>>,
-    listener: Option<ListenerLine<'a>>,
-    cgroup: Option<&'a str>,
-    advice: Option<&'static str>,
-    #[serde(serialize_with = "reasons")]
-    unknown: Cow<'a, Unknown>,
-}
-
-fn reasons<S: Serializer>(unknown: &Unknown, s: S) -> Result<S::Ok, S::Error> {
-    s.collect_map(unknown.iter())
-}
-
-#[derive(Serialize)]
-pub struct EvidenceLine {
-    recv_q: Option<u32>,
-    send_q: Option<u32>,
-    accepted: Option<bool>,
-    bytes_sent_since_fin: Option<u64>,
-    inode: Option<u64>,
-    keepalive: Option<bool>,
-    last_data_sent_ms: Option<Ms>,
-    last_data_recv_ms: Option<Ms>,
-    last_ack_recv_ms: Option<Ms>,
 }
 
 #[derive(Serialize)]
@@ -118,105 +70,6 @@ impl<'a> From<&'a Holder> for HolderLine<'a> {
 }
 
 #[derive(Serialize)]
-pub struct ListenerLine<'a> {
-    local: SocketAddr,
-    pid: Option<u32>,
-    comm: Option<&'a str>,
-    queue: u32,
-    limit: u32,
-    drops: u32,
-}
-
-impl<'a> From<&'a Listener> for ListenerLine<'a> {
-    fn from(l: &'a Listener) -> Self {
-        let first = l.holders.first();
-        Self {
-            local: l.local,
-            pid: first.map(|h| h.process.pid),
-            comm: first.map(|h| &*h.comm),
-            queue: l.queue,
-            limit: l.limit,
-            drops: l.drops,
-        }
-    }
-}
-
-impl<'a> RecordLine<'a> {
-    pub fn new(event: &'static str, time: String, now: BootNs, r: &'a Record) -> Self {
-        let c = &r.connection;
-        Self {
-            event,
-            time,
-            cookie: c.cookie,
-            netns: c.netns,
-            family: c.family(),
-            local: c.local,
-            remote: c.remote,
-            protocol: protocol(c.mptcp),
-            role: r.role.map(|role| role.name()),
-            state: r.state.name(),
-            age_ms: (&r.age(now)).into(),
-            verdict: r.verdict.map(|v| v.name()),
-            also: r.also.iter().map(|v| v.name()).collect(),
-            evidence: EvidenceLine {
-                recv_q: r.evidence.recv_q,
-                send_q: r.evidence.send_q,
-                accepted: r.evidence.accepted,
-                bytes_sent_since_fin: r.evidence.bytes_sent_since_fin,
-                inode: r.evidence.inode,
-                keepalive: r.evidence.keepalive,
-                last_data_sent_ms: r.evidence.sent_ago_ns.map(Ms),
-                last_data_recv_ms: r.evidence.received_ago_ns.map(Ms),
-                last_ack_recv_ms: r.evidence.acked_ago_ns.map(Ms),
-            },
-            holders: r.holders.iter().map(HolderLine::from).collect(),
-            holder_source: r.holder_source.name(),
-            former_holders: r.former_holders.iter().map(HolderLine::from).collect(),
-            listener: r.listener.as_ref().map(ListenerLine::from),
-            cgroup: r.cgroup.as_deref(),
-            advice: r.verdict.map(|v| v.advice()),
-            unknown: Cow::Borrowed(&r.unknown),
-        }
-    }
-}
-
-fn protocol(mptcp: bool) -> &'static str {
-    if mptcp { "mptcp" } else { "tcp" }
-}
-
-#[derive(Serialize)]
-pub struct ResolvedLine<'a> {
-    #[serde(flatten)]
-    record: RecordLine<'a>,
-    /// When verdict, evidence and holders were looked at.
-    as_of: String,
-    stayed_ms: AgeMs,
-    closed_by: Option<CloserLine<'a>>,
-}
-
-#[derive(Serialize)]
-pub struct CloserLine<'a> {
-    pid: u32,
-    comm: &'a str,
-}
-
-impl<'a> ResolvedLine<'a> {
-    pub fn new(
-        mut record: RecordLine<'a>,
-        as_of: String,
-        stayed: &Age,
-        closed_by: Option<&'a ClosedBy>,
-        unknown: &'static str,
-    ) -> Self {
-        if closed_by.is_none() {
-            record.unknown.to_mut().insert("closed_by", unknown);
-        }
-        let closed_by = closed_by.map(|c| CloserLine { pid: c.pid, comm: &c.comm });
-        Self { record, as_of, stayed_ms: stayed.into(), closed_by }
-    }
-}
-
-#[derive(Serialize)]
 pub struct LostLine {
     event: &'static str,
     time: String,
@@ -233,6 +86,11 @@ fn counts(lost: &Lost) -> BTreeMap<&'static str, u64> {
     lost.named().into()
 }
 
+/// What to do about each verdict that was given.
+fn by_name(verdicts: &BTreeMap<&'static str, u64>) -> BTreeMap<&'static str, &'static str> {
+    advice(verdicts).map(|(verdict, advice)| (verdict.name(), advice)).collect()
+}
+
 #[derive(Serialize)]
 pub struct SummaryLine<'a> {
     event: &'static str,
@@ -247,6 +105,7 @@ pub struct SummaryLine<'a> {
     stays: BTreeMap<&'static str, StaysLine>,
     transitions: Transitions,
     lost: BTreeMap<&'static str, u64>,
+    advice: BTreeMap<&'static str, &'static str>,
 }
 
 #[derive(Serialize)]
@@ -294,6 +153,7 @@ impl<'a> SummaryLine<'a> {
                 lost: s.lost.total(),
             },
             lost: counts(&s.lost),
+            advice: by_name(&s.by_verdict),
         }
     }
 }
@@ -337,6 +197,7 @@ pub struct OverviewLine<'a> {
     by_holder: &'a BTreeMap<String, u64>,
     by_verdict: &'a BTreeMap<&'static str, u64>,
     by_remote: &'a BTreeMap<IpAddr, u64>,
+    advice: BTreeMap<&'static str, &'static str>,
 }
 
 impl<'a> OverviewLine<'a> {
@@ -352,6 +213,7 @@ impl<'a> OverviewLine<'a> {
             by_holder: &o.by_holder,
             by_verdict: &o.by_verdict,
             by_remote: &o.by_remote,
+            advice: by_name(&o.by_verdict),
         }
     }
 }

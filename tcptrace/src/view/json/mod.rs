@@ -3,7 +3,9 @@
 mod host;
 mod lines;
 mod page;
+mod record;
 mod stream;
+mod write;
 
 use std::io::{self, Write};
 
@@ -12,11 +14,15 @@ use serde_json::ser::Formatter;
 
 use self::{
     host::{FindingLine, OffersLine},
-    lines::{GroupLine, LostLine, OverviewLine, RecordLine, ResolvedLine, SummaryLine},
+    lines::{GroupLine, LostLine, OverviewLine, SummaryLine},
     page::{ExplanationLine, ProcessLine},
+    record::{End, record},
 };
 use crate::{
-    engine::{record::BootNs, update::Update},
+    engine::{
+        record::{BootNs, Record},
+        update::Update,
+    },
     view::{Clock, Sink, text::steers},
 };
 
@@ -27,47 +33,63 @@ pub struct Json<W> {
     clock: Clock,
     /// A line in the making.
     line: Vec<u8>,
+    /// Its time stamp.
+    time: String,
 }
 
 impl<W: Write> Json<W> {
     /// A sink that writes to `out`.
     pub fn new(out: W, clock: Clock) -> Self {
-        Self { out, clock, line: Vec::new() }
+        Self { out, clock, line: Vec::new(), time: String::new() }
     }
 
     fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
         value.serialize(&mut serde_json::Serializer::with_formatter(&mut self.out, Escaping))?;
         self.out.write_all(b"\n")
     }
+
+    /// A line that is put together by hand.
+    fn by_hand(&mut self, time: BootNs, write: impl FnOnce(&mut Vec<u8>, &str)) -> io::Result<()> {
+        self.clock.rfc3339_into(time, &mut self.time);
+        self.line.clear();
+        write(&mut self.line, &self.time);
+        self.out.write_all(&self.line)
+    }
+
+    fn stamp(&self, time: BootNs) -> String {
+        self.clock.rfc3339(time)
+    }
+
+    fn record(&mut self, event: &str, time: BootNs, r: &Record) -> io::Result<()> {
+        self.by_hand(time, |line, stamp| record(line, event, stamp, time, r, None))
+    }
 }
 
 impl<W: Write> Sink for Json<W> {
     fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
-        let stamp = self.clock.rfc3339(time);
         match update {
             Update::Clock(_) => Ok(()),
             Update::Transition(change) => {
-                self.line.clear();
-                stream::transition(&mut self.line, &stamp, change);
-                self.out.write_all(&self.line)
+                self.by_hand(time, |line, stamp| stream::transition(line, stamp, change))
             }
-            Update::Stuck(record) => self.line(&RecordLine::new("stuck", stamp, time, record)),
-            Update::Resolved { record, stayed, closed_by, unknown } => {
-                let as_of = self.clock.rfc3339(record.seen_ns);
-                let line = RecordLine::new("resolved", stamp, time, record);
-                self.line(&ResolvedLine::new(line, as_of, stayed, closed_by.as_ref(), unknown))
+            Update::Socket(record) => self.record("socket", time, record),
+            Update::Stuck(record) => self.record("stuck", time, record),
+            Update::Resolved { record: r, stayed, closed_by, unknown } => {
+                let as_of = self.clock.rfc3339(r.seen_ns);
+                let closed_by = closed_by.as_ref();
+                let ended = End { as_of: &as_of, stayed, closed_by, unknown };
+                self.by_hand(time, |line, stamp| {
+                    record(line, "resolved", stamp, time, r, Some(&ended));
+                })
             }
-            Update::Socket(record) => self.line(&RecordLine::new("socket", stamp, time, record)),
-            Update::Group(group) => self.line(&GroupLine::new(stamp, group)),
-            Update::Overview(overview) => self.line(&OverviewLine::new(stamp, overview)),
-            Update::Process(report) => self.line(&ProcessLine::new(stamp, time, report)),
-            Update::Explanation(explanation) => {
-                self.line(&ExplanationLine::new(stamp, explanation))
-            }
-            Update::Finding(finding) => self.line(&FindingLine::new(stamp, finding)),
-            Update::Offers(offers) => self.line(&OffersLine::new(stamp, offers)),
-            Update::Lost(lost) => self.line(&LostLine::new(stamp, lost)),
-            Update::Summary(summary) => self.line(&SummaryLine::new(stamp, summary)),
+            Update::Group(group) => self.line(&GroupLine::new(self.stamp(time), group)),
+            Update::Overview(seen) => self.line(&OverviewLine::new(self.stamp(time), seen)),
+            Update::Process(report) => self.line(&ProcessLine::new(self.stamp(time), time, report)),
+            Update::Explanation(e) => self.line(&ExplanationLine::new(self.stamp(time), e)),
+            Update::Finding(finding) => self.line(&FindingLine::new(self.stamp(time), finding)),
+            Update::Offers(offers) => self.line(&OffersLine::new(self.stamp(time), offers)),
+            Update::Lost(lost) => self.line(&LostLine::new(self.stamp(time), lost)),
+            Update::Summary(summary) => self.line(&SummaryLine::new(self.stamp(time), summary)),
         }
     }
 

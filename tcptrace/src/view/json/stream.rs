@@ -1,9 +1,8 @@
 //! Transitions by the million: the one line whose writing decides what streaming costs. It is put
-//! together by hand, a third of the library's time; a test holds it against the library's.
+//! together by hand; a test holds it against the library's.
 
-use std::net::{IpAddr, SocketAddr};
-
-use crate::engine::{record::Age, update::Change};
+use super::write::{age, end, maybe, number, text};
+use crate::engine::update::Change;
 
 pub const COOKIE_UNKNOWN: &str = "at this moment the kernel would name the listener's";
 pub const STAYED_UNKNOWN: &str = "the state before was not watched, or had begun before tracing";
@@ -14,11 +13,7 @@ pub fn transition(out: &mut Vec<u8>, time: &str, change: &Change) {
     text(out, "{\"event\":\"transition\",\"time\":\"");
     text(out, time);
     text(out, "\",\"cookie\":");
-    if c.cookie == 0 {
-        text(out, "null")
-    } else {
-        number(out, c.cookie)
-    }
+    maybe(out, (c.cookie != 0).then_some(c.cookie), number);
     text(out, ",\"netns\":");
     number(out, u64::from(c.netns));
     text(
@@ -40,10 +35,7 @@ pub fn transition(out: &mut Vec<u8>, time: &str, change: &Change) {
     text(out, "\",\"new\":\"");
     text(out, change.new.name());
     text(out, "\",\"stayed_ms\":");
-    match &change.stayed {
-        Some(stayed) => age(out, stayed),
-        None => text(out, "null"),
-    }
+    maybe(out, change.stayed.as_ref(), age);
     text(out, ",\"on_cpu_pid\":");
     number(out, u64::from(change.on_cpu_pid));
     let unknown = [
@@ -62,72 +54,22 @@ pub fn transition(out: &mut Vec<u8>, time: &str, change: &Change) {
     text(out, if separator == ",\"" { "}}\n" } else { "}\n" });
 }
 
-fn text(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(text.as_bytes());
-}
-
-fn number(out: &mut Vec<u8>, mut n: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (n % 10) as u8;
-        n /= 10;
-        if n == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
-}
-
-fn end(out: &mut Vec<u8>, end: SocketAddr) {
-    match end.ip() {
-        IpAddr::V4(v4) => {
-            for (n, byte) in v4.octets().into_iter().enumerate() {
-                if n > 0 {
-                    out.push(b'.');
-                }
-                number(out, u64::from(byte));
-            }
-            out.push(b':');
-            number(out, u64::from(end.port()));
-        }
-        IpAddr::V6(_) => text(out, &end.to_string()),
-    }
-}
-
-fn age(out: &mut Vec<u8>, age: &Age) {
-    text(out, "{\"min\":");
-    ms(out, age.min_ns);
-    text(out, ",\"max\":");
-    match age.max_ns {
-        Some(max) => ms(out, max),
-        None => text(out, "null"),
-    }
-    out.push(b'}');
-}
-
-/// ns as ms to the microsecond, as the library writes a float: `1500.0`, `0.017`.
-fn ms(out: &mut Vec<u8>, ns: u64) {
-    let us = ns / 1_000;
-    number(out, us / 1_000);
-    let fraction = us % 1_000;
-    let digits = [fraction / 100, fraction / 10 % 10, fraction % 10].map(|d| b'0' + d as u8);
-    let used = digits.iter().rposition(|d| *d != b'0').map_or(1, |last| last + 1);
-    out.push(b'.');
-    out.extend_from_slice(&digits[..used]);
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::{
+        collections::BTreeMap,
+        net::{IpAddr, SocketAddr},
+    };
 
     use proptest::prelude::*;
     use serde::Serialize;
     use tcptrace_common::state::TcpState;
 
     use super::*;
-    use crate::{engine::record::Connection, view::json::lines::AgeMs};
+    use crate::{
+        engine::record::{Age, Connection},
+        view::json::lines::AgeMs,
+    };
 
     #[derive(Serialize)]
     struct TransitionLine {

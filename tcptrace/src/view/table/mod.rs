@@ -20,6 +20,7 @@ use crate::{
         update::{Stays, Summary, Update},
         verdict::Verdict,
     },
+    prose::advice::advice,
     view::{Clock, Sink, human, text::safe},
 };
 
@@ -219,11 +220,11 @@ impl<W: Write> Table<W> {
 
     /// What to do about each verdict that was given.
     fn advice(&mut self, verdicts: &BTreeMap<&'static str, u64>) -> io::Result<()> {
-        for verdict in Verdict::ALL.into_iter().filter(|v| verdicts.contains_key(v.name())) {
+        for (verdict, advice) in advice(verdicts) {
             writeln!(self.out)?;
             self.styled(BOLD, &format!("{}:", verdict.name()))?;
             writeln!(self.out)?;
-            self.wrapped(2, verdict.advice().split(' '))?;
+            self.wrapped(2, advice.split(' '))?;
         }
         Ok(())
     }
