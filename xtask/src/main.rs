@@ -41,6 +41,9 @@ Usage: cargo xtask COMMAND
   vm [KERNEL]... the live tests on real kernels in QEMU, without KVM; KERNEL: a series of Debian's \
                     (6.12), rc, newest;
                  'vm update' looks for newer packages first; '-- ARGS' are for the live tests
+  vm nic [KERNEL [MODEL]]
+                 leaks among short connections through a virtual network card (virtio-net-pci,
+                 e1000): runs that the kernel skipped, and what was named all the same
   fuzz [TARGET]  all that reads bytes from outside, ten minutes a target; '--seconds N' for less \
                     or more
   dist [check]   what is handed out, below target/dist: static binary, manual pages, shell \

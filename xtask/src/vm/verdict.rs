@@ -183,6 +183,7 @@ mod tests {
             version: "6.1.192-2".into(),
             image: "/x".into(),
             modules: Vec::new(),
+            cards: Vec::new(),
         };
         Outcome::of(&kernel, &console(text), Duration::from_secs(1))
     }
