@@ -79,8 +79,8 @@ impl Drop for Actor {
     }
 }
 
-/// Plays the actor, or the server of a load, if the command line says so: what every executable that
-/// starts them does first.
+/// Plays the actor, or the server of a load, if the command line says so: what every executable
+/// that starts them does first.
 pub fn played() -> Option<ExitCode> {
     let played = match std::env::args().nth(1)?.as_str() {
         "actor" => play(),

@@ -1,5 +1,5 @@
-//! A server that a load comes to from outside, and the load: in a machine of its own, reached through
-//! its network card.
+//! A server that a load comes to from outside, and the load: in a machine of its own, reached
+//! through its network card.
 
 use std::{
     io::{self, Read, Write},
@@ -17,8 +17,8 @@ pub const END: u16 = 8082;
 /// Threads that serve short connections: while one closes a socket, packets for others come in.
 const THREADS: usize = 4;
 
-/// Serves all three, says `SERVING` when they are there and `SERVED` when the end has come, and then
-/// holds the leaks for as long as its input is open.
+/// Serves all three, says `SERVING` when they are there and `SERVED` when the end has come, and
+/// then holds the leaks for as long as its input is open.
 pub fn serve() -> io::Result<()> {
     let listen = |port| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port));
     let (short, leaking, end) = (listen(SHORT)?, listen(LEAKING)?, listen(END)?);

@@ -24,8 +24,7 @@ pub enum Crates {
 }
 
 /// Modules of `tcptrace` that tell a user something or take their orders.
-const ALL: &[&str] =
-    &["cli", "confine", "engine", "exit", "formats", "pipeline", "prose", "source", "view"];
+const ALL: &[&str] = &["cli", "confine", "engine", "exit", "formats", "prose", "source", "view"];
 
 /// What would make a result depend on anything but the arguments.
 const IMPURE: &[&[&str]] = &[
@@ -120,12 +119,6 @@ pub const LAYERS: &[Layer] = &[
         place: "tcptrace/src/confine/",
         own: &["confine"],
         crates: Crates::Without(&["aya", "clap", "tokio"]),
-        never: &[],
-    },
-    Layer {
-        place: "tcptrace/src/pipeline/",
-        own: &["confine", "engine", "exit", "formats", "pipeline", "prose", "source", "view"],
-        crates: Crates::Without(&["clap"]),
         never: &[],
     },
     Layer { place: "tcptrace/src/cli/", own: ALL, crates: Crates::Without(&["aya"]), never: &[] },
@@ -267,7 +260,6 @@ mod tests {
             ("tcptrace/src/view/csv.rs", "use crate::source::live;", "crate::source::live"),
             ("tcptrace/src/view/csv.rs", "use rustix::fs;", "rustix::fs"),
             ("tcptrace/src/confine/memory.rs", "use crate::engine::x;", "crate::engine::x"),
-            ("tcptrace/src/pipeline/mod.rs", "use crate::cli::x;", "crate::cli::x"),
             ("tcptrace/src/cli/watch.rs", "use aya::Ebpf;", "aya::Ebpf"),
         ];
         for (file, text, path) in rules {

@@ -3,9 +3,10 @@
 //!
 //! A circle is one among the files of one folder of `tcptrace/src`, from the paths that they name.
 //! Two things are not an edge: that a `mod.rs` declares its modules, and what it passes on with
-//! `pub use` (a path through it leads to the file where the item is). All else is one, also from a
-//! module to the `mod.rs` above it: what both need goes into a file of its own. `cli` is left out:
-//! its `mod.rs` is the list of commands, and each command uses what they share.
+//! `pub use` (a path through it leads to the file where the item is). Nor is what a file of a folder
+//! further down names of the `mod.rs` above it: `engine/watch/scans.rs` goes on with the type that
+//! `engine/watch/mod.rs` begins, and the two are one module in several files. All else is an edge.
+//! `cli` is left out: its `mod.rs` is the list of commands, and each uses what they share.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -16,9 +17,6 @@ use std::{
 use anyhow::Result;
 
 use super::{Breaches, layers::LAYERS, source::Source};
-
-/// Folders that are being taken apart: not in the table.
-const LEAVING: &[&str] = &["pipeline"];
 
 /// Folders among whose files there is no circle.
 const NO_CIRCLE: &[&str] = &["engine", "formats", "prose", "source", "view"];
@@ -62,6 +60,7 @@ fn graph(sources: &[Source]) -> Graph {
             if let Some(target) = target(&files, &named.path)
                 && target != *module
                 && target[0] == module[0]
+                && !(target.len() > 1 && module.starts_with(target))
             {
                 targets.insert(target.to_vec());
             }
@@ -146,7 +145,7 @@ pub fn table(root: &Path, modules: &BTreeSet<String>, breaches: &mut Breaches) -
     let folders: BTreeSet<&str> = modules
         .iter()
         .map(String::as_str)
-        .filter(|m| root.join("tcptrace/src").join(m).is_dir() && !LEAVING.contains(m))
+        .filter(|m| root.join("tcptrace/src").join(m).is_dir())
         .collect();
     check_table(&fs::read_to_string(root.join("tcptrace/src/lib.rs"))?, &folders, breaches);
     Ok(())
@@ -224,6 +223,20 @@ mod tests {
             ("view/a.rs", "use crate::engine::b;"),
         ]);
         assert_eq!(said, [""; 0]);
+    }
+
+    #[test]
+    fn a_type_may_go_on_in_the_files_below() {
+        let watch = ("engine/watch/mod.rs", "mod scans; use self::scans::Plan; pub struct Watch;");
+        let scans = "use super::Watch; pub struct Plan; impl Watch {}";
+        assert_eq!(circles_of(&[watch, ("engine/watch/scans.rs", scans)]), [""; 0]);
+        // By way of another file it is a circle all the same.
+        let around = format!("{scans} use crate::engine::b;");
+        let b = ("engine/b.rs", "use crate::engine::watch::Watch;");
+        assert_eq!(circles_of(&[watch, b, ("engine/watch/scans.rs", &around)]).len(), 1);
+        // A layer's own mod.rs is a list.
+        let top = [("engine/mod.rs", "use self::a::A;"), ("engine/a.rs", "use super::B;")];
+        assert_eq!(circles_of(&top).len(), 1);
     }
 
     #[test]

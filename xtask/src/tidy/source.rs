@@ -68,8 +68,7 @@ impl Source {
         ]);
         let names = paths::names(text, &module, &crates)?;
         let modules = words(&[
-            "cli", "confine", "engine", "exit", "formats", "pipeline", "prose", "source", "view",
-            "state",
+            "cli", "confine", "engine", "exit", "formats", "prose", "source", "view", "state",
         ]);
         Ok(Self { file: file.to_owned(), krate: krate.to_owned(), module, modules, names })
     }

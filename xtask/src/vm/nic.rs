@@ -142,10 +142,9 @@ impl Seen {
         let summary: Value = serde_json::from_str(summary.context("the watch said no summary")?)?;
         let skipped = summary["lost"]["recursion"].as_u64().context("no count of skipped runs")?;
         let mut seen = Self { skipped, named: 0, others: 0 };
-        for line in lines.iter().filter_map(|line| line.strip_prefix("NAMED ")) {
-            let (count, local) = line.trim().split_once(' ').context("a count")?;
-            let leaks = local.trim_end_matches('"').ends_with(&format!(":{LEAKING}"));
-            *(if leaks { &mut seen.named } else { &mut seen.others }) += count.parse::<u64>()?;
+        let port = format!(":{LEAKING}\"");
+        for line in lines.iter().filter(|line| line.starts_with("NAMED ")) {
+            *(if line.ends_with(&port) { &mut seen.named } else { &mut seen.others }) += 1;
         }
         Ok(seen)
     }
@@ -159,13 +158,14 @@ mod tests {
     fn a_console_is_read() {
         let lines = [
             "READY",
-            "NAMED    199 \"local\":\"10.0.2.15:8081\"",
-            "NAMED      2 \"local\":\"10.0.2.15:8080\"",
+            "NAMED \"cookie\":4 \"local\":\"10.0.2.15:8081\"",
+            "NAMED \"cookie\":5 \"local\":\"10.0.2.15:8081\"",
+            "NAMED \"cookie\":6 \"local\":\"10.0.2.15:8080\"",
             "SUMMARY {\"event\":\"summary\",\"lost\":{\"recursion\":7}}",
         ]
         .map(str::to_owned);
         let seen = Seen::of(&lines).expect("a summary");
-        assert_eq!(seen, Seen { skipped: 7, named: 199, others: 2 });
-        assert!(Seen::of(&lines[..3]).is_err(), "a watch that did not come to its end");
+        assert_eq!(seen, Seen { skipped: 7, named: 2, others: 1 });
+        assert!(Seen::of(&lines[..4]).is_err(), "a watch that did not come to its end");
     }
 }

@@ -33,7 +33,11 @@ until grep -q SERVED /served; do sleep 1; done
 sleep 15
 kill -INT $watch
 wait $watch
-grep '"event":"stuck"' /watched | grep -o '"local":"[^"]*"' | sort | uniq -c | sed 's/^/NAMED /'
+# One line a socket, however often it was reported.
+awk '/"event":"stuck"/ {
+    match($0, /"cookie":[^,]*/); cookie = substr($0, RSTART, RLENGTH)
+    match($0, /"local":"[^"]*"/); print "NAMED", cookie, substr($0, RSTART, RLENGTH)
+}' /watched | sort -u
 grep '"event":"lost"' /watched | tail -n 3
 grep '"event":"summary"' /watched | sed 's/^/SUMMARY /'
 grep -E 'eth0|virtio' /proc/interrupts
