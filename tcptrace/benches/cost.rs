@@ -51,7 +51,7 @@ fn main() -> anyhow::Result<()> {
         return hold_empty();
     }
     let only = argument("--only");
-    let rounds = argument("--rounds").map_or(Ok(ROUNDS), |n| n.parse())?;
+    let rounds = common::rounds(ROUNDS)?;
     // What others are compared with is always there.
     let asked =
         |c: &Contender| only.as_ref().is_none_or(|only| [NOTHING, EMPTY, only].contains(&c.name));

@@ -17,11 +17,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use common::{
     Leaks, Running, Table, argument,
     contenders::{self, Contender},
-    median,
+    median, rounds, tcptrace,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use support::{load::run_load, netns::Netns};
@@ -42,6 +42,9 @@ fn main() -> anyhow::Result<()> {
     // Ten minutes: only for who asks for it.
     if only.as_deref() == Some("soak") {
         return soak();
+    }
+    if let Some(odd) = only.as_ref().filter(|only| parts.iter().all(|(name, _)| name != only)) {
+        bail!("no such part: {odd}; there are load, nginx, lost, memory, start, soak");
     }
     for (name, part) in parts {
         if only.as_ref().is_none_or(|only| only == name) {
@@ -69,10 +72,11 @@ fn load() -> anyhow::Result<()> {
     }
     let contenders = contenders()?;
     let netns = Netns::new()?;
+    let rounds = rounds(ROUNDS)?;
     let mut turns: Vec<Turns> = contenders.iter().map(|_| Turns::default()).collect();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         for (contender, turns) in contenders.iter().zip(&mut turns) {
-            eprintln!("round {} of {ROUNDS}: {}", round + 1, contender.name);
+            eprintln!("round {} of {rounds}: {}", round + 1, contender.name);
             let mut tool = contender.start()?;
             run_load(&netns, CONNECTIONS / 10)?;
             let before = tool.as_ref().map_or((Duration::ZERO, 0), |t| (t.cpu(), t.switches()));
@@ -88,7 +92,8 @@ fn load() -> anyhow::Result<()> {
         }
     }
     let title = format!(
-        "{CONNECTIONS} short connections over loopback, {ROUNDS} rounds; medians, [lowest, highest], ratios within a round"
+        "{CONNECTIONS} short connections over loopback, {rounds} rounds; medians, [lowest, \
+         highest], ratios within a round"
     );
     let columns = [
         "on the load",
@@ -124,7 +129,8 @@ fn nginx() -> anyhow::Result<()> {
     let server = Nginx::start(&netns)?;
     let contenders = contenders()?;
     let mut turns = vec![(Vec::new(), Vec::new()); contenders.len()];
-    for _ in 0..3 {
+    let rounds = rounds(ROUNDS)?;
+    for _ in 0..rounds {
         for (contender, (kept, fresh)) in contenders.iter().zip(&mut turns) {
             let mut tool = contender.start()?;
             kept.push(requests(&netns, SECONDS, &[])?);
@@ -142,7 +148,10 @@ fn nginx() -> anyhow::Result<()> {
     ];
     let mut table = Table::new(
         "host-nginx",
-        "wrk -t1 -c16 against nginx with one worker; medians of 3 rounds, ratios within a round",
+        format!(
+            "wrk -t1 -c16 against nginx with one worker; medians of {rounds} rounds, ratios \
+             within a round"
+        ),
         &columns,
     );
     for (contender, (kept, fresh)) in contenders.iter().zip(&turns) {
@@ -173,7 +182,8 @@ impl Nginx {
         let config = format!(
             "daemon off; master_process off; pid {path}/pid; error_log {path}/error.log crit;\n\
              events {{ worker_connections 1024; }}\n\
-             http {{ access_log off; client_body_temp_path {path}/a; proxy_temp_path {path}/b; fastcgi_temp_path {path}/c;\n\
+             http {{ access_log off; client_body_temp_path {path}/a;\n\
+             proxy_temp_path {path}/b; fastcgi_temp_path {path}/c;\n\
              uwsgi_temp_path {path}/d; scgi_temp_path {path}/e; keepalive_requests 1000000;\n\
              server {{ listen 127.0.0.1:8080 reuseport; location / {{ return 200 'ok'; }} }} }}\n"
         );
@@ -276,7 +286,7 @@ fn memory() -> anyhow::Result<()> {
     let mut table = Table::new("host-memory", "Memory of tcptrace watch", &columns);
     let mib = |kib: u64| format!("{:.1}", kib as f64 / 1024.0);
     let command: Vec<String> =
-        [env!("CARGO_BIN_EXE_tcptrace"), "watch", "--format", "json"].map(str::to_owned).to_vec();
+        [&tcptrace(), "watch", "--format", "json"].map(str::to_owned).to_vec();
     let netns = Netns::new()?;
     let mut watch = Running::start(&command, "watching")?;
     thread::sleep(Duration::from_secs(3));
@@ -312,16 +322,7 @@ fn soak() -> anyhow::Result<()> {
     const PLANTED: usize = 5;
     let netns = Netns::new()?;
     let path = netns.path().display().to_string();
-    let command = [
-        env!("CARGO_BIN_EXE_tcptrace"),
-        "watch",
-        "--min-age",
-        "5s",
-        "--format",
-        "json",
-        "--netns",
-        &path,
-    ];
+    let command = [&tcptrace(), "watch", "--min-age", "5s", "--format", "json", "--netns", &path];
     let mut watch = Running::start(&command.map(str::to_owned), "watching")?;
     let columns =
         ["minute", "connections so far", "leaks planted", "resident, MiB", "kernel maps, MiB"];
@@ -366,12 +367,14 @@ fn soak() -> anyhow::Result<()> {
 
 /// From the start to being attached.
 fn start() -> anyhow::Result<()> {
-    let tcptrace = env!("CARGO_BIN_EXE_tcptrace");
-    let bpftrace = "mount -t tracefs none /sys/kernel/tracing 2>/dev/null; exec bpftrace -e 'BEGIN { exit(); } tracepoint:sock:inet_sock_set_state { @ = count(); }'";
+    let tcptrace = tcptrace();
+    let rounds = rounds(9)?;
+    let bpftrace = "mount -t tracefs none /sys/kernel/tracing 2>/dev/null; exec bpftrace -e \
+                    'BEGIN { exit(); } tracepoint:sock:inet_sock_set_state { @ = count(); }'";
     let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..9 {
+    for _ in 0..rounds {
         let began = Instant::now();
-        let mut watch = Running::start(&[tcptrace.to_owned(), "watch".to_owned()], "watching")?;
+        let mut watch = Running::start(&[tcptrace.clone(), "watch".to_owned()], "watching")?;
         let our = began.elapsed().as_secs_f64() * 1e3;
         watch.end();
         let began = Instant::now();
@@ -388,8 +391,11 @@ fn start() -> anyhow::Result<()> {
         ratios.push(our / their);
     }
     let columns = ["", "ms", "ours / theirs"];
-    let mut table =
-        Table::new("host-start", "From the start to attached; medians of 9 rounds", &columns);
+    let mut table = Table::new(
+        "host-start",
+        format!("From the start to attached; medians of {rounds} rounds"),
+        &columns,
+    );
     let (ratio, low, high) = median(ratios);
     table.row(vec!["tcptrace watch".into(), format!("{:.0}", median(ours).0), "1.00".into()]);
     table.row(vec![

@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use common::{Leaks, Table, median};
+use common::{Leaks, Table, argument, median, rounds, tcptrace};
 use support::netns::Netns;
 
 /// Sockets of the comparison, and how many processes hold them: RLIMIT_NOFILE's hard limit may be
@@ -24,9 +24,10 @@ use support::netns::Netns;
 const COMPARED: (usize, usize) = (51_000, 6);
 /// Sizes that show how ours grows.
 const GROWTH: [(usize, usize); 4] = [(1_000, 1), (10_000, 1), COMPARED, (150_000, 10)];
-/// Turns for each contender.
-const ROUNDS: usize = 7;
+/// Turns for each contender, after one that fills caches.
+const ROUNDS: usize = 6;
 
+#[derive(Clone)]
 struct Contender {
     name: &'static str,
     command: Vec<String>,
@@ -44,29 +45,40 @@ fn main() -> anyhow::Result<()> {
     if let Some(played) = common::play_leak() {
         return played;
     }
+    let (only, rounds) = (argument("--only"), rounds(ROUNDS)?);
     let mut growth = Vec::new();
     for (sockets, processes) in GROWTH {
+        // How ours grows says nothing of another.
+        if only.is_some() && (sockets, processes) != COMPARED {
+            continue;
+        }
         eprintln!("{sockets} sockets over {processes} processes");
         let netns = Netns::new().context("making a network namespace")?;
         let _leaks = Leaks::make(&netns, sockets, processes)?;
-        let contenders = contenders(&netns);
-        let compared = if (sockets, processes) == COMPARED { contenders.len() } else { 2 };
+        let mut contenders = contenders(&netns);
+        if let Some(only) = &only {
+            let (ours, mut others) = (contenders.remove(0), contenders);
+            others.retain(|c| c.name.contains(&only[..]));
+            ensure!(!others.is_empty(), "no contender has {only} in its name");
+            contenders = [vec![ours], others].concat();
+        }
+        let here = (sockets, processes) == COMPARED;
+        let compared = if here { contenders.len() } else { 2 };
         let mut turns = vec![Vec::new(); compared];
-        for round in 0..ROUNDS {
+        for round in 0..=rounds {
             for (contender, turns) in contenders.iter().zip(&mut turns) {
                 let turn = turn(contender, &netns).with_context(|| contender.name.to_owned())?;
-                // The first fills caches.
                 if round > 0 {
                     turns.push(turn);
                 }
             }
         }
-        if compared > 2 {
+        if here {
             comparison(&contenders, &turns, sockets, processes)?;
         }
         growth.push((sockets, turns));
     }
-    grown(&growth)
+    if only.is_some() { Ok(()) } else { grown(&growth) }
 }
 
 fn contenders(netns: &Netns) -> Vec<Contender> {
@@ -75,7 +87,7 @@ fn contenders(netns: &Netns) -> Vec<Contender> {
         command: line.iter().map(|w| (*w).to_owned()).collect(),
     };
     let path = netns.path().display().to_string();
-    let ours = [env!("CARGO_BIN_EXE_tcptrace"), "snapshot", "--format", "json", "--netns", &path];
+    let ours = [&tcptrace()[..], "snapshot", "--format", "json", "--netns", &path];
     vec![
         contender("tcptrace snapshot --format json", &ours),
         contender("the same with --no-bpf", &[&ours[..], &["--no-bpf"]].concat()),

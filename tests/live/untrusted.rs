@@ -94,7 +94,9 @@ impl Leaks {
 fn harmless(bytes: &[u8]) -> &str {
     let text = std::str::from_utf8(bytes).expect("UTF-8");
     let bad = |c: &char| {
-        let reorders = matches!(*c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        let reorders = matches!(*c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}');
         let hidden = matches!(
             *c,
             '\u{ad}' | '\u{200b}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{e0000}'

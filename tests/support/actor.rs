@@ -79,13 +79,15 @@ impl Drop for Actor {
     }
 }
 
-/// Plays the actor, if the command line says so: what every executable that starts actors does
-/// first.
+/// Plays the actor, or the server of a load, if the command line says so: what every executable
+/// that starts them does first.
 pub fn played() -> Option<ExitCode> {
-    if std::env::args().nth(1).as_deref() != Some("actor") {
-        return None;
-    }
-    Some(match play() {
+    let played = match std::env::args().nth(1)?.as_str() {
+        "actor" => play(),
+        "serve" => super::serve::serve(),
+        _ => return None,
+    };
+    Some(match played {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("actor: {e}");

@@ -1,8 +1,9 @@
-//! A load of short connections over loopback, bounded in number: a byte asked, a byte answered. The
-//! client closes first, so each connection passes through CLOSE_WAIT on the server's side.
+//! A load of short connections over loopback, bounded in number, as many a second as the machine
+//! makes. The client closes first, so each connection passes through CLOSE_WAIT on the server's
+//! side, and makes five transitions on each.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, Read},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     thread,
     time::{Duration, Instant},
@@ -33,69 +34,69 @@ pub fn run_load(netns: &Netns, count: u64) -> io::Result<Made> {
     thread::scope(|scope| {
         let load = scope.spawn(|| {
             netns.enter()?;
-            short_connections(count, 2)
+            short_connections(count)
         });
         load.join().map_err(|_| io::Error::other("the load panicked"))?
     })
 }
 
-/// In the calling thread's network namespace, `clients` at a time, each client with an address of
-/// its own so that ports don't run out in TIME_WAIT.
-fn short_connections(count: u64, clients: u64) -> io::Result<Made> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    let server = listener.local_addr()?;
-    let each = count / clients;
-    let total = each * clients;
+/// In the calling thread's network namespace.
+fn short_connections(count: u64) -> io::Result<Made> {
     let began = Instant::now();
     thread::scope(|scope| {
-        let serve = scope.spawn(|| serve(&listener, total));
-        let connecting: Vec<_> =
-            (0..clients).map(|n| scope.spawn(move || connect(server, each, n))).collect();
+        let playing: Vec<_> = (0..THREADS)
+            .map(|n| {
+                let share = count / THREADS + u64::from(n < count % THREADS);
+                scope.spawn(move || both_ends(share, n as u8))
+            })
+            .collect();
         let mut latencies = Vec::new();
-        for client in connecting {
-            latencies
-                .append(&mut client.join().map_err(|_| io::Error::other("a client panicked"))??);
+        for thread in playing {
+            let joined = thread.join().map_err(|_| io::Error::other("a thread panicked"))?;
+            latencies.append(&mut joined?);
         }
-        serve.join().map_err(|_| io::Error::other("the server panicked"))??;
         let took = began.elapsed();
         latencies.sort_unstable();
         let connect_p99 = latencies.get(latencies.len() * 99 / 100).copied().unwrap_or_default();
-        Ok(Made { connections: total, took, connect_p99 })
+        Ok(Made { connections: latencies.len() as u64, took, connect_p99 })
     })
 }
 
-fn serve(listener: &TcpListener, count: u64) -> io::Result<()> {
-    for _ in 0..count {
-        let (mut stream, _) = listener.accept()?;
-        let mut byte = [0; 1];
-        // A request, its answer, and the end of the stream: from there on we are in CLOSE_WAIT, for
-        // as long as it takes to close.
-        while stream.read(&mut byte)? > 0 {
-            stream.write_all(&byte)?;
-        }
-    }
-    Ok(())
-}
-
-/// Distinct sources, 127.1.x.y, take turns: each has 28,000 ports.
+/// Threads, each with a listener of its own. Where they shared one, a thread would take the other's
+/// connections, and wait for it.
+pub const THREADS: u64 = 2;
+/// Distinct sources, 127.1.x.y, take turns: each has 28,000 ports, which stay in TIME_WAIT.
 const SOURCES: u64 = 64;
 
-/// Returns how long each connect() took.
-fn connect(server: SocketAddr, count: u64, client: u64) -> io::Result<Vec<Duration>> {
+/// Plays client and server in turn, so that nobody waits for another thread: over loopback what one
+/// end sends has arrived when the call returns. With a thread for each end, half of the time went
+/// into switching between them. Returns how long each connect() took.
+fn both_ends(count: u64, thread: u8) -> io::Result<Vec<Duration>> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let server = listener.local_addr()?;
     let mut latencies = Vec::with_capacity(count as usize);
     for n in 0..count {
-        let source = Ipv4Addr::new(127, 1, client as u8, (n % SOURCES) as u8 + 1);
+        let source = Ipv4Addr::new(127, 1, thread, (n % SOURCES) as u8 + 1);
         let began = Instant::now();
-        let mut stream = connect_from(source, server)?;
+        let mut client = connect_from(source, server)?;
         latencies.push(began.elapsed());
-        stream.write_all(b"x")?;
-        stream.read_exact(&mut [0; 1])?;
-        // First to close, but not to leave: who runs ahead of the server fills its accept queue,
-        // and a dropped SYN costs a second.
-        stream.shutdown(Shutdown::Write)?;
-        while stream.read(&mut [0; 1])? > 0 {}
+        // Accepted before the client closes, as where a server keeps up.
+        let (mut accepted, _) = listener.accept()?;
+        client.shutdown(Shutdown::Write)?;
+        ends(&mut accepted)?;
+        // From CLOSE_WAIT on, where the end of the stream has brought it.
+        drop(accepted);
+        ends(&mut client)?;
     }
     Ok(latencies)
+}
+
+/// Waits for the end of a stream in which nothing was sent.
+fn ends(stream: &mut TcpStream) -> io::Result<()> {
+    match stream.read(&mut [0; 1])? {
+        0 => Ok(()),
+        _ => Err(io::Error::other("data that nobody sent")),
+    }
 }
 
 /// A connection from an address of one's own choice.

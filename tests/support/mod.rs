@@ -6,3 +6,4 @@ pub mod bpf;
 pub mod cgroup;
 pub mod load;
 pub mod netns;
+pub mod serve;

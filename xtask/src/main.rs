@@ -34,10 +34,16 @@ Usage: cargo xtask COMMAND
                     (installed as packages),
                  Thrift, Tornado and others (below target/stories); as root
   bench [NAME]   benchmarks against what people would use instead; NAME: cost, host, snapshot,
-                 micro, or soak (ten minutes)
+                 micro, or soak (ten minutes), of the binary that 'dist' makes;
+                 '--rounds N': so many turns each (cost, host, snapshot); '--only X': one contender
+                 (cost, snapshot), one part (host: load, nginx, lost, memory, start), or what has
+                 X in its name (micro)
   vm [KERNEL]... the live tests on real kernels in QEMU, without KVM; KERNEL: a series of Debian's \
                     (6.12), rc, newest;
                  'vm update' looks for newer packages first; '-- ARGS' are for the live tests
+  vm nic [KERNEL [MODEL]]
+                 leaks among short connections through a virtual network card (virtio-net-pci,
+                 e1000): runs that the kernel skipped, and what was named all the same
   fuzz [TARGET]  all that reads bytes from outside, ten minutes a target; '--seconds N' for less \
                     or more
   dist [check]   what is handed out, below target/dist: static binary, manual pages, shell \
@@ -47,6 +53,8 @@ Usage: cargo xtask COMMAND
                  '--target aarch64-unknown-linux-musl' builds for that
   audit          dependencies (licences, sources, advisories: cargo-deny), and a build with the \
                     oldest Rust
+  sim --seeds N [--from SEED]
+                 the tracer against a simulated kernel: N schedules, from a seed on
   soak           an hour of servers that leak, fork and are killed at random, what is said held \
                     against what ss says
   tidy           the rules of ARCHITECTURE.md, checked";
@@ -76,12 +84,8 @@ fn run(args: &[String]) -> Result<()> {
         ["test"] => test::run(),
         ["stories"] => stories::run(None),
         ["stories", name] => stories::run(Some(name)),
-        ["bench"] => bench::all(),
-        ["bench", "cost"] => bench::cost(),
-        ["bench", "host"] => bench::host(&[]),
-        ["bench", "soak"] => bench::host(&["--only", "soak"]),
-        ["bench", "micro"] => bench::micro(),
-        ["bench", "snapshot"] => bench::snapshot(),
+        ["bench", rest @ ..] => bench::run(rest),
+        ["sim", rest @ ..] => test::sim(rest),
         ["soak"] => test::soak(),
         ["vm", rest @ ..] => vm::run(rest),
         ["fuzz", rest @ ..] => fuzz::run(rest),

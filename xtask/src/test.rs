@@ -1,6 +1,6 @@
 //! Everything that CI runs.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::{
     cargo::{cargo, check},
@@ -70,6 +70,19 @@ pub fn soak() -> Result<()> {
     let mut command = cargo()?;
     command.args(["test", "--locked", "--package", "tcptrace", "--test", "live", "--", "chaos"]);
     check(command.env("TCPTRACE_CHAOS", "3600"))
+}
+
+/// The engine against a simulated kernel: `--seeds N [--from SEED]`.
+pub fn sim(words: &[&str]) -> Result<()> {
+    let number = |word: &str| word.parse::<u64>().is_ok();
+    match words {
+        ["--seeds", seeds] if number(seeds) => {}
+        ["--seeds", seeds, "--from", seed] if number(seeds) && number(seed) => {}
+        _ => bail!("cargo xtask sim --seeds N [--from SEED]"),
+    }
+    let mut command = cargo()?;
+    command.args(["run", "--release", "--locked", "--quiet", "--package", "tcptrace"]);
+    check(command.args(["--example", "sim", "--"]).args(words))
 }
 
 fn step(name: &str) {

@@ -39,7 +39,7 @@ pub struct Contender {
 
 /// All of them, in the order of the tables.
 pub fn all() -> anyhow::Result<Vec<Contender>> {
-    let tcptrace = env!("CARGO_BIN_EXE_tcptrace");
+    let tcptrace = &super::tcptrace()[..];
     let this = std::env::current_exe()?.display().to_string();
     let stream = [
         tcptrace,

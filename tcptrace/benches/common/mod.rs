@@ -51,13 +51,35 @@ impl Table {
         }
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/bench");
         fs::create_dir_all(folder)?;
-        let table = json!({"name": self.name, "title": self.title, "machine": machine(), "columns": self.columns, "rows": self.rows});
+        let table = json!({
+            "name": self.name,
+            "title": self.title,
+            "machine": machine(),
+            "columns": self.columns,
+            "rows": self.rows,
+        });
         fs::write(format!("{folder}/{}.json", self.name), format!("{table:#}\n"))?;
         Ok(())
     }
 }
 
-/// CPUs and kernel.
+/// The tcptrace that is measured: the one that `--binary` names (`cargo xtask bench` gives what
+/// `dist` makes, which people run), or the one that cargo built for this machine.
+pub fn tcptrace() -> String {
+    argument("--binary").unwrap_or_else(|| env!("CARGO_BIN_EXE_tcptrace").to_owned())
+}
+
+/// Which one that is, for a table's title.
+fn binary() -> &'static str {
+    if tcptrace().contains("-linux-musl/") { "the static binary of dist" } else { "a local build" }
+}
+
+/// How many turns: `--rounds`, or the usual number.
+pub fn rounds(usual: usize) -> anyhow::Result<usize> {
+    argument("--rounds").map_or(Ok(usual), |n| n.parse().context("--rounds"))
+}
+
+/// CPUs, kernel, and which tcptrace.
 pub fn machine() -> String {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let model = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -66,9 +88,10 @@ pub fn machine() -> String {
         .find_map(|l| l.strip_prefix("model name")?.split_once(": "))
         .map_or("?", |(_, m)| m);
     format!(
-        "{} CPUs, {model}, kernel {}",
+        "{} CPUs, {model}, kernel {}, tcptrace: {}",
         thread::available_parallelism().map_or(0, usize::from),
-        kernel.trim()
+        kernel.trim(),
+        binary()
     )
 }
 

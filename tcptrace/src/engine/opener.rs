@@ -138,8 +138,14 @@ mod tests {
     proptest! {
         /// Never two openers; never an opener whose parent's descriptor it has.
         #[test]
-        fn one_opener_at_most(list in proptest::collection::vec((1u32..6, 0u32..6, 0u32..3, 0u64..3_000_000_000), 0..6)) {
-            let mut holders: Vec<Holder> = list.into_iter().map(|(pid, ppid, fd, s)| holder(pid, ppid, fd, s)).collect();
+        fn one_opener_at_most(
+            list in proptest::collection::vec(
+                (1u32..6, 0u32..6, 0u32..3, 0u64..3_000_000_000),
+                0..6,
+            ),
+        ) {
+            let mut holders: Vec<Holder> =
+                list.into_iter().map(|(pid, ppid, fd, s)| holder(pid, ppid, fd, s)).collect();
             holders.sort_by_key(|h| (h.process.pid, h.process.start_ns));
             mark(&mut holders, 1_000_000_000);
             let mut openers: Vec<ProcessId> =

@@ -174,7 +174,14 @@ mod tests {
             sent in prop_oneof![Just(None), (0u64..60).prop_map(|s| Some(s * 1_000_000_000))],
             accepted in prop_oneof![Just(None), any::<bool>().prop_map(Some)],
         ) -> Evidence {
-            Evidence { recv_q, send_q, bytes_sent_since_fin: bytes, sent_ago_ns: sent, accepted, ..Evidence::default() }
+            Evidence {
+                recv_q,
+                send_q,
+                bytes_sent_since_fin: bytes,
+                sent_ago_ns: sent,
+                accepted,
+                ..Evidence::default()
+            }
         }
     }
 
@@ -184,7 +191,10 @@ mod tests {
             state in proptest::sample::select(&TcpState::ALL[..]),
             pids in proptest::collection::vec(1u32..4, 0..4),
             source in proptest::sample::select(vec![
-                HolderSource::FdTable, HolderSource::Listener, HolderSource::None, HolderSource::OutsideFdTables,
+                HolderSource::FdTable,
+                HolderSource::Listener,
+                HolderSource::None,
+                HolderSource::OutsideFdTables,
             ]),
             listens: bool,
             rport in 0u16..2,
@@ -192,7 +202,13 @@ mod tests {
         ) -> Record {
             let end = |port| ([10, 0, 0, 1], port).into();
             Record {
-                connection: Connection { cookie: 7, netns: 1, local: end(80), remote: end(rport), mptcp: false },
+                connection: Connection {
+                    cookie: 7,
+                    netns: 1,
+                    local: end(80),
+                    remote: end(rport),
+                    mptcp: false,
+                },
                 role: None,
                 state,
                 earliest_ns,
@@ -204,7 +220,13 @@ mod tests {
                 holders: pids.into_iter().map(holder).collect(),
                 holder_source: source,
                 former_holders: Vec::new(),
-                listener: listens.then(|| Listener { local: end(80), queue: 1, limit: 1, drops: 0, holders: vec![] }),
+                listener: listens.then(|| Listener {
+                    local: end(80),
+                    queue: 1,
+                    limit: 1,
+                    drops: 0,
+                    holders: vec![],
+                }),
                 came_in_by: None,
                 cgroup: None,
                 unknown: Unknown::default(),

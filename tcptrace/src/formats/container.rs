@@ -367,16 +367,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_path_makes_it_panic(path in "(/?(\\PC{0,9}|pod|docker|lxc|lxc.payload.|libpod-|[0-9a-f]{32}|[0-9a-f]{64}|\\.scope|\\.slice|[-:_])){0,9}") {
+        fn no_path_makes_it_panic(
+            path in "(/?(\\PC{0,9}|pod|docker|lxc|lxc.payload.|libpod-|[0-9a-f]{32}|[0-9a-f]{64}|\\.scope|\\.slice|[-:_])){0,9}",
+        ) {
             if let Some(found) = container(&path) {
                 prop_assert!(!found.id.is_empty());
             }
         }
 
         #[test]
-        fn what_is_around_a_container_does_not_change_it(around in "(/[a-z.]{1,8}\\.slice){0,3}", within in "(/[a-z]{1,8}\\.service){0,3}") {
+        fn what_is_around_a_container_does_not_change_it(
+            around in "(/[a-z.]{1,8}\\.slice){0,3}",
+            within in "(/[a-z]{1,8}\\.service){0,3}",
+        ) {
             let found = container(&format!("{around}/docker-{ID}.scope{within}"));
-            prop_assert_eq!(found.map(|c| (c.id.to_string(), c.runtime)), Some((ID.to_owned(), Some(Runtime::Docker))));
+            let found = found.map(|c| (c.id.to_string(), c.runtime));
+            prop_assert_eq!(found, Some((ID.to_owned(), Some(Runtime::Docker))));
         }
     }
 }

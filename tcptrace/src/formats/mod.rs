@@ -1,5 +1,5 @@
-//! Readers of what others wrote: netlink, BTF, the text of `/proc`, cgroup and container names. Pure:
-//! bytes come in as arguments.
+//! Readers of what others wrote: netlink, BTF, the text of `/proc`, cgroup and container names.
+//! Pure: bytes come in as arguments.
 
 pub mod btf;
 pub mod calls;

@@ -529,12 +529,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), details: bool) {
-            let mut dump = Dump::new(1, TCP, if details { Detail::Connection } else { Detail::Count });
+        fn no_bytes_make_it_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..300),
+            details: bool,
+        ) {
+            let detail = if details { Detail::Connection } else { Detail::Count };
+            let mut dump = Dump::new(1, TCP, detail);
             let _ = dump.take(&bytes, NOW);
             // Past the header, where chance seldom gets.
             let _ = dump.take(&message(20, &bytes), NOW);
-            let _ = dump.take(&message(20, &[answer(TcpState::CloseWait, 0, 0), bytes].concat()), NOW);
+            let more = [answer(TcpState::CloseWait, 0, 0), bytes].concat();
+            let _ = dump.take(&message(20, &more), NOW);
             for s in &dump.sockets {
                 prop_assert!(s.earliest_ns <= s.latest_ns && s.latest_ns <= NOW);
             }

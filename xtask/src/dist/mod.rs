@@ -80,6 +80,12 @@ fn build(target: &Target) -> Result<Dist> {
     Ok(Dist { dir, package, epoch })
 }
 
+/// The binary that is handed out for this architecture.
+pub fn shipped() -> Result<PathBuf> {
+    let [usual, _] = &TARGETS;
+    binary(usual)
+}
+
 /// Statically linked. The linker is rustc's own, as libc and its start-up code are: what compiler
 /// is installed does not show in the bytes, nor do the directories of this machine.
 fn binary(target: &Target) -> Result<PathBuf> {

@@ -21,27 +21,7 @@ const CALLED: [&str; 5] = ["setpriv", "unshare", "mount", "umount", "bash"];
 
 /// Makes it for a kernel, with the arguments that the live tests get.
 pub fn make(kernel: &Kernel, programs: &Programs, args: &str, to: &Path) -> Result<()> {
-    let mut archive = Archive::default();
-    archive.file("init", 0o755, INIT.to_vec());
-    let mut names = Vec::new();
-    for module in &kernel.modules {
-        let name = module.file_name().and_then(|n| n.to_str()).context("a module's name")?;
-        archive.file(&format!("modules/{name}"), 0o644, fs::read(module)?);
-        names.push(name);
-    }
-    let plan = format!(
-        "MODULES='{}'\nTCPTRACE='{}'\nLIVE='{}'\nARGS='{args}'\n",
-        names.join(" "),
-        programs.tcptrace.display(),
-        programs.live.display()
-    );
-    archive.file("plan", 0o644, plan.into_bytes());
-    // The tests know tcptrace by the path that it was built at.
-    for path in [&programs.tcptrace, &programs.live] {
-        archive.copy(path)?;
-    }
-    let busybox = setup::which("busybox").context("busybox")?;
-    archive.file("bin/busybox", 0o755, fs::read(busybox)?);
+    let mut archive = Archive::of(kernel.modules.iter(), INIT, programs, args)?;
     for program in CALLED {
         let path = setup::which(program)
             .with_context(|| format!("{program} is needed by the live tests"))?;
@@ -51,6 +31,13 @@ pub fn make(kernel: &Kernel, programs: &Programs, args: &str, to: &Path) -> Resu
         archive.file(&format!("usr/bin/{program}"), 0o755, fs::read(&path)?);
     }
     fs::write(to, archive.bytes())?;
+    Ok(())
+}
+
+/// Makes one that loads the drivers of network cards, too, and runs another script.
+pub fn with_card(kernel: &Kernel, programs: &Programs, init: &[u8], to: &Path) -> Result<()> {
+    let modules = kernel.modules.iter().chain(&kernel.cards);
+    fs::write(to, Archive::of(modules, init, programs, "")?.bytes())?;
     Ok(())
 }
 
@@ -67,6 +54,38 @@ fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
 struct Archive(BTreeMap<String, (u32, Vec<u8>)>);
 
 impl Archive {
+    /// What every machine has: kernel modules, process 1 and what it is to do, both programs,
+    /// busybox.
+    fn of<'a>(
+        modules: impl Iterator<Item = &'a PathBuf>,
+        init: &[u8],
+        programs: &Programs,
+        args: &str,
+    ) -> Result<Self> {
+        let mut archive = Self::default();
+        archive.file("init", 0o755, init.to_vec());
+        let mut names = Vec::new();
+        for module in modules {
+            let name = module.file_name().and_then(|n| n.to_str()).context("a module's name")?;
+            archive.file(&format!("modules/{name}"), 0o644, fs::read(module)?);
+            names.push(name);
+        }
+        let plan = format!(
+            "MODULES='{}'\nTCPTRACE='{}'\nLIVE='{}'\nARGS='{args}'\n",
+            names.join(" "),
+            programs.tcptrace.display(),
+            programs.live.display()
+        );
+        archive.file("plan", 0o644, plan.into_bytes());
+        // The tests know tcptrace by the path that it was built at.
+        for path in [&programs.tcptrace, &programs.live] {
+            archive.copy(path)?;
+        }
+        let busybox = setup::which("busybox").context("busybox")?;
+        archive.file("bin/busybox", 0o755, fs::read(busybox)?);
+        Ok(archive)
+    }
+
     fn file(&mut self, path: &str, mode: u32, bytes: Vec<u8>) {
         let mut at = 0;
         while let Some(slash) = path[at..].find('/') {

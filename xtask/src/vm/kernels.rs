@@ -27,6 +27,19 @@ const FLAVOUR: &str = "-cloud-amd64";
 /// What tests need of what Debian has as modules, in the order of their dependencies.
 pub const MODULES: [&str; 4] = ["inet_diag", "tcp_diag", "mptcp_diag", "unix_diag"];
 
+/// What drives a virtual network card, likewise; a kernel may have some of it built in.
+const CARDS: [&str; 9] = [
+    "virtio",
+    "virtio_ring",
+    "virtio_pci_legacy_dev",
+    "virtio_pci_modern_dev",
+    "virtio_pci",
+    "failover",
+    "net_failover",
+    "virtio_net",
+    "e1000",
+];
+
 /// A kernel that is there.
 pub struct Kernel {
     /// As it was asked for: `6.12`, `newest`.
@@ -36,28 +49,37 @@ pub struct Kernel {
     pub image: PathBuf,
     /// In the order of loading.
     pub modules: Vec<PathBuf>,
+    /// Drivers of network cards, likewise.
+    pub cards: Vec<PathBuf>,
 }
 
 /// Makes a kernel available below `dir`. Downloads nothing where it is there already.
 pub fn kernel(dir: &Path, name: &str) -> Result<Kernel> {
     let home = dir.join("kernels").join(name);
     let there = home.join("version");
-    if !there.exists() {
+    // What was unpacked before cards were wanted lacks them.
+    if !there.exists() || !home.join(WITH_CARDS).exists() {
         let apt = Apt::new(dir)?;
         let found = apt.newest(name)?;
         eprintln!("downloading Linux {} ({})", found.release, found.version);
         unpack(&apt, &found, &home)?;
         fs::write(&there, &found.version)?;
     }
-    let modules =
-        MODULES.iter().map(|module| home.join(format!("{module}.ko"))).filter(|path| path.exists());
+    let unpacked = |names: &[&str]| {
+        let paths = names.iter().map(|name| home.join(format!("{name}.ko")));
+        paths.filter(|path| path.exists()).collect()
+    };
     Ok(Kernel {
         name: name.to_owned(),
         version: fs::read_to_string(there)?,
         image: home.join("vmlinuz"),
-        modules: modules.collect(),
+        modules: unpacked(&MODULES),
+        cards: unpacked(&CARDS),
     })
 }
+
+/// Says that drivers of network cards were unpacked, too.
+const WITH_CARDS: &str = "cards";
 
 /// A kernel package of an archive.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +99,9 @@ fn unpack(apt: &Apt, found: &Found, home: &Path) -> Result<()> {
     let known = apt.names()?;
     for part in parts.iter().filter(|part| known.contains(part)) {
         let package = apt.download(&format!("{part}={}", found.version), home)?;
-        extract(&package, &files, &["*/vmlinuz*", "*_diag.ko*"])?;
+        let cards = CARDS.map(|card| format!("*/{card}.ko*"));
+        let wanted = ["*/vmlinuz*", "*_diag.ko*"].into_iter().chain(cards.iter().map(|c| &c[..]));
+        extract(&package, &files, &wanted.collect::<Vec<_>>())?;
         fs::remove_file(package)?;
     }
     let mut files_found = Vec::new();
@@ -94,6 +118,7 @@ fn unpack(apt: &Apt, found: &Found, home: &Path) -> Result<()> {
         }
     }
     fs::remove_dir_all(files)?;
+    fs::write(home.join(WITH_CARDS), "")?;
     if !home.join("vmlinuz").exists() || !home.join("tcp_diag.ko").exists() {
         bail!("the packages of {} hold no vmlinuz or no tcp_diag", found.release);
     }

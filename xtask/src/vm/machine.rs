@@ -59,12 +59,13 @@ impl Emulator {
         })
     }
 
-    fn command(&self, kernel: &Kernel, image: &Path) -> Command {
+    fn command(&self, kernel: &Kernel, image: &Path, card: Option<&Card>) -> Command {
         let mut command = Command::new(&self.program);
         for path in &self.firmware {
             command.arg("-L").arg(path);
         }
-        // Emulation everywhere: /dev/kvm may be there and not work. No network device.
+        // Emulation everywhere: /dev/kvm may be there and not work. No network device, but where
+        // one is tried.
         command.args([
             "-accel",
             "tcg,thread=multi",
@@ -87,6 +88,9 @@ impl Emulator {
             "stdio",
         ]);
         command.args(["-append", "console=ttyS0 panic=-1 quiet"]);
+        if let Some(card) = card {
+            command.args(card.arguments());
+        }
         command.arg("-kernel").arg(&kernel.image).arg("-initrd").arg(image);
         command
     }
@@ -100,6 +104,29 @@ fn version(qemu: &Path) -> Option<u32> {
         .filter(|output| output.status.success())?;
     let text = String::from_utf8(output.stdout).ok()?;
     text.split("version ").nth(1)?.split('.').next()?.parse().ok()
+}
+
+/// A network card. No packet leaves this machine: the guest reaches nobody, and is reached at
+/// addresses of 127.0.0.1 only.
+pub struct Card {
+    /// As QEMU names it: `virtio-net-pci`, `e1000`.
+    pub model: String,
+    /// Ports here, and those of the guest that they lead to.
+    pub ports: Vec<(u16, u16)>,
+}
+
+impl Card {
+    fn arguments(&self) -> [String; 4] {
+        let forward =
+            |(here, there): &(u16, u16)| format!(",hostfwd=tcp:127.0.0.1:{here}-:{there}");
+        let forwards: String = self.ports.iter().map(forward).collect();
+        [
+            "-netdev".to_owned(),
+            format!("user,id=net,restrict=on{forwards}"),
+            "-device".to_owned(),
+            format!("{},netdev=net,romfile=", self.model),
+        ]
+    }
 }
 
 /// What a machine said, and how long it took.
@@ -118,9 +145,22 @@ pub fn boot(
     log: &Path,
     deadline: Duration,
 ) -> Result<Console> {
+    boot_with(emulator, kernel, image, log, deadline, None, &mut |_| {})
+}
+
+/// The same with a network card, each line of the console being told when it comes.
+pub fn boot_with(
+    emulator: &Emulator,
+    kernel: &Kernel,
+    image: &Path,
+    log: &Path,
+    deadline: Duration,
+    card: Option<&Card>,
+    told: &mut dyn FnMut(&str),
+) -> Result<Console> {
     let began = Instant::now();
     let mut child = emulator
-        .command(kernel, image)
+        .command(kernel, image, card)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
@@ -144,6 +184,7 @@ pub fn boot(
         match heard.recv_timeout(deadline.saturating_sub(began.elapsed())) {
             Ok(line) => {
                 writeln!(file, "{:6.1} {line}", began.elapsed().as_secs_f64())?;
+                told(&line);
                 lines.push(line);
             }
             Err(RecvTimeoutError::Disconnected) => break false,

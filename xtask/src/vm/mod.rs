@@ -3,6 +3,7 @@
 mod image;
 mod kernels;
 mod machine;
+mod nic;
 mod verdict;
 
 use std::{
@@ -51,6 +52,9 @@ pub fn run(words: &[&str]) -> Result<()> {
         Some(at) => (&words[..at], &words[at + 1..]),
         None => (words, &[][..]),
     };
+    if let ["nic", rest @ ..] = words {
+        return nic::run(rest);
+    }
     let dir = root().join("target/vm");
     let (update, names) = match words {
         ["update", names @ ..] => (true, names),

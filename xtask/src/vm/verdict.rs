@@ -30,6 +30,21 @@ struct Verdict {
     counts: [u32; 3],
 }
 
+impl Verdict {
+    /// A verdict on tests that ran. Where none ran, or they ended without saying which failed, why.
+    fn checked(self, console: &[String]) -> Result<Self, String> {
+        let [passed, failed, _] = self.counts;
+        if let Some(missing) = console.iter().find_map(|line| line.strip_prefix("MISSING ")) {
+            return Err(format!("no {missing} in the machine"));
+        }
+        match (self.passed, passed, failed) {
+            (_, 0, 0) => Err("no test ran".to_owned()),
+            (true, ..) | (_, _, 1..) => Ok(self),
+            _ => Err(format!("the tests ended with an error, {passed} had passed")),
+        }
+    }
+}
+
 impl Outcome {
     /// One that never booted.
     pub fn failed(name: &str, why: &str) -> Self {
@@ -46,7 +61,7 @@ impl Outcome {
     /// Judges a console: exactly one verdict line counts. Shows the end of one that failed.
     pub fn of(kernel: &Kernel, console: &Console, deadline: Duration) -> Self {
         let (release, result) = match &verdicts(&console.lines)[..] {
-            [(release, verdict)] => (release.clone(), Ok(*verdict)),
+            [(release, verdict)] => (release.clone(), verdict.checked(&console.lines)),
             [] if console.late => {
                 (kernel.name.clone(), Err(format!("no verdict within {} s", deadline.as_secs())))
             }
@@ -168,6 +183,7 @@ mod tests {
             version: "6.1.192-2".into(),
             image: "/x".into(),
             modules: Vec::new(),
+            cards: Vec::new(),
         };
         Outcome::of(&kernel, &console(text), Duration::from_secs(1))
     }
@@ -190,6 +206,28 @@ mod tests {
             assert!(!outcome(&format!("{COMMANDS_WORK}{bad}")).passed(), "{bad}");
         }
         assert!(!outcome("VERDICT 6.1.0-56 PASS 80 0 3").passed(), "the commands were not tried");
+    }
+
+    #[test]
+    fn where_nothing_ran_nothing_passed() {
+        for (said, why) in [
+            ("VERDICT 6.1.0-56 FAIL 0 0 0", "no test ran"),
+            ("VERDICT 6.1.0-56 PASS 0 0 0", "no test ran"),
+            ("VERDICT 6.1.0-56 PASS 0 0 80", "no test ran"),
+            ("MISSING /tmp/a/tcptrace\nVERDICT 6.1.0-56 PASS 80 0 0", "no /tmp/a/tcptrace"),
+            ("VERDICT 6.1.0-56 FAIL 80 0 0", "ended with an error"),
+        ] {
+            let outcome = outcome(&format!("{COMMANDS_WORK}{said}"));
+            assert!(!outcome.passed(), "{said}");
+            let line = outcome.line();
+            assert!(
+                line.starts_with("VERDICT 6.1.0-56 FAIL 0 0 0 (") && line.contains(why),
+                "{line}"
+            );
+            for text in [markdown(&[outcome]), table(&[super::tests::outcome(said)], "-")] {
+                assert!(text.contains(why) && !text.contains("0 failed"), "{text}");
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The running host: the kernel programs, sock_diag, network namespaces, and what only `/proc` knows
-//! of processes. Each answer may be absent.
+//! The running host: the kernel programs, sock_diag, network namespaces, and what only `/proc`
+//! knows of processes. Each answer may be absent.
 
 pub mod bpf;
 pub mod cgroupfs;
