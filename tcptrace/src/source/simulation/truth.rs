@@ -173,8 +173,8 @@ impl Story {
     pub fn is_in_use(&self, fin: BootNs, now: BootNs) -> bool {
         let lately = |at: BootNs| now.saturating_sub(at) < IN_USE_NS;
         let after = self.sends.iter().filter(|(at, _)| *at > fin && *at <= now);
-        let Some((last, taken)) = after.clone().last() else { return false };
-        let progress = after.filter(|(_, taken)| *taken).map(|(at, _)| *at).last();
+        let Some((last, taken)) = after.clone().next_back() else { return false };
+        let progress = after.filter(|(_, taken)| *taken).map(|(at, _)| *at).next_back();
         if *taken { lately(*last) } else { lately(progress.unwrap_or(fin)) }
     }
 
