@@ -4,9 +4,10 @@
 //! A circle is one among the files of one folder of `tcptrace/src`, from the paths that they name.
 //! Two things are not an edge: that a `mod.rs` declares its modules, and what it passes on with
 //! `pub use` (a path through it leads to the file where the item is). Nor is what a file of a
-//! folder further down names of the `mod.rs` above it: `engine/watch/scans.rs` goes on with the type
-//! that `engine/watch/mod.rs` begins, and the two are one module in several files. All else is an
-//! edge. `cli` is left out: its `mod.rs` is the list of commands, and each uses what they share.
+//! folder further down names of the `mod.rs` above it: `engine/watch/scans.rs` goes on with the
+//! type that `engine/watch/mod.rs` begins, and the two are one module in several files. All else
+//! is an edge. `cli` is left out: its `mod.rs` is the list of commands, and each uses what they
+//! share.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
