@@ -154,7 +154,8 @@ pub struct Config {
     pub lport: u32,
     /// Only this remote port, host order.
     pub rport: u32,
-    /// 1: stays begin in the nursery. Only where the holders program sees every process of the host.
+    /// 1: stays begin in the nursery. Only where the holders program sees every process of the
+    /// host.
     pub nursery: u32,
     /// Records in each CPU's stream, a power of two; 0: what streams goes through the ring buffer.
     pub stream: u32,

@@ -228,7 +228,7 @@ pub struct Socket {
     pub inode: u64,
     /// Id of the cgroup v2 the socket was made in; 0: unknown.
     pub cgroup: u64,
-    /// Data bytes sent since the stay began (of a seeded one: since it was first looked at).
+    /// Data bytes sent since the stay began (of an adopted one: since it was adopted).
     pub bytes_sent: u64,
     /// How long ago data was sent last, ns.
     pub sent_ago_ns: u64,

@@ -18,7 +18,7 @@
 //! | 0 | 0 | free |
 //! | socket | 0 | in the hands of who took it, or took the stay out: nobody else touches it |
 //! | socket | time | a stay |
-//! | socket | time and [`MOVING`] | a scan is moving the stay; the place it fills decides who has it |
+//! | socket | time and [`MOVING`] | a scan moves it; the place that it fills decides who has it |
 
 /// In [`Slot::since`]: a scan is moving the stay to socket storage.
 pub const MOVING: u64 = 1 << 63;

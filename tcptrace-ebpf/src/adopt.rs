@@ -13,7 +13,7 @@ use crate::{
     maps::{self, CONTROL, Kept},
     nursery::Cradle,
     offsets::{self, off},
-    scan::{SETTLED_NS, live},
+    scan::live,
     seq::context,
     sock::{Sock, bytes_sent, is_subflow, jiffies_since},
 };
@@ -54,14 +54,9 @@ pub fn adopt_one(sk: Sock) {
         return;
     }
     let Some(control) = CONTROL.get(0) else { return };
-    if let Some(cradle) = Cradle::of(sk)
-        && let Some(since) = cradle.since()
-    {
-        // Timed already, or about to change; else the end of an earlier stay was missed.
-        let young = control.now_ns.saturating_sub(since) < SETTLED_NS;
-        if young || cradle.state() == state || !cradle.evict(since) {
-            return;
-        }
+    // Timed already, or about to change.
+    if Cradle::of(sk).and_then(|cradle| cradle.since(sk, control.now_ns)).is_some() {
+        return;
     }
     let Some(storage) = maps::storage_or_new(sk) else {
         maps::scan_failed();

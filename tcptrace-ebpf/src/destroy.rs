@@ -1,4 +1,5 @@
-//! The end of a socket. A stay in CLOSE (a ghost's) ends here, unless the descriptor connects again.
+//! The end of a socket. A stay in CLOSE (a ghost's) ends here, unless the descriptor connects
+//! again.
 
 use aya_ebpf::{
     helpers::generated::bpf_ktime_get_boot_ns, macros::btf_tracepoint,

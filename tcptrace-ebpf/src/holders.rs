@@ -56,7 +56,7 @@ fn descriptor(out: Output, task: Kernel, fd: u32, sk: Sock) {
     let aged = if listening || control.mode & PROMOTE == 0 {
         None
     } else {
-        Cradle::of(sk).and_then(Cradle::since)
+        Cradle::of(sk).and_then(|cradle| cradle.since(sk, control.now_ns))
     };
     if !listening && aged.is_none() {
         let asked = control.mode & ALL_DESCRIPTORS != 0

@@ -2,13 +2,13 @@
 //!
 //! | program | hook | does |
 //! |---|---|---|
-//! | `set_state` | `tp_btf/inet_sock_set_state` | times stays in watched states, counts, filters, emits |
+//! | `set_state` | `tp_btf/inet_sock_set_state` | times stays in watched states, counts, emits |
 //! | `destroy` | `tp_btf/tcp_destroy_sock` | ends the stay of a socket that the kernel frees |
 //! | `scan` | `iter/bpf_sk_storage_map` | lists the live stays that are due for a report |
 //! | `holders` | `iter/task_file` | lists who has a descriptor for those, and for listeners |
-//! | `snapshot` | `iter/task_file` | lists who has a descriptor for anything, connections that are over included |
+//! | `snapshot` | `iter/task_file` | lists who has a descriptor for anything, ghosts included |
 //! | `adopt` | `iter/tcp` | gives sockets whose change of state nobody saw a stay |
-//! | `empty` | `tp_btf/inet_sock_set_state` | nothing: the floor that `cargo xtask bench` compares with |
+//! | `empty` | `tp_btf/inet_sock_set_state` | nothing: what `cargo xtask bench` compares with |
 #![no_std]
 #![no_main]
 // The library has no compare-and-exchange for BPF, which has the instruction since Linux 5.12, and

@@ -13,8 +13,8 @@ use tcptrace_common::{config::Control, counters::PerCpu, event::Transition, slot
 
 use crate::{offsets, sock::Sock, word::Shared};
 
-/// A socket's stay, where it lasts: kept with the socket, it goes when the socket goes. It is in one
-/// of two places, so that the hot path and a scan never write to the same one (see
+/// A socket's stay, where it lasts: kept with the socket, it goes when the socket goes. It is in
+/// one of two places, so that the hot path and a scan never write to the same one (see
 /// `tcptrace_common::slot`).
 #[repr(C)]
 pub struct Storage {
@@ -79,8 +79,8 @@ pub static CPUS: Array<PerCpu, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 pub static CONTROL: Array<Control, 1> = Array::new();
 
-/// Adds one to a counter of this CPU's. Each is written by one program only, and since 6.1 the kernel
-/// runs no program twice at once on one CPU, so a plain addition does.
+/// Adds one to a counter of this CPU's. Each is written by one program only, and since 6.1 the
+/// kernel runs no program twice at once on one CPU, so a plain addition does.
 #[inline(always)]
 pub fn count(counter: &mut u64) {
     if offsets::nests() == 0 {

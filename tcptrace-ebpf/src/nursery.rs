@@ -16,6 +16,7 @@ use tcptrace_common::{
 use crate::{
     filter::{CLOSE, CLOSE_WAIT, ESTABLISHED},
     offsets,
+    scan::SETTLED_NS,
     sock::{Kernel, Sock, bytes_sent},
     word::Shared,
 };
@@ -125,16 +126,19 @@ impl Cradle {
         unsafe { (&raw const (*self.slot).sent_before).read_volatile() }
     }
 
-    /// For a scan: when the socket's stay began, if it is here.
+    /// For a scan: when the socket's stay began, if it is here. One whose end was missed, of an
+    /// earlier socket at its address or in another state, is thrown out.
     #[inline(always)]
-    pub fn since(self) -> Option<u64> {
-        self.words().since(self.sk)
-    }
-
-    /// For a scan: throws out the stay that began at `since`. False: it ended by itself.
-    #[inline(always)]
-    pub fn evict(self, since: u64) -> bool {
-        self.words().evict(since)
+    pub fn since(self, sk: Sock, now: u64) -> Option<u64> {
+        let since = self.words().since(self.sk)?;
+        // SAFETY: a valid map value.
+        let cookie = unsafe { (&raw const (*self.slot).cookie).read_volatile() };
+        let young = now.saturating_sub(since) < SETTLED_NS;
+        if cookie != 0 && cookie != sk.cookie() || !young && self.state() != sk.state() {
+            self.words().evict(since);
+            return None;
+        }
+        Some(since)
     }
 
     /// For a scan, see [`Slot::promote`].

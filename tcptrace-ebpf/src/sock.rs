@@ -147,8 +147,9 @@ impl Sock {
         self.0.read::<u64>(off!(sk_socket)) != 0
     }
 
-    /// Whether a descriptor leads to it, or just ceases to. close() and shutdown() set the same flags before they change the state;
-    /// but while the last descriptor is being closed, its file has no references left (__fput).
+    /// Whether a descriptor leads to it, or just ceases to. close() and shutdown() set the same
+    /// flags before they change the state; but while the last descriptor is being closed, its file
+    /// has no references left (__fput).
     #[inline(always)]
     pub fn descriptor(self) -> u8 {
         let socket = self.0.address().follow(off!(sk_socket));

@@ -13,8 +13,8 @@ use crate::{offsets, word::Shared};
 #[btf_map]
 pub static STREAM: Array<Streamed, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 
-/// Adds a record to this CPU's buffer. False: it is full. To be called by one program only, and only
-/// where the kernel does not run it twice at once on one CPU.
+/// Adds a record to this CPU's buffer. False: it is full. To be called by one program only, and
+/// only where the kernel does not run it twice at once on one CPU.
 #[inline(always)]
 pub fn put(cursor: &mut Cursor, record: impl FnOnce() -> Streamed) -> bool {
     let size = offsets::stream();

@@ -177,8 +177,8 @@ fn ends_and_family() {
     }
 }
 
-/// A client's SYN passes, because its port is not set yet; what is refused afterwards leaves nothing
-/// behind that a later socket at its address would be taken for.
+/// A client's SYN passes, because its port is not set yet; what is refused afterwards leaves
+/// nothing behind that a later socket at its address would be taken for.
 fn stays_of_a_port() {
     const PORT: u16 = 8080;
     const COUNT: usize = 5_000;

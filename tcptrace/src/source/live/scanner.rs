@@ -268,8 +268,8 @@ impl Work {
     }
 }
 
-/// Stays that scans found by a descriptor. Where the kernel has no memory to move one, it is still in
-/// the nursery and comes with each scan: then it counts when it is its turn, and once.
+/// Stays that scans found by a descriptor. Where the kernel has no memory to move one, it is still
+/// in the nursery and comes with each scan: then it counts when it is its turn, and once.
 fn without_repeats(found: Vec<Socket>, unplaced: &mut Vec<Unplaced>) -> Vec<Socket> {
     let (stayed, mut moved): (Vec<Socket>, Vec<Socket>) =
         found.into_iter().partition(|s| s.flags & NO_MEMORY != 0);

@@ -1,5 +1,5 @@
-//! Passes of the kernel's iterators over what there is now: live stays, the descriptors for them, and
-//! sockets that have none.
+//! Passes of the kernel's iterators over what there is now: live stays, the descriptors for them,
+//! and sockets that have none.
 
 use std::{
     io,

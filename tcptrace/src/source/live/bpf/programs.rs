@@ -147,9 +147,9 @@ mod tests {
         ("set_state", 1731),
         ("destroy", 523),
         ("scan", 549),
-        ("holders", 1470),
+        ("holders", 1553),
         ("snapshot", 711),
-        ("adopt", 405),
+        ("adopt", 425),
         ("empty", 2),
     ];
 

@@ -25,7 +25,8 @@ pub struct Scans {
 }
 
 impl Scans {
-    /// Lists the live stays in socket storage that are due for a report at `now_ns`, or all of them.
+    /// Lists the live stays in socket storage that are due for a report at `now_ns`, or all of
+    /// them.
     ///
     /// # Errors
     /// What the kernel answers.
@@ -36,8 +37,8 @@ impl Scans {
     }
 
     /// Lists who has a descriptor for the sockets that the last [`Self::stays`] listed, and all
-    /// listeners with theirs. `promote`: also the stays of the nursery that have aged, which move to
-    /// socket storage; where the kernel has no memory for that, they come with
+    /// listeners with theirs. `promote`: also the stays of the nursery that have aged, which move
+    /// to socket storage; where the kernel has no memory for that, they come with
     /// [`NO_MEMORY`](tcptrace_common::event::NO_MEMORY) each time.
     ///
     /// # Errors
@@ -57,8 +58,8 @@ impl Scans {
     }
 
     /// Gives every matching socket of any namespace that a descriptor leads to a stay, where it has
-    /// none. To be called at any time: a socket whose stay is young is left alone, one whose stay is
-    /// in another state than itself loses that and gets a new one.
+    /// none. To be called at any time: a socket whose stay is young is left alone, one whose stay
+    /// is in another state than itself loses that and gets a new one.
     ///
     /// # Errors
     /// What the kernel answers.
@@ -68,8 +69,8 @@ impl Scans {
     }
 
     /// The same for every matching socket of the calling thread's network namespace, those that
-    /// nobody has accepted included. It takes no privilege. The stays it makes carry the time of the
-    /// last [`Self::adopt_by_descriptor`].
+    /// nobody has accepted included. It takes no privilege. The stays it makes carry the time of
+    /// the last [`Self::adopt_by_descriptor`].
     #[must_use]
     pub fn adopt_by_namespace(&self) -> &Pass {
         &self.adopt
