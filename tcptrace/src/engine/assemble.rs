@@ -1,7 +1,7 @@
 //! From what scans list to a record: who holds a socket, in whose queue it waits, its role.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     net::{IpAddr, SocketAddr},
     rc::Rc,
 };
@@ -353,28 +353,43 @@ pub fn holdings(
     processes: &Processes,
     all_seen: bool,
 ) -> Holdings {
-    let mut by_cookie: HashMap<u64, Vec<Holder>> = HashMap::new();
-    let mut comms: HashMap<[u8; 16], Rc<str>> = HashMap::new();
-    // A process has many: what is known of the last one is mostly that of the next.
-    let mut last: Option<(ProcessId, Context)> = None;
-    for raw in descriptors {
-        let process = ProcessId { pid: raw.pid, start_ns: raw.start_ns };
-        let (_, context) = match &last {
-            Some(known) if known.0 == process => known,
-            _ => last.insert((process, processes.context(process))),
-        };
-        by_cookie.entry(raw.cookie).or_default().push(Holder {
-            process,
-            tid: (raw.tid != raw.pid).then_some(raw.tid),
-            ppid: raw.ppid,
-            fd: raw.fd,
-            comm: Rc::clone(comms.entry(raw.comm).or_insert_with(|| decode::comm(&raw.comm))),
-            cgroups: context.cgroups.clone(),
-            inner_pid: context.inner_pid,
-            opener: None,
-        });
-    }
+    let by_cookie = by_cookie(descriptors, |id| processes.context(id));
     Holdings::new(listeners, queued, by_cookie, all_seen)
+}
+
+/// Holders by socket cookie. `context`: what is known of a process.
+#[must_use]
+pub fn by_cookie(
+    descriptors: &[event::Holder],
+    mut context: impl FnMut(ProcessId) -> Context,
+) -> HashMap<u64, Vec<Holder>> {
+    let mut by_cookie: HashMap<u64, Vec<Holder>> = HashMap::with_capacity(descriptors.len());
+    // They come one process after the other.
+    let mut last: Option<(&event::Holder, Holder)> = None;
+    for raw in descriptors {
+        let known = last.take().filter(|(last, _)| is_same_process(last, raw));
+        let (_, holder) = last.insert(known.unwrap_or_else(|| {
+            let process = ProcessId { pid: raw.pid, start_ns: raw.start_ns };
+            let Context { cgroups, inner_pid } = context(process);
+            let comm = decode::comm(&raw.comm);
+            let (ppid, opener) = (raw.ppid, None);
+            (raw, Holder { process, tid: None, ppid, fd: 0, comm, cgroups, inner_pid, opener })
+        }));
+        let tid = (raw.tid != raw.pid).then_some(raw.tid);
+        let holder = Holder { fd: raw.fd, tid, ..holder.clone() };
+        match by_cookie.entry(raw.cookie) {
+            // Room for one: hardly any has a second.
+            Entry::Vacant(free) => {
+                free.insert(vec![holder]);
+            }
+            Entry::Occupied(mut held) => held.get_mut().push(holder),
+        }
+    }
+    by_cookie
+}
+
+fn is_same_process(a: &event::Holder, b: &event::Holder) -> bool {
+    (a.pid, a.start_ns, a.ppid, a.comm) == (b.pid, b.start_ns, b.ppid, b.comm)
 }
 
 #[cfg(test)]
