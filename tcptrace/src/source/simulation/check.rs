@@ -156,7 +156,10 @@ impl Book {
         }
         // Of one that was there before tracing, an answer at once is taken for one before the FIN
         // (`engine::verdict`).
-        let told_apart = r.evidence.bytes_sent_since_fin.is_some();
+        let traced = r.earliest_ns == r.latest_ns;
+        // Nothing shows what MPTCP, or who has no descriptor, does with it.
+        let hidden = r.connection.mptcp || r.holder_source == HolderSource::OutsideFdTables;
+        let told_apart = traced && !hidden;
         if r.is_leak() && r.state == TcpState::CloseWait && told_apart {
             // A slow scan may have come to it when it was no more.
             let in_use = story.is_in_use_throughout(begin, from_ns, to_ns);

@@ -12,7 +12,7 @@ use super::{
 use crate::engine::{
     fact::{Fact, Timed, Wire},
     record::BootNs,
-    watch::{Plan, Said, Wants, Watch},
+    watch::{Plan, Said, Watch},
 };
 
 /// All of it.
@@ -146,7 +146,7 @@ impl World {
             Step::Miss(n) => host.programs.miss += u32::from(n),
             Step::Memory(is_there) => host.programs.no_memory = !is_there,
             Step::Drain => self.drain()?,
-            Step::Scan => self.begin_scan(false)?,
+            Step::Scan => self.begin_scan()?,
             Step::ScanSteps(n) => {
                 for _ in 0..n {
                     self.scan_step()?;
@@ -168,13 +168,12 @@ impl World {
         Ok(())
     }
 
-    fn begin_scan(&mut self, complete: bool) -> Result<(), Failure> {
+    fn begin_scan(&mut self) -> Result<(), Failure> {
         if self.running.is_some() {
             return Ok(());
         }
         self.drain()?;
         let wants = self.watch.wants(self.host.now);
-        let wants = Wants { complete: wants.complete || complete, ..wants };
         self.take(vec![Fact::ScanBegan], self.host.now)?;
         self.scans += 1;
         self.running = Some(Running::begin(&self.host, self.scans, wants));
@@ -227,7 +226,7 @@ impl World {
         for round in 0..9 {
             self.host.pass((3 << round) * 1_000_000_000);
             self.drain()?;
-            self.begin_scan(round > 5)?;
+            self.begin_scan()?;
             self.end_scan()?;
         }
         let processes = self.host.processes.iter().map(process).collect();
