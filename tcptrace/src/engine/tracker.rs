@@ -149,7 +149,8 @@ impl Tracker {
     }
 
     /// Whether it is to be judged again before it is believed that nobody holds it: it may have
-    /// been closed between being listed and the pass over descriptor tables.
+    /// been closed between being listed and the scan of the descriptor tables, or handed to a
+    /// process that the scan had passed already.
     pub fn doubts(&mut self, record: &Record) -> bool {
         let cookie = record.connection.cookie;
         if record.holder_source != HolderSource::OutsideFdTables {

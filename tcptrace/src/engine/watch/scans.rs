@@ -111,8 +111,7 @@ impl Watch {
         let cgroup = self.cgroups.get(&socket.cgroup).cloned();
         let stalled_ns = self.tracker.stalled(socket.cookie, socket.snd_una, now);
         let mut record = assemble::record(socket, holdings, cgroup, stalled_ns, now);
-        // What a slot says was read after the descriptors were: it is not over.
-        if !is_unplaced(socket) && self.tracker.doubts(&record) {
+        if self.tracker.doubts(&record) {
             return;
         }
         self.tracker.remember(&mut record);
@@ -155,8 +154,4 @@ impl Watch {
             self.losses.no_ghost();
         }
     }
-}
-
-fn is_unplaced(socket: &Socket) -> bool {
-    socket.flags & tcptrace_common::event::UNPLACED != 0
 }

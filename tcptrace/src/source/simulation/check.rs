@@ -147,7 +147,7 @@ impl Book {
         }
         if r.holder_source == HolderSource::OutsideFdTables {
             check!(
-                !story.is_held_throughout(from_ns, to_ns) && !story.was_closed_before(from_ns),
+                story.was_held_elsewhere(from_ns, to_ns),
                 "{cookie} is not held outside descriptor tables: {r:?} {story:?}"
             );
         }

@@ -33,6 +33,7 @@ pub fn settings(seed: u64) -> Settings {
         1 => Settings { transitions: true, ring: 40, ..plain },
         2 => Settings { min_age_ns: 0, ..plain },
         3 => Settings { slots: 0, ..plain },
+        5 => Settings { ring: 1, ..plain },
         4 => Settings { states: everything, lport: 20_001, ..plain },
         _ => plain,
     }

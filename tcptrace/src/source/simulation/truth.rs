@@ -157,9 +157,16 @@ impl Story {
         self.holders.iter().filter(|h| h.to_ns == BootNs::MAX).map(|h| h.by)
     }
 
-    /// Whether some process held it all the time.
-    pub fn is_held_throughout(&self, from: BootNs, to: BootNs) -> bool {
-        self.holders.iter().any(|h| h.from_ns <= from && h.to_ns > to)
+    /// Whether, at any moment of a time, it was open and no process had a descriptor for it: in a
+    /// message that nobody had received.
+    pub fn was_held_elsewhere(&self, from: BootNs, to: BootNs) -> bool {
+        let ends = self.holders.iter().map(|h| h.to_ns).filter(|at| (from..=to).contains(at));
+        let mut moments = ends.chain([from, to]);
+        moments.any(|at| {
+            let held = self.holders.iter().any(|h| h.from_ns <= at && h.to_ns > at);
+            let closed = self.closer.is_some_and(|(_, closed)| closed <= at);
+            !held && !closed
+        })
     }
 
     /// Whether it was accepted, or connected out, before a time.
@@ -198,10 +205,5 @@ impl Story {
     /// Who closed the last descriptor.
     pub fn closer(&self) -> Option<u32> {
         self.closer.map(|(pid, _)| pid)
-    }
-
-    /// Whether it was closed before a time.
-    pub fn was_closed_before(&self, at: BootNs) -> bool {
-        self.closer.is_some_and(|(_, closed)| closed < at)
     }
 }
