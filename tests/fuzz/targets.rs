@@ -50,7 +50,7 @@ use tcptrace::{
         sock_diag::{Detail, Dump, MPTCP, TCP},
         stat::Stat,
         threads,
-        threads::{Call, Group, Thread, Threads, wchan},
+        threads::{Call, Thread, ThreadGroup, Threads, wchan},
     },
     source::live::{
         bpf,
@@ -315,7 +315,7 @@ fn page(text: &str) {
 }
 
 /// Threads in the call that the text names.
-fn waits(text: &str) -> Vec<Group> {
+fn waits(text: &str) -> Vec<ThreadGroup> {
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
     let thread = |state| Thread {
         tid: 1,

@@ -306,7 +306,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(list in proptest::collection::vec((any::<u64>(), facts()), 0..6)) {
+        fn what_is_written_is_read(
+            list in proptest::collection::vec((any::<u64>(), facts()), 0..6),
+        ) {
             let mut bytes = BytesMut::new();
             let list: Vec<Timed> = list.into_iter().map(|(at, fact)| Timed { at, fact }).collect();
             list.iter().for_each(|fact| write(fact, &mut bytes));

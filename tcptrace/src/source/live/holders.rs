@@ -1,15 +1,18 @@
 //! From the kernel's list of descriptors to holders with their cgroups; `/proc` where the kernel's
 //! list can't be used.
 
-use std::{collections::HashMap, fs};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fs,
+};
 
 use tcptrace_common::event::{Holder as Raw, KIND_HOLDER, Queued, Socket};
 
 use crate::{
     engine::{
-        assemble::{self, Holdings},
-        processes::Context,
-        record::{BootNs, Holder},
+        decode::comm,
+        holdings::Holdings,
+        record::{BootNs, Holder, ProcessId},
     },
     formats::descriptor::socket_inode,
     source::live::{
@@ -35,10 +38,43 @@ pub fn from_kernel(
 /// The same by cookie.
 #[must_use]
 pub fn by_cookie(holders: &[Raw], processes: &Processes) -> ByCookie {
-    assemble::by_cookie(holders, |id| {
-        let Facts { cgroups, inner_pid } = processes.facts(id);
-        Context { cgroups, inner_pid }
-    })
+    let mut by_cookie = ByCookie::with_capacity(holders.len());
+    // The pass lists one process after the other.
+    let mut last: Option<(&Raw, Holder)> = None;
+    for raw in holders {
+        let known = last.take().filter(|(last, _)| is_same_process(last, raw));
+        let (_, holder) = last.insert(known.unwrap_or_else(|| (raw, of(raw, processes))));
+        let tid = (raw.tid != raw.pid).then_some(raw.tid);
+        let holder = Holder { fd: raw.fd, tid, ..holder.clone() };
+        match by_cookie.entry(raw.cookie) {
+            // Room for one: hardly any has a second.
+            Entry::Vacant(free) => {
+                free.insert(vec![holder]);
+            }
+            Entry::Occupied(mut held) => held.get_mut().push(holder),
+        }
+    }
+    by_cookie
+}
+
+fn is_same_process(a: &Raw, b: &Raw) -> bool {
+    (a.pid, a.start_ns, a.ppid, a.comm) == (b.pid, b.start_ns, b.ppid, b.comm)
+}
+
+/// The process of a descriptor.
+fn of(raw: &Raw, processes: &Processes) -> Holder {
+    let process = ProcessId { pid: raw.pid, start_ns: raw.start_ns };
+    let Facts { cgroups, inner_pid } = processes.facts(process);
+    Holder {
+        process,
+        tid: None,
+        ppid: raw.ppid,
+        fd: 0,
+        comm: comm(&raw.comm),
+        cgroups,
+        inner_pid,
+        opener: None,
+    }
 }
 
 /// Holders as `/proc/PID/fd` shows them, for the given sockets and listeners, by inode number.

@@ -1,5 +1,5 @@
-//! What the core is told of processes and cgroups: when they are named for the first time, and again
-//! when what is known is a minute old.
+//! What the core is told of processes and cgroups: when they are named for the first time, and
+//! again when what is known is a minute old.
 
 use std::{
     collections::{HashMap, HashSet},

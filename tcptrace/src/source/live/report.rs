@@ -15,7 +15,7 @@ use crate::{
 pub fn process(snapshot: &Snapshot, id: ProcessId, records: &[Record]) -> ProcessReport {
     let pid = id.pid;
     let process = process::Processes::default().caller(pid, None, BootNs::MAX);
-    let limits::Descriptors { used, soft: limit, .. } = limits::of_process(pid);
+    let limits::DescriptorLimits { used, soft: limit, .. } = limits::of_process(pid);
     let leaks: Vec<&Record> = records.iter().filter(|r| r.is_leak()).collect();
     // What waits in a queue has no descriptor.
     let ages = leaks.iter().filter(|r| holds(&r.holders, pid) && r.listener.is_none());

@@ -21,16 +21,14 @@ use super::{
     bpf::{iter::Listing, nursery::Young, scans::Scans},
     holders,
     lookup::Lookup,
+    memory,
     process::Processes,
 };
-use crate::{
-    confine::memory,
-    engine::{
-        fact::{Counts, Fact, Records, Scan, Timed, Unplaced, Wire},
-        record::{BootNs, Connection, ProcessId},
-        select::Selection,
-        watch::Wants,
-    },
+use crate::engine::{
+    fact::{Counts, Fact, Records, Scan, Timed, Unplaced, Wire},
+    record::{BootNs, Connection, ProcessId},
+    select::Selection,
+    watch::Wants,
 };
 
 /// What scans are for.

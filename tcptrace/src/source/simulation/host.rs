@@ -1,5 +1,6 @@
 //! A model of a host: processes with descriptors, and the TCP sockets behind them, both ends of
-//! each connection. It knows the truth, and calls the modelled kernel programs where the kernel would.
+//! each connection. It knows the truth, and calls the modelled kernel programs where the kernel
+//! would.
 
 mod calls;
 

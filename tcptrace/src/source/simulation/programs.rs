@@ -1,6 +1,6 @@
-//! The kernel programs, as a model: the same decisions as in `tcptrace-ebpf`, the same slot protocol
-//! (`tcptrace_common::slot`), on plain cells. Runs can be missed, the ring can be full, memory can
-//! be short, and slots are few.
+//! The kernel programs, as a model: the same decisions as in `tcptrace-ebpf`, the same slot
+//! protocol (`tcptrace_common::slot`), on plain cells. Runs can be missed, the ring can be full,
+//! memory can be short, and slots are few.
 
 pub mod records;
 mod scan;
