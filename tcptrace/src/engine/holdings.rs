@@ -2,9 +2,8 @@
 //! by.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     net::{IpAddr, SocketAddr},
-    rc::Rc,
 };
 
 use tcptrace_common::{
@@ -18,11 +17,14 @@ use crate::engine::{
     record::{Connection, Holder, Listener, ProcessId},
 };
 
+/// Holders by socket cookie.
+pub type ByCookie = HashMap<u64, Vec<Holder>>;
+
 /// Who holds what, as of one scan of the descriptor tables.
 #[derive(Debug, Default)]
 pub struct Holdings {
     /// Holders by socket cookie.
-    pub by_cookie: HashMap<u64, Vec<Holder>>,
+    pub by_cookie: ByCookie,
     /// Listening sockets by network namespace and port.
     listeners: HashMap<(u32, u16), Vec<Listening>>,
     /// Listeners by the cookies of the connections that wait in their queues.
@@ -47,7 +49,7 @@ impl Holdings {
     pub fn new(
         sockets: &[Socket],
         queued: &[Queued],
-        mut by_cookie: HashMap<u64, Vec<Holder>>,
+        mut by_cookie: ByCookie,
         all_seen: bool,
     ) -> Self {
         for holders in by_cookie.values_mut() {
@@ -134,26 +136,47 @@ pub fn of_scan(
     processes: &Processes,
     all_seen: bool,
 ) -> Holdings {
-    let mut by_cookie: HashMap<u64, Vec<Holder>> = HashMap::new();
-    let mut comms: HashMap<[u8; 16], Rc<str>> = HashMap::new();
-    // A process has many: what is known of the last one is mostly that of the next.
-    let mut last: Option<(ProcessId, Context)> = None;
+    Holdings::new(listeners, queued, by_cookie(descriptors, processes), all_seen)
+}
+
+/// The holders of each socket, with what is known of their processes.
+#[must_use]
+pub fn by_cookie(descriptors: &[event::Holder], processes: &Processes) -> ByCookie {
+    let mut by_cookie = ByCookie::with_capacity(descriptors.len());
+    // A scan lists one process after the other.
+    let mut last: Option<(&event::Holder, Holder)> = None;
     for raw in descriptors {
-        let process = ProcessId { pid: raw.pid, start_ns: raw.start_ns };
-        let (_, context) = match &last {
-            Some(known) if known.0 == process => known,
-            _ => last.insert((process, processes.context(process))),
-        };
-        by_cookie.entry(raw.cookie).or_default().push(Holder {
-            process,
-            tid: (raw.tid != raw.pid).then_some(raw.tid),
-            ppid: raw.ppid,
-            fd: raw.fd,
-            comm: Rc::clone(comms.entry(raw.comm).or_insert_with(|| decode::comm(&raw.comm))),
-            cgroups: context.cgroups.clone(),
-            inner_pid: context.inner_pid,
-            opener: None,
-        });
+        let known = last.take().filter(|(last, _)| is_same_process(last, raw));
+        let (_, holder) = last.insert(known.unwrap_or_else(|| (raw, of(raw, processes))));
+        let tid = (raw.tid != raw.pid).then_some(raw.tid);
+        let holder = Holder { fd: raw.fd, tid, ..holder.clone() };
+        match by_cookie.entry(raw.cookie) {
+            // Room for one: hardly any has a second.
+            Entry::Vacant(free) => {
+                free.insert(vec![holder]);
+            }
+            Entry::Occupied(mut held) => held.get_mut().push(holder),
+        }
     }
-    Holdings::new(listeners, queued, by_cookie, all_seen)
+    by_cookie
+}
+
+fn is_same_process(a: &event::Holder, b: &event::Holder) -> bool {
+    (a.pid, a.start_ns, a.ppid, a.comm) == (b.pid, b.start_ns, b.ppid, b.comm)
+}
+
+/// The process of a descriptor.
+fn of(raw: &event::Holder, processes: &Processes) -> Holder {
+    let process = ProcessId { pid: raw.pid, start_ns: raw.start_ns };
+    let Context { cgroups, inner_pid } = processes.context(process);
+    Holder {
+        process,
+        tid: None,
+        ppid: raw.ppid,
+        fd: 0,
+        comm: decode::comm(&raw.comm),
+        cgroups,
+        inner_pid,
+        opener: None,
+    }
 }

@@ -22,7 +22,6 @@ use super::{
     holders,
     lookup::Lookup,
     memory,
-    process::Processes,
 };
 use crate::engine::{
     fact::{Counts, Fact, Records, Scan, Timed, Unplaced, Wire},
@@ -137,20 +136,13 @@ struct Work {
     scans: Scans,
     scope: Scope,
     lookup: Lookup,
-    processes: Processes,
     /// Stays in the nursery that no descriptor leads to, and when to try again.
     unplaced: HashMap<Young, BootNs>,
 }
 
 impl Work {
     fn new(scans: Scans, scope: Scope) -> Self {
-        Self {
-            scans,
-            scope,
-            lookup: Lookup::default(),
-            processes: Processes::default(),
-            unplaced: HashMap::new(),
-        }
+        Self { scans, scope, lookup: Lookup::default(), unplaced: HashMap::new() }
     }
 
     fn run(&mut self, ordered: &Receiver<Order>, found: &UnboundedSender<io::Result<Scanned>>) {
@@ -203,7 +195,7 @@ impl Work {
             } else {
                 let suspects = scan.unplaced.iter().map(|u| u.socket.0);
                 let suspects: Vec<Socket> = sockets.iter().copied().chain(suspects).collect();
-                holders::listed_by_proc(&suspects, &listeners, &self.processes)
+                holders::by_proc(&suspects, &listeners).holders
             };
             (scan.listeners, scan.queued) = (Records(listeners), Records(listing.queued));
         }

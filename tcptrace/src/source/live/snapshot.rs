@@ -9,12 +9,12 @@ use tcptrace_common::{
     state::TcpState,
 };
 
-use self::dumped::{Dumped, Limits, limits};
+use self::dumped::{Dumped, Limits, limits_of};
 use crate::{
     engine::{
         assemble,
-        holdings::Holdings,
-        record::{BootNs, Connection, Holder, Record},
+        holdings::{self, ByCookie, Holdings},
+        record::{BootNs, Connection, Holder, ProcessId, Record},
         report::Listening,
         select::Selection,
     },
@@ -22,11 +22,11 @@ use crate::{
         bpf::{iter::Listing, loader::DescriptorScan},
         cgroupfs::CgroupIds,
         holders,
-        holders::ByCookie,
+        holders::ByProc,
+        lookup::Known,
         netns,
         netns::Netns,
         process,
-        process::Processes,
     },
 };
 
@@ -66,6 +66,7 @@ pub struct Snapshot {
     /// What could not be seen, and why, a line each.
     pub missing: Vec<String>,
     cgroup_ids: CgroupIds,
+    known: Known,
 }
 
 impl Snapshot {
@@ -85,20 +86,23 @@ impl Snapshot {
                  CAP_SYS_PTRACE: their sockets are not seen"
             ));
         }
-        let processes = Processes::default();
+        let mut known = Known::default();
         // Listing the sockets takes about as long as loading and going through all descriptors.
         let (pass, mut dumped) = thread::scope(|scope| {
             let listed = scope.spawn(|| Dumped::of(&namespaces, &query));
-            let pass = load(&query).map(|descriptors| Pass::run(descriptors, &query, &processes));
+            let pass = load(&query).map(|descriptors| Pass::run(descriptors, &query, &mut known));
             (pass, joined(listed))
         });
         let pass = pass.map_err(|why| missing.extend(why)).ok().transpose()?;
         let holdings = match pass {
-            Some(pass) => dumped.held(pass, &namespaces, &query, &processes)?,
+            Some(pass) => dumped.held(pass, &namespaces, &query, &mut known)?,
             None => {
                 dumped.sockets.retain(|s| query.asks_for(s));
+                let ByProc { holders, all_seen } =
+                    holders::by_proc(&dumped.sockets, &dumped.listeners);
+                let processes = known.of(&holders);
                 let holdings =
-                    holders::from_proc(&dumped.sockets, &dumped.listeners, &[], &processes);
+                    holdings::of_scan(&dumped.listeners, &[], &holders, processes, all_seen);
                 let unheld = dumped.sockets.iter().filter(|s| {
                     s.flags & HAS_SOCKET != 0 && !holdings.by_cookie.contains_key(&s.cookie)
                 });
@@ -109,7 +113,6 @@ impl Snapshot {
         missing.append(&mut dumped.missing);
         dumped.sockets.sort_unstable_by_key(|s| (s.latest_ns, s.earliest_ns, s.cookie));
         let Dumped { sockets, listeners, counts, .. } = dumped;
-        let cgroup_ids = CgroupIds::default();
         let now = (query.clock)();
         Ok(Self {
             query,
@@ -120,7 +123,8 @@ impl Snapshot {
             counts,
             namespaces,
             missing,
-            cgroup_ids,
+            cgroup_ids: CgroupIds::default(),
+            known,
         })
     }
 
@@ -147,11 +151,14 @@ impl Snapshot {
 
     /// The records that are asked for, the oldest first.
     pub fn records(&mut self) -> impl Iterator<Item = Record> {
-        self.sockets.iter().filter_map(|socket| {
-            let cgroup = self.cgroup_ids.path(socket.cgroup);
-            let record = assemble::record(socket, &self.holdings, cgroup, None, self.now);
-            let asked = record.age(self.now).min_ns >= self.query.min_age_ns
-                && self.query.selection.matches_record(&record, &process::descends);
+        let Self { sockets, holdings, cgroup_ids, known, query, now, .. } = self;
+        let (now, processes) = (*now, known.processes());
+        sockets.iter().filter_map(move |socket| {
+            let cgroup = cgroup_ids.path(socket.cgroup);
+            let record = assemble::record(socket, holdings, cgroup, None, now);
+            let descends = |pid: u32, roots: &[ProcessId]| processes.descends(pid, roots);
+            let asked = record.age(now).min_ns >= query.min_age_ns
+                && query.selection.matches_record(&record, &descends);
             asked.then_some(record)
         })
     }
@@ -195,12 +202,12 @@ struct Pass {
 }
 
 impl Pass {
-    fn run(descriptors: DescriptorScan, query: &Query, processes: &Processes) -> io::Result<Self> {
+    fn run(descriptors: DescriptorScan, query: &Query, known: &mut Known) -> io::Result<Self> {
         let began = (query.clock)();
         let listing = descriptors.list()?;
         let between = (began, (query.clock)());
-        let by_cookie = holders::by_cookie(&listing.holders, processes);
-        let limits = limits(&listing.holders);
+        let by_cookie = holdings::by_cookie(&listing.holders, known.of(&listing.holders));
+        let limits = limits_of(&listing.holders);
         Ok(Self { descriptors, listing, by_cookie, limits, between })
     }
 }

@@ -13,9 +13,12 @@ use tcptrace_common::{
 
 use super::{Pass, Query};
 use crate::{
-    engine::{holdings::Holdings, record::BootNs},
+    engine::{
+        holdings::{self, Holdings},
+        record::BootNs,
+    },
     formats::sock_diag::{Detail, MPTCP, TCP},
-    source::live::{holders, netns, netns::Netns, process::Processes, sock_diag::SockDiag},
+    source::live::{lookup::Known, netns, netns::Netns, sock_diag::SockDiag},
 };
 
 /// All states that sock_diag knows but TCP_BOUND_INACTIVE, which is not TCP's.
@@ -25,7 +28,7 @@ const COUNTED: u32 = (1 << 13) - 2;
 /// its listener's, or has none.
 pub type Limits = HashMap<u64, u32, BuildHasherDefault<OfCookie>>;
 
-pub fn limits(holders: &[Raw]) -> Limits {
+pub fn limits_of(holders: &[Raw]) -> Limits {
     holders.iter().map(|h| (h.cookie, h.max_backlog)).collect()
 }
 
@@ -139,18 +142,18 @@ impl Dumped {
         pass: Pass,
         namespaces: &[Netns],
         query: &Query,
-        processes: &Processes,
+        known: &mut Known,
     ) -> io::Result<Holdings> {
-        let Pass { descriptors, listing, mut by_cookie, limits: mut known, between } = pass;
+        let Pass { descriptors, listing, mut by_cookie, mut limits, between } = pass;
         self.add_ghosts(&listing.sockets, between);
         self.sockets.retain(|s| query.asks_for(s));
-        let unheld = self.learn(&known);
+        let unheld = self.learn(&limits);
         if self.forget_the_closed(unheld, namespaces, query) {
             let mut again = descriptors.list()?;
-            again.holders.retain(|h| !known.contains_key(&h.cookie));
-            by_cookie.extend(holders::by_cookie(&again.holders, processes));
-            known.extend(limits(&again.holders));
-            let unheld = self.learn(&known);
+            again.holders.retain(|h| !limits.contains_key(&h.cookie));
+            by_cookie.extend(holdings::by_cookie(&again.holders, known.of(&again.holders)));
+            limits.extend(limits_of(&again.holders));
+            let unheld = self.learn(&limits);
             self.forget_the_closed(unheld, namespaces, query);
         }
         Ok(Holdings::new(&self.listeners, &listing.queued, by_cookie, true))
