@@ -7,7 +7,7 @@ use std::{
 };
 
 use tcptrace_common::{
-    event::{self, Queued, Socket},
+    event::{Holding, Queued, Socket},
     state::TcpState,
 };
 
@@ -132,7 +132,7 @@ fn takes_any(bound: IpAddr, local: IpAddr) -> bool {
 pub fn of_scan(
     listeners: &[Socket],
     queued: &[Queued],
-    descriptors: &[event::Holder],
+    descriptors: &[Holding],
     processes: &Processes,
     all_seen: bool,
 ) -> Holdings {
@@ -141,10 +141,10 @@ pub fn of_scan(
 
 /// The holders of each socket, with what is known of their processes.
 #[must_use]
-pub fn by_cookie(descriptors: &[event::Holder], processes: &Processes) -> ByCookie {
+pub fn by_cookie(descriptors: &[Holding], processes: &Processes) -> ByCookie {
     let mut by_cookie = ByCookie::with_capacity(descriptors.len());
     // A scan lists one process after the other.
-    let mut last: Option<(&event::Holder, Holder)> = None;
+    let mut last: Option<(&Holding, Holder)> = None;
     for raw in descriptors {
         let known = last.take().filter(|(last, _)| is_same_process(last, raw));
         let (_, holder) = last.insert(known.unwrap_or_else(|| (raw, of(raw, processes))));
@@ -161,12 +161,12 @@ pub fn by_cookie(descriptors: &[event::Holder], processes: &Processes) -> ByCook
     by_cookie
 }
 
-fn is_same_process(a: &event::Holder, b: &event::Holder) -> bool {
+fn is_same_process(a: &Holding, b: &Holding) -> bool {
     (a.pid, a.start_ns, a.ppid, a.comm) == (b.pid, b.start_ns, b.ppid, b.comm)
 }
 
 /// The process of a descriptor.
-fn of(raw: &event::Holder, processes: &Processes) -> Holder {
+fn of(raw: &Holding, processes: &Processes) -> Holder {
     let process = ProcessId { pid: raw.pid, start_ns: raw.start_ns };
     let Context { cgroups, inner_pid } = processes.context(process);
     Holder {

@@ -205,8 +205,8 @@ impl Tracker {
                 }
                 open.progress = open.progress.at(una, now);
                 open.absent = 0;
-                // What says nothing new takes no other's place: with a hundred thousand of them, the
-                // memory of both would be torn into pieces.
+                // What says nothing new takes no other's place: with a hundred thousand of them,
+                // the memory of both would be torn into pieces.
                 if !due && is_the_same(&open.record, &record) {
                     return None;
                 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs};
 
-use tcptrace_common::event::{Holder, KIND_HOLDER, Socket};
+use tcptrace_common::event::{Holding, KIND_HOLDING, Socket};
 
 use crate::{
     formats::descriptor::socket_inode,
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug)]
 pub struct ByProc {
     /// As the kernel's iterator would list them, one process after the other.
-    pub holders: Vec<Holder>,
+    pub holders: Vec<Holding>,
     /// Every process of the host was asked.
     pub all_seen: bool,
 }
@@ -53,7 +53,7 @@ pub fn by_proc(suspects: &[Socket], listeners: &[Socket]) -> ByProc {
 struct Tables {
     /// Cookies by inode number.
     wanted: HashMap<u64, u64>,
-    found: Vec<Holder>,
+    found: Vec<Holding>,
     /// The processes found to hold a socket, by its cookie.
     held: HashMap<u64, Vec<u32>>,
     /// Some could not be read.
@@ -88,8 +88,8 @@ impl Tables {
             // A thread's table is its process's, unless it has one of its own.
             if tid == pid || !held.contains(&pid) {
                 held.push(pid);
-                let holder: &Holder = holder.get_or_insert_with(|| holder_of(pid, tid));
-                self.found.push(Holder { fd, cookie: *cookie, ..*holder });
+                let holder: &Holding = holder.get_or_insert_with(|| holder_of(pid, tid));
+                self.found.push(Holding { fd, cookie: *cookie, ..*holder });
             }
         }
     }
@@ -97,7 +97,7 @@ impl Tables {
 
 /// A descriptor of a process, or of a thread with a table of its own; which, and for what, is to be
 /// filled in.
-fn holder_of(pid: u32, tid: u32) -> Holder {
+fn holder_of(pid: u32, tid: u32) -> Holding {
     let (name, ppid, start_ns) = match process::stat_and_start(pid) {
         Some((stat, start_ns)) => (stat.comm, stat.ppid, start_ns),
         None => ("?".into(), 0, 0),
@@ -105,8 +105,8 @@ fn holder_of(pid: u32, tid: u32) -> Holder {
     let mut comm = [0; 16];
     let length = name.len().min(comm.len() - 1);
     comm[..length].copy_from_slice(&name.as_bytes()[..length]);
-    let (kind, fd, cookie, cgroup, max_backlog) = (KIND_HOLDER, 0, 0, 0, 0);
-    Holder { kind, fd, cookie, start_ns, cgroup, pid, tid, ppid, max_backlog, comm }
+    let (kind, fd, cookie, cgroup, max_backlog) = (KIND_HOLDING, 0, 0, 0, 0);
+    Holding { kind, fd, cookie, start_ns, cgroup, pid, tid, ppid, max_backlog, comm }
 }
 
 /// Whether the kernel's list of descriptors can be used here.

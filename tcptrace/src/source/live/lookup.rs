@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tcptrace_common::event::Holder;
+use tcptrace_common::event::Holding;
 
 use super::{boot_now, cgroupfs::CgroupIds, limits, process, text};
 use crate::engine::{
@@ -100,9 +100,9 @@ impl Known {
     }
 
     /// The same, those of these descriptors among them.
-    pub fn of(&mut self, holders: &[Holder]) -> &Processes {
+    pub fn of(&mut self, holders: &[Holding]) -> &Processes {
         let mut last = None;
-        for Holder { pid, start_ns, .. } in holders {
+        for Holding { pid, start_ns, .. } in holders {
             let id = ProcessId { pid: *pid, start_ns: *start_ns };
             if last.replace(id) != Some(id) {
                 self.learn(id);

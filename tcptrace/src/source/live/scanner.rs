@@ -11,7 +11,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 use tcptrace_common::{
-    event::{Holder, NO_MEMORY, Socket},
+    event::{Holding, NO_MEMORY, Socket},
     state::TcpState,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -242,7 +242,7 @@ impl Work {
     fn context(&mut self, scan: &Scan) -> Vec<Fact> {
         let mut facts = Vec::new();
         let mut last = None;
-        for Holder { pid, start_ns, .. } in &scan.holders.0 {
+        for Holding { pid, start_ns, .. } in &scan.holders.0 {
             let id = ProcessId { pid: *pid, start_ns: *start_ns };
             if last.replace(id) != Some(id) {
                 self.lookup.process(id, &mut facts);
@@ -280,7 +280,7 @@ pub fn who_holds(scans: &mut Scans, now_ns: BootNs) -> io::Result<Vec<Fact>> {
     let Listing { sockets, holders, queued, .. } = scans.descriptors(now_ns)?;
     let mut facts = Vec::new();
     let mut lookup = Lookup::default();
-    for Holder { pid, start_ns, .. } in &holders {
+    for Holding { pid, start_ns, .. } in &holders {
         lookup.process(ProcessId { pid: *pid, start_ns: *start_ns }, &mut facts);
     }
     facts.push(Fact::Scan(Box::new(Scan {

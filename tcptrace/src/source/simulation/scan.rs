@@ -1,7 +1,7 @@
 //! A scan of the modelled host, a step at a time: anything may happen between two.
 
 use tcptrace_common::{
-    event::{Holder, KIND_HOLDER, KIND_QUEUED, Queued, Socket},
+    event::{Holding, KIND_HOLDING, KIND_QUEUED, Queued, Socket},
     state::TcpState,
 };
 
@@ -127,8 +127,8 @@ impl Running {
     fn descriptor(&mut self, host: &mut ModelHost, (pid, fd): (u32, u32), id: SocketId) {
         let view = host.view(id);
         let Some(process) = host.processes.iter().find(|p| p.id.pid == pid) else { return };
-        let holder = Holder {
-            kind: KIND_HOLDER,
+        let holder = Holding {
+            kind: KIND_HOLDING,
             fd,
             cookie: view.cookie,
             start_ns: process.id.start_ns,

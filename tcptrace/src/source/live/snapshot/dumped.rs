@@ -7,7 +7,7 @@ use std::{
 };
 
 use tcptrace_common::{
-    event::{HAS_SOCKET, Holder as Raw, NO_LIMIT, SEEDED, Socket},
+    event::{HAS_SOCKET, Holding, NO_LIMIT, SEEDED, Socket},
     state::TcpState,
 };
 
@@ -28,7 +28,7 @@ const COUNTED: u32 = (1 << 13) - 2;
 /// its listener's, or has none.
 pub type Limits = HashMap<u64, u32, BuildHasherDefault<OfCookie>>;
 
-pub fn limits_of(holders: &[Raw]) -> Limits {
+pub fn limits_of(holders: &[Holding]) -> Limits {
     holders.iter().map(|h| (h.cookie, h.max_backlog)).collect()
 }
 
