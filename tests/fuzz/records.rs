@@ -1,5 +1,5 @@
 //! What the kernel programs may write, and BTF that has all they need: beginnings for `ring`,
-//! `iter` and `btf` that follow what the code asks for. `TCPTRACE_SEEDS=write cargo test --test
+//! `iter` and `btf` that follow what the code asks for. `TCPTRACE_RENEW=1 cargo test --test
 //! fuzz records` puts them into the corpus.
 
 use std::{collections::BTreeMap, net::IpAddr};
