@@ -49,13 +49,13 @@ fn cargo_fuzz_has_the_same_targets() {
 
 #[test]
 fn the_corpus_has_records_as_they_are_now() {
-    let write = std::env::var_os("TCPTRACE_SEEDS").is_some();
+    let write = std::env::var_os("TCPTRACE_RENEW").is_some();
     for (target, name, record) in records::all() {
         let path = folder("corpus").join(target).join(name);
         if write {
             fs::write(&path, &record).expect("a file of the corpus");
         }
-        let told = "its layout has changed: TCPTRACE_SEEDS=write cargo test --test fuzz records \
+        let told = "its layout has changed: TCPTRACE_RENEW=1 cargo test --test fuzz records \
                     writes it again";
         assert!(fs::read(&path).is_ok_and(|there| there == record), "{}: {told}", path.display());
     }

@@ -170,10 +170,10 @@ impl Streamed {
     }
 }
 
-/// [`Socket::kind`] and [`Holder::kind`]: how an iterator's records are told apart.
+/// [`Socket::kind`] and [`Holding::kind`]: how an iterator's records are told apart.
 pub const KIND_SOCKET: u32 = 1;
 /// See [`KIND_SOCKET`].
-pub const KIND_HOLDER: u32 = 2;
+pub const KIND_HOLDING: u32 = 2;
 
 /// See [`KIND_SOCKET`].
 pub const KIND_QUEUED: u32 = 3;
@@ -249,8 +249,8 @@ pub struct Socket {
 /// A descriptor for a socket, as the `task_file` iterator saw it.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub struct Holder {
-    /// [`KIND_HOLDER`].
+pub struct Holding {
+    /// [`KIND_HOLDING`].
     pub kind: u32,
     /// Descriptor number.
     pub fd: u32,
@@ -322,6 +322,6 @@ const _: () = {
     assert!(size_of::<Tuple>() == 40);
     assert!(size_of::<Transition>() == 128);
     assert!(size_of::<Socket>() == 144);
-    assert!(size_of::<Holder>() == 64);
+    assert!(size_of::<Holding>() == 64);
     assert!(size_of::<Queued>() == 24);
 };

@@ -5,7 +5,7 @@ use core::mem::zeroed;
 use aya_ebpf::{cty::c_void, helpers::generated::bpf_sock_from_file};
 use tcptrace_common::{
     config::{ADOPT, ALL_DESCRIPTORS, Control, PROMOTE},
-    event::{Holder, KIND_HOLDER, KIND_QUEUED, NO_MEMORY, Queued, Socket},
+    event::{Holding, KIND_HOLDING, KIND_QUEUED, NO_MEMORY, Queued, Socket},
 };
 
 use crate::{
@@ -111,7 +111,7 @@ pub fn queue(out: Output, sk: Sock) {
 #[repr(C)]
 struct Found {
     socket: Socket,
-    holder: Holder,
+    holder: Holding,
 }
 
 /// Moves a stay that has aged from the nursery to socket storage, and reports it.
@@ -152,7 +152,7 @@ fn promote(out: Output, found: &mut Found, sk: Sock, since: u64, control: &Contr
 }
 
 #[inline(always)]
-pub fn holder(task: Kernel, fd: u32, sk: Sock) -> Holder {
+pub fn holder(task: Kernel, fd: u32, sk: Sock) -> Holding {
     let task = task.address();
     let leader = task.follow(off!(task_leader));
     let comm: [u64; 2] = [leader.read(off!(task_comm)), leader.read(off!(task_comm) + 8)];
@@ -161,8 +161,8 @@ pub fn holder(task: Kernel, fd: u32, sk: Sock) -> Holder {
     } else {
         0
     };
-    Holder {
-        kind: KIND_HOLDER,
+    Holding {
+        kind: KIND_HOLDING,
         fd,
         cookie: sk.cookie(),
         start_ns: leader.read(off!(task_start)),

@@ -6,7 +6,7 @@ use std::{hint::black_box, io::sink};
 use criterion::{Criterion, Throughput};
 use jiff::Timestamp;
 use tcptrace::{
-    engine::{assemble, assemble::Holdings, decode, tracker::Tracker, update::Update},
+    engine::{assemble, decode, holdings::Holdings, tracker::Tracker, update::Update},
     view::{Clock, Sink, json::Json},
 };
 use tcptrace_common::{

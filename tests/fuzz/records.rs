@@ -1,5 +1,5 @@
 //! What the kernel programs may write, and BTF that has all they need: beginnings for `ring`,
-//! `iter` and `btf` that follow what the code asks for. `TCPTRACE_SEEDS=write cargo test --test
+//! `iter` and `btf` that follow what the code asks for. `TCPTRACE_RENEW=1 cargo test --test
 //! fuzz records` puts them into the corpus.
 
 use std::{collections::BTreeMap, net::IpAddr};
@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use tcptrace_common::{
     config::Offsets,
     event::{
-        CLOSING, HAS_SOCKET, HAS_TCP, Holder, KEEPALIVE, KIND_DESTROY, KIND_HOLDER, KIND_QUEUED,
+        CLOSING, HAS_SOCKET, HAS_TCP, Holding, KEEPALIVE, KIND_DESTROY, KIND_HOLDING, KIND_QUEUED,
         KIND_SOCKET, KIND_TRANSITION, NO_LIMIT, OPEN, Queued, SEEDED, Socket, Transition, Tuple,
         UNPLACED,
     },
@@ -31,7 +31,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let sent = Socket { bytes_sent: 9, sent_ago_ns: SECOND, received_ago_ns: 2 * SECOND, ..held };
     let queued = Queued { kind: KIND_QUEUED, pad: 0, cookie: COOKIE, listener: 99 };
     let (parent, child) = (holder(42, 1, b"parent"), holder(43, 42, b"child\x1b]0;x\x07\n"));
-    let server = Holder { cookie: 99, ..parent };
+    let server = Holding { cookie: 99, ..parent };
     let bytes = |parts: &[&[u8]]| parts.concat();
     vec![
         ("btf", "made", btf()),
@@ -106,12 +106,12 @@ fn socket(state: TcpState, flags: u8) -> Socket {
     s
 }
 
-fn holder(pid: u32, ppid: u32, name: &[u8]) -> Holder {
+fn holder(pid: u32, ppid: u32, name: &[u8]) -> Holding {
     let mut comm = [0; 16];
     comm[..name.len()].copy_from_slice(name);
     let start_ns = u64::from(pid) * SECOND / 10;
-    Holder {
-        kind: KIND_HOLDER,
+    Holding {
+        kind: KIND_HOLDING,
         fd: 5,
         cookie: COOKIE,
         start_ns,

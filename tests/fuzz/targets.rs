@@ -50,7 +50,7 @@ use tcptrace::{
         sock_diag::{Detail, Dump, MPTCP, TCP},
         stat::Stat,
         threads,
-        threads::{Call, Group, Thread, Threads, wchan},
+        threads::{Call, Thread, ThreadGroup, Threads, wchan},
     },
     source::live::{
         bpf,
@@ -68,7 +68,7 @@ use tcptrace::{
 };
 use tcptrace_common::{
     config::MISSING,
-    event::{KIND_DESTROY, KIND_HOLDER, KIND_QUEUED, KIND_SOCKET, Transition},
+    event::{KIND_DESTROY, KIND_HOLDING, KIND_QUEUED, KIND_SOCKET, Transition},
     state::TcpState,
 };
 use zerocopy::{FromBytes, IntoBytes};
@@ -136,7 +136,7 @@ pub fn iter(data: &[u8]) {
     );
     assert!(sockets.iter().all(|s| s.kind == KIND_SOCKET));
     assert!(
-        holders.iter().all(|h| h.kind == KIND_HOLDER)
+        holders.iter().all(|h| h.kind == KIND_HOLDING)
             && queued.iter().all(|q| q.kind == KIND_QUEUED)
     );
 
@@ -315,7 +315,7 @@ fn page(text: &str) {
 }
 
 /// Threads in the call that the text names.
-fn waits(text: &str) -> Vec<Group> {
+fn waits(text: &str) -> Vec<ThreadGroup> {
     let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
     let thread = |state| Thread {
         tid: 1,

@@ -29,8 +29,8 @@ fn listening(ns: &Netns, address: &str, backlog: u32) -> (Actor, u32, String) {
     (server, listener, address)
 }
 
-/// Waits for `count` different sockets, and for one more that leaks then: by that time there were no
-/// others.
+/// Waits for `count` different sockets, and for one more that leaks then: by that time there were
+/// no others.
 fn exactly(ns: &Netns, mut tracer: Tracer, count: usize) -> Vec<Value> {
     let mut found = BTreeMap::new();
     while found.len() < count {

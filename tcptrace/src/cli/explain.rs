@@ -16,7 +16,7 @@ use crate::{
     exit::{Exit, Failure},
     source::live::{
         boot_now, process, report,
-        snapshot::{Plan, Snapshot},
+        snapshot::{Query, Snapshot},
     },
     view::Sink,
 };
@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         }
         _ => {}
     }
-    let plan = Plan {
+    let query = Query {
         selection,
         states: States::ALL.0 | TcpState::NewSynRecv.bit(),
         min_age_ns: 0,
@@ -82,7 +82,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         btf: args.btf.resolve()?,
         clock: boot_now,
     };
-    let mut snapshot = super::take(plan)?;
+    let mut snapshot = super::take(query)?;
     let records: Vec<Record> = match found {
         Err(cookie) if cookie != 0 => {
             snapshot.records().filter(|r| r.connection.cookie == cookie).collect()

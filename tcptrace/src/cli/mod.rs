@@ -22,7 +22,7 @@ use crate::{
     exit::{Exit, Failure},
     source::live::{
         process,
-        snapshot::{Plan, Snapshot},
+        snapshot::{Query, Snapshot},
     },
     view::text::safe,
 };
@@ -100,11 +100,11 @@ fn needs_proc() -> Result<(), Failure> {
 }
 
 /// One scan, what could not be seen being said.
-fn take(plan: Plan) -> Result<Snapshot, Failure> {
+fn take(query: Query) -> Result<Snapshot, Failure> {
     if process::some_hidden() {
         warn(process::HIDDEN);
     }
-    let snapshot = Snapshot::take(plan).context("looking at the sockets")?;
+    let snapshot = Snapshot::take(query).context("looking at the sockets")?;
     snapshot.missing.iter().for_each(|missing| warn(missing));
     Ok(snapshot)
 }

@@ -16,7 +16,7 @@ use crate::{
     exit::{Exit, Failure},
     source::live::{
         boot_now,
-        snapshot::{Plan, Snapshot},
+        snapshot::{Query, Snapshot},
     },
     view::Sink,
 };
@@ -90,7 +90,7 @@ impl From<By> for GroupBy {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let plan = Plan {
+    let query = Query {
         // What is not shown is counted.
         selection: Selection { unleaked: true, ..args.select.resolve()? },
         states: with_ghosts(args.select.state.0),
@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         clock: boot_now,
     };
     // The process ends behind it: the kernel is quicker in taking all its memory back.
-    let mut snapshot = ManuallyDrop::new(super::take(plan)?);
+    let mut snapshot = ManuallyDrop::new(super::take(query)?);
     let mut leaks = 0;
     let said = args
         .output

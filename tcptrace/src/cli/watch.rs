@@ -11,7 +11,7 @@ use tokio::{
 
 use super::{btf, ended_by, leaks, leaks::Leaks, nanoseconds, output, select, warn};
 use crate::{
-    confine::{capabilities, memory, seccomp},
+    confine::{capabilities, seccomp},
     engine::{
         fact::{Fact, Host, Timed},
         parse,
@@ -25,7 +25,7 @@ use crate::{
         live::{
             boot_now,
             bpf::{loader::Kernel, preflight, scans::Scans},
-            netns, process,
+            memory, netns, process,
             ring::Ring,
             scanner::{self, Scanner, Scope},
             tracing::{Live, Pace},

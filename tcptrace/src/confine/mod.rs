@@ -1,5 +1,4 @@
-//! What a running watch gives up once all is loaded: capabilities, system calls, memory.
+//! What a running watch gives up once all is loaded: capabilities, system calls.
 
 pub mod capabilities;
-pub mod memory;
 pub mod seccomp;

@@ -201,13 +201,13 @@ mod tests {
     use std::ffi::CStr;
 
     use super::*;
-    use crate::source::live::bpf::probe::{Outcome, in_a_child};
+    use crate::source::live::bpf::probe::{Attempt, in_a_child};
 
     /// A call by its number and arguments.
     type Call = (i64, [i64; 6]);
 
-    const EPERM: Outcome = Outcome::Refused(libc::EPERM);
-    const KILLED: Outcome = Outcome::Killed(libc::SIGSYS);
+    const EPERM: Attempt = Attempt::Refused(libc::EPERM);
+    const KILLED: Attempt = Attempt::Killed(libc::SIGSYS);
 
     const NOWHERE: &CStr = c"/nonexistent/nonexistent";
 
@@ -223,7 +223,7 @@ mod tests {
     }
 
     /// What comes of a call here, and under the filters of a release build.
-    fn free_and_confined(call: impl Fn() -> libc::c_long) -> (Outcome, Outcome) {
+    fn free_and_confined(call: impl Fn() -> libc::c_long) -> (Attempt, Attempt) {
         let filters = [fatal(), allowed(SeccompAction::Errno(libc::EPERM as u32))]
             .map(|f| f.expect("compiles"));
         let free = in_a_child(&call).expect("a child");
@@ -238,7 +238,7 @@ mod tests {
     /// Without filters in the kernel there is nothing to test.
     fn no_filters() -> bool {
         let (_, confined) = free_and_confined(|| make(call(libc::SYS_getpid, [])));
-        let none = confined != Outcome::Done;
+        let none = confined != Attempt::Done;
         if none {
             eprintln!("SKIPPED: this kernel lets no filter in: {confined:?}");
         }
@@ -377,7 +377,7 @@ mod tests {
             answer
         });
         match free {
-            Outcome::Done => assert_eq!(i386, KILLED),
+            Attempt::Done => assert_eq!(i386, KILLED),
             _ => eprintln!("SKIPPED: this kernel has no calls of i386"),
         }
     }

@@ -1,134 +1,21 @@
 //! From what scans list to a record: who holds a socket, in whose queue it waits, its role.
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    net::{IpAddr, SocketAddr},
-    rc::Rc,
-};
+use std::rc::Rc;
 
 use tcptrace_common::{
-    event::{
-        self, HAS_SOCKET, HAS_TCP, KEEPALIVE, NO_LIMIT, NO_TIMER, Queued, SEEDED, Socket, UNPLACED,
-    },
+    event::{HAS_SOCKET, HAS_TCP, KEEPALIVE, NO_LIMIT, NO_TIMER, SEEDED, Socket, UNPLACED},
     state::TcpState,
 };
 
 use crate::engine::{
-    decode::{self, Event},
+    decode::Event,
+    holdings::Holdings,
+    judge::judge,
     opener,
-    processes::{Context, Processes},
-    record::{
-        BootNs, Connection, Evidence, Holder, HolderSource, Listener, ProcessId, Record, Role,
-    },
+    record::{BootNs, Connection, Evidence, HolderSource, Record, Role},
     unknown::Unknown,
-    verdict::{Verdict, judge},
+    verdict::Verdict,
 };
-
-/// Who holds what, as of one scan of the descriptor tables.
-#[derive(Debug, Default)]
-pub struct Holdings {
-    /// Holders by socket cookie.
-    pub by_cookie: HashMap<u64, Vec<Holder>>,
-    /// Listening sockets by network namespace and port.
-    listeners: HashMap<(u32, u16), Vec<Listening>>,
-    /// Listeners by the cookies of the connections that wait in their queues.
-    queued: HashMap<u64, u64>,
-    /// Whether every process of the host was asked.
-    all_seen: bool,
-}
-
-/// A listening socket, its holders apart.
-#[derive(Clone, Copy, Debug)]
-struct Listening {
-    cookie: u64,
-    local: SocketAddr,
-    queue: u32,
-    limit: u32,
-    drops: u32,
-}
-
-impl Holdings {
-    /// Sorts a scan: the listening sockets, and the holders of all sockets by cookie.
-    #[must_use]
-    pub fn new(
-        sockets: &[Socket],
-        queued: &[Queued],
-        mut by_cookie: HashMap<u64, Vec<Holder>>,
-        all_seen: bool,
-    ) -> Self {
-        for holders in by_cookie.values_mut() {
-            holders.sort_by_key(|h| (h.process.pid, h.tid, h.fd));
-        }
-        let mut listeners: HashMap<_, Vec<Listening>> = HashMap::new();
-        for socket in sockets.iter().filter(|s| s.state == TcpState::Listen as u8) {
-            let Connection { netns, local, cookie, .. } =
-                Connection::new(socket.cookie, &socket.tuple, socket.protocol);
-            let list = listeners.entry((netns, local.port())).or_default();
-            // A listener with several descriptors is listed once for each.
-            if list.iter().all(|l| l.cookie != cookie) {
-                list.push(Listening {
-                    cookie,
-                    local,
-                    queue: socket.backlog,
-                    limit: socket.max_backlog,
-                    drops: socket.drops,
-                });
-            }
-        }
-        let queued =
-            queued.iter().filter(|q| q.cookie != 0).map(|q| (q.cookie, q.listener)).collect();
-        Self { by_cookie, listeners, queued, all_seen }
-    }
-
-    /// The listener whose child a connection is: the one in whose queue it waits. Of one that was
-    /// accepted, or waits far back, only the port is known, which several may share
-    /// (SO_REUSEPORT): those bound to the very address come before those bound to any, those with a
-    /// queue before those without, and all that remain are named together.
-    #[must_use]
-    pub fn listener(&self, c: &Connection) -> Option<Listener> {
-        let parents = self.parents(c);
-        let first = parents.clone().max_by_key(|l| l.queue)?;
-        let held = parents.filter_map(|l| self.by_cookie.get(&l.cookie));
-        let holders = held.flatten().cloned().collect();
-        Some(Listener {
-            local: first.local,
-            queue: first.queue,
-            limit: first.limit,
-            drops: first.drops,
-            holders,
-        })
-    }
-
-    /// Where that listener is bound.
-    fn came_in_by(&self, c: &Connection) -> Option<SocketAddr> {
-        self.parents(c).max_by_key(|l| l.queue).map(|l| l.local)
-    }
-
-    /// See [`Self::listener`].
-    fn parents(&self, c: &Connection) -> impl Iterator<Item = &Listening> + Clone {
-        let list = self.listeners.get(&(c.netns, c.local.port())).map_or(&[][..], Vec::as_slice);
-        let (queue, local) = (self.queued.get(&c.cookie), c.local.ip());
-        let distance = move |l: &Listening| match l.local.ip() {
-            _ if queue == Some(&l.cookie) => Some(0),
-            bound if bound == local => Some(1),
-            bound if takes_any(bound, local) => Some(2),
-            _ => None,
-        };
-        let least = list.iter().filter_map(distance).min();
-        let found = list.iter().filter(move |l| least.is_some() && distance(l) == least);
-        let busy = found.clone().any(|l| l.queue > 0);
-        found.filter(move |l| !busy || l.queue > 0)
-    }
-}
-
-/// Whether a listener on `bound` takes connections to `local`. `::` takes IPv4 too unless it was
-/// made IPv6-only; then IPv4 has a listener of its own.
-fn takes_any(bound: IpAddr, local: IpAddr) -> bool {
-    match bound {
-        IpAddr::V4(v4) => v4.is_unspecified() && local.is_ipv4(),
-        IpAddr::V6(v6) => v6.is_unspecified(),
-    }
-}
 
 const HELD_OUTSIDE: &str = "held outside descriptor tables: in flight over a unix socket, an \
                             io_uring fixed file, or a kernel socket";
@@ -137,8 +24,8 @@ const NOT_ALL: &str = "not every process can be seen from here";
 const BEFORE_TRACING: &str = "the FIN came before tracing began";
 const NO_WAY: &str = "no descriptor leads to it";
 
-/// A record of a socket that the scan at `now` listed. `stalled_ns`: for how long the peer has taken
-/// nothing of what was sent, where earlier scans tell.
+/// A record of a socket that the scan at `now` listed. `stalled_ns`: for how long the peer has
+/// taken nothing of what was sent, where earlier scans tell.
 #[must_use]
 pub fn record(
     socket: &Socket,
@@ -344,201 +231,5 @@ pub fn ended(event: &Event, all_seen: bool) -> Record {
     record
 }
 
-/// Who holds what, as of one scan.
-#[must_use]
-pub fn holdings(
-    listeners: &[Socket],
-    queued: &[Queued],
-    descriptors: &[event::Holder],
-    processes: &Processes,
-    all_seen: bool,
-) -> Holdings {
-    let by_cookie = by_cookie(descriptors, |id| processes.context(id));
-    Holdings::new(listeners, queued, by_cookie, all_seen)
-}
-
-/// Holders by socket cookie. `context`: what is known of a process.
-#[must_use]
-pub fn by_cookie(
-    descriptors: &[event::Holder],
-    mut context: impl FnMut(ProcessId) -> Context,
-) -> HashMap<u64, Vec<Holder>> {
-    let mut by_cookie: HashMap<u64, Vec<Holder>> = HashMap::with_capacity(descriptors.len());
-    // They come one process after the other.
-    let mut last: Option<(&event::Holder, Holder)> = None;
-    for raw in descriptors {
-        let known = last.take().filter(|(last, _)| is_same_process(last, raw));
-        let (_, holder) = last.insert(known.unwrap_or_else(|| {
-            let process = ProcessId { pid: raw.pid, start_ns: raw.start_ns };
-            let Context { cgroups, inner_pid } = context(process);
-            let comm = decode::comm(&raw.comm);
-            let (ppid, opener) = (raw.ppid, None);
-            (raw, Holder { process, tid: None, ppid, fd: 0, comm, cgroups, inner_pid, opener })
-        }));
-        let tid = (raw.tid != raw.pid).then_some(raw.tid);
-        let holder = Holder { fd: raw.fd, tid, ..holder.clone() };
-        match by_cookie.entry(raw.cookie) {
-            // Room for one: hardly any has a second.
-            Entry::Vacant(free) => {
-                free.insert(vec![holder]);
-            }
-            Entry::Occupied(mut held) => held.get_mut().push(holder),
-        }
-    }
-    by_cookie
-}
-
-fn is_same_process(a: &event::Holder, b: &event::Holder) -> bool {
-    (a.pid, a.start_ns, a.ppid, a.comm) == (b.pid, b.start_ns, b.ppid, b.comm)
-}
-
 #[cfg(test)]
-mod tests {
-    use tcptrace_common::event::{KIND_QUEUED, KIND_SOCKET};
-    use zerocopy::FromZeros;
-
-    use super::*;
-
-    const SECOND: u64 = 1_000_000_000;
-    const V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 1];
-    const ANY_V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 0, 0, 0, 0];
-
-    fn socket(cookie: u64, state: TcpState, laddr: [u8; 16]) -> Socket {
-        let mut s = Socket::new_zeroed();
-        (s.kind, s.cookie, s.state, s.protocol) = (KIND_SOCKET, cookie, state as u8, 6);
-        (s.earliest_ns, s.latest_ns, s.flags, s.sent_ago_ns) = (1, 1, HAS_TCP, u64::MAX);
-        (s.tuple.laddr, s.tuple.lport, s.tuple.netns) = (laddr, 80, 1);
-        (s.tuple.raddr, s.tuple.rport) = (V4, 5000);
-        s
-    }
-
-    fn listener(cookie: u64, laddr: [u8; 16], queue: u32) -> Socket {
-        let mut s = socket(cookie, TcpState::Listen, laddr);
-        (s.backlog, s.max_backlog) = (queue, 8);
-        s
-    }
-
-    fn holder(pid: u32) -> Holder {
-        let process = ProcessId { pid, start_ns: 0 };
-        Holder {
-            process,
-            tid: None,
-            ppid: 1,
-            fd: 3,
-            comm: "x".into(),
-            cgroups: None,
-            inner_pid: None,
-            opener: None,
-        }
-    }
-
-    fn blamed(listeners: &[Socket]) -> Vec<u32> {
-        blamed_with(listeners, &[])
-    }
-
-    fn blamed_with(listeners: &[Socket], queued: &[Queued]) -> Vec<u32> {
-        let held = listeners.iter().map(|l| (l.cookie, vec![holder(l.cookie as u32)])).collect();
-        let holdings = Holdings::new(listeners, queued, held, true);
-        let record = record(&socket(99, TcpState::CloseWait, V4), &holdings, None, None, 9);
-        record.holders.iter().map(|h| h.process.pid).collect()
-    }
-
-    #[test]
-    fn the_closest_listener_is_blamed() {
-        assert_eq!(
-            blamed(&[listener(1, ANY_V4, 1), listener(2, V4, 1)]),
-            [2],
-            "bound to the address itself"
-        );
-        assert_eq!(blamed(&[listener(1, ANY_V4, 1)]), [1]);
-        assert_eq!(blamed(&[listener(1, [0; 16], 1)]), [1], ":: takes IPv4");
-        assert_eq!(
-            blamed(&[listener(1, V4, 0), listener(2, V4, 3)]),
-            [2],
-            "SO_REUSEPORT: the one with a queue"
-        );
-        assert_eq!(blamed(&[listener(1, V4, 1), listener(2, V4, 1)]), [1, 2], "or all of them");
-        let two = [listener(1, V4, 1), listener(2, V4, 1)];
-        let queued = Queued { kind: KIND_QUEUED, pad: 0, cookie: 99, listener: 1 };
-        assert_eq!(blamed_with(&two, &[queued]), [1], "the one in whose queue it is");
-        let mut elsewhere = listener(1, V4, 1);
-        elsewhere.tuple.netns = 2;
-        assert_eq!(blamed(&[elsewhere]), [0; 0]);
-    }
-
-    #[test]
-    fn verdicts_follow_the_evidence() {
-        let judge = |change: &dyn Fn(&mut Socket), held: &[u32]| {
-            let mut s = socket(7, TcpState::CloseWait, V4);
-            s.flags |= HAS_SOCKET;
-            change(&mut s);
-            let held =
-                (!held.is_empty()).then(|| (7, held.iter().map(|pid| holder(*pid)).collect()));
-            let record = record(
-                &s,
-                &Holdings::new(&[], &[], held.into_iter().collect(), true),
-                None,
-                None,
-                100 * SECOND,
-            );
-            record.verdict.map(|v| (v, record.also.clone()))
-        };
-        assert_eq!(judge(&|_| {}, &[1]), Some((Verdict::EofNotClosed, vec![])));
-        assert_eq!(judge(&|s| s.recv_q = 1, &[1]), Some((Verdict::UnreadFin, vec![])));
-        assert_eq!(judge(&|s| s.recv_q = 2, &[1]), Some((Verdict::UnreadData, vec![])));
-        assert_eq!(
-            judge(&|s| s.recv_q = 2, &[1, 2]),
-            Some((Verdict::InheritedFd, vec![Verdict::UnreadData]))
-        );
-        assert_eq!(
-            judge(&|_| {}, &[1, 1]),
-            Some((Verdict::EofNotClosed, vec![])),
-            "two descriptors, one process"
-        );
-        let sent = |s: &mut Socket, ago| (s.bytes_sent, s.sent_ago_ns) = (9, ago);
-        let in_use = Some((Verdict::HalfCloseInUse, vec![Verdict::EofNotClosed]));
-        let not_closed = Some((Verdict::EofNotClosed, vec![]));
-        assert_eq!(judge(&|s| sent(s, 3 * SECOND), &[1]), in_use);
-        assert_eq!(judge(&|s| sent(s, 40 * SECOND), &[1]), not_closed, "it has stopped sending");
-        // Seeded: the FIN came 10 to 60 seconds ago.
-        let seeded = |s: &mut Socket, ago| {
-            (s.earliest_ns, s.latest_ns, s.received_ago_ns, s.sent_ago_ns) =
-                (40 * SECOND, 90 * SECOND, 60 * SECOND, ago);
-            s.flags |= SEEDED;
-        };
-        assert_eq!(judge(&|s| seeded(s, 3 * SECOND), &[1]), in_use, "sent after the FIN");
-        assert_eq!(
-            judge(&|s| seeded(s, 20 * SECOND), &[1]),
-            in_use,
-            "or perhaps before: the benefit of the doubt"
-        );
-        assert_eq!(judge(&|s| seeded(s, 40 * SECOND), &[1]), not_closed);
-        assert_eq!(judge(&|s| seeded(s, 60 * SECOND), &[1]), not_closed, "sent before the FIN");
-        // Read 10 seconds before now: its last data and its answer were 5 seconds old then.
-        let read_earlier = |s: &mut Socket| {
-            seeded(s, 5 * SECOND);
-            (s.earliest_ns, s.received_ago_ns) = (85 * SECOND, 5 * SECOND);
-        };
-        assert_eq!(
-            judge(&read_earlier, &[1]),
-            not_closed,
-            "answered before the FIN, however late the record"
-        );
-        assert_eq!(
-            judge(&|s| s.send_q = 9, &[1]).map(|v| v.0),
-            Some(Verdict::HalfCloseInUse),
-            "the peer reads slowly"
-        );
-        assert_eq!(judge(&|s| s.flags &= !HAS_SOCKET, &[]), Some((Verdict::Orphan, vec![])));
-        assert_eq!(
-            judge(&|s| s.flags &= !HAS_TCP, &[1]),
-            None,
-            "unknown queues are no empty queues"
-        );
-        assert_eq!(
-            judge(&|s| s.state = TcpState::Close as u8, &[1]),
-            Some((Verdict::GhostFd, vec![]))
-        );
-        assert_eq!(judge(&|s| s.state = TcpState::Established as u8, &[1]), None);
-    }
-}
+mod tests;

@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use tcptrace_common::{
     counters::{Counters, Histogram},
-    event::{Holder, Queued, Socket, Streamed, Transition},
+    event::{Holding, Queued, Socket, Streamed, Transition},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
@@ -126,7 +126,7 @@ pub struct Scan {
     /// Listening sockets, once for each descriptor.
     pub listeners: Records<Socket>,
     /// Descriptors: of the sockets listed, and of the listeners.
-    pub holders: Records<Holder>,
+    pub holders: Records<Holding>,
     /// Connections in the queues of listeners.
     pub queued: Records<Queued>,
     /// What was counted, after all else.
@@ -306,7 +306,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(list in proptest::collection::vec((any::<u64>(), facts()), 0..6)) {
+        fn what_is_written_is_read(
+            list in proptest::collection::vec((any::<u64>(), facts()), 0..6),
+        ) {
             let mut bytes = BytesMut::new();
             let list: Vec<Timed> = list.into_iter().map(|(at, fact)| Timed { at, fact }).collect();
             list.iter().for_each(|fact| write(fact, &mut bytes));

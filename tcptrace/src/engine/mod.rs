@@ -6,6 +6,8 @@ pub mod check;
 pub mod decode;
 pub mod fact;
 pub mod group;
+pub mod holdings;
+pub mod judge;
 pub mod language;
 pub mod opener;
 pub mod ownership;

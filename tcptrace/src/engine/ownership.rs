@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 use tcptrace_common::{event::Socket, state::TcpState};
 
 use super::{
-    assemble::Holdings,
     decode::Event,
+    holdings::Holdings,
     processes::Processes,
     record::{Connection, Holder},
     select::Selection,

@@ -22,7 +22,8 @@ pub struct Selection {
     pub comms: Vec<String>,
     /// Made in, or held by a process in, these cgroups or below.
     pub cgroups: Vec<CgroupPattern>,
-    /// Held in the container that is called so ([`crate::formats::container::Container::is_called`]).
+    /// Held in the container that is called so
+    /// ([`crate::formats::container::Container::is_called`]).
     pub containers: Vec<String>,
     /// In these network namespaces (inode numbers).
     pub netns: Vec<u32>,

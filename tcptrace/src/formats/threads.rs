@@ -76,7 +76,7 @@ pub fn wchan(text: &str) -> Option<&str> {
 
 /// Where a thread is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Place {
+pub enum Whereabouts {
     /// In this system call.
     Call(&'static str),
     /// In a system call that has no name here.
@@ -97,7 +97,7 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Threads {
     /// Those that were read, by where they are, the largest group first.
-    pub groups: Vec<Group>,
+    pub groups: Vec<ThreadGroup>,
     /// How many were read: the first ones.
     pub read: usize,
     /// How many the process has.
@@ -115,9 +115,9 @@ impl Threads {
 
 /// Threads in the same place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Group {
+pub struct ThreadGroup {
     /// Where they are.
-    pub place: Place,
+    pub place: Whereabouts,
     /// The kernel function they sleep in, where known.
     pub wchan: Option<Rc<str>>,
     /// What kind of descriptor they wait on, where the call has one.
@@ -134,20 +134,20 @@ pub struct Group {
     pub of: usize,
 }
 
-impl Group {
+impl ThreadGroup {
     /// `8 of 10 threads: recvfrom on socket fd 7: waits for data from the peer`
     #[must_use]
     pub fn text(&self) -> String {
         /// More numbers than these say nothing more.
         const SHOWN: usize = 4;
         let place = match self.place {
-            Place::Call(name) => name.to_owned(),
-            Place::Numbered(n) => format!("system call {n}"),
-            Place::Running => "running".to_owned(),
-            Place::Stopped => "stopped".to_owned(),
-            Place::Ended => "ended".to_owned(),
-            Place::Outside => "in the kernel, in no system call".to_owned(),
-            Place::Unknown(reason) => format!("unknown ({reason})"),
+            Whereabouts::Call(name) => name.to_owned(),
+            Whereabouts::Numbered(n) => format!("system call {n}"),
+            Whereabouts::Running => "running".to_owned(),
+            Whereabouts::Stopped => "stopped".to_owned(),
+            Whereabouts::Ended => "ended".to_owned(),
+            Whereabouts::Outside => "in the kernel, in no system call".to_owned(),
+            Whereabouts::Unknown(reason) => format!("unknown ({reason})"),
         };
         let mut text = format!("{} of {} threads: {place}", self.tids.len(), self.of);
         if !self.fds.is_empty() {
@@ -165,16 +165,19 @@ impl Group {
 }
 
 /// What threads of one group have in common.
-type Key = (Place, Option<Rc<str>>, Option<Kind>, Option<&'static str>);
+type Key = (Whereabouts, Option<Rc<str>>, Option<Kind>, Option<&'static str>);
 
 /// Groups threads by system call, kernel function and kind of descriptor; the largest group first.
 /// `describe` says what a thread's descriptor is: (tid, fd).
-pub fn group(threads: &[Thread], describe: impl Fn(u32, u32) -> Option<Descriptor>) -> Vec<Group> {
-    let mut groups: HashMap<Key, Group> = HashMap::new();
+pub fn group(
+    threads: &[Thread],
+    describe: impl Fn(u32, u32) -> Option<Descriptor>,
+) -> Vec<ThreadGroup> {
+    let mut groups: HashMap<Key, ThreadGroup> = HashMap::new();
     for thread in threads {
         let place = place(thread);
         let fd = match (place, thread.call) {
-            (Place::Call(name), Call::In { first, .. }) if takes_descriptor(name) => {
+            (Whereabouts::Call(name), Call::In { first, .. }) if takes_descriptor(name) => {
                 u32::try_from(first).ok()
             }
             _ => None,
@@ -182,13 +185,13 @@ pub fn group(threads: &[Thread], describe: impl Fn(u32, u32) -> Option<Descripto
         let descriptor = fd.and_then(|fd| describe(thread.tid, fd));
         let on = descriptor.as_ref().map(|d| match place {
             // Only listeners are accepted from, whatever their protocol.
-            Place::Call("accept" | "accept4") if d.kind == Kind::Socket => Kind::Listener,
+            Whereabouts::Call("accept" | "accept4") if d.kind == Kind::Socket => Kind::Listener,
             _ => d.kind,
         });
         let second = if let Call::In { second, .. } = thread.call { second } else { 0 };
         let means = means(place, second, on);
         let found =
-            groups.entry((place, thread.wchan.clone(), on, means)).or_insert_with(|| Group {
+            groups.entry((place, thread.wchan.clone(), on, means)).or_insert_with(|| ThreadGroup {
                 place,
                 wchan: thread.wchan.clone(),
                 on,
@@ -204,7 +207,7 @@ pub fn group(threads: &[Thread], describe: impl Fn(u32, u32) -> Option<Descripto
             found.fds.insert(fd, descriptor);
         }
     }
-    let mut groups: Vec<Group> = groups.into_values().collect();
+    let mut groups: Vec<ThreadGroup> = groups.into_values().collect();
     for found in &mut groups {
         found.tids.sort_unstable();
     }
@@ -212,34 +215,36 @@ pub fn group(threads: &[Thread], describe: impl Fn(u32, u32) -> Option<Descripto
     groups
 }
 
-fn place(thread: &Thread) -> Place {
+fn place(thread: &Thread) -> Whereabouts {
     match (thread.state, thread.call) {
         // It may have been stopped within a call; what it waits for is to be continued.
-        ('T' | 't', _) => Place::Stopped,
-        ('Z' | 'X', _) => Place::Ended,
-        (_, Call::Running) => Place::Running,
-        (_, Call::Outside) => Place::Outside,
+        ('T' | 't', _) => Whereabouts::Stopped,
+        ('Z' | 'X', _) => Whereabouts::Ended,
+        (_, Call::Running) => Whereabouts::Running,
+        (_, Call::Outside) => Whereabouts::Outside,
         (_, Call::In { number, .. }) => {
             let known = usize::try_from(number).ok().and_then(Sysno::new);
-            known.map_or(Place::Numbered(number), |call| Place::Call(call.name()))
+            known.map_or(Whereabouts::Numbered(number), |call| Whereabouts::Call(call.name()))
         }
-        (_, Call::Unknown(reason)) => Place::Unknown(reason),
+        (_, Call::Unknown(reason)) => Whereabouts::Unknown(reason),
     }
 }
 
 /// What a thread in this place waits for. The kernel knows the call and not its purpose: this
 /// claims no more.
-fn means(place: Place, second: u64, on: Option<Kind>) -> Option<&'static str> {
+fn means(place: Whereabouts, second: u64, on: Option<Kind>) -> Option<&'static str> {
     /// `F_SETLKW` and `F_OFD_SETLKW` (uapi/asm-generic/fcntl.h).
     const LOCKS: [u64; 2] = [7, 38];
     let call = match place {
-        Place::Call(call) => call,
-        Place::Stopped => {
+        Whereabouts::Call(call) => call,
+        Whereabouts::Stopped => {
             return Some(
                 "a signal (SIGSTOP, SIGTSTP) or a debugger stopped it; SIGCONT lets it go on",
             );
         }
-        Place::Outside => return Some("waits for a page of its memory, often from disk or swap"),
+        Whereabouts::Outside => {
+            return Some("waits for a page of its memory, often from disk or swap");
+        }
         _ => return None,
     };
     Some(match call {
@@ -317,7 +322,7 @@ mod tests {
     }
 
     fn texts(threads: &[Thread]) -> Vec<String> {
-        group(threads, described).iter().map(Group::text).collect()
+        group(threads, described).iter().map(ThreadGroup::text).collect()
     }
 
     #[test]

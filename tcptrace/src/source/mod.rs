@@ -16,8 +16,8 @@ pub trait Source {
     fn ready(&mut self) -> impl Future<Output = io::Result<()>>;
 
     /// Hands over the facts that there are, in the order in which they became known. `ask`: what is
-    /// to be looked up next, at that time; it is asked when a scan begins, and what it answers counts
-    /// for that scan.
+    /// to be looked up next, at that time; it is asked when a scan begins, and what it answers
+    /// counts for that scan.
     ///
     /// # Errors
     /// What the kernel, or reading, answers.

@@ -54,8 +54,8 @@ impl Clock {
         }
     }
 
-    /// From here on, the time of day is the boot clock plus so many ns. By how much that moves it, if
-    /// somebody set the clock. Ages and order go by the boot clock, which nobody sets.
+    /// From here on, the time of day is the boot clock plus so many ns. By how much that moves it,
+    /// if somebody set the clock. Ages and order go by the boot clock, which nobody sets.
     pub fn set(&mut self, offset_ns: i64) -> Option<i64> {
         let step = offset_ns.saturating_sub(self.offset_ns);
         self.offset_ns = offset_ns;

@@ -259,7 +259,7 @@ mod tests {
             ("tcptrace/src/source/live/x.rs", "use clap::Args;", "clap::Args"),
             ("tcptrace/src/view/csv.rs", "use crate::source::live;", "crate::source::live"),
             ("tcptrace/src/view/csv.rs", "use rustix::fs;", "rustix::fs"),
-            ("tcptrace/src/confine/memory.rs", "use crate::engine::x;", "crate::engine::x"),
+            ("tcptrace/src/confine/seccomp.rs", "use crate::engine::x;", "crate::engine::x"),
             ("tcptrace/src/cli/watch.rs", "use aya::Ebpf;", "aya::Ebpf"),
         ];
         for (file, text, path) in rules {

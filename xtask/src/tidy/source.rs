@@ -30,8 +30,22 @@ fn module(below: &str) -> Vec<String> {
     }
 }
 
+/// Whether a file holds the tests of the module above it, and nothing else: the rules leave tests
+/// out wherever they are.
+fn is_tests(root: &Path, file: &str) -> bool {
+    let Some(above) = file.strip_suffix("/tests.rs") else { return false };
+    [format!("{above}.rs"), format!("{above}/mod.rs")]
+        .iter()
+        .any(|parent| fs::read_to_string(root.join(parent)).is_ok_and(|text| declares_tests(&text)))
+}
+
+fn declares_tests(text: &str) -> bool {
+    text.contains("#[cfg(test)]\nmod tests;\n")
+}
+
 impl Source {
-    /// Parses what lies in a `src` folder; nothing for other files, or for what has just gone.
+    /// Parses what lies in a `src` folder; nothing for other files, for tests, or for what has just
+    /// gone.
     pub fn read(
         root: &Path,
         file: &str,
@@ -40,6 +54,9 @@ impl Source {
     ) -> Result<Option<Self>> {
         let Some((krate, below)) = file.split_once("/src/") else { return Ok(None) };
         let Ok(text) = fs::read_to_string(root.join(file)) else { return Ok(None) };
+        if is_tests(root, file) {
+            return Ok(None);
+        }
         let module = module(below);
         let names = paths::names(&text, &module, crates).with_context(|| file.to_owned())?;
         let (file, krate) = (file.to_owned(), krate.to_owned());
@@ -111,6 +128,12 @@ mod tests {
         assert_eq!(module("engine/mod.rs"), ["engine"]);
         assert_eq!(module("engine/check/call.rs"), ["engine", "check", "call"]);
         assert_eq!(module("exit.rs"), ["exit"]);
+    }
+
+    #[test]
+    fn only_what_is_built_for_tests_is_tests() {
+        assert!(declares_tests("mod a;\n#[cfg(test)]\nmod tests;\n\nuse std::io;\n"));
+        assert!(!declares_tests("mod tests;\n") && !declares_tests("#[cfg(test)]\nmod other;\n"));
     }
 
     #[test]

@@ -6,9 +6,10 @@ use tcptrace_common::{event::Socket, state::TcpState};
 
 use super::{Said, Watch};
 use crate::engine::{
-    assemble::{self, Holdings},
+    assemble,
     decode::Event,
     fact::{Counts, Scan, Unplaced},
+    holdings::{self, Holdings},
     record::{BootNs, Connection},
 };
 
@@ -50,7 +51,7 @@ impl Watch {
     pub(super) fn scan(&mut self, scan: &Scan, said: &mut Vec<Said>) {
         let now = scan.now_ns;
         let beside = self.beside.take().unwrap_or_default();
-        let holdings = assemble::holdings(
+        let holdings = holdings::of_scan(
             &scan.listeners.0,
             &scan.queued.0,
             &scan.holders.0,
@@ -71,7 +72,8 @@ impl Watch {
         for socket in scan.sockets.0.iter().filter(|s| !beside.is_over(s)) {
             self.found(socket, &holdings, now, said);
         }
-        // One that could not be moved for want of memory is in both lists: a descriptor leads to it.
+        // One that could not be moved for want of memory is in both lists: a descriptor leads to
+        // it.
         let placed: HashSet<u64> = scan.sockets.0.iter().map(|s| s.cookie).collect();
         let led_to = |u: &&Unplaced| placed.contains(&u.socket.0.cookie);
         let unplaced = scan.unplaced.iter().filter(|u| !led_to(u));

@@ -2,7 +2,7 @@
 
 use tcptrace_common::{
     event::{
-        HAS_SOCKET, HAS_TCP, KIND_DESTROY, KIND_HOLDER, KIND_SOCKET, KIND_TRANSITION, NO_SOCKET,
+        HAS_SOCKET, HAS_TCP, KIND_DESTROY, KIND_HOLDING, KIND_SOCKET, KIND_TRANSITION, NO_SOCKET,
         OPEN, Socket, Transition, UNPLACED,
     },
     state::TcpState,
@@ -41,9 +41,9 @@ fn socket(since: BootNs) -> Socket {
     s
 }
 
-fn holder(pid: u32) -> tcptrace_common::event::Holder {
-    let mut h = tcptrace_common::event::Holder::new_zeroed();
-    (h.kind, h.cookie, h.pid, h.tid, h.fd) = (KIND_HOLDER, COOKIE, pid, pid, 4);
+fn holder(pid: u32) -> tcptrace_common::event::Holding {
+    let mut h = tcptrace_common::event::Holding::new_zeroed();
+    (h.kind, h.cookie, h.pid, h.tid, h.fd) = (KIND_HOLDING, COOKIE, pid, pid, 4);
     h
 }
 

@@ -144,7 +144,10 @@ fn one_socket_is_asked_for_as_it_was_answered() {
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), details: bool) {
+    fn no_bytes_make_it_panic(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        details: bool,
+    ) {
         let mut dump = Dump::new(1, TCP, if details { Detail::Connection } else { Detail::Count });
         let _ = dump.take(&bytes, NOW);
         // Past the header, where chance seldom gets.

@@ -23,7 +23,7 @@ use crate::{
             loader, preflight,
             preflight::{KERNEL_BTF, Refusal},
             probe,
-            probe::Outcome,
+            probe::Attempt,
         },
         host, netns, process, sock_diag,
     },
@@ -68,11 +68,11 @@ pub fn findings(btf: &Path, clock: fn() -> BootNs) -> Vec<Finding> {
 
 const UNPRIVILEGED_BPF: &str = "kernel.unprivileged_bpf_disabled";
 
-fn called(outcome: Outcome) -> Called {
-    match outcome {
-        Outcome::Done => Called::Done,
-        Outcome::Refused(errno) => Called::Refused(errno),
-        Outcome::Killed(signal) => Called::Killed(signal),
+fn called(attempt: Attempt) -> Called {
+    match attempt {
+        Attempt::Done => Called::Done,
+        Attempt::Refused(errno) => Called::Refused(errno),
+        Attempt::Killed(signal) => Called::Killed(signal),
     }
 }
 

@@ -1,117 +1,61 @@
-//! From the kernel's list of descriptors to holders with their cgroups; `/proc` where the kernel's
-//! list can't be used.
+//! Who holds what where the kernel's list of descriptors can't be used: `/proc`.
 
 use std::{collections::HashMap, fs};
 
-use tcptrace_common::event::{Holder as Raw, KIND_HOLDER, Queued, Socket};
+use tcptrace_common::event::{Holding, KIND_HOLDING, Socket};
 
 use crate::{
-    engine::{
-        assemble::{self, Holdings},
-        processes::Context,
-        record::{BootNs, Holder},
-    },
     formats::descriptor::socket_inode,
-    source::live::{
-        is_gone, numbers, process,
-        process::{Facts, Processes},
-    },
+    source::live::{is_gone, numbers, process},
 };
 
-/// Holders by socket cookie.
-pub type ByCookie = HashMap<u64, Vec<Holder>>;
-
-/// Holders as the kernel's `task_file` pass listed them.
-#[must_use]
-pub fn from_kernel(
-    sockets: &[Socket],
-    queued: &[Queued],
-    holders: &[Raw],
-    processes: &Processes,
-) -> Holdings {
-    Holdings::new(sockets, queued, by_cookie(holders, processes), true)
+/// Who holds what, as `/proc` shows it.
+#[derive(Debug)]
+pub struct ByProc {
+    /// As the kernel's iterator would list them, one process after the other.
+    pub holders: Vec<Holding>,
+    /// Every process of the host was asked.
+    pub all_seen: bool,
 }
 
-/// The same by cookie.
+/// Reads `/proc/PID/fd`, for the given sockets and listeners, by inode number. Descriptor tables of
+/// single threads are read only for sockets that no process holds.
 #[must_use]
-pub fn by_cookie(holders: &[Raw], processes: &Processes) -> ByCookie {
-    assemble::by_cookie(holders, |id| {
-        let Facts { cgroups, inner_pid } = processes.facts(id);
-        Context { cgroups, inner_pid }
-    })
-}
-
-/// Holders as `/proc/PID/fd` shows them, for the given sockets and listeners, by inode number.
-/// Descriptor tables of single threads are read only for sockets that no process holds.
-#[must_use]
-pub fn from_proc(
-    suspects: &[Socket],
-    listeners: &[Socket],
-    queued: &[Queued],
-    processes: &Processes,
-) -> Holdings {
+pub fn by_proc(suspects: &[Socket], listeners: &[Socket]) -> ByProc {
     let wanted: HashMap<u64, u64> = suspects
         .iter()
         .chain(listeners)
         .filter(|s| s.inode != 0)
         .map(|s| (s.inode, s.cookie))
         .collect();
-    let mut tables = Tables { wanted, by_cookie: ByCookie::new(), hidden: false };
+    let mut tables = Tables { wanted, found: Vec::new(), held: HashMap::new(), hidden: false };
     let pids = numbers("/proc");
     tables.hidden = pids.is_err();
     let pids = pids.unwrap_or_default();
     for pid in &pids {
-        tables.read(&format!("/proc/{pid}/fd"), *pid, None, processes);
+        tables.read(&format!("/proc/{pid}/fd"), *pid, *pid);
     }
-    if tables.wanted.values().any(|cookie| !tables.by_cookie.contains_key(cookie)) {
+    if tables.wanted.values().any(|cookie| !tables.held.contains_key(cookie)) {
         for pid in &pids {
             let tids = tables.list(&format!("/proc/{pid}/task"), *pid);
             for tid in tids.into_iter().filter(|tid| tid != pid) {
-                tables.read(&format!("/proc/{pid}/task/{tid}/fd"), *pid, Some(tid), processes);
+                tables.read(&format!("/proc/{pid}/task/{tid}/fd"), *pid, tid);
             }
         }
     }
     // In this order: a confined watch may not ask for its rights, and comes here in a pid namespace
     // of its own only.
     let all_seen = !tables.hidden && kernel_names_processes() && !process::some_hidden();
-    Holdings::new(listeners, queued, tables.by_cookie, all_seen)
-}
-
-/// The same as records, as the kernel's iterator would list them.
-#[must_use]
-pub fn listed_by_proc(
-    suspects: &[Socket],
-    listeners: &[Socket],
-    processes: &Processes,
-) -> Vec<Raw> {
-    let holdings = from_proc(suspects, listeners, &[], processes);
-    let raw = |(cookie, h): (u64, &Holder)| {
-        let mut comm = [0; 16];
-        let name = h.comm.as_bytes();
-        let length = name.len().min(comm.len() - 1);
-        comm[..length].copy_from_slice(&name[..length]);
-        Raw {
-            kind: KIND_HOLDER,
-            fd: h.fd,
-            cookie,
-            start_ns: h.process.start_ns,
-            cgroup: 0,
-            pid: h.process.pid,
-            tid: h.tid.unwrap_or(h.process.pid),
-            ppid: h.ppid,
-            max_backlog: 0,
-            comm,
-        }
-    };
-    let held = holdings.by_cookie.iter().flat_map(|(c, held)| held.iter().map(|h| (*c, h)));
-    held.map(raw).collect()
+    ByProc { holders: tables.found, all_seen }
 }
 
 /// Descriptor tables read so far.
 struct Tables {
     /// Cookies by inode number.
     wanted: HashMap<u64, u64>,
-    by_cookie: ByCookie,
+    found: Vec<Holding>,
+    /// The processes found to hold a socket, by its cookie.
+    held: HashMap<u64, Vec<u32>>,
     /// Some could not be read.
     hidden: bool,
 }
@@ -125,7 +69,7 @@ impl Tables {
         })
     }
 
-    fn read(&mut self, table: &str, pid: u32, tid: Option<u32>, processes: &Processes) {
+    fn read(&mut self, table: &str, pid: u32, tid: u32) {
         let mut holder = None;
         for fd in self.list(table, pid) {
             let link = match fs::read_link(format!("{table}/{fd}")) {
@@ -140,18 +84,32 @@ impl Tables {
             else {
                 continue;
             };
-            let holder: &Holder =
-                holder.get_or_insert_with(|| processes.caller(pid, None, BootNs::MAX));
-            let held = self.by_cookie.entry(*cookie).or_default();
+            let held = self.held.entry(*cookie).or_default();
             // A thread's table is its process's, unless it has one of its own.
-            if tid.is_none() || held.iter().all(|h| h.process != holder.process) {
-                held.push(Holder { fd, tid, ..holder.clone() });
+            if tid == pid || !held.contains(&pid) {
+                held.push(pid);
+                let holder: &Holding = holder.get_or_insert_with(|| holder_of(pid, tid));
+                self.found.push(Holding { fd, cookie: *cookie, ..*holder });
             }
         }
     }
 }
 
-/// Whether [`from_kernel`] can be used here.
+/// A descriptor of a process, or of a thread with a table of its own; which, and for what, is to be
+/// filled in.
+fn holder_of(pid: u32, tid: u32) -> Holding {
+    let (name, ppid, start_ns) = match process::stat_and_start(pid) {
+        Some((stat, start_ns)) => (stat.comm, stat.ppid, start_ns),
+        None => ("?".into(), 0, 0),
+    };
+    let mut comm = [0; 16];
+    let length = name.len().min(comm.len() - 1);
+    comm[..length].copy_from_slice(&name.as_bytes()[..length]);
+    let (kind, fd, cookie, cgroup, max_backlog) = (KIND_HOLDING, 0, 0, 0, 0);
+    Holding { kind, fd, cookie, start_ns, cgroup, pid, tid, ppid, max_backlog, comm }
+}
+
+/// Whether the kernel's list of descriptors can be used here.
 #[must_use]
 pub fn kernel_names_processes() -> bool {
     process::in_initial_pid_namespace()

@@ -4,18 +4,18 @@
 use std::{fs, io};
 
 /// A number, or why it isn't known.
-pub type Answer = Result<u64, &'static str>;
+pub type Number = Result<u64, &'static str>;
 
-/// Descriptors of one process.
+/// DescriptorLimits of one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Descriptors {
+pub struct DescriptorLimits {
     /// Open now (entries of `/proc/PID/fd`); tables of single threads are not in it.
-    pub used: Answer,
+    pub used: Number,
     /// The soft limit (RLIMIT_NOFILE): beyond it open(), accept() and socket() fail with EMFILE.
     /// [`UNLIMITED`] where there is none.
-    pub soft: Answer,
+    pub soft: Number,
     /// Up to this the process itself may raise the soft limit.
-    pub hard: Answer,
+    pub hard: Number,
 }
 
 /// RLIM_INFINITY. For descriptors the kernel refuses it (`fs.nr_open` is above every limit), but
@@ -24,11 +24,11 @@ pub const UNLIMITED: u64 = u64::MAX;
 
 /// Open files of the whole host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Host {
+pub struct HostFiles {
     /// Open files: several descriptors, of several processes, may share one.
-    pub used: Answer,
+    pub used: Number,
     /// `fs.file-max`: beyond it open() fails with ENFILE.
-    pub limit: Answer,
+    pub limit: Number,
 }
 
 const GONE: &str = "the process is gone";
@@ -37,10 +37,10 @@ const GARBLED: &str = "the file has an unknown format";
 
 /// Of the process that has this pid now.
 #[must_use]
-pub fn of_process(pid: u32) -> Descriptors {
+pub fn of_process(pid: u32) -> DescriptorLimits {
     let text = fs::read_to_string(format!("/proc/{pid}/limits")).map_err(|e| absent(&e));
     let limits = text.and_then(|t| open_files(&t).ok_or(GARBLED));
-    Descriptors {
+    DescriptorLimits {
         used: used(pid),
         soft: limits.map(|(soft, _)| soft),
         hard: limits.map(|(_, hard)| hard),
@@ -49,14 +49,14 @@ pub fn of_process(pid: u32) -> Descriptors {
 
 /// Of the host.
 #[must_use]
-pub fn of_host() -> Host {
+pub fn of_host() -> HostFiles {
     let text = fs::read_to_string("/proc/sys/fs/file-nr")
         .map_err(|_| "/proc/sys/fs/file-nr can't be read");
     let numbers = text.and_then(|t| file_nr(&t).ok_or(GARBLED));
-    Host { used: numbers.map(|(used, _)| used), limit: numbers.map(|(_, limit)| limit) }
+    HostFiles { used: numbers.map(|(used, _)| used), limit: numbers.map(|(_, limit)| limit) }
 }
 
-fn used(pid: u32) -> Answer {
+fn used(pid: u32) -> Number {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).map_err(|e| absent(&e))?;
     let mut n = 0;
     for entry in entries {
@@ -149,7 +149,7 @@ mod tests {
         child.wait().expect("it ended");
         assert_eq!(after.used, before.used.map(|n| n + 1));
         assert!(before.soft.expect("a limit") <= before.hard.expect("a limit"), "{before:?}");
-        let gone = Descriptors { used: Err(GONE), soft: Err(GONE), hard: Err(GONE) };
+        let gone = DescriptorLimits { used: Err(GONE), soft: Err(GONE), hard: Err(GONE) };
         assert_eq!(of_process(child.id()), gone);
     }
 

@@ -1,5 +1,5 @@
-//! What the core is told of processes and cgroups: when they are named for the first time, and again
-//! when what is known is a minute old.
+//! What the core is told of processes and cgroups: when they are named for the first time, and
+//! again when what is known is a minute old.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,10 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{cgroupfs::CgroupIds, limits, process, text};
+use tcptrace_common::event::Holding;
+
+use super::{boot_now, cgroupfs::CgroupIds, limits, process, text};
 use crate::engine::{
     fact::{Fact, Process},
-    processes::same_start,
+    processes::{Processes, same_start},
     record::ProcessId,
 };
 
@@ -47,7 +49,7 @@ impl Lookup {
             self.told.insert(process.pid, (Instant::now(), process.start_ns));
             next = ProcessId { pid: process.ppid, start_ns: 0 };
             facts.push(Fact::Process(Box::new(process)));
-            if next.pid <= 1 {
+            if next.pid == 0 {
                 return;
             }
         }
@@ -79,6 +81,45 @@ impl Lookup {
             }
             self.told_cgroups.insert(id);
             facts.push(Fact::Cgroup { id, path: path.to_string() });
+        }
+    }
+}
+
+/// Processes as far as they were named, for who takes no facts.
+#[derive(Debug, Default)]
+pub struct Known {
+    lookup: Lookup,
+    processes: Processes,
+}
+
+impl Known {
+    /// All that are known.
+    #[must_use]
+    pub fn processes(&self) -> &Processes {
+        &self.processes
+    }
+
+    /// The same, those of these descriptors among them.
+    pub fn of(&mut self, holders: &[Holding]) -> &Processes {
+        let mut last = None;
+        for Holding { pid, start_ns, .. } in holders {
+            let id = ProcessId { pid: *pid, start_ns: *start_ns };
+            if last.replace(id) != Some(id) {
+                self.learn(id);
+            }
+        }
+        &self.processes
+    }
+
+    /// Asks for a process and its ancestors.
+    pub fn learn(&mut self, id: ProcessId) {
+        let mut facts = Vec::new();
+        self.lookup.process(id, &mut facts);
+        let now = boot_now();
+        for fact in facts {
+            if let Fact::Process(process) = fact {
+                self.processes.learn(now, &process);
+            }
         }
     }
 }
@@ -126,7 +167,8 @@ mod tests {
                 .collect()
         };
         assert_eq!(pids(&facts)[0], own.pid);
-        assert!(facts.len() > 1, "its parent");
+        let last = pids(&facts).last().copied();
+        assert!(facts.len() > 1 && last == Some(1), "all its ancestors: {facts:?}");
         facts.clear();
         lookup.process(own, &mut facts);
         lookup.caller(own.pid, &mut facts);

@@ -8,6 +8,7 @@ pub mod holders;
 pub mod host;
 pub mod limits;
 pub mod lookup;
+pub mod memory;
 pub mod netns;
 pub mod netstat;
 pub mod process;

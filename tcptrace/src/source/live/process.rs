@@ -1,88 +1,17 @@
 //! Processes: their cgroups, parents and starts, from `/proc` (proc(5)).
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    fs,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{fs, rc::Rc};
 
 use rustix::{param::clock_ticks_per_second, thread::CapabilitySet};
 
 use crate::{
-    engine::record::{BootNs, Holder, ProcessId},
+    engine::record::ProcessId,
     formats::{cgroup::Cgroups, mounts, stat::Stat},
     source::live::{
         bpf::{preflight, probe},
         numbers, text,
     },
 };
-
-/// What a process is in may change, rarely: asked for again after this.
-const FRESH: Duration = Duration::from_secs(60);
-/// More entries than this are not worth keeping.
-const KEPT: usize = 10_000;
-
-/// What is known of a process; all absent where it is gone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Its cgroups (`/proc/PID/cgroup`).
-    pub cgroups: Option<Rc<Cgroups>>,
-    /// Its pid in the pid namespace it runs in, where that is below ours (`NSpid` in
-    /// `/proc/PID/status`).
-    pub inner_pid: Option<u32>,
-}
-
-impl Facts {
-    fn read(pid: u32) -> Self {
-        let text = |file: &str| text(&format!("/proc/{pid}/{file}")).ok();
-        Self {
-            cgroups: text("cgroup").map(|t| Rc::new(Cgroups::parse(&t))),
-            inner_pid: text("status").and_then(|t| inner_pid(&t)),
-        }
-    }
-}
-
-/// Remembers what it asked, for a while.
-#[derive(Debug, Default)]
-pub struct Processes {
-    facts: RefCell<HashMap<ProcessId, (Instant, Facts)>>,
-}
-
-impl Processes {
-    /// What is known of the process, as of the last minute.
-    #[must_use]
-    pub fn facts(&self, id: ProcessId) -> Facts {
-        let now = Instant::now();
-        let mut cache = self.facts.borrow_mut();
-        if let Some((asked, facts)) = cache.get(&id)
-            && now.duration_since(*asked) < FRESH
-        {
-            return facts.clone();
-        }
-        if cache.len() >= KEPT {
-            cache.clear();
-        }
-        let facts = Facts::read(id.pid);
-        cache.insert(id, (now, facts.clone()));
-        facts
-    }
-
-    /// A holder known by its pid alone, without a descriptor: the task that made a call at that
-    /// time, and its name then, where that is known. Who has the pid now and began later is
-    /// another process.
-    #[must_use]
-    pub fn caller(&self, pid: u32, comm: Option<&Rc<str>>, at: BootNs) -> Holder {
-        let stat = stat(pid).filter(|s| start_ns(s) <= at);
-        let process = ProcessId { pid, start_ns: stat.as_ref().map_or(0, start_ns) };
-        let ppid = stat.as_ref().map_or(0, |s| s.ppid);
-        let Facts { cgroups, inner_pid } =
-            stat.as_ref().map(|_| self.facts(process)).unwrap_or_default();
-        let comm = comm.cloned().or_else(|| Some(stat?.comm)).unwrap_or_else(|| "?".into());
-        Holder { process, tid: None, ppid, fd: 0, comm, cgroups, inner_pid, opener: None }
-    }
-}
 
 /// The last of the pids that `NSpid` lists (ours first, one for each pid namespace below), where
 /// there are several. Kernels before 4.1 have no such line.
@@ -140,24 +69,6 @@ pub fn words(cmdline: &str) -> Vec<String> {
 pub fn executable(pid: u32) -> Option<String> {
     let link = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     Some(link.file_name()?.to_string_lossy().into_owned())
-}
-
-/// Whether `pid` is a child of one of `roots`, or a child's child, and so on.
-#[must_use]
-pub fn descends(pid: u32, roots: &[ProcessId]) -> bool {
-    let mut at = pid;
-    // Deeper chains don't exist; pids reused in the middle of the walk could make a ring.
-    for _ in 0..256 {
-        let Some(parent) = stat(at).map(|s| s.ppid) else { return false };
-        if roots.iter().any(|r| r.pid == parent && (r.start_ns == 0 || find(parent) == Some(*r))) {
-            return true;
-        }
-        if parent <= 1 {
-            return false;
-        }
-        at = parent;
-    }
-    false
 }
 
 /// Whether any process runs in a container that is called so.
@@ -275,35 +186,6 @@ mod tests {
         let root = "Gid:\t0\t0\t0\t0\nGroups:\t\n";
         assert!(!leaves_out(&mounted("rw,hidepid=2"), root), "gid=0 is the default");
         assert!(!leaves_out("", ""));
-    }
-
-    #[test]
-    fn a_process_that_is_gone_has_no_facts() {
-        // Above PID_MAX_LIMIT (include/linux/threads.h).
-        let gone = ProcessId { pid: 1 << 30, start_ns: 0 };
-        assert_eq!(Processes::default().facts(gone), Facts::default());
-    }
-
-    #[test]
-    fn a_pid_that_another_process_has_now() {
-        let own = std::process::id();
-        let myself = find(own).expect("it runs");
-        let processes = Processes::default();
-        assert_eq!(processes.caller(own, None, BootNs::MAX).process, myself);
-        let then = "then".into();
-        let gone = processes.caller(own, Some(&then), myself.start_ns - 1);
-        assert_eq!(
-            (gone.process.start_ns, gone.ppid, &*gone.comm, gone.cgroups),
-            (0, 0, "then", None)
-        );
-        assert_eq!(&*processes.caller(own, None, myself.start_ns - 1).comm, "?");
-
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("a child");
-        let before_us = ProcessId { start_ns: myself.start_ns - 10_000_000, ..myself };
-        let descends = [vec![myself], vec![before_us], vec![before_us, myself]]
-            .map(|roots| descends(child.id(), &roots));
-        child.kill().and_then(|()| child.wait()).expect("it ends");
-        assert_eq!(descends, [true, false, true]);
     }
 
     proptest! {

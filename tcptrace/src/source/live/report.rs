@@ -7,15 +7,17 @@ use crate::{
         report,
         report::{Answer, Listening, ProcessReport},
     },
-    source::live::{limits, netstat, process, snapshot::Snapshot, threads},
+    source::live::{limits, lookup::Known, netstat, process, snapshot::Snapshot, threads},
 };
 
 /// The report on a process whose sockets are `records`.
 #[must_use]
 pub fn process(snapshot: &Snapshot, id: ProcessId, records: &[Record]) -> ProcessReport {
     let pid = id.pid;
-    let process = process::Processes::default().caller(pid, None, BootNs::MAX);
-    let limits::Descriptors { used, soft: limit, .. } = limits::of_process(pid);
+    let mut known = Known::default();
+    known.learn(id);
+    let process = known.processes().caller(pid, None, BootNs::MAX);
+    let limits::DescriptorLimits { used, soft: limit, .. } = limits::of_process(pid);
     let leaks: Vec<&Record> = records.iter().filter(|r| r.is_leak()).collect();
     // What waits in a queue has no descriptor.
     let ages = leaks.iter().filter(|r| holds(&r.holders, pid) && r.listener.is_none());

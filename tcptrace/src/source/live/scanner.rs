@@ -11,7 +11,7 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 use tcptrace_common::{
-    event::{Holder, NO_MEMORY, Socket},
+    event::{Holding, NO_MEMORY, Socket},
     state::TcpState,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -21,16 +21,13 @@ use super::{
     bpf::{iter::Listing, nursery::Young, scans::Scans},
     holders,
     lookup::Lookup,
-    process::Processes,
+    memory,
 };
-use crate::{
-    confine::memory,
-    engine::{
-        fact::{Counts, Fact, Records, Scan, Timed, Unplaced, Wire},
-        record::{BootNs, Connection, ProcessId},
-        select::Selection,
-        watch::Wants,
-    },
+use crate::engine::{
+    fact::{Counts, Fact, Records, Scan, Timed, Unplaced, Wire},
+    record::{BootNs, Connection, ProcessId},
+    select::Selection,
+    watch::Wants,
 };
 
 /// What scans are for.
@@ -139,20 +136,13 @@ struct Work {
     scans: Scans,
     scope: Scope,
     lookup: Lookup,
-    processes: Processes,
     /// Stays in the nursery that no descriptor leads to, and when to try again.
     unplaced: HashMap<Young, BootNs>,
 }
 
 impl Work {
     fn new(scans: Scans, scope: Scope) -> Self {
-        Self {
-            scans,
-            scope,
-            lookup: Lookup::default(),
-            processes: Processes::default(),
-            unplaced: HashMap::new(),
-        }
+        Self { scans, scope, lookup: Lookup::default(), unplaced: HashMap::new() }
     }
 
     fn run(&mut self, ordered: &Receiver<Order>, found: &UnboundedSender<io::Result<Scanned>>) {
@@ -205,7 +195,7 @@ impl Work {
             } else {
                 let suspects = scan.unplaced.iter().map(|u| u.socket.0);
                 let suspects: Vec<Socket> = sockets.iter().copied().chain(suspects).collect();
-                holders::listed_by_proc(&suspects, &listeners, &self.processes)
+                holders::by_proc(&suspects, &listeners).holders
             };
             (scan.listeners, scan.queued) = (Records(listeners), Records(listing.queued));
         }
@@ -252,7 +242,7 @@ impl Work {
     fn context(&mut self, scan: &Scan) -> Vec<Fact> {
         let mut facts = Vec::new();
         let mut last = None;
-        for Holder { pid, start_ns, .. } in &scan.holders.0 {
+        for Holding { pid, start_ns, .. } in &scan.holders.0 {
             let id = ProcessId { pid: *pid, start_ns: *start_ns };
             if last.replace(id) != Some(id) {
                 self.lookup.process(id, &mut facts);
@@ -290,7 +280,7 @@ pub fn who_holds(scans: &mut Scans, now_ns: BootNs) -> io::Result<Vec<Fact>> {
     let Listing { sockets, holders, queued, .. } = scans.descriptors(now_ns)?;
     let mut facts = Vec::new();
     let mut lookup = Lookup::default();
-    for Holder { pid, start_ns, .. } in &holders {
+    for Holding { pid, start_ns, .. } in &holders {
         lookup.process(ProcessId { pid: *pid, start_ns: *start_ns }, &mut facts);
     }
     facts.push(Fact::Scan(Box::new(Scan {

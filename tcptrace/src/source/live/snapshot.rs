@@ -1,6 +1,6 @@
 //! One scan of what exists: sock_diag says which sockets, the descriptor tables who holds them.
 
-mod scan;
+mod dumped;
 
 use std::{io, panic::resume_unwind, path::PathBuf, thread, thread::ScopedJoinHandle};
 
@@ -9,30 +9,30 @@ use tcptrace_common::{
     state::TcpState,
 };
 
-use self::scan::{Limits, Scan, limits};
+use self::dumped::{Dumped, Limits, limits_of};
 use crate::{
     engine::{
         assemble,
-        assemble::Holdings,
-        record::{BootNs, Connection, Holder, Record},
+        holdings::{self, ByCookie, Holdings},
+        record::{BootNs, Connection, Holder, ProcessId, Record},
         report::Listening,
         select::Selection,
     },
     source::live::{
-        bpf::{iter::Listing, loader::Descriptors},
+        bpf::{iter::Listing, loader::DescriptorScan},
         cgroupfs::CgroupIds,
         holders,
-        holders::ByCookie,
+        holders::ByProc,
+        lookup::Known,
         netns,
         netns::Netns,
         process,
-        process::Processes,
     },
 };
 
 /// What to look for.
 #[derive(Debug)]
-pub struct Plan {
+pub struct Query {
     /// Which sockets.
     pub selection: Selection,
     /// In which states: bit `1 << number`.
@@ -50,7 +50,7 @@ pub struct Plan {
 /// What one scan found.
 #[derive(Debug)]
 pub struct Snapshot {
-    plan: Plan,
+    query: Query,
     /// When it was taken.
     pub now: BootNs,
     /// Those in the states asked for, the oldest first.
@@ -66,6 +66,7 @@ pub struct Snapshot {
     /// What could not be seen, and why, a line each.
     pub missing: Vec<String>,
     cgroup_ids: CgroupIds,
+    known: Known,
 }
 
 impl Snapshot {
@@ -73,45 +74,48 @@ impl Snapshot {
     ///
     /// # Errors
     /// What sock_diag or the iterator answers.
-    pub fn take(plan: Plan) -> io::Result<Self> {
+    pub fn take(query: Query) -> io::Result<Self> {
         let (mut namespaces, hidden) = netns::all();
-        if !plan.selection.netns.is_empty() {
-            namespaces.retain(|n| plan.selection.netns.contains(&n.inode));
+        if !query.selection.netns.is_empty() {
+            namespaces.retain(|n| query.selection.netns.contains(&n.inode));
         }
         let mut missing = Vec::new();
-        if hidden > 0 && plan.selection.netns.is_empty() {
+        if hidden > 0 && query.selection.netns.is_empty() {
             missing.push(format!(
                 "the network namespaces of {hidden} processes can't be told without \
                  CAP_SYS_PTRACE: their sockets are not seen"
             ));
         }
-        let processes = Processes::default();
+        let mut known = Known::default();
         // Listing the sockets takes about as long as loading and going through all descriptors.
-        let (pass, mut scan) = thread::scope(|scope| {
-            let listed = scope.spawn(|| Scan::of(&namespaces, &plan));
-            let pass = load(&plan).map(|descriptors| Pass::run(descriptors, &plan, &processes));
+        let (pass, mut dumped) = thread::scope(|scope| {
+            let listed = scope.spawn(|| Dumped::of(&namespaces, &query));
+            let pass = load(&query).map(|descriptors| Pass::run(descriptors, &query, &mut known));
             (pass, joined(listed))
         });
         let pass = pass.map_err(|why| missing.extend(why)).ok().transpose()?;
         let holdings = match pass {
-            Some(pass) => scan.held(pass, &namespaces, &plan, &processes)?,
+            Some(pass) => dumped.held(pass, &namespaces, &query, &mut known)?,
             None => {
-                scan.sockets.retain(|s| plan.asks_for(s));
-                let holdings = holders::from_proc(&scan.sockets, &scan.listeners, &[], &processes);
-                let unheld = scan.sockets.iter().filter(|s| {
+                dumped.sockets.retain(|s| query.asks_for(s));
+                let ByProc { holders, all_seen } =
+                    holders::by_proc(&dumped.sockets, &dumped.listeners);
+                let processes = known.of(&holders);
+                let holdings =
+                    holdings::of_scan(&dumped.listeners, &[], &holders, processes, all_seen);
+                let unheld = dumped.sockets.iter().filter(|s| {
                     s.flags & HAS_SOCKET != 0 && !holdings.by_cookie.contains_key(&s.cookie)
                 });
-                scan.forget_the_closed(unheld.copied().collect(), &namespaces, &plan);
+                dumped.forget_the_closed(unheld.copied().collect(), &namespaces, &query);
                 holdings
             }
         };
-        missing.append(&mut scan.missing);
-        scan.sockets.sort_unstable_by_key(|s| (s.latest_ns, s.earliest_ns, s.cookie));
-        let Scan { sockets, listeners, counts, .. } = scan;
-        let cgroup_ids = CgroupIds::default();
-        let now = (plan.clock)();
+        missing.append(&mut dumped.missing);
+        dumped.sockets.sort_unstable_by_key(|s| (s.latest_ns, s.earliest_ns, s.cookie));
+        let Dumped { sockets, listeners, counts, .. } = dumped;
+        let now = (query.clock)();
         Ok(Self {
-            plan,
+            query,
             now,
             sockets,
             listeners,
@@ -119,7 +123,8 @@ impl Snapshot {
             counts,
             namespaces,
             missing,
-            cgroup_ids,
+            cgroup_ids: CgroupIds::default(),
+            known,
         })
     }
 
@@ -146,11 +151,14 @@ impl Snapshot {
 
     /// The records that are asked for, the oldest first.
     pub fn records(&mut self) -> impl Iterator<Item = Record> {
-        self.sockets.iter().filter_map(|socket| {
-            let cgroup = self.cgroup_ids.path(socket.cgroup);
-            let record = assemble::record(socket, &self.holdings, cgroup, None, self.now);
-            let asked = record.age(self.now).min_ns >= self.plan.min_age_ns
-                && self.plan.selection.matches_record(&record, &process::descends);
+        let Self { sockets, holdings, cgroup_ids, known, query, now, .. } = self;
+        let (now, processes) = (*now, known.processes());
+        sockets.iter().filter_map(move |socket| {
+            let cgroup = cgroup_ids.path(socket.cgroup);
+            let record = assemble::record(socket, holdings, cgroup, None, now);
+            let descends = |pid: u32, roots: &[ProcessId]| processes.descends(pid, roots);
+            let asked = record.age(now).min_ns >= query.min_age_ns
+                && query.selection.matches_record(&record, &descends);
             asked.then_some(record)
         })
     }
@@ -160,18 +168,18 @@ const LOST_WITHOUT_BPF: &str = "connections that are over and still have a descr
                                 are not seen, nor who connected";
 
 /// The pass over descriptors; or why there is none, where nobody asked for that.
-fn load(plan: &Plan) -> Result<Descriptors, Option<String>> {
+fn load(query: &Query) -> Result<DescriptorScan, Option<String>> {
     if !holders::kernel_names_processes() {
         return Err(Some(process::OTHER_PIDS.to_owned()));
     }
-    if plan.without_bpf {
+    if query.without_bpf {
         return Err(None);
     }
-    Descriptors::load(plan.states, plan.selection.only_netns().unwrap_or(0), &plan.btf)
+    DescriptorScan::load(query.states, query.selection.only_netns().unwrap_or(0), &query.btf)
         .map_err(|refusal| Some(format!("{LOST_WITHOUT_BPF}: {refusal}")))
 }
 
-impl Plan {
+impl Query {
     fn asks_for(&self, s: &Socket) -> bool {
         self.states & 1 << s.state != 0
             && self.selection.matches_connection(&Connection::new(s.cookie, &s.tuple, s.protocol))
@@ -185,7 +193,7 @@ fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
 
 /// A pass over all descriptors.
 struct Pass {
-    descriptors: Descriptors,
+    descriptors: DescriptorScan,
     listing: Listing,
     by_cookie: ByCookie,
     limits: Limits,
@@ -194,12 +202,12 @@ struct Pass {
 }
 
 impl Pass {
-    fn run(descriptors: Descriptors, plan: &Plan, processes: &Processes) -> io::Result<Self> {
-        let began = (plan.clock)();
+    fn run(descriptors: DescriptorScan, query: &Query, known: &mut Known) -> io::Result<Self> {
+        let began = (query.clock)();
         let listing = descriptors.list()?;
-        let between = (began, (plan.clock)());
-        let by_cookie = holders::by_cookie(&listing.holders, processes);
-        let limits = limits(&listing.holders);
+        let between = (began, (query.clock)());
+        let by_cookie = holdings::by_cookie(&listing.holders, known.of(&listing.holders));
+        let limits = limits_of(&listing.holders);
         Ok(Self { descriptors, listing, by_cookie, limits, between })
     }
 }

@@ -31,7 +31,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// Why nothing is known of them.
 pub fn groups(pid: u32) -> Result<Threads, &'static str> {
     let (threads, of) = read(pid, MOST, LONGEST)?;
-    let descriptors = Descriptors::new(pid);
+    let descriptors = DescriptorTable::new(pid);
     let groups = group(&threads, |tid, fd| descriptors.describe(tid, fd));
     Ok(Threads { groups, read: threads.len(), of })
 }
@@ -151,13 +151,13 @@ fn is_32_bit(pid: u32) -> bool {
 
 /// What a process's descriptors are.
 #[derive(Debug)]
-pub struct Descriptors {
+pub struct DescriptorTable {
     pid: u32,
     /// Inode numbers, once a socket is asked for.
     listeners: OnceCell<HashSet<u64>>,
 }
 
-impl Descriptors {
+impl DescriptorTable {
     /// Of this process.
     #[must_use]
     pub fn new(pid: u32) -> Self {
@@ -205,7 +205,7 @@ mod tests {
     use std::{net::TcpListener, os::fd::AsRawFd};
 
     use super::*;
-    use crate::formats::threads::{Group, Place};
+    use crate::formats::threads::{ThreadGroup, Whereabouts};
 
     #[test]
     fn lines_of_listeners() {
@@ -222,13 +222,13 @@ mod tests {
         let to = listener.local_addr().expect("an address");
         let (done, ended) = mpsc::channel();
         thread::spawn(move || done.send(listener.accept().is_ok()));
-        let mine = |g: &&Group| {
-            g.fds.contains_key(&fd) && matches!(g.place, Place::Call("accept" | "accept4"))
+        let mine = |g: &&ThreadGroup| {
+            g.fds.contains_key(&fd) && matches!(g.place, Whereabouts::Call("accept" | "accept4"))
         };
         // Until it has come that far; the test's own deadline is the runner's.
         let found = loop {
             let groups = groups(std::process::id()).expect("our own threads").groups;
-            if groups.iter().any(|g| matches!(g.place, Place::Unknown(_))) {
+            if groups.iter().any(|g| matches!(g.place, Whereabouts::Unknown(_))) {
                 eprintln!("SKIPPED: /proc/PID/syscall is not to be read here");
                 return;
             }
@@ -239,8 +239,9 @@ mod tests {
         };
         assert_eq!(found.on, Some(Kind::Listener));
         assert_eq!(found.means, Some("waits for connections"));
-        let described =
-            Descriptors::new(std::process::id()).describe(found.tids[0], fd).expect("it is open");
+        let described = DescriptorTable::new(std::process::id())
+            .describe(found.tids[0], fd)
+            .expect("it is open");
         assert_eq!(described.kind, Kind::Listener, "as /proc/net/tcp has it");
         drop(std::net::TcpStream::connect(to));
         assert!(ended.recv().expect("it ends"));

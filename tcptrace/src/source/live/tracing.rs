@@ -98,8 +98,8 @@ impl Live {
         }
     }
 
-    /// Hands over what happened before `now`, in order; of the ring buffer no more than makes a good
-    /// batch: who writes into it without pause must not keep us from all else.
+    /// Hands over what happened before `now`, in order; of the ring buffer no more than makes a
+    /// good batch: who writes into it without pause must not keep us from all else.
     fn drain(&mut self, now: BootNs, facts: &mut Vec<Timed>) {
         // Before the ring buffer: what comes there later than something here is then there too.
         self.kernel.streamed(now, &mut self.batch);

@@ -8,8 +8,8 @@ use std::{
 use tcptrace_common::state::TcpState;
 
 use super::{
-    host::Host,
-    schedule::Step,
+    host::ModelHost,
+    schedule::Action,
     truth::{Story, Truth},
 };
 use crate::engine::{
@@ -21,18 +21,18 @@ use crate::engine::{
 
 /// Something that was said and is not so, or was not said and is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure(String);
+pub struct Mistake(String);
 
-impl fmt::Display for Failure {
+impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl Failure {
+impl Mistake {
     /// After which step.
     #[must_use]
-    pub fn at(self, n: usize, step: Step) -> Self {
+    pub fn at(self, n: usize, step: Action) -> Self {
         Self(format!("step {n} ({step:?}): {}", self.0))
     }
 }
@@ -60,7 +60,7 @@ pub struct Book {
 macro_rules! check {
     ($holds:expr, $($why:tt)*) => {
         if !$holds {
-            return Err(Failure(format!($($why)*)));
+            return Err(Mistake(format!($($why)*)));
         }
     };
 }
@@ -77,7 +77,7 @@ impl Book {
     ///
     /// # Errors
     /// It is not so.
-    pub fn enter(&mut self, said: &Said, truth: &Truth, window: Window) -> Result<(), Failure> {
+    pub fn enter(&mut self, said: &Said, truth: &Truth, window: Window) -> Result<(), Mistake> {
         match &said.update {
             Update::Stuck(record) => {
                 self.check_stuck(record, truth, window)?;
@@ -93,7 +93,7 @@ impl Book {
                 check!(self.open.remove(&cookie), "{cookie} was resolved and was not open");
                 self.resolved += 1;
                 let Some(story) = truth.by_cookie(cookie) else {
-                    return Err(Failure(format!("{cookie} never was")));
+                    return Err(Mistake(format!("{cookie} never was")));
                 };
                 if let Some(closer) = closed_by {
                     check!(
@@ -117,10 +117,10 @@ impl Book {
         Ok(())
     }
 
-    fn check_stuck(&self, r: &Record, truth: &Truth, window: Window) -> Result<(), Failure> {
+    fn check_stuck(&self, r: &Record, truth: &Truth, window: Window) -> Result<(), Mistake> {
         let cookie = r.connection.cookie;
         let Some(story) = truth.by_cookie(cookie) else {
-            return Err(Failure(format!("{cookie} was invented: {r:?}")));
+            return Err(Mistake(format!("{cookie} was invented: {r:?}")));
         };
         let Window { from_ns, to_ns } = window;
         let mut stays = story.stays(r.state, from_ns, to_ns);
@@ -129,7 +129,7 @@ impl Book {
             if story.came_back_unseen(r.state, r.earliest_ns, r.latest_ns) {
                 return Ok(());
             }
-            return Err(Failure(format!(
+            return Err(Mistake(format!(
                 "{cookie} was not {:?} since {}..{}: {story:?}",
                 r.state, r.earliest_ns, r.latest_ns
             )));
@@ -173,7 +173,7 @@ impl Book {
     ///
     /// # Errors
     /// What is not so.
-    pub fn close(&self, host: &Host, watch: &Watch) -> Result<(), Failure> {
+    pub fn close(&self, host: &ModelHost, watch: &Watch) -> Result<(), Mistake> {
         let rows: BTreeMap<u64, &Record> =
             watch.rows().map(|r| (r.connection.cookie, &**r)).collect();
         for story in host.truth.all() {
@@ -181,14 +181,14 @@ impl Book {
             let due = self.is_leak(story, host);
             match (due, row) {
                 (Some(state), None) => {
-                    return Err(Failure(format!("missed {}, {state:?}: {story:?}", story.cookie)));
+                    return Err(Mistake(format!("missed {}, {state:?}: {story:?}", story.cookie)));
                 }
                 (Some(state), Some(row)) => {
                     check!(row.state == state, "{} is {state:?}: {row:?}", story.cookie);
                     self.check_holders(row, story)?;
                 }
                 (None, Some(row)) if !may_be_listed(row, story, host.now) => {
-                    return Err(Failure(format!("no leak: {row:?}: {story:?}")));
+                    return Err(Mistake(format!("no leak: {row:?}: {story:?}")));
                 }
                 _ => {}
             }
@@ -213,7 +213,7 @@ impl Book {
         Ok(())
     }
 
-    fn check_holders(&self, row: &Record, story: &Story) -> Result<(), Failure> {
+    fn check_holders(&self, row: &Record, story: &Story) -> Result<(), Mistake> {
         if row.holder_source != HolderSource::FdTable {
             let held: Vec<_> = story.holders().collect();
             check!(held.is_empty(), "{} is held by {held:?}: {row:?}", story.cookie);
@@ -226,7 +226,7 @@ impl Book {
     }
 
     /// The state in which a socket leaks at the end.
-    fn is_leak(&self, story: &Story, host: &Host) -> Option<TcpState> {
+    fn is_leak(&self, story: &Story, host: &ModelHost) -> Option<TcpState> {
         let (state, since) = story.now()?;
         if host.now.saturating_sub(since) < self.min_age_ns {
             return None;

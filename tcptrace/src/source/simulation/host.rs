@@ -1,104 +1,31 @@
-//! A model of a host: processes with descriptors, and the TCP sockets behind them, both ends of each
-//! connection. It knows the truth, and calls the modelled kernel programs where the kernel would.
+//! A model of a host: processes with descriptors, and the TCP sockets behind them, both ends of
+//! each connection. It knows the truth, and calls the modelled kernel programs where the kernel
+//! would.
+
+mod calls;
 
 use std::collections::BTreeMap;
 
 use tcptrace_common::state::TcpState;
 
 use super::{
-    programs::{Programs, Task, View},
+    parts::{FileId, ModelFile, ModelProcess, ModelSocket, SocketId, SocketView, Task},
+    programs::Programs,
     truth::Truth,
 };
 use crate::engine::record::{BootNs, ProcessId};
 
-/// A socket's number in [`Host::sockets`]; never used again.
-pub type SocketId = usize;
-/// A file's number in [`Host::files`]; never used again.
-pub type FileId = usize;
-
-/// A process.
-#[derive(Clone, Debug)]
-pub struct Process {
-    /// Its pid, which another may have had before.
-    pub id: ProcessId,
-    /// Its parent's pid.
-    pub ppid: u32,
-    /// Files by descriptor.
-    pub fds: BTreeMap<u32, FileId>,
-}
-
-/// What descriptors lead to.
-#[derive(Clone, Debug)]
-pub struct File {
-    /// Its socket.
-    pub socket: SocketId,
-    /// Descriptors for it, and messages that carry it.
-    pub references: usize,
-}
-
-/// A `struct sock`.
-#[derive(Clone, Debug)]
-pub struct Socket {
-    /// Where it is in memory: another may have been there before.
-    pub address: u64,
-    /// Its name.
-    pub cookie: u64,
-    /// Its state.
-    pub state: TcpState,
-    /// Its file; `None`: waits in a queue, or orphaned.
-    pub file: Option<FileId>,
-    /// Bytes not read, without the FIN.
-    pub unread: u32,
-    /// The FIN came and was not read.
-    pub fin_unread: bool,
-    /// Data bytes sent so far.
-    pub bytes_sent: u64,
-    /// When data was sent last.
-    pub sent_ns: BootNs,
-    /// When data came last, and when anything did.
-    pub received_ns: BootNs,
-    /// See above.
-    pub acked_ns: BootNs,
-    /// Data bytes that the peer took.
-    pub taken: u64,
-    /// The other end, while there is one.
-    pub peer: Option<SocketId>,
-    /// Of a connection that nobody accepted: the listener in whose queue it waits.
-    pub waits_at: Option<SocketId>,
-    /// Of a listener: who waits.
-    pub queue: Vec<SocketId>,
-    /// Of a listener, and of its children: how many may wait. 0: connected out.
-    pub limit: u32,
-    /// Local port.
-    pub lport: u16,
-    /// Remote port.
-    pub rport: u16,
-    /// MPTCP's own.
-    pub mptcp: bool,
-    /// It was connected once.
-    pub was_connected: bool,
-    /// The kernel has freed it.
-    pub gone: bool,
-}
-
-impl Socket {
-    /// It is a listener, and not a child that is still a copy of one.
-    pub fn limit_is_own(&self) -> bool {
-        self.rport == 0
-    }
-}
-
 /// The host.
 #[derive(Debug)]
-pub struct Host {
+pub struct ModelHost {
     /// ns of the boot clock.
     pub now: BootNs,
     /// Who is alive.
-    pub processes: Vec<Process>,
+    pub processes: Vec<ModelProcess>,
     /// All files that ever were.
-    pub files: Vec<File>,
+    pub files: Vec<ModelFile>,
     /// All sockets that ever were.
-    pub sockets: Vec<Socket>,
+    pub sockets: Vec<ModelSocket>,
     /// Files in messages that nobody received yet.
     pub in_flight: Vec<FileId>,
     /// The kernel programs.
@@ -113,7 +40,7 @@ pub struct Host {
 /// Pids are few, so that they are used again.
 const PIDS: std::ops::Range<u32> = 100..116;
 
-impl Host {
+impl ModelHost {
     /// One with a process and nothing else.
     pub fn new(programs: Programs) -> Self {
         let mut host = Self {
@@ -144,13 +71,13 @@ impl Host {
         // No two start at one moment.
         self.now += 50_000_000;
         let id = ProcessId { pid, start_ns: self.now };
-        self.processes.push(Process { id, ppid, fds: BTreeMap::new() });
+        self.processes.push(ModelProcess { id, ppid, fds: BTreeMap::new() });
         Some(self.processes.len() - 1)
     }
 
     /// A child, with all descriptors of its parent.
     pub fn fork(&mut self, parent: usize) -> Option<usize> {
-        let Process { id, fds, .. } = self.processes[parent].clone();
+        let ModelProcess { id, fds, .. } = self.processes[parent].clone();
         let child = self.spawn(id.pid)?;
         let child_id = self.processes[child].id;
         for file in fds.values() {
@@ -178,7 +105,7 @@ impl Host {
     }
 
     fn descriptor(&mut self, process: usize, file: FileId) -> u32 {
-        let Process { id, fds, .. } = &mut self.processes[process];
+        let ModelProcess { id, fds, .. } = &mut self.processes[process];
         let fd = (3..).find(|fd| !fds.contains_key(fd)).unwrap_or(u32::MAX);
         fds.insert(fd, file);
         let id = *id;
@@ -187,7 +114,7 @@ impl Host {
     }
 
     fn open(&mut self, process: usize, socket: SocketId) -> u32 {
-        self.files.push(File { socket, references: 1 });
+        self.files.push(ModelFile { socket, references: 1 });
         let file = self.files.len() - 1;
         self.sockets[socket].file = Some(file);
         self.descriptor(process, file)
@@ -199,7 +126,7 @@ impl Host {
             self.addresses
         });
         let cookie = 1_000 + self.sockets.len() as u64;
-        self.sockets.push(Socket {
+        self.sockets.push(ModelSocket {
             address,
             cookie,
             state,
@@ -224,181 +151,6 @@ impl Host {
         let id = self.sockets.len() - 1;
         self.truth.enters(id, cookie, state, self.now);
         id
-    }
-
-    /// A process listens on a port of its own; its descriptor.
-    pub fn listen(&mut self, process: usize, limit: u32) -> u32 {
-        let id = self.socket(TcpState::Close);
-        let fd = self.open(process, id);
-        self.ports += 1;
-        let port = self.ports;
-        let socket = &mut self.sockets[id];
-        (socket.lport, socket.limit) = (port, limit);
-        self.change(id, TcpState::Listen, Some(process));
-        fd
-    }
-
-    /// A process connects to a listener, on a new descriptor or on one of a connection that is over.
-    /// False: it is refused, or has to wait.
-    pub fn connect(&mut self, process: usize, again: Option<u32>, listener: SocketId) -> bool {
-        let client = match again.and_then(|fd| self.processes[process].fds.get(&fd).copied()) {
-            Some(file) => self.files[file].socket,
-            None => {
-                let id = self.socket(TcpState::Close);
-                self.open(process, id);
-                id
-            }
-        };
-        if self.sockets[client].state != TcpState::Close {
-            return false;
-        }
-        self.ports += 1;
-        let port = self.ports;
-        let at = self.sockets[listener].lport;
-        let socket = &mut self.sockets[client];
-        (socket.unread, socket.fin_unread, socket.peer) = (0, false, None);
-        (socket.limit, socket.lport) = (0, 0);
-        self.change(client, TcpState::SynSent, Some(process));
-        (self.sockets[client].lport, self.sockets[client].rport) = (port, at);
-        let full = self.sockets[listener].queue.len() > self.sockets[listener].limit as usize;
-        if full || self.sockets[listener].state != TcpState::Listen {
-            self.change(client, TcpState::Close, None);
-            return false;
-        }
-        let child = self.socket(TcpState::Listen);
-        let limit = self.sockets[listener].limit;
-        let socket = &mut self.sockets[child];
-        (socket.lport, socket.rport, socket.limit) = (at, port, limit);
-        socket.waits_at = Some(listener);
-        self.change(child, TcpState::SynRecv, None);
-        self.change(client, TcpState::Established, None);
-        self.change(child, TcpState::Established, None);
-        (self.sockets[client].peer, self.sockets[child].peer) = (Some(child), Some(client));
-        for id in [client, child] {
-            self.sockets[id].was_connected = true;
-            self.sockets[id].acked_ns = self.now;
-        }
-        self.sockets[listener].queue.push(child);
-        true
-    }
-
-    /// A process takes the connection that has waited longest.
-    pub fn accept(&mut self, process: usize, listener: SocketId) -> Option<u32> {
-        if self.sockets[listener].queue.is_empty() {
-            return None;
-        }
-        let child = self.sockets[listener].queue.remove(0);
-        self.sockets[child].waits_at = None;
-        self.truth.is_accepted(child, self.now);
-        Some(self.open(process, child))
-    }
-
-    /// Sends data, as long as this side may.
-    pub fn send(&mut self, id: SocketId, bytes: u32, taken: bool) {
-        self.now += 1_000;
-        let socket = &mut self.sockets[id];
-        let may = matches!(socket.state, TcpState::Established | TcpState::CloseWait);
-        let Some(peer) = socket.peer.filter(|_| may && socket.file.is_some()) else { return };
-        socket.bytes_sent += u64::from(bytes);
-        socket.sent_ns = self.now;
-        if taken {
-            socket.taken = socket.bytes_sent;
-            socket.acked_ns = self.now;
-        }
-        self.truth.sends(id, self.now, taken);
-        let peer = &mut self.sockets[peer];
-        if peer.state == TcpState::Established || peer.file.is_some() {
-            (peer.unread, peer.received_ns) = (peer.unread.saturating_add(bytes), self.now);
-        }
-    }
-
-    /// Reads all there is.
-    pub fn read(&mut self, id: SocketId) {
-        let socket = &mut self.sockets[id];
-        if socket.file.is_some() {
-            (socket.unread, socket.fin_unread) = (0, false);
-        }
-    }
-
-    /// A second descriptor in the same process.
-    pub fn dup(&mut self, process: usize, fd: u32) {
-        if let Some(file) = self.processes[process].fds.get(&fd).copied() {
-            self.files[file].references += 1;
-            self.descriptor(process, file);
-        }
-    }
-
-    /// Puts a descriptor into a message that nobody has received yet.
-    pub fn put_in_flight(&mut self, process: usize, fd: u32) {
-        if let Some(file) = self.processes[process].fds.get(&fd).copied() {
-            self.files[file].references += 1;
-            self.in_flight.push(file);
-        }
-    }
-
-    /// A process receives a message with a descriptor.
-    pub fn receive(&mut self, process: usize) {
-        if let Some(file) = self.in_flight.pop() {
-            self.descriptor(process, file);
-        }
-    }
-
-    /// A process closes a descriptor.
-    pub fn close(&mut self, process: usize, fd: u32) {
-        let Some(file) = self.processes[process].fds.remove(&fd) else { return };
-        self.now += 1_000;
-        let socket = self.files[file].socket;
-        let Process { id, fds, .. } = &self.processes[process];
-        if fds.values().all(|f| *f != file) {
-            let id = *id;
-            self.truth.lets_go(socket, id, self.now);
-        }
-        self.files[file].references -= 1;
-        if self.files[file].references == 0 {
-            self.release(socket, process);
-        }
-    }
-
-    /// The last descriptor is closed (tcp_close).
-    fn release(&mut self, id: SocketId, process: usize) {
-        self.truth.is_closed_by(id, self.processes[process].id.pid, self.now);
-        match self.sockets[id].state {
-            TcpState::Listen => {
-                self.change_closing(id, TcpState::Close, process);
-                for child in std::mem::take(&mut self.sockets[id].queue) {
-                    self.sockets[child].waits_at = None;
-                    self.abort(child);
-                }
-            }
-            TcpState::Close => {}
-            TcpState::SynSent => self.change_closing(id, TcpState::Close, process),
-            _ if self.sockets[id].unread > 0 => {
-                self.change_closing(id, TcpState::Close, process);
-                self.reset_peer(id);
-            }
-            TcpState::Established => {
-                self.change_closing(id, TcpState::FinWait1, process);
-                self.fin_arrives(id);
-            }
-            TcpState::CloseWait => {
-                self.change_closing(id, TcpState::LastAck, process);
-                self.fin_arrives(id);
-            }
-            _ => {}
-        }
-        self.sockets[id].file = None;
-        self.free_if_over(id, Some(process));
-    }
-
-    /// Shuts the sending side down.
-    pub fn shutdown(&mut self, process: usize, id: SocketId) {
-        let next = match self.sockets[id].state {
-            TcpState::Established => TcpState::FinWait1,
-            TcpState::CloseWait => TcpState::LastAck,
-            _ => return,
-        };
-        self.change(id, next, Some(process));
-        self.fin_arrives(id);
     }
 
     /// The FIN of `id` reaches its peer, and is acknowledged.
@@ -487,7 +239,7 @@ impl Host {
         // No two changes at one moment: the clock counts ns.
         self.now += 1_000;
         let old = self.sockets[id].state;
-        let view = View { closing, ..self.view(id) };
+        let view = SocketView { closing, ..self.view(id) };
         let task = self.task(caller);
         if new == TcpState::Close {
             self.truth.closes(id, view.has_socket && !closing);
@@ -510,9 +262,9 @@ impl Host {
     }
 
     /// What the programs can see of a socket.
-    pub fn view(&self, id: SocketId) -> View {
+    pub fn view(&self, id: SocketId) -> SocketView {
         let s = &self.sockets[id];
-        View {
+        SocketView {
             id,
             address: s.address,
             cookie: s.cookie,

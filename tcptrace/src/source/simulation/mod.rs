@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod host;
+pub mod parts;
 pub mod programs;
 pub mod scan;
 pub mod schedule;
@@ -13,7 +14,7 @@ pub mod world;
 
 use tcptrace_common::state::TcpState;
 
-use self::{check::Failure, programs::Settings, schedule::Step};
+use self::{check::Mistake, programs::Settings, schedule::Action};
 
 /// What a seed's schedule is run with.
 #[must_use]
@@ -42,30 +43,30 @@ pub fn settings(seed: u64) -> Settings {
 /// Runs the schedule of a seed; if it fails, the shortest part of it that does, and how.
 ///
 /// # Errors
-/// A [`Finding`].
-pub fn try_seed(seed: u64) -> Result<(), Box<Finding>> {
+/// A [`FailedSeed`].
+pub fn try_seed(seed: u64) -> Result<(), Box<FailedSeed>> {
     let settings = settings(seed);
     let steps = schedule::from_seed(seed);
     let Err(_) = world::run(&steps, settings) else { return Ok(()) };
     let steps = schedule::shrink(steps, |steps| world::run(steps, settings).is_err());
     match world::run(&steps, settings) {
-        Err(failure) => Err(Box::new(Finding { seed, steps, failure })),
+        Err(failure) => Err(Box::new(FailedSeed { seed, steps, failure })),
         Ok(_) => Ok(()),
     }
 }
 
 /// What a seed found.
 #[derive(Clone, Debug)]
-pub struct Finding {
+pub struct FailedSeed {
     /// The seed.
     pub seed: u64,
     /// The shortest part of its schedule that fails.
-    pub steps: Vec<Step>,
+    pub steps: Vec<Action>,
     /// How.
-    pub failure: Failure,
+    pub failure: Mistake,
 }
 
-impl std::fmt::Display for Finding {
+impl std::fmt::Display for FailedSeed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { seed, steps, failure } = self;
         write!(f, "seed {seed}: {failure}\n{}", schedule::Listed(steps))

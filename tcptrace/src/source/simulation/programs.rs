@@ -1,73 +1,27 @@
-//! The kernel programs, as a model: the same decisions as in `tcptrace-ebpf`, the same slot protocol
-//! (`tcptrace_common::slot`), on plain cells. Runs can be missed, the ring can be full, memory can
-//! be short, and slots are few.
+//! The kernel programs, as a model: the same decisions as in `tcptrace-ebpf`, the same slot
+//! protocol (`tcptrace_common::slot`), on plain cells. Runs can be missed, the ring can be full,
+//! memory can be short, and slots are few.
 
-use std::{
-    cell::Cell,
-    collections::{BTreeMap, VecDeque},
-};
+pub mod records;
+mod scan;
+mod stays;
+
+use std::collections::{BTreeMap, VecDeque};
 
 use tcptrace_common::{
     counters::Counters,
-    event::{
-        CLOSING, HAS_SOCKET, HAS_TCP, KIND_DESTROY, KIND_SOCKET, KIND_TRANSITION, NO_MEMORY,
-        NO_SOCKET, OPEN, SEEDED, Socket, Transition, Tuple, UNPLACED,
-    },
-    slot::{Found, Place, Slot},
+    event::{CLOSING, HAS_TCP, KIND_DESTROY, KIND_TRANSITION, NO_SOCKET, OPEN, Transition},
+    slot::Found,
     state::TcpState,
 };
 use zerocopy::FromZeros;
 
-use super::host::SocketId;
-use crate::engine::{record::BootNs, tracker::next_doubling};
-
-/// What a program sees of a socket.
-#[derive(Clone, Copy, Debug)]
-pub struct View {
-    /// The socket.
-    pub id: SocketId,
-    /// Where it is in memory.
-    pub address: u64,
-    /// Its name.
-    pub cookie: u64,
-    /// Its state.
-    pub state: TcpState,
-    /// It has a `struct socket`.
-    pub has_socket: bool,
-    /// Its last descriptor is being closed.
-    pub closing: bool,
-    /// Bytes not read, the FIN counted as one.
-    pub recv_q: u32,
-    /// Bytes not acknowledged.
-    pub send_q: u32,
-    /// Data bytes sent.
-    pub bytes_sent: u64,
-    /// First byte that is not acknowledged.
-    pub snd_una: u32,
-    /// How long ago data was sent last.
-    pub sent_ago_ns: u64,
-    /// How long ago data came last.
-    pub received_ago_ns: u64,
-    /// How long ago an acknowledgement came last.
-    pub acked_ago_ns: u64,
-    /// Of a listener: who waits.
-    pub queue: u32,
-    /// And how many may.
-    pub limit: u32,
-    /// Local port.
-    pub lport: u16,
-    /// Remote port.
-    pub rport: u16,
-    /// MPTCP's own.
-    pub mptcp: bool,
-}
-
-/// Who is on the CPU.
-#[derive(Clone, Copy, Debug)]
-pub struct Task {
-    /// Its process.
-    pub pid: u32,
-}
+use self::{
+    records::{cookie_unless_listener, protocol, tuple},
+    stays::{ModelSlot, Storage},
+};
+use super::parts::{SocketId, SocketView, Task};
+use crate::engine::record::BootNs;
 
 /// What the programs are told at the start.
 #[derive(Clone, Copy, Debug)]
@@ -78,85 +32,13 @@ pub struct Settings {
     pub states: u32,
     /// Every change is an event.
     pub transitions: bool,
-    /// 0: not asked for.
-    /// Local port.
+    /// Local port; 0: not asked for.
     pub lport: u16,
     /// Slots of the nursery.
     pub slots: usize,
     /// Records that the ring buffer holds.
     pub ring: usize,
 }
-
-/// A slot of the nursery.
-#[derive(Debug, Default)]
-struct Cradle {
-    owner: Cell<u64>,
-    since: Cell<u64>,
-    cookie: Cell<u64>,
-    sent_before: Cell<u64>,
-    tuple: Cell<Tuple>,
-    protocol: Cell<u16>,
-    state: Cell<u8>,
-    has_socket: Cell<bool>,
-}
-
-impl Cradle {
-    fn words(&self) -> Slot<&Cell<u64>> {
-        Slot { owner: &self.owner, since: &self.since }
-    }
-
-    /// Addresses are used again: the stay here may be that of an earlier socket.
-    fn is_of(&self, v: &View) -> bool {
-        self.cookie.get() == 0 || self.cookie.get() == v.cookie
-    }
-
-    /// Its end was missed.
-    fn is_stale(&self, v: &View, since: BootNs, now: BootNs) -> bool {
-        self.state.get() != v.state as u8 && now.saturating_sub(since) >= SETTLED_NS
-    }
-}
-
-/// A place for a stay in socket storage.
-#[derive(Debug, Default)]
-struct Kept {
-    latest_ns: Cell<u64>,
-    earliest_ns: Cell<u64>,
-    sent_before: Cell<u64>,
-    state: Cell<u8>,
-    flags: Cell<u8>,
-}
-
-impl Kept {
-    fn place(&self) -> Place<&Cell<u64>> {
-        Place(&self.latest_ns)
-    }
-
-    /// When the stay here began; one in another state than its socket is thrown out.
-    fn live(&self, state: TcpState, now: BootNs) -> Option<u64> {
-        let since = self.place().since()?;
-        if self.state.get() != state as u8 && now.saturating_sub(since) >= SETTLED_NS {
-            self.place().end(since);
-            return None;
-        }
-        Some(since)
-    }
-}
-
-/// What a socket's storage holds.
-#[derive(Debug, Default)]
-struct Storage {
-    settled: Kept,
-    moved: Kept,
-    reported_of: Cell<u64>,
-    due_ns: Cell<u64>,
-    scan: Cell<u32>,
-}
-
-/// From this age on a stay's state is its socket's.
-const SETTLED_NS: u64 = 100_000_000;
-
-/// The kernel's stamps are this coarse.
-const SLACK_NS: u64 = 8_000_000;
 
 /// The stay that just ended.
 #[derive(Clone, Copy, Default)]
@@ -171,7 +53,7 @@ struct Ended {
 #[derive(Debug)]
 pub struct Programs {
     settings: Settings,
-    slots: Vec<Cradle>,
+    slots: Vec<ModelSlot>,
     storage: BTreeMap<SocketId, Storage>,
     /// What they counted.
     pub counters: Counters,
@@ -192,7 +74,7 @@ impl Programs {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
-            slots: (0..settings.slots).map(|_| Cradle::default()).collect(),
+            slots: (0..settings.slots).map(|_| ModelSlot::default()).collect(),
             storage: BTreeMap::new(),
             counters: Counters::default(),
             missed: 0,
@@ -212,13 +94,20 @@ impl Programs {
         self.settings.states & state.bit() != 0
     }
 
-    fn cradle(&self, address: u64) -> Option<(u32, &Cradle)> {
+    fn slot(&self, address: u64) -> Option<(u32, &ModelSlot)> {
         let index = address as usize % self.slots.len().max(1);
-        self.slots.get(index).map(|cradle| (index as u32, cradle))
+        self.slots.get(index).map(|slot| (index as u32, slot))
     }
 
     /// tp_btf/inet_sock_set_state.
-    pub fn set_state(&mut self, v: &View, old: TcpState, new: TcpState, task: Task, now: BootNs) {
+    pub fn set_state(
+        &mut self,
+        v: &SocketView,
+        old: TcpState,
+        new: TcpState,
+        task: Task,
+        now: BootNs,
+    ) {
         if self.miss > 0 {
             self.miss -= 1;
             self.missed += 1;
@@ -246,8 +135,8 @@ impl Programs {
             if !self.begin(v, old, new, now, ours) && !self.settle(v, new, now) {
                 self.counters.storage_failed += 1;
             }
-        } else if ours && let Some((_, cradle)) = self.cradle(v.address) {
-            cradle.words().free();
+        } else if ours && let Some((_, slot)) = self.slot(v.address) {
+            slot.words().free();
         }
         if refused {
             self.counters.filtered += 1;
@@ -267,7 +156,7 @@ impl Programs {
     }
 
     /// tp_btf/tcp_destroy_sock.
-    pub fn destroy(&mut self, v: &View, task: Task, now: BootNs) {
+    pub fn destroy(&mut self, v: &SocketView, task: Task, now: BootNs) {
         if self.follows_ends && self.storage.contains_key(&v.id) {
             let ended = self.end_in_storage(v.id, v.state);
             if self.is_aged(ended, now) {
@@ -282,7 +171,7 @@ impl Programs {
         self.storage.remove(&v.id);
     }
 
-    fn refuses(&self, v: &View, handshake: bool) -> bool {
+    fn refuses(&self, v: &SocketView, handshake: bool) -> bool {
         let wanted = self.settings.lport;
         wanted != 0 && v.lport != wanted && !(handshake && v.lport == 0)
     }
@@ -292,18 +181,18 @@ impl Programs {
     }
 
     /// Ends the stay in state `old`. True: the slot is ours now.
-    fn leave(&mut self, v: &View, old: TcpState, now: BootNs) -> (Ended, bool) {
-        if let Some((_, cradle)) = self.cradle(v.address) {
-            match cradle.words().end(v.address, old as u8, || cradle.state.get()) {
+    fn leave(&mut self, v: &SocketView, old: TcpState, now: BootNs) -> (Ended, bool) {
+        if let Some((_, slot)) = self.slot(v.address) {
+            match slot.words().end(v.address, old as u8, || slot.state.get()) {
                 Found::Ended(since) => {
                     let ended = Ended {
                         earliest_ns: since,
                         latest_ns: since,
-                        sent_before: cradle.sent_before.get(),
+                        sent_before: slot.sent_before.get(),
                         flags: 0,
                     };
                     // Asked of long stays only.
-                    let other = self.is_aged(ended, now) && !cradle.is_of(v);
+                    let other = self.is_aged(ended, now) && !slot.is_of(v);
                     return (if other { Ended::default() } else { ended }, true);
                 }
                 Found::Stale => return (Ended::default(), true),
@@ -333,27 +222,27 @@ impl Programs {
     }
 
     /// Begins a stay in the nursery. False: socket storage must take it.
-    fn begin(&self, v: &View, old: TcpState, new: TcpState, now: BootNs, kept: bool) -> bool {
-        let Some((_, cradle)) = self.cradle(v.address) else { return false };
+    fn begin(&self, v: &SocketView, old: TcpState, new: TcpState, now: BootNs, kept: bool) -> bool {
+        let Some((_, slot)) = self.slot(v.address) else { return false };
         if new == TcpState::Close || new == TcpState::CloseWait && !v.has_socket {
             if kept {
-                cradle.words().free();
+                slot.words().free();
             }
             return false;
         }
-        if !kept && !cradle.words().take(v.address) {
+        if !kept && !slot.words().take(v.address) {
             return false;
         }
         if !kept || new == TcpState::Established {
-            cradle.cookie.set(cookie_unless_listener(v, old, new));
-            cradle.tuple.set(tuple(v));
-            cradle.protocol.set(protocol(v));
+            slot.cookie.set(cookie_unless_listener(v, old, new));
+            slot.tuple.set(tuple(v));
+            slot.protocol.set(protocol(v));
         }
         let sent_before = if new == TcpState::CloseWait { v.bytes_sent } else { 0 };
-        cradle.sent_before.set(sent_before);
-        cradle.state.set(new as u8);
-        cradle.has_socket.set(v.has_socket);
-        cradle.words().begin(now);
+        slot.sent_before.set(sent_before);
+        slot.state.set(new as u8);
+        slot.has_socket.set(v.has_socket);
+        slot.words().begin(now);
         true
     }
 
@@ -364,7 +253,7 @@ impl Programs {
         Some(self.storage.entry(id).or_default())
     }
 
-    fn settle(&mut self, v: &View, new: TcpState, now: BootNs) -> bool {
+    fn settle(&mut self, v: &SocketView, new: TcpState, now: BootNs) -> bool {
         let sent_before = if new == TcpState::CloseWait { v.bytes_sent } else { 0 };
         let Some(storage) = self.storage_or_new(v.id) else { return false };
         let kept = &storage.settled;
@@ -377,7 +266,7 @@ impl Programs {
         true
     }
 
-    fn emit(&mut self, v: &View, task: Task, change: Change) -> bool {
+    fn emit(&mut self, v: &SocketView, task: Task, change: Change) -> bool {
         if self.ring.len() >= self.settings.ring {
             return false;
         }
@@ -402,172 +291,6 @@ impl Programs {
         self.ring.push_back(t);
         true
     }
-
-    /// iter/bpf_sk_storage_map: the sockets that have storage, after one of them.
-    pub fn stored_after(&self, id: Option<SocketId>) -> Option<SocketId> {
-        let from = id.map_or(0, |id| id + 1);
-        self.storage.range(from..).next().map(|(id, _)| *id)
-    }
-
-    /// One step of it: what is listed of the socket.
-    pub fn list(&self, v: &View, scan: u32, now: BootNs, all: bool) -> Option<Socket> {
-        let storage = self.storage.get(&v.id)?;
-        let (settled, moved) = (&storage.settled, &storage.moved);
-        let (here, there) = (settled.live(v.state, now), moved.live(v.state, now));
-        let kept = if here.is_some() { settled } else { moved };
-        let latest_ns = here.or(there)?;
-        if let (Some(_), Some(stale)) = (here, there) {
-            moved.place().end(stale);
-        }
-        let age = now.saturating_sub(latest_ns);
-        let due_ns = if storage.reported_of.get() == latest_ns { storage.due_ns.get() } else { 0 };
-        let due = if due_ns == 0 { age >= self.settings.min_age_ns } else { now >= due_ns };
-        if !due && !all {
-            return None;
-        }
-        let mut s = describe(v);
-        s.latest_ns = latest_ns;
-        (s.state, s.earliest_ns) = (kept.state.get(), kept.earliest_ns.get());
-        s.flags |= kept.flags.get();
-        s.bytes_sent = s.bytes_sent.saturating_sub(kept.sent_before.get());
-        let next = latest_ns + next_doubling(age, self.settings.min_age_ns);
-        storage.reported_of.set(latest_ns);
-        storage.due_ns.set(if due { next } else { due_ns });
-        storage.scan.set(scan);
-        Some(s)
-    }
-
-    /// iter/task_file: whether the holders of a socket are asked for by this scan.
-    pub fn asks_for(&self, id: SocketId, scan: u32) -> bool {
-        self.storage.get(&id).is_some_and(|storage| storage.scan.get() == scan)
-    }
-
-    /// When the socket's stay in the nursery began; one of another socket, or in another state,
-    /// whose end was missed, is thrown out.
-    pub fn young_since(&self, v: &View, now: BootNs) -> Option<BootNs> {
-        let (_, cradle) = self.cradle(v.address)?;
-        let since = cradle.words().since(v.address)?;
-        if !cradle.is_of(v) || cradle.is_stale(v, since, now) {
-            cradle.words().evict(since);
-            return None;
-        }
-        Some(since)
-    }
-
-    /// iter/task_file: moves a stay that has aged to storage; what is listed of the socket.
-    pub fn promote(&mut self, v: &View, scan: u32, now: BootNs) -> Option<Socket> {
-        let since = self.young_since(v, now)?;
-        let age = now.saturating_sub(since);
-        let (state, sent_before) = {
-            let (_, cradle) = self.cradle(v.address)?;
-            (cradle.state.get(), cradle.sent_before.get())
-        };
-        let mut s = describe(v);
-        (s.state, s.earliest_ns, s.latest_ns) = (state, since, since);
-        s.bytes_sent = s.bytes_sent.saturating_sub(sent_before);
-        if self.storage_or_new(v.id).is_none() {
-            self.counters.scan_failed += 1;
-            s.flags |= NO_MEMORY;
-            return Some(s);
-        }
-        let storage = self.storage.get(&v.id)?;
-        let (_, cradle) = self.cradle(v.address)?;
-        let moved = &storage.moved;
-        cradle.words().promote(since, moved.place(), || {
-            moved.earliest_ns.set(since);
-            moved.sent_before.set(sent_before);
-            moved.state.set(state);
-            moved.flags.set(0);
-            storage.reported_of.set(since);
-            storage.due_ns.set(since + next_doubling(age, self.settings.min_age_ns));
-            storage.scan.set(scan);
-            true
-        });
-        Some(s)
-    }
-
-    /// Gives a socket a stay if it is in a watched state and has none; `scan_ns`: when the scan
-    /// began.
-    pub fn adopt(&mut self, v: &View, scan_ns: BootNs, now: BootNs) {
-        let watched = self.watches(v.state) || v.state == TcpState::Close;
-        let new = v.state == TcpState::Close && v.rport == 0;
-        if !watched || new || self.refuses(v, false) {
-            return;
-        }
-        if let Some((_, cradle)) = self.cradle(v.address)
-            && let Some(since) = cradle.words().since(v.address)
-        {
-            let stale = !cradle.is_of(v) || cradle.is_stale(v, since, scan_ns);
-            if !stale || !cradle.words().evict(since) {
-                return;
-            }
-        }
-        let (bytes_sent, state) = (v.bytes_sent, v.state);
-        let (earliest_ns, latest_ns) = match state {
-            TcpState::CloseWait => (
-                now.saturating_sub(v.received_ago_ns + SLACK_NS),
-                now.saturating_sub(v.acked_ago_ns.saturating_sub(SLACK_NS)),
-            ),
-            _ => (0, now),
-        };
-        let Some(storage) = self.storage_or_new(v.id) else {
-            self.counters.scan_failed += 1;
-            return;
-        };
-        if storage.settled.live(state, scan_ns).is_some()
-            || storage.moved.live(state, scan_ns).is_some()
-        {
-            return;
-        }
-        let moved = &storage.moved;
-        moved.place().empty();
-        moved.earliest_ns.set(earliest_ns);
-        moved.sent_before.set(bytes_sent);
-        moved.flags.set(SEEDED);
-        moved.state.set(state as u8);
-        moved.place().adopt(latest_ns);
-    }
-
-    /// The nursery as user space sees it: the slots with stays, and when each began.
-    pub fn young(&self) -> impl Iterator<Item = (u32, u64, BootNs)> + '_ {
-        let stay = |(n, cradle): (usize, &Cradle)| {
-            cradle.words().stay_of_any().map(|(owner, since)| (n as u32, owner, since))
-        };
-        self.slots.iter().enumerate().filter_map(stay)
-    }
-
-    /// What a slot says of the stay that began at `since`, if that is still there.
-    pub fn still(&self, slot: u32, owner: u64, since: BootNs) -> Option<Socket> {
-        let cradle = &self.slots[slot as usize];
-        if cradle.words().stay_of_any() != Some((owner, since)) {
-            return None;
-        }
-        let mut s = Socket::new_zeroed();
-        (s.kind, s.state, s.protocol) = (KIND_SOCKET, cradle.state.get(), cradle.protocol.get());
-        s.flags = UNPLACED | if cradle.has_socket.get() { HAS_SOCKET } else { 0 };
-        (s.cookie, s.tuple) = (cradle.cookie.get(), cradle.tuple.get());
-        (s.earliest_ns, s.latest_ns) = (since, since);
-        (s.sent_ago_ns, s.acked_ago_ns, s.received_ago_ns) = (u64::MAX, u64::MAX, u64::MAX);
-        Some(s)
-    }
-
-    /// Cookies of all stays in the nursery.
-    pub fn young_cookies(&self) -> Vec<u64> {
-        self.young().map(|(slot, ..)| self.slots[slot as usize].cookie.get()).collect()
-    }
-
-    /// Throws a stay out of the nursery.
-    pub fn give_up(&self, slot: u32, since: BootNs) {
-        let words = self.slots[slot as usize].words();
-        if words.stay_of_any().is_some_and(|(_, there)| there == since) {
-            words.evict(since);
-        }
-    }
-
-    /// How many sockets have storage: what the kernel's memory is used for.
-    pub fn stored(&self) -> usize {
-        self.storage.len()
-    }
 }
 
 /// What an event says.
@@ -577,39 +300,4 @@ struct Change {
     new: TcpState,
     ended: Ended,
     now: BootNs,
-}
-
-/// Up to 6.12 the socket of LISTEN to SYN_RECV still has its listener's cookie.
-fn cookie_unless_listener(v: &View, old: TcpState, new: TcpState) -> u64 {
-    if old == TcpState::Listen && new == TcpState::SynRecv { 0 } else { v.cookie }
-}
-
-fn protocol(v: &View) -> u16 {
-    if v.mptcp { 262 } else { 6 }
-}
-
-fn tuple(v: &View) -> Tuple {
-    let address = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 1];
-    Tuple { laddr: address, raddr: address, netns: 1, lport: v.lport, rport: v.rport }
-}
-
-/// Everything an iterator reports of a socket; the times of its stay are the caller's.
-pub fn describe(v: &View) -> Socket {
-    let mut s = Socket::new_zeroed();
-    (s.kind, s.state, s.protocol, s.cookie) = (KIND_SOCKET, v.state as u8, protocol(v), v.cookie);
-    s.tuple = tuple(v);
-    (s.backlog, s.max_backlog) = (v.queue, v.limit);
-    if v.has_socket {
-        s.flags |= HAS_SOCKET;
-        s.inode = 10_000 + v.cookie;
-    }
-    (s.sent_ago_ns, s.acked_ago_ns, s.received_ago_ns) = (u64::MAX, u64::MAX, u64::MAX);
-    if !v.mptcp {
-        s.flags |= HAS_TCP;
-        (s.recv_q, s.send_q, s.bytes_sent) = (v.recv_q, v.send_q, v.bytes_sent);
-        s.snd_una = v.snd_una;
-        s.sent_ago_ns = v.sent_ago_ns;
-        (s.acked_ago_ns, s.received_ago_ns) = (v.acked_ago_ns, v.received_ago_ns);
-    }
-    s
 }

@@ -1,14 +1,11 @@
 //! A scan of the modelled host, a step at a time: anything may happen between two.
 
 use tcptrace_common::{
-    event::{Holder, KIND_HOLDER, KIND_QUEUED, Queued, Socket},
+    event::{Holding, KIND_HOLDING, KIND_QUEUED, Queued, Socket},
     state::TcpState,
 };
 
-use super::{
-    host::{Host, SocketId},
-    programs::describe,
-};
+use super::{host::ModelHost, parts::SocketId, programs::records::describe};
 use crate::engine::{
     fact::{Counts, Fact, Process, Scan, Unplaced, Wire},
     record::BootNs,
@@ -40,7 +37,7 @@ enum Phase {
 
 impl Running {
     /// Begins one as of now.
-    pub fn begin(host: &Host, number: u32, wants: Wants) -> Self {
+    pub fn begin(host: &ModelHost, number: u32, wants: Wants) -> Self {
         for stay in &wants.give_up {
             host.programs.give_up(stay.slot, stay.since_ns);
         }
@@ -63,7 +60,7 @@ impl Running {
     }
 
     /// Goes a step on; the facts once it is done.
-    pub fn step(&mut self, host: &mut Host) -> Option<Vec<Fact>> {
+    pub fn step(&mut self, host: &mut ModelHost) -> Option<Vec<Fact>> {
         self.phase = match self.phase {
             Phase::Adopt(at) => match next_descriptor(host, at) {
                 Some((at, id)) => {
@@ -127,11 +124,11 @@ impl Running {
         None
     }
 
-    fn descriptor(&mut self, host: &mut Host, (pid, fd): (u32, u32), id: SocketId) {
+    fn descriptor(&mut self, host: &mut ModelHost, (pid, fd): (u32, u32), id: SocketId) {
         let view = host.view(id);
         let Some(process) = host.processes.iter().find(|p| p.id.pid == pid) else { return };
-        let holder = Holder {
-            kind: KIND_HOLDER,
+        let holder = Holding {
+            kind: KIND_HOLDING,
             fd,
             cookie: view.cookie,
             start_ns: process.id.start_ns,
@@ -170,7 +167,7 @@ impl Running {
     }
 
     /// Whoever is gone by now has not been looked up.
-    fn facts(&mut self, host: &Host) -> Vec<Fact> {
+    fn facts(&mut self, host: &ModelHost) -> Vec<Fact> {
         let named = |id| self.scan.holders.0.iter().any(|h| (h.pid, h.start_ns) == id);
         let processes = host.processes.iter().filter(|p| named((p.id.pid, p.id.start_ns)));
         let mut facts: Vec<Fact> = processes.map(process).collect();
@@ -180,7 +177,7 @@ impl Running {
 }
 
 /// What is told of a process.
-pub fn process(p: &super::host::Process) -> Fact {
+pub fn process(p: &super::parts::ModelProcess) -> Fact {
     Fact::Process(Box::new(Process {
         pid: p.id.pid,
         start_ns: p.id.start_ns,
@@ -191,7 +188,7 @@ pub fn process(p: &super::host::Process) -> Fact {
 }
 
 /// The descriptor after one, by pid and number, and its socket.
-fn next_descriptor(host: &Host, at: Option<(u32, u32)>) -> Option<((u32, u32), SocketId)> {
+fn next_descriptor(host: &ModelHost, at: Option<(u32, u32)>) -> Option<((u32, u32), SocketId)> {
     let all = host
         .processes
         .iter()

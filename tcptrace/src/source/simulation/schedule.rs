@@ -5,7 +5,7 @@ use std::fmt;
 /// One thing that happens. Numbers choose among what there is at that moment, so that any part of a
 /// schedule is a schedule; what can't happen does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Action {
     /// Time goes by: one of [`LENGTHS_MS`].
     Pass(u8),
     /// A process starts.
@@ -87,51 +87,51 @@ impl Random {
 
 /// The schedule of a seed.
 #[must_use]
-pub fn from_seed(seed: u64) -> Vec<Step> {
+pub fn from_seed(seed: u64) -> Vec<Action> {
     let mut random = Random::new(seed);
     let length = 20 + random.below(140);
     // What a schedule is about: each kind of trouble in some, none in many.
     let (losses, short, odd) = (random.below(4) == 0, random.below(8) == 0, random.below(3) == 0);
-    let mut steps = vec![Step::Listen(0, 2), Step::Spawn];
+    let mut steps = vec![Action::Listen(0, 2), Action::Spawn];
     for _ in 0..length {
         steps.push(step(&mut random, losses, short, odd));
     }
     steps
 }
 
-fn step(random: &mut Random, losses: bool, short: bool, odd: bool) -> Step {
+fn step(random: &mut Random, losses: bool, short: bool, odd: bool) -> Action {
     let (a, b, c) = (random.byte(), random.byte(), random.byte());
     match random.below(100) {
-        0..16 => Step::Connect(a, b, odd && c % 8 == 0),
-        16..26 => Step::Accept(a),
-        26..38 => Step::Close(a, b),
-        38..42 => Step::Shutdown(a, b),
-        42..46 => Step::Reset(a),
-        46..50 => Step::Send(a, b % 4 != 0),
-        50..54 => Step::Read(a),
-        54..66 => Step::Pass(a % LENGTHS_MS.len() as u8),
-        66..72 => Step::Scan,
-        72..80 => Step::ScanSteps(1 + a % 6),
-        80..86 => Step::ScanEnds,
-        86..90 => Step::Drain,
-        90..92 => Step::Fork(a),
-        92 => Step::Exit(a),
-        93 => Step::Spawn,
-        94 if odd => Step::PutInFlight(a, b),
-        95 if odd => Step::Receive(a),
-        96 if odd => Step::Reconnect(a, b, c),
-        96 => Step::Dup(a, b),
-        97 if losses => Step::Miss(1 + a % 3),
-        98 if short => Step::Memory(a % 2 == 0),
-        98 => Step::Vanish(a),
-        99 => Step::Listen(a, b % 4),
-        _ => Step::Drain,
+        0..16 => Action::Connect(a, b, odd && c % 8 == 0),
+        16..26 => Action::Accept(a),
+        26..38 => Action::Close(a, b),
+        38..42 => Action::Shutdown(a, b),
+        42..46 => Action::Reset(a),
+        46..50 => Action::Send(a, b % 4 != 0),
+        50..54 => Action::Read(a),
+        54..66 => Action::Pass(a % LENGTHS_MS.len() as u8),
+        66..72 => Action::Scan,
+        72..80 => Action::ScanSteps(1 + a % 6),
+        80..86 => Action::ScanEnds,
+        86..90 => Action::Drain,
+        90..92 => Action::Fork(a),
+        92 => Action::Exit(a),
+        93 => Action::Spawn,
+        94 if odd => Action::PutInFlight(a, b),
+        95 if odd => Action::Receive(a),
+        96 if odd => Action::Reconnect(a, b, c),
+        96 => Action::Dup(a, b),
+        97 if losses => Action::Miss(1 + a % 3),
+        98 if short => Action::Memory(a % 2 == 0),
+        98 => Action::Vanish(a),
+        99 => Action::Listen(a, b % 4),
+        _ => Action::Drain,
     }
 }
 
 /// The shortest part of a schedule that still fails: what can be left out is left out, in halves,
 /// quarters and so on, until nothing can be.
-pub fn shrink(mut steps: Vec<Step>, fails: impl Fn(&[Step]) -> bool) -> Vec<Step> {
+pub fn shrink(mut steps: Vec<Action>, fails: impl Fn(&[Action]) -> bool) -> Vec<Action> {
     let mut size = steps.len() / 2;
     while size > 0 {
         let mut at = 0;
@@ -154,7 +154,7 @@ pub fn shrink(mut steps: Vec<Step>, fails: impl Fn(&[Step]) -> bool) -> Vec<Step
 }
 
 /// A schedule as it can be pasted into a test.
-pub struct Listed<'a>(pub &'a [Step]);
+pub struct Listed<'a>(pub &'a [Action]);
 
 impl fmt::Display for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -174,11 +174,11 @@ mod tests {
 
     #[test]
     fn what_is_not_needed_goes() {
-        let needed = [Step::Miss(1), Step::Drain];
-        let fails = |steps: &[Step]| needed.iter().all(|n| steps.contains(n));
+        let needed = [Action::Miss(1), Action::Drain];
+        let fails = |steps: &[Action]| needed.iter().all(|n| steps.contains(n));
         let mut steps = from_seed(3);
-        steps.insert(5, Step::Miss(1));
-        steps.push(Step::Drain);
+        steps.insert(5, Action::Miss(1));
+        steps.push(Action::Drain);
         let short = shrink(steps, fails);
         assert_eq!(short.len(), 2, "{}", Listed(&short));
     }

@@ -2,7 +2,7 @@
 
 use tcptrace_common::state::TcpState;
 
-use super::host::SocketId;
+use super::parts::SocketId;
 use crate::engine::record::{BootNs, ProcessId};
 
 /// All stories.

@@ -3,11 +3,12 @@
 use tcptrace_common::state::TcpState;
 
 use super::{
-    check::{Book, Failure, Window},
-    host::{Host, SocketId},
+    check::{Book, Mistake, Window},
+    host::ModelHost,
+    parts::SocketId,
     programs::{Programs, Settings},
     scan::{Running, process},
-    schedule::{LENGTHS_MS, Step},
+    schedule::{Action, LENGTHS_MS},
 };
 use crate::engine::{
     fact::{Fact, Timed, Wire},
@@ -17,7 +18,7 @@ use crate::engine::{
 
 /// All of it.
 pub struct World {
-    host: Host,
+    host: ModelHost,
     watch: Watch,
     running: Option<Running>,
     scans: u32,
@@ -30,7 +31,7 @@ pub struct World {
 ///
 /// # Errors
 /// The first thing that is not so.
-pub fn run(steps: &[Step], settings: Settings) -> Result<World, Failure> {
+pub fn run(steps: &[Action], settings: Settings) -> Result<World, Mistake> {
     let mut world = World::new(settings, false);
     for (n, step) in steps.iter().enumerate() {
         world.step(*step).map_err(|failure| failure.at(n, *step))?;
@@ -50,7 +51,7 @@ impl World {
             ..Plan::default()
         };
         let mut world = Self {
-            host: Host::new(Programs::new(settings)),
+            host: ModelHost::new(Programs::new(settings)),
             watch: Watch::new(plan),
             running: None,
             scans: 0,
@@ -85,17 +86,17 @@ impl World {
     ///
     /// # Errors
     /// What is said and is not so.
-    pub fn step(&mut self, step: Step) -> Result<(), Failure> {
+    pub fn step(&mut self, step: Action) -> Result<(), Mistake> {
         let host = &mut self.host;
         match step {
-            Step::Pass(n) => host.pass(LENGTHS_MS[usize::from(n)] * 1_000_000),
-            Step::Spawn => drop(host.spawn(1)),
-            Step::Fork(p) => drop(host.fork(pick(p, host.processes.len()))),
-            Step::Exit(p) => host.exit(pick(p, host.processes.len())),
-            Step::Listen(p, limit) => {
+            Action::Pass(n) => host.pass(LENGTHS_MS[usize::from(n)] * 1_000_000),
+            Action::Spawn => drop(host.spawn(1)),
+            Action::Fork(p) => drop(host.fork(pick(p, host.processes.len()))),
+            Action::Exit(p) => host.exit(pick(p, host.processes.len())),
+            Action::Listen(p, limit) => {
                 host.listen(pick(p, host.processes.len()), u32::from(limit % 4));
             }
-            Step::Connect(p, l, mptcp) => {
+            Action::Connect(p, l, mptcp) => {
                 if let Some(listener) = some_listener(host, l) {
                     host.connect(pick(p, host.processes.len()), None, listener);
                     if mptcp {
@@ -103,62 +104,62 @@ impl World {
                     }
                 }
             }
-            Step::Reconnect(p, fd, l) => {
+            Action::Reconnect(p, fd, l) => {
                 if let (Some((p, fd)), Some(l)) = (ghost(host, p, fd), some_listener(host, l)) {
                     host.connect(p, Some(fd), l);
                 }
             }
-            Step::Accept(l) => {
+            Action::Accept(l) => {
                 if let Some(listener) = some_listener(host, l)
                     && let Some(p) = holder_of(host, listener)
                 {
                     host.accept(p, listener);
                 }
             }
-            Step::Send(s, taken) => {
+            Action::Send(s, taken) => {
                 if let Some(id) = some_connection(host, s) {
                     host.send(id, 10, taken);
                 }
             }
-            Step::Read(s) => {
+            Action::Read(s) => {
                 if let Some(id) = some_connection(host, s) {
                     host.read(id);
                 }
             }
-            Step::Dup(p, fd) => with_descriptor(host, p, fd, Host::dup),
-            Step::PutInFlight(p, fd) => with_descriptor(host, p, fd, Host::put_in_flight),
-            Step::Receive(p) => host.receive(pick(p, host.processes.len())),
-            Step::Close(p, fd) => with_descriptor(host, p, fd, Host::close),
-            Step::Shutdown(p, fd) => with_descriptor(host, p, fd, |host, p, fd| {
+            Action::Dup(p, fd) => with_descriptor(host, p, fd, ModelHost::dup),
+            Action::PutInFlight(p, fd) => with_descriptor(host, p, fd, ModelHost::put_in_flight),
+            Action::Receive(p) => host.receive(pick(p, host.processes.len())),
+            Action::Close(p, fd) => with_descriptor(host, p, fd, ModelHost::close),
+            Action::Shutdown(p, fd) => with_descriptor(host, p, fd, |host, p, fd| {
                 let file = host.processes[p].fds[&fd];
                 host.shutdown(p, host.files[file].socket);
             }),
-            Step::Reset(s) => {
+            Action::Reset(s) => {
                 if let Some(id) = some_connection(host, s) {
                     host.reset(id);
                 }
             }
-            Step::Vanish(s) => {
+            Action::Vanish(s) => {
                 if let Some(id) = some_connection(host, s) {
                     host.peer_vanishes(id);
                 }
             }
-            Step::Miss(n) => host.programs.miss += u32::from(n),
-            Step::Memory(is_there) => host.programs.no_memory = !is_there,
-            Step::Drain => self.drain()?,
-            Step::Scan => self.begin_scan()?,
-            Step::ScanSteps(n) => {
+            Action::Miss(n) => host.programs.miss += u32::from(n),
+            Action::Memory(is_there) => host.programs.no_memory = !is_there,
+            Action::Drain => self.drain()?,
+            Action::Scan => self.begin_scan()?,
+            Action::ScanSteps(n) => {
                 for _ in 0..n {
                     self.scan_step()?;
                 }
             }
-            Step::ScanEnds => self.end_scan()?,
+            Action::ScanEnds => self.end_scan()?,
         }
         Ok(())
     }
 
     /// Takes out what is in the ring buffer.
-    fn drain(&mut self) -> Result<(), Failure> {
+    fn drain(&mut self) -> Result<(), Mistake> {
         while let Some(record) = self.host.programs.ring.pop_front() {
             let window = Window { from_ns: record.time_ns, to_ns: record.time_ns };
             let fact = Fact::Change(Wire(record));
@@ -168,7 +169,7 @@ impl World {
         Ok(())
     }
 
-    fn begin_scan(&mut self) -> Result<(), Failure> {
+    fn begin_scan(&mut self) -> Result<(), Mistake> {
         if self.running.is_some() {
             return Ok(());
         }
@@ -180,7 +181,7 @@ impl World {
         Ok(())
     }
 
-    fn scan_step(&mut self) -> Result<(), Failure> {
+    fn scan_step(&mut self) -> Result<(), Mistake> {
         let Some(mut running) = self.running.take() else { return Ok(()) };
         match running.step(&mut self.host) {
             None => self.running = Some(running),
@@ -195,18 +196,18 @@ impl World {
         Ok(())
     }
 
-    fn end_scan(&mut self) -> Result<(), Failure> {
+    fn end_scan(&mut self) -> Result<(), Mistake> {
         while self.running.is_some() {
             self.scan_step()?;
         }
         Ok(())
     }
 
-    fn take(&mut self, facts: Vec<Fact>, at: BootNs) -> Result<(), Failure> {
+    fn take(&mut self, facts: Vec<Fact>, at: BootNs) -> Result<(), Mistake> {
         self.take_within(facts, at, Window { from_ns: at, to_ns: at })
     }
 
-    fn take_within(&mut self, facts: Vec<Fact>, at: BootNs, window: Window) -> Result<(), Failure> {
+    fn take_within(&mut self, facts: Vec<Fact>, at: BootNs, window: Window) -> Result<(), Mistake> {
         let mut said: Vec<Said> = Vec::new();
         for fact in facts {
             let fact = Timed { at, fact };
@@ -219,7 +220,7 @@ impl World {
     }
 
     /// Nothing happens any more, nothing is missed, and time goes by: all is known in the end.
-    fn settle(&mut self) -> Result<(), Failure> {
+    fn settle(&mut self) -> Result<(), Mistake> {
         self.host.programs.miss = 0;
         self.host.programs.no_memory = false;
         self.end_scan()?;
@@ -243,24 +244,24 @@ fn nth(n: u8, list: &[SocketId]) -> Option<SocketId> {
     list.get(pick(n, list.len())).copied()
 }
 
-fn some_listener(host: &Host, n: u8) -> Option<SocketId> {
+fn some_listener(host: &ModelHost, n: u8) -> Option<SocketId> {
     let listens = |id: &SocketId| host.sockets[*id].state == TcpState::Listen;
     let list: Vec<SocketId> =
         host.live().filter(listens).filter(|id| host.sockets[*id].limit_is_own()).collect();
     nth(n, &list)
 }
 
-fn some_connection(host: &Host, n: u8) -> Option<SocketId> {
+fn some_connection(host: &ModelHost, n: u8) -> Option<SocketId> {
     let list: Vec<SocketId> = host.live().filter(|id| host.sockets[*id].was_connected).collect();
     nth(n, &list)
 }
 
-fn holder_of(host: &Host, id: SocketId) -> Option<usize> {
+fn holder_of(host: &ModelHost, id: SocketId) -> Option<usize> {
     let file = host.sockets[id].file?;
     host.processes.iter().position(|p| p.fds.values().any(|f| *f == file))
 }
 
-fn with_descriptor(host: &mut Host, p: u8, fd: u8, act: impl Fn(&mut Host, usize, u32)) {
+fn with_descriptor(host: &mut ModelHost, p: u8, fd: u8, act: impl Fn(&mut ModelHost, usize, u32)) {
     let p = pick(p, host.processes.len());
     let fds = &host.processes[p].fds;
     let fd = fds.keys().nth(pick(fd, fds.len())).copied();
@@ -270,7 +271,7 @@ fn with_descriptor(host: &mut Host, p: u8, fd: u8, act: impl Fn(&mut Host, usize
 }
 
 /// A descriptor whose connection is over.
-fn ghost(host: &Host, p: u8, fd: u8) -> Option<(usize, u32)> {
+fn ghost(host: &ModelHost, p: u8, fd: u8) -> Option<(usize, u32)> {
     let p = pick(p, host.processes.len());
     let over = |file: &usize| {
         let socket = &host.sockets[host.files[*file].socket];
@@ -282,7 +283,7 @@ fn ghost(host: &Host, p: u8, fd: u8) -> Option<(usize, u32)> {
 }
 
 /// The connection that was made last is MPTCP's own, on both sides.
-fn make_mptcp(host: &mut Host) {
+fn make_mptcp(host: &mut ModelHost) {
     let last = host.sockets.len() - 1;
     host.sockets[last].mptcp = true;
 }

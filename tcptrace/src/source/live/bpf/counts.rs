@@ -13,13 +13,13 @@ use super::mapped::Mapped;
 
 /// Reads the counts. All grow from the start on.
 #[derive(Clone, Debug)]
-pub struct Counts {
+pub struct KernelCounts {
     pub(super) cpus: Arc<Mapped<PerCpu>>,
     /// The programs that the kernel keeps books on.
     pub(super) traced: Arc<[OwnedFd]>,
 }
 
-impl Counts {
+impl KernelCounts {
     /// The programs' counters, summed over all CPUs.
     #[must_use]
     pub fn counters(&self) -> Counters {

@@ -7,7 +7,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use tcptrace_common::event::{Holder, KIND_HOLDER, KIND_QUEUED, KIND_SOCKET, Queued, Socket};
+use tcptrace_common::event::{Holding, KIND_HOLDING, KIND_QUEUED, KIND_SOCKET, Queued, Socket};
 use zerocopy::FromBytes;
 
 use crate::source::live::bpf::sys;
@@ -18,7 +18,7 @@ pub struct Listing {
     /// Sockets: those in a stay, or listeners.
     pub sockets: Vec<Socket>,
     /// Descriptors.
-    pub holders: Vec<Holder>,
+    pub holders: Vec<Holding>,
     /// Connections in the queues of listeners.
     pub queued: Vec<Queued>,
     /// Records of a kind or length that nobody knows: a defect, counted.
@@ -61,7 +61,7 @@ impl Listing {
                     self.sockets.push(socket);
                     bytes = rest;
                 }
-                KIND_HOLDER if let Ok((holder, rest)) = Holder::read_from_prefix(bytes) => {
+                KIND_HOLDING if let Ok((holder, rest)) = Holding::read_from_prefix(bytes) => {
                     self.holders.push(holder);
                     bytes = rest;
                 }
@@ -86,8 +86,8 @@ mod tests {
     fn records_of_both_kinds_in_any_order() {
         let mut socket = Socket::new_zeroed();
         (socket.kind, socket.cookie) = (KIND_SOCKET, 7);
-        let mut holder = Holder::new_zeroed();
-        (holder.kind, holder.cookie) = (KIND_HOLDER, 7);
+        let mut holder = Holding::new_zeroed();
+        (holder.kind, holder.cookie) = (KIND_HOLDING, 7);
         let bytes =
             [socket.as_bytes(), holder.as_bytes(), holder.as_bytes(), socket.as_bytes()].concat();
         let mut listing = Listing::default();

@@ -20,7 +20,7 @@ use zerocopy::IntoBytes;
 use crate::{
     formats::btf,
     source::live::bpf::{
-        counts::Counts,
+        counts::KernelCounts,
         cpus,
         iter::{Listing, Pass},
         mapped::Mapped,
@@ -39,7 +39,7 @@ use crate::{
 pub struct Kernel {
     ebpf: Ebpf,
     stream: Option<Stream>,
-    counts: Counts,
+    counts: KernelCounts,
     attached: Vec<(&'static str, BtfTracePointLinkId)>,
 }
 
@@ -89,7 +89,7 @@ impl Kernel {
             ),
         };
         let traced = TRACED.iter().map(|name| program_fd(&ebpf, name)).collect::<Result<_, _>>()?;
-        let counts = Counts { cpus, traced };
+        let counts = KernelCounts { cpus, traced };
         let kernel = Self { ebpf, stream, counts: counts.clone(), attached };
         let scans = Scans { control, counts, nursery, stays, holders, adopt, scans: 0 };
         Ok((kernel, scans, events))
@@ -132,7 +132,7 @@ impl Kernel {
 
     /// What the programs counted.
     #[must_use]
-    pub fn counts(&self) -> &Counts {
+    pub fn counts(&self) -> &KernelCounts {
         &self.counts
     }
 
@@ -206,9 +206,9 @@ fn records_each(bytes: Option<u32>, cpus: u32) -> u32 {
 
 /// The one program that a snapshot needs; nothing is attached.
 #[derive(Debug)]
-pub struct Descriptors(Pass);
+pub struct DescriptorScan(Pass);
 
-impl Descriptors {
+impl DescriptorScan {
     /// Checks the host and loads the pass over descriptor tables, for sockets in `states` (bit
     /// `1 << number`) of one network namespace (inode number), or of all (0). `btf`: the file with
     /// the kernel's BTF.
@@ -257,7 +257,7 @@ pub fn trial(states: u32, nursery: bool, btf: &Path) -> Result<(), Refusal> {
 /// # Errors
 /// A [`Refusal`] that names what is missing.
 pub fn trial_of_snapshot(states: u32, btf: &Path) -> Result<(), Refusal> {
-    let descriptors = Descriptors::load(states, NO_NETNS, btf)?;
+    let descriptors = DescriptorScan::load(states, NO_NETNS, btf)?;
     descriptors.list().map(drop).map_err(|e| refusal("listing descriptors", &e))
 }
 

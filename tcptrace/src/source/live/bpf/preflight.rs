@@ -9,7 +9,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::{
     formats::{btf, btf::BtfError},
-    source::live::bpf::{probe, probe::Outcome, sys},
+    source::live::bpf::{probe, probe::Attempt, sys},
 };
 
 /// Where the kernel shows its BTF.
@@ -108,14 +108,14 @@ pub fn check() -> Result<(), Refusal> {
     let contained = probe::in_initial_user_namespace() == Some(false);
     if filtered || contained {
         match (probe::map(), probe::beyond()) {
-            (Ok(Outcome::Killed(_)), _) => return Err(Refusal::Seccomp),
+            (Ok(Attempt::Killed(_)), _) => return Err(Refusal::Seccomp),
             // The kernel itself gives the two different answers.
-            (Ok(Outcome::Refused(one)), Ok(Outcome::Refused(other)))
+            (Ok(Attempt::Refused(one)), Ok(Attempt::Refused(other)))
                 if filtered && !contained && one == other =>
             {
                 return Err(Refusal::Seccomp);
             }
-            (Ok(Outcome::Refused(libc::EPERM)), _) if contained => {
+            (Ok(Attempt::Refused(libc::EPERM)), _) if contained => {
                 return Err(Refusal::UserNamespace);
             }
             _ => {}

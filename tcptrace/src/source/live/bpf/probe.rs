@@ -10,7 +10,7 @@ const BEYOND: usize = 1 << 20;
 
 /// What came of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Attempt {
     /// It did what was asked.
     Done,
     /// It answered with this error number.
@@ -33,7 +33,7 @@ struct MapCreate {
 ///
 /// # Errors
 /// Why it could not be tried.
-pub fn map() -> io::Result<Outcome> {
+pub fn map() -> io::Result<Attempt> {
     in_a_child(|| create_map(size_of::<MapCreate>()))
 }
 
@@ -42,7 +42,7 @@ pub fn map() -> io::Result<Outcome> {
 ///
 /// # Errors
 /// Why it could not be tried.
-pub fn beyond() -> io::Result<Outcome> {
+pub fn beyond() -> io::Result<Attempt> {
     in_a_child(|| create_map(BEYOND))
 }
 
@@ -78,7 +78,7 @@ fn create_map(size: usize) -> libc::c_long {
 ///
 /// # Errors
 /// Why it could not be tried.
-pub(crate) fn in_a_child(call: impl FnOnce() -> libc::c_long) -> io::Result<Outcome> {
+pub(crate) fn in_a_child(call: impl FnOnce() -> libc::c_long) -> io::Result<Attempt> {
     // SAFETY: the child makes nothing but system calls, which are async-signal-safe, and does not
     // return.
     let pid = unsafe { libc::fork() };
@@ -102,9 +102,9 @@ pub(crate) fn in_a_child(call: impl FnOnce() -> libc::c_long) -> io::Result<Outc
         }
     }
     Ok(match (libc::WIFSIGNALED(status), libc::WEXITSTATUS(status)) {
-        (true, _) => Outcome::Killed(libc::WTERMSIG(status)),
-        (false, 0) => Outcome::Done,
-        (false, errno) => Outcome::Refused(errno),
+        (true, _) => Attempt::Killed(libc::WTERMSIG(status)),
+        (false, 0) => Attempt::Done,
+        (false, errno) => Attempt::Refused(errno),
     })
 }
 
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn too_big_is_refused_as_such_or_for_want_of_rights() {
-        let Outcome::Refused(errno) = beyond().expect("a child") else {
+        let Attempt::Refused(errno) = beyond().expect("a child") else {
             panic!("it can't be done")
         };
         assert!([libc::E2BIG, libc::EPERM].contains(&errno), "{errno}");

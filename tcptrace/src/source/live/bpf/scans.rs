@@ -8,7 +8,7 @@ use tcptrace_common::config::{ADOPT, ALL_DESCRIPTORS, Control, PROMOTE, SCAN_ALL
 use zerocopy::IntoBytes;
 
 use super::{
-    counts::Counts,
+    counts::KernelCounts,
     iter::{Listing, Pass},
     nursery::Nursery,
 };
@@ -20,7 +20,7 @@ pub struct Scans {
     pub(super) stays: Pass,
     pub(super) holders: Pass,
     pub(super) adopt: Pass,
-    pub(super) counts: Counts,
+    pub(super) counts: KernelCounts,
     pub(super) scans: u32,
 }
 
@@ -85,7 +85,7 @@ impl Scans {
 
     /// What the programs counted.
     #[must_use]
-    pub fn counts(&self) -> &Counts {
+    pub fn counts(&self) -> &KernelCounts {
         &self.counts
     }
 

@@ -7,15 +7,18 @@ use std::{
 };
 
 use tcptrace_common::{
-    event::{HAS_SOCKET, Holder as Raw, NO_LIMIT, SEEDED, Socket},
+    event::{HAS_SOCKET, Holding, NO_LIMIT, SEEDED, Socket},
     state::TcpState,
 };
 
-use super::{Pass, Plan};
+use super::{Pass, Query};
 use crate::{
-    engine::{assemble::Holdings, record::BootNs},
+    engine::{
+        holdings::{self, Holdings},
+        record::BootNs,
+    },
     formats::sock_diag::{Detail, MPTCP, TCP},
-    source::live::{holders, netns, netns::Netns, process::Processes, sock_diag::SockDiag},
+    source::live::{lookup::Known, netns, netns::Netns, sock_diag::SockDiag},
 };
 
 /// All states that sock_diag knows but TCP_BOUND_INACTIVE, which is not TCP's.
@@ -25,7 +28,7 @@ const COUNTED: u32 = (1 << 13) - 2;
 /// its listener's, or has none.
 pub type Limits = HashMap<u64, u32, BuildHasherDefault<OfCookie>>;
 
-pub fn limits(holders: &[Raw]) -> Limits {
+pub fn limits_of(holders: &[Holding]) -> Limits {
     holders.iter().map(|h| (h.cookie, h.max_backlog)).collect()
 }
 
@@ -51,7 +54,7 @@ impl Hasher for OfCookie {
 
 /// What sock_diag answered, all namespaces together.
 #[derive(Default)]
-pub struct Scan {
+pub struct Dumped {
     pub sockets: Vec<Socket>,
     pub listeners: Vec<Socket>,
     /// The interfaces of sockets that are bound to one, by cookie.
@@ -86,12 +89,12 @@ fn states_of<'a>(sockets: impl IntoIterator<Item = &'a Socket>) -> u32 {
     sockets.into_iter().fold(0, |states, s| states | 1 << s.state)
 }
 
-impl Scan {
+impl Dumped {
     /// The sockets asked for and all listeners; of the rest, how many there are in each state.
-    pub fn of(namespaces: &[Netns], plan: &Plan) -> Self {
-        let asked = plan.states & COUNTED & !LISTEN;
+    pub fn of(namespaces: &[Netns], query: &Query) -> Self {
+        let asked = query.states & COUNTED & !LISTEN;
         let (dumps, failed) = netns::each(namespaces, |netns| {
-            let mut diag = SockDiag::open(netns.inode, plan.clock)?;
+            let mut diag = SockDiag::open(netns.inode, query.clock)?;
             // A kernel without MPTCP has no such sockets.
             let mptcp = diag.dump(MPTCP, asked | LISTEN, Detail::Connection);
             let tcp = [
@@ -101,21 +104,21 @@ impl Scan {
             ];
             Ok((tcp, mptcp.map(|dump| dump.sockets).unwrap_or_default()))
         });
-        let mut scan = Self::default();
-        scan.note(&failed);
+        let mut dumped = Self::default();
+        dumped.note(&failed);
         for (tcp, mptcp) in dumps {
-            scan.add(mptcp);
+            dumped.add(mptcp);
             for dump in tcp {
-                for (sum, n) in scan.counts.iter_mut().zip(dump.states) {
+                for (sum, n) in dumped.counts.iter_mut().zip(dump.states) {
                     *sum += n;
                 }
-                scan.add(dump.sockets);
-                scan.bound.extend(dump.bound);
+                dumped.add(dump.sockets);
+                dumped.bound.extend(dump.bound);
             }
         }
         let listening = |s: &&Socket| s.state == TcpState::Listen as u8;
-        scan.listeners = scan.sockets.iter().filter(listening).copied().collect();
-        scan
+        dumped.listeners = dumped.sockets.iter().filter(listening).copied().collect();
+        dumped
     }
 
     fn add(&mut self, sockets: Vec<Socket>) {
@@ -138,20 +141,20 @@ impl Scan {
         &mut self,
         pass: Pass,
         namespaces: &[Netns],
-        plan: &Plan,
-        processes: &Processes,
+        query: &Query,
+        known: &mut Known,
     ) -> io::Result<Holdings> {
-        let Pass { descriptors, listing, mut by_cookie, limits: mut known, between } = pass;
+        let Pass { descriptors, listing, mut by_cookie, mut limits, between } = pass;
         self.add_ghosts(&listing.sockets, between);
-        self.sockets.retain(|s| plan.asks_for(s));
-        let unheld = self.learn(&known);
-        if self.forget_the_closed(unheld, namespaces, plan) {
+        self.sockets.retain(|s| query.asks_for(s));
+        let unheld = self.learn(&limits);
+        if self.forget_the_closed(unheld, namespaces, query) {
             let mut again = descriptors.list()?;
-            again.holders.retain(|h| !known.contains_key(&h.cookie));
-            by_cookie.extend(holders::by_cookie(&again.holders, processes));
-            known.extend(limits(&again.holders));
-            let unheld = self.learn(&known);
-            self.forget_the_closed(unheld, namespaces, plan);
+            again.holders.retain(|h| !limits.contains_key(&h.cookie));
+            by_cookie.extend(holdings::by_cookie(&again.holders, known.of(&again.holders)));
+            limits.extend(limits_of(&again.holders));
+            let unheld = self.learn(&limits);
+            self.forget_the_closed(unheld, namespaces, query);
         }
         Ok(Holdings::new(&self.listeners, &listing.queued, by_cookie, true))
     }
@@ -194,7 +197,7 @@ impl Scan {
         &mut self,
         unheld: Vec<Socket>,
         namespaces: &[Netns],
-        plan: &Plan,
+        query: &Query,
     ) -> bool {
         if unheld.is_empty() {
             return false;
@@ -204,7 +207,7 @@ impl Scan {
             let sockets = doubtful.values().filter(|s| s.tuple.netns == netns.inode);
             let (mptcp, tcp): (Vec<&Socket>, Vec<&Socket>) =
                 sockets.partition(|s| s.protocol == MPTCP);
-            let mut diag = SockDiag::open(netns.inode, plan.clock)?;
+            let mut diag = SockDiag::open(netns.inode, query.clock)?;
             let mut found = Vec::new();
             if tcp.len() > FEW {
                 found = diag.dump(TCP, states_of(tcp), Detail::Connection)?.sockets;
