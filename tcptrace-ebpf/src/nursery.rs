@@ -126,15 +126,22 @@ impl Cradle {
         unsafe { (&raw const (*self.slot).sent_before).read_volatile() }
     }
 
+    /// Whether the stay here is this very socket's, and not that of an earlier one at its address,
+    /// whose end was missed.
+    #[inline(always)]
+    pub fn is_of(self, sk: Sock) -> bool {
+        // SAFETY: a valid map value.
+        let cookie = unsafe { (&raw const (*self.slot).cookie).read_volatile() };
+        cookie == 0 || cookie == sk.cookie()
+    }
+
     /// For a scan: when the socket's stay began, if it is here. One whose end was missed, of an
     /// earlier socket at its address or in another state, is thrown out.
     #[inline(always)]
     pub fn since(self, sk: Sock, now: u64) -> Option<u64> {
         let since = self.words().since(self.sk)?;
-        // SAFETY: a valid map value.
-        let cookie = unsafe { (&raw const (*self.slot).cookie).read_volatile() };
         let young = now.saturating_sub(since) < SETTLED_NS;
-        if cookie != 0 && cookie != sk.cookie() || !young && self.state() != sk.state() {
+        if !self.is_of(sk) || !young && self.state() != sk.state() {
             self.words().evict(since);
             return None;
         }

@@ -105,7 +105,11 @@ fn leave(sk: Sock, cradle: Option<Cradle>, old: u32, now: u64) -> (Ended, bool) 
     match (found, cradle) {
         (Found::Ended(since), Some(cradle)) => {
             let mut ended = Ended { earliest_ns: since, latest_ns: since, ..Ended::UNKNOWN };
+            // What costs a look at the slot is asked of long stays only.
             if ended.aged(now) {
+                if !cradle.is_of(sk) {
+                    return (Ended::UNKNOWN, true);
+                }
                 ended.sent_before = cradle.sent_before();
             }
             return (ended, true);

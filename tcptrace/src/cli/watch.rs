@@ -143,8 +143,10 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
         };
         let pulled = outcome.and_then(|()| source.pull(&mut |now| watch.wants(now), &mut facts));
         take(&mut watch, &mut facts, &mut said);
+        // Before a ghost is said: who reads that may end it at once.
+        let followed = source.follow_ends(watch.follows_ends());
         let shown = show(&mut *view, &mut said);
-        if let Err(e) = pulled.and(shown).and_then(|()| source.follow_ends(watch.follows_ends())) {
+        if let Err(e) = pulled.and(shown).and(followed) {
             return args.leaks.exit(found(&watch), Err(e));
         }
     }
