@@ -98,3 +98,42 @@ fn wanted(holder: &Holder, selection: &Selection, processes: &Processes) -> bool
     let descends = |pid: u32, roots: &[_]| processes.descends(pid, roots);
     selection.matches_holders(std::slice::from_ref(holder), None, &descends)
 }
+
+#[cfg(test)]
+mod tests {
+    use tcptrace_common::event::{KIND_TRANSITION, OPEN, Transition};
+    use zerocopy::FromZeros;
+
+    use super::*;
+    use crate::engine::{decode, record::ProcessId};
+
+    fn event(cookie: u64, old: TcpState, new: TcpState) -> Event {
+        let mut t = Transition::new_zeroed();
+        (t.kind, t.cookie, t.protocol, t.socket) = (KIND_TRANSITION, cookie, 6, OPEN);
+        (t.old, t.new, t.time_ns) = (old as u8, new as u8, 5);
+        decode::transition(&t).expect("a transition")
+    }
+
+    /// Defect 4: an entry for each connection of the host stayed for ever.
+    #[test]
+    fn what_no_event_will_come_from_is_forgotten() {
+        let mut ownership = Ownership::default();
+        let id = ProcessId { pid: 7, start_ns: 0 };
+        let selection = Selection { processes: vec![id], ..Selection::default() };
+        let (processes, states) = (Processes::default(), TcpState::CloseWait.bit());
+        for cookie in 1..=1_000 {
+            for (old, new) in [
+                (TcpState::Established, TcpState::CloseWait),
+                (TcpState::CloseWait, TcpState::LastAck),
+            ] {
+                ownership.owns(&event(cookie, old, new), &selection, states, &processes);
+            }
+        }
+        assert!(ownership.is_empty(), "{} are remembered", ownership.len());
+        for cookie in 1..=2 * KEPT as u64 {
+            let entered = event(cookie, TcpState::Established, TcpState::CloseWait);
+            ownership.owns(&entered, &selection, states, &processes);
+        }
+        assert!(ownership.len() <= KEPT, "and never more than so many");
+    }
+}
