@@ -54,7 +54,8 @@ Usage: cargo xtask COMMAND
   audit          dependencies (licences, sources, advisories: cargo-deny), and a build with the \
                     oldest Rust
   sim --seeds N [--from SEED]
-                 the tracer against a simulated kernel: N schedules, from a seed on
+                 the core against a simulated kernel: N schedules, from a seed on; a failure comes with \
+                    the shortest schedule that shows it
   soak           an hour of servers that leak, fork and are killed at random, what is said held \
                     against what ss says
   tidy           the rules of ARCHITECTURE.md, checked";

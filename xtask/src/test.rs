@@ -60,6 +60,26 @@ pub fn run() -> Result<()> {
     check(cargo()?.args([
         "test", "--locked", "--quiet", "--lib", "--bins", "--test", "cli", "--test", "fuzz",
     ]))?;
+    step("the slot protocol in all interleavings");
+    check(cargo()?.args([
+        "test",
+        "--locked",
+        "--quiet",
+        "--package",
+        "tcptrace-common",
+        "--test",
+        "slot",
+    ]))?;
+    step("the core against a simulated kernel");
+    check(cargo()?.args([
+        "test",
+        "--locked",
+        "--quiet",
+        "--package",
+        "tcptrace",
+        "--test",
+        "sim",
+    ]))?;
     step("live tests");
     check(cargo()?.args(["test", "--locked", "--package", "tcptrace", "--test", "live"]))
 }
@@ -72,17 +92,18 @@ pub fn soak() -> Result<()> {
     check(command.env("TCPTRACE_CHAOS", "3600"))
 }
 
-/// The engine against a simulated kernel: `--seeds N [--from SEED]`.
+/// The core against a simulated kernel: `--seeds N [--from SEED]`.
 pub fn sim(words: &[&str]) -> Result<()> {
     let number = |word: &str| word.parse::<u64>().is_ok();
-    match words {
-        ["--seeds", seeds] if number(seeds) => {}
-        ["--seeds", seeds, "--from", seed] if number(seeds) && number(seed) => {}
+    let (seeds, from) = match words {
+        ["--seeds", seeds] if number(seeds) => (seeds, &"0"),
+        ["--seeds", seeds, "--from", from] if number(seeds) && number(from) => (seeds, from),
         _ => bail!("cargo xtask sim --seeds N [--from SEED]"),
-    }
+    };
     let mut command = cargo()?;
-    command.args(["run", "--release", "--locked", "--quiet", "--package", "tcptrace"]);
-    check(command.args(["--example", "sim", "--"]).args(words))
+    command.args(["test", "--release", "--locked", "--quiet", "--package", "tcptrace"]);
+    command.args(["--test", "sim"]);
+    check(command.env("TCPTRACE_SEEDS", seeds).env("TCPTRACE_FROM", from))
 }
 
 fn step(name: &str) {
