@@ -13,16 +13,9 @@ use crate::engine::{
     judge::judge,
     opener,
     record::{BootNs, Connection, Evidence, HolderSource, Record, Role},
-    unknown::Unknown,
+    unknown::{Reason, Unknown},
     verdict::Verdict,
 };
-
-const HELD_OUTSIDE: &str = "held outside descriptor tables: in flight over a unix socket, an \
-                            io_uring fixed file, or a kernel socket";
-
-const NOT_ALL: &str = "not every process can be seen from here";
-const BEFORE_TRACING: &str = "the FIN came before tracing began";
-const NO_WAY: &str = "no descriptor leads to it";
 
 /// A record of a socket that the scan at `now` listed. `stalled_ns`: for how long the peer has
 /// taken nothing of what was sent, where earlier scans tell.
@@ -40,16 +33,14 @@ pub fn record(
     let mut unknown = Unknown::default();
     if !has(HAS_TCP) {
         for field in ["recv_q", "send_q", "bytes_sent_since_fin"] {
-            unknown.insert(
-                field,
-                if has(UNPLACED) { NO_WAY } else { "MPTCP keeps these in its subflows" },
-            );
+            unknown
+                .insert(field, if has(UNPLACED) { Reason::NoDescriptor } else { Reason::Subflows });
         }
     } else if has(SEEDED) {
-        unknown.insert("bytes_sent_since_fin", BEFORE_TRACING);
+        unknown.insert("bytes_sent_since_fin", Reason::FinBeforeTracing);
     }
     if socket.earliest_ns == 0 {
-        unknown.insert("age_ms.max", "it was there before tracing, and nothing bounds how long");
+        unknown.insert("age_ms.max", Reason::ThereBefore);
     }
     let came_in_by = holdings.came_in_by(&connection);
     let mut held = holdings.by_cookie.get(&socket.cookie).cloned().unwrap_or_default();
@@ -63,17 +54,17 @@ pub fn record(
         Some(listener) => (listener.holders.clone(), HolderSource::Listener),
         // The slot knows how it was when the state was entered.
         _ if has(UNPLACED) && may_be_orphaned(state) => {
-            unknown.insert("holders", NO_WAY);
+            unknown.insert("holders", Reason::NoDescriptor);
             (Vec::new(), HolderSource::None)
         }
         _ if accepted && holdings.all_seen => {
-            unknown.insert("holders", HELD_OUTSIDE);
+            unknown.insert("holders", Reason::HeldOutside);
             (Vec::new(), HolderSource::OutsideFdTables)
         }
         _ => {
             unknown.insert(
                 "holders",
-                if holdings.all_seen { "no process has a descriptor for it" } else { NOT_ALL },
+                if holdings.all_seen { Reason::NotHeld } else { Reason::NotAllSeen },
             );
             (Vec::new(), HolderSource::None)
         }
@@ -84,11 +75,11 @@ pub fn record(
         1.. => Some(Role::Server),
         0 if waiting || came_in_by.is_some() => Some(Role::Server),
         0 if has(UNPLACED) => {
-            unknown.insert("role", NO_WAY);
+            unknown.insert("role", Reason::NoDescriptor);
             None
         }
         0 if has(NO_LIMIT) => {
-            unknown.insert("role", "no listener on its port, and only BPF shows who connected");
+            unknown.insert("role", Reason::WhoConnected);
             None
         }
         0 => Some(Role::Client),
@@ -123,12 +114,14 @@ pub fn record(
         unknown,
     };
     if record.evidence.inode.is_none() {
-        record.unknown.insert("inode", if has(UNPLACED) { NO_WAY } else { "it has no file" });
+        record
+            .unknown
+            .insert("inode", if has(UNPLACED) { Reason::NoDescriptor } else { Reason::NoFile });
     }
     if record.evidence.keepalive.is_none() {
         record.unknown.insert(
             "keepalive",
-            if has(UNPLACED) { NO_WAY } else { "another timer runs, or the kernel hides it" },
+            if has(UNPLACED) { Reason::NoDescriptor } else { Reason::OtherTimer },
         );
     }
     note_opener(&mut record);
@@ -166,27 +159,26 @@ pub fn note_opener(record: &mut Record) {
         return;
     }
     let alone = record.holders.iter().all(|h| h.process == record.holders[0].process);
-    let why = if alone {
-        "its only holder: nobody watched whether another opened it and let go"
-    } else {
-        "not told by parents and descriptor numbers, and nobody watched it being opened"
-    };
+    let why = if alone { Reason::OnlyHolder } else { Reason::OpenerUnwatched };
     record.unknown.insert("opener", why);
 }
 
 /// A record of a stay that ended before a scan found it: only its event speaks.
 #[must_use]
 pub fn ended(event: &Event, all_seen: bool) -> Record {
-    const GONE: &str = "it ended before it could be looked at";
-    let mut unknown: Unknown =
-        ["role", "inode", "keepalive", "holders"].map(|field| (field, GONE)).into_iter().collect();
+    let mut unknown: Unknown = ["role", "inode", "keepalive", "holders"]
+        .map(|field| (field, Reason::Gone))
+        .into_iter()
+        .collect();
     match &event.queues {
         None => {
             for field in ["recv_q", "send_q", "bytes_sent_since_fin"] {
-                unknown.insert(field, GONE);
+                unknown.insert(field, Reason::Gone);
             }
         }
-        Some(_) if event.adopted => unknown.insert("bytes_sent_since_fin", BEFORE_TRACING),
+        Some(_) if event.adopted => {
+            unknown.insert("bytes_sent_since_fin", Reason::FinBeforeTracing)
+        }
         Some(_) => {}
     }
     let sent = event.queues.filter(|_| !event.adopted).map(|q| q.bytes_sent);
@@ -222,7 +214,7 @@ pub fn ended(event: &Event, all_seen: bool) -> Record {
             Ok((Verdict::GhostFd, Vec::new()))
         }
         _ if event.has_socket => judge(&record, all_seen),
-        _ => Err(GONE),
+        _ => Err(Reason::Gone),
     };
     match verdict {
         Ok((verdict, also)) => (record.verdict, record.also) = (Some(verdict), also),

@@ -4,6 +4,7 @@ use tcptrace_common::state::TcpState;
 
 use crate::engine::{
     record::{HolderSource, Record},
+    unknown::Reason,
     verdict::Verdict,
 };
 
@@ -12,22 +13,22 @@ use crate::engine::{
 ///
 /// # Errors
 /// The reason why nothing can be said.
-pub fn judge(record: &Record, all_seen: bool) -> Result<(Verdict, Vec<Verdict>), &'static str> {
+pub fn judge(record: &Record, all_seen: bool) -> Result<(Verdict, Vec<Verdict>), Reason> {
     match record.state {
         TcpState::Close if record.holder_source == HolderSource::FdTable => {
             return match record.connection.remote.port() {
-                0 => Err("it was never connected"),
+                0 => Err(Reason::NeverConnected),
                 _ => Ok((Verdict::GhostFd, Vec::new())),
             };
         }
         TcpState::CloseWait => {}
-        _ => return Err("verdicts are about CLOSE_WAIT, and about CLOSE with an open descriptor"),
+        _ => return Err(Reason::NoVerdictOnState),
     }
     if record.evidence.accepted == Some(false) {
         return match record.listener {
             Some(_) => Ok((Verdict::NeverAccepted, Vec::new())),
             None if all_seen => Ok((Verdict::Orphan, Vec::new())),
-            None => Err("not every process can be seen from here"),
+            None => Err(Reason::NotAllSeen),
         };
     }
     let mut verdicts = Vec::new();
@@ -47,7 +48,7 @@ pub fn judge(record: &Record, all_seen: bool) -> Result<(Verdict, Vec<Verdict>),
         None => {}
     }
     if verdicts.is_empty() {
-        return Err("the socket's queues could not be read");
+        return Err(Reason::QueuesUnread);
     }
     let primary = verdicts.remove(0);
     Ok((primary, verdicts))

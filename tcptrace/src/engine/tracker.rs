@@ -15,6 +15,7 @@ use super::{
     opener,
     record::{Age, BootNs, ClosedBy, HolderSource, Record},
     tally::Tally,
+    unknown::Reason,
     update::{Summary, Update},
     verdict::Verdict,
 };
@@ -121,9 +122,9 @@ impl Tracker {
         }
         if self.open.contains_key(&cookie) {
             let why = match (event.change.old, event.change.new) {
-                (TcpState::Close, TcpState::SynSent) => "the descriptor connected anew",
-                _ if event.by_call => "shutdown() ended the state; the descriptor is still open",
-                _ => "no call on this socket ended it: a packet did, or the end of its listener",
+                (TcpState::Close, TcpState::SynSent) => Reason::ConnectedAnew,
+                _ if event.by_call => Reason::ShutDown,
+                _ => Reason::ByNoCall,
             };
             return self
                 .close(cookie, event.time, event.closed_by.clone(), why)
@@ -238,10 +239,8 @@ impl Tracker {
     pub fn unwanted(&mut self, record: Record, una: u32) -> Option<Update> {
         let (cookie, now) = (record.connection.cookie, record.seen_ns);
         let why = match record.verdict {
-            Some(Verdict::HalfCloseInUse) => {
-                "not closed: data is sent after the FIN, so it is in use and no leak"
-            }
-            _ => "not closed: what is known of it now is not asked for",
+            Some(Verdict::HalfCloseInUse) => Reason::InUse,
+            _ => Reason::NotAskedFor,
         };
         let before = match self.open.get(&cookie) {
             Some(open) => open.progress,
@@ -284,12 +283,7 @@ impl Tracker {
         gone.sort_unstable();
         let end = |tracker: &mut Self, cookie| {
             let reset = tracker.open.get(&cookie).is_some_and(|open| open.reset);
-            let why = if reset {
-                "a reset ended the connection, and its descriptor was closed before anybody \
-                 followed such ends"
-            } else {
-                "the event that ended it was lost"
-            };
+            let why = if reset { Reason::ResetUnfollowed } else { Reason::EndLost };
             tracker.close(cookie, now, None, why)
         };
         gone.into_iter().filter_map(|cookie| end(self, cookie)).collect()
@@ -343,7 +337,7 @@ impl Tracker {
         cookie: u64,
         at: BootNs,
         closed_by: Option<ClosedBy>,
-        unknown: &'static str,
+        unknown: Reason,
     ) -> Option<Update> {
         let open = self.open.remove(&cookie)?;
         self.counts.resolved += 1;

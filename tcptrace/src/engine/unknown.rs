@@ -1,12 +1,104 @@
-//! What is not known of a record, and why: a reason for each field that is null.
+//! What is not known, and why: a reason for each field that is null.
+
+/// Why something is not known. The words are in [`crate::prose`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// MPTCP's own socket has no queues: its subflows have them.
+    Subflows,
+    /// What is known comes from a slot of the nursery: no descriptor led to the socket.
+    NoDescriptor,
+    /// The FIN came before tracing began, so nothing tells what was sent since.
+    FinBeforeTracing,
+    /// It was there before tracing, in a state whose beginning nothing bounds.
+    ThereBefore,
+    /// It has a `struct socket`, and no process a descriptor for it.
+    HeldOutside,
+    /// It has no `struct socket`, and waits in no queue.
+    NotHeld,
+    /// Other processes, which we do not see, may hold it.
+    NotAllSeen,
+    /// Without BPF, and without a listener on its port.
+    WhoConnected,
+    /// It waits in a queue, or is orphaned.
+    NoFile,
+    /// The timer that the kernel shows is another.
+    OtherTimer,
+    /// Its one holder may have been given it by a process that let go.
+    OnlyHolder,
+    /// Which of several holders opened it, neither parents nor descriptor numbers tell.
+    OpenerUnwatched,
+    /// Its stay ended before any scan: only its event speaks.
+    Gone,
+    /// A socket in CLOSE that no connection was made on.
+    NeverConnected,
+    /// Verdicts are not about its state.
+    NoVerdictOnState,
+    /// A verdict rests on the queues, which are not known.
+    QueuesUnread,
+    /// It left the state because its descriptor was used for another connection.
+    ConnectedAnew,
+    /// A call ended the state that did not close the descriptor.
+    ShutDown,
+    /// No call on this socket ended the state.
+    ByNoCall,
+    /// Not ended: what was said of it is taken back.
+    InUse,
+    /// Not ended: what is known now is not what was asked for.
+    NotAskedFor,
+    /// A reset made it a ghost, whose end nobody followed yet.
+    ResetUnfollowed,
+    /// No event told of its end; two scans did not list it.
+    EndLost,
+    /// A child of a listener, at a moment when it still has its listener's cookie.
+    ListenersCookie,
+    /// Nobody timed the state before.
+    Unwatched,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 25] = [
+        Self::Subflows,
+        Self::NoDescriptor,
+        Self::FinBeforeTracing,
+        Self::ThereBefore,
+        Self::HeldOutside,
+        Self::NotHeld,
+        Self::NotAllSeen,
+        Self::WhoConnected,
+        Self::NoFile,
+        Self::OtherTimer,
+        Self::OnlyHolder,
+        Self::OpenerUnwatched,
+        Self::Gone,
+        Self::NeverConnected,
+        Self::NoVerdictOnState,
+        Self::QueuesUnread,
+        Self::ConnectedAnew,
+        Self::ShutDown,
+        Self::ByNoCall,
+        Self::InUse,
+        Self::NotAskedFor,
+        Self::ResetUnfollowed,
+        Self::EndLost,
+        Self::ListenersCookie,
+        Self::Unwatched,
+    ];
+
+    /// The socket has not ended: what was said of it before is taken back.
+    #[must_use]
+    pub const fn takes_back(self) -> bool {
+        matches!(self, Self::InUse | Self::NotAskedFor)
+    }
+}
 
 /// Reasons by field name, in the names' order. A list, not a map: there are few, and many records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unknown(Vec<(&'static str, &'static str)>);
+pub struct Unknown(Vec<(&'static str, Reason)>);
 
 impl Unknown {
     /// Says why a field is unknown; what was said of it before is forgotten.
-    pub fn insert(&mut self, field: &'static str, why: &'static str) {
+    pub fn insert(&mut self, field: &'static str, why: Reason) {
         match self.0.binary_search_by_key(&field, |(name, _)| name) {
             Ok(at) => self.0[at].1 = why,
             Err(at) => self.0.insert(at, (field, why)),
@@ -20,18 +112,18 @@ impl Unknown {
 
     /// Why a field is unknown, if it is.
     #[must_use]
-    pub fn get(&self, field: &str) -> Option<&'static str> {
+    pub fn get(&self, field: &str) -> Option<Reason> {
         self.iter().find(|(name, _)| *name == field).map(|(_, why)| why)
     }
 
     /// Fields and reasons.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'static str, &'static str)> {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'static str, Reason)> {
         self.0.iter().copied()
     }
 }
 
-impl FromIterator<(&'static str, &'static str)> for Unknown {
-    fn from_iter<I: IntoIterator<Item = (&'static str, &'static str)>>(list: I) -> Self {
+impl FromIterator<(&'static str, Reason)> for Unknown {
+    fn from_iter<I: IntoIterator<Item = (&'static str, Reason)>>(list: I) -> Self {
         let mut unknown = Self::default();
         for (field, why) in list {
             unknown.insert(field, why);
@@ -47,9 +139,14 @@ mod tests {
     #[test]
     fn one_reason_a_field_in_order() {
         let mut unknown: Unknown =
-            [("role", "a"), ("inode", "b"), ("role", "c")].into_iter().collect();
-        assert_eq!(unknown.iter().collect::<Vec<_>>(), [("inode", "b"), ("role", "c")]);
+            [("role", Reason::Gone), ("inode", Reason::NoFile), ("role", Reason::NoDescriptor)]
+                .into_iter()
+                .collect();
+        assert_eq!(
+            unknown.iter().collect::<Vec<_>>(),
+            [("inode", Reason::NoFile), ("role", Reason::NoDescriptor)]
+        );
         unknown.remove("inode");
-        assert_eq!((unknown.get("inode"), unknown.get("role")), (None, Some("c")));
+        assert_eq!((unknown.get("inode"), unknown.get("role")), (None, Some(Reason::NoDescriptor)));
     }
 }

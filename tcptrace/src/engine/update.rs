@@ -12,6 +12,7 @@ use super::{
     group::{Group, Overview},
     record::{Age, ClosedBy, Connection, Record},
     report::{Explanation, ProcessReport},
+    unknown::Reason,
 };
 
 /// A change of state, as streamed.
@@ -162,7 +163,7 @@ pub enum Update {
         /// By whom it was ended, where a program did it.
         closed_by: Option<ClosedBy>,
         /// Why `closed_by` is unknown.
-        unknown: &'static str,
+        unknown: Reason,
     },
     /// A socket as one look saw it.
     Socket(Rc<Record>),

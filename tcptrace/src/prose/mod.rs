@@ -2,4 +2,5 @@
 
 pub mod advice;
 pub mod cure;
+pub mod reasons;
 pub mod words;

@@ -2,6 +2,7 @@
 
 use tcptrace_common::state::TcpState;
 
+use super::reasons;
 use crate::engine::record::{Holder, HolderSource, Record};
 
 /// A record's evidence in words, each piece with what it shows. `ago` writes lengths of time.
@@ -91,7 +92,7 @@ pub fn evidence(r: &Record, ago: fn(u64) -> String) -> Vec<String> {
 #[must_use]
 pub fn holders(r: &Record) -> Vec<String> {
     if r.holder_source == HolderSource::OutsideFdTables || r.holders.is_empty() {
-        let why = r.unknown.get("holders").unwrap_or("nobody");
+        let why = r.unknown.get("holders").map_or("nobody", reasons::words);
         return vec![why.to_owned()];
     }
     let waits = r.holder_source == HolderSource::Listener;

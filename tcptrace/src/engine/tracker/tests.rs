@@ -160,7 +160,7 @@ fn what_turns_out_to_be_in_use_is_taken_back() {
         panic!("taken back")
     };
     assert_eq!((record.verdict, stayed.min_ns), (Some(Verdict::HalfCloseInUse), 600));
-    assert!(unknown.contains("in use"), "{unknown}");
+    assert_eq!(unknown, Reason::InUse);
     let summary = tracker.summary();
     assert_eq!((summary.stuck, summary.resolved, summary.leaks), (1, 1, 0));
     assert!(matches!(

@@ -103,7 +103,7 @@ impl Book {
                         closer.pid
                     );
                 }
-                if !unknown.starts_with("not closed") {
+                if !unknown.takes_back() {
                     let still = story.now().is_some_and(|(state, since)| {
                         state == record.state
                             && since >= record.earliest_ns

@@ -77,7 +77,7 @@ impl<W: Write> Sink for Json<W> {
             Update::Resolved { record: r, stayed, closed_by, unknown } => {
                 let as_of = self.clock.rfc3339(r.seen_ns);
                 let closed_by = closed_by.as_ref();
-                let ended = End { as_of: &as_of, stayed, closed_by, unknown };
+                let ended = End { as_of: &as_of, stayed, closed_by, unknown: *unknown };
                 self.by_hand(time, |line, stamp| {
                     record(line, "resolved", stamp, time, r, Some(&ended));
                 })

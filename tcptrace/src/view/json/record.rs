@@ -5,9 +5,10 @@ use super::write::{age, end, flag, maybe, ms, number, string, text, word};
 use crate::{
     engine::{
         record::{Age, BootNs, ClosedBy, Evidence, Holder, Listener, Record},
-        unknown::Unknown,
+        unknown::{Reason, Unknown},
     },
     formats::container::Runtime,
+    prose::reasons,
 };
 
 /// How a reported socket left its state.
@@ -19,7 +20,7 @@ pub struct End<'a> {
     /// By whom it was ended.
     pub closed_by: Option<&'a ClosedBy>,
     /// Why that is unknown.
-    pub unknown: &'static str,
+    pub unknown: Reason,
 }
 
 /// Appends the line of a `socket` or a `stuck`, or with its end of a `resolved`. `time` is a
@@ -173,16 +174,16 @@ fn listener(out: &mut Vec<u8>, l: &Listener) {
 }
 
 /// Fields and reasons in the fields' order; with it, why nobody is named as closer.
-fn unknown(out: &mut Vec<u8>, unknown: &Unknown, closed_by: Option<&'static str>) {
+fn unknown(out: &mut Vec<u8>, unknown: &Unknown, closed_by: Option<Reason>) {
     const CLOSED_BY: &str = "closed_by";
     let begins = out.len();
-    let mut reason = |field, why| {
+    let mut reason = |field, why: Reason| {
         if out.len() > begins {
             out.push(b',');
         }
         word(out, field);
         out.push(b':');
-        word(out, why);
+        word(out, reasons::words(why));
     };
     let split = |before: bool| {
         let said = closed_by.is_some();

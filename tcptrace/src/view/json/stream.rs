@@ -2,10 +2,10 @@
 //! together by hand; a test holds it against the library's.
 
 use super::write::{age, end, maybe, number, text};
-use crate::engine::update::Change;
-
-pub const COOKIE_UNKNOWN: &str = "at this moment the kernel would name the listener's";
-pub const STAYED_UNKNOWN: &str = "the state before was not watched, or had begun before tracing";
+use crate::{
+    engine::{unknown::Reason, update::Change},
+    prose::reasons,
+};
 
 /// Appends the line. `time` is a finished time stamp. Nothing in it is text that others chose.
 pub fn transition(out: &mut Vec<u8>, time: &str, change: &Change) {
@@ -39,15 +39,15 @@ pub fn transition(out: &mut Vec<u8>, time: &str, change: &Change) {
     text(out, ",\"on_cpu_pid\":");
     number(out, u64::from(change.on_cpu_pid));
     let unknown = [
-        ("cookie", COOKIE_UNKNOWN, c.cookie == 0),
-        ("stayed_ms", STAYED_UNKNOWN, change.stayed.is_none()),
+        ("cookie", Reason::ListenersCookie, c.cookie == 0),
+        ("stayed_ms", Reason::Unwatched, change.stayed.is_none()),
     ];
     let mut separator = ",\"unknown\":{\"";
     for (field, why, _) in unknown.iter().filter(|(.., is)| *is) {
         text(out, separator);
         text(out, field);
         text(out, "\":\"");
-        text(out, why);
+        text(out, reasons::words(*why));
         text(out, "\"");
         separator = ",\"";
     }
@@ -94,10 +94,10 @@ mod tests {
             let c = &change.connection;
             let mut unknown = BTreeMap::new();
             if c.cookie == 0 {
-                unknown.insert("cookie", COOKIE_UNKNOWN);
+                unknown.insert("cookie", reasons::words(Reason::ListenersCookie));
             }
             if change.stayed.is_none() {
-                unknown.insert("stayed_ms", STAYED_UNKNOWN);
+                unknown.insert("stayed_ms", reasons::words(Reason::Unwatched));
             }
             Self {
                 event: "transition",

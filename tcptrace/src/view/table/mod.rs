@@ -20,7 +20,7 @@ use crate::{
         update::{Stays, Summary, Update},
         verdict::Verdict,
     },
-    prose::advice::advice,
+    prose::{advice::advice, reasons},
     view::{Clock, Sink, human, text::safe},
 };
 
@@ -284,7 +284,7 @@ impl<W: Write> Sink for Table<W> {
                 state: r.state.name(),
                 verdict: r.verdict.map_or("-", Verdict::name),
                 connection: &r.connection,
-                who: closed_by.as_ref().map_or_else(|| (*unknown).to_owned(), closer),
+                who: closed_by.as_ref().map_or_else(|| reasons::words(*unknown).to_owned(), closer),
                 detail: String::new(),
             }),
             Update::Lost(lost) => {

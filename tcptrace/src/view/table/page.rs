@@ -9,6 +9,7 @@ use crate::{
     },
     prose::{
         cure::{Cure, cure},
+        reasons,
         words::{evidence, holders, name},
     },
     view::{
@@ -168,8 +169,10 @@ impl<W: Write> Table<W> {
         self.styled(BOLD, &format!("{} <- {}", c.local, c.remote))?;
         writeln!(self.out)?;
         self.field("state", &format!("{} for {since}", r.state.name()))?;
-        let role =
-            r.role.map_or_else(|| r.unknown.get("role").unwrap_or("unknown"), |role| role.name());
+        let role = r.role.map_or_else(
+            || r.unknown.get("role").map_or("unknown", reasons::words),
+            |role| role.name(),
+        );
         self.field("role", role)?;
         for line in holders(r) {
             self.field("held by", &safe(&line))?;
@@ -184,7 +187,7 @@ impl<W: Write> Table<W> {
         self.field("names", &format!("cookie {}, network namespace {}{inode}", c.cookie, c.netns))?;
         self.list("evidence", &evidence(r, human))?;
         if r.verdict.is_none() {
-            let why = r.unknown.get("verdict").unwrap_or("unknown");
+            let why = r.unknown.get("verdict").map_or("unknown", reasons::words);
             self.field("no verdict", why)?;
         }
         if !r.also.is_empty() {

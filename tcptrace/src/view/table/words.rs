@@ -7,6 +7,7 @@ use crate::{
         record::{Age, ClosedBy, Holder, HolderSource, Record},
         update::Lost,
     },
+    prose::reasons,
     view::{human, text::safe},
 };
 
@@ -24,7 +25,7 @@ pub fn who(r: &Record) -> String {
         }
         HolderSource::OutsideFdTables => "held outside descriptor tables".to_owned(),
         _ if r.holders.is_empty() => {
-            r.unknown.get("holders").map_or_else(|| "nobody".to_owned(), str::to_owned)
+            r.unknown.get("holders").map_or("nobody", reasons::words).to_owned()
         }
         _ => r
             .holders

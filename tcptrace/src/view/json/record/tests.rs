@@ -44,7 +44,7 @@ struct RecordLine<'a> {
 }
 
 fn reasons<S: Serializer>(unknown: &Unknown, s: S) -> Result<S::Ok, S::Error> {
-    s.collect_map(unknown.iter())
+    s.collect_map(unknown.iter().map(|(field, why)| (field, reasons::words(why))))
 }
 
 #[derive(Serialize)]
@@ -144,7 +144,7 @@ impl<'a> ResolvedLine<'a> {
         as_of: String,
         stayed: &Age,
         closed_by: Option<&'a ClosedBy>,
-        unknown: &'static str,
+        unknown: Reason,
     ) -> Self {
         if closed_by.is_none() {
             record.unknown.to_mut().insert("closed_by", unknown);
@@ -238,9 +238,10 @@ prop_compose! {
             HolderSource::OutsideFdTables,
         ]),
         cgroup in option::of(names()),
-        reasons in proptest::sample::subsequence(vec![
-            ("age_ms.max", "a"), ("closed_by", "b"), ("inode", "c"), ("role", "d"),
-        ], 0..=4),
+        fields in proptest::sample::subsequence(
+            vec!["age_ms.max", "closed_by", "inode", "role"], 0..=4,
+        ),
+        why in select(&Reason::ALL[..]),
     ) -> Record {
         Record {
             connection: Connection { cookie, netns, local, remote, mptcp },
@@ -260,7 +261,7 @@ prop_compose! {
             }),
             came_in_by: Some(came_in_by),
             cgroup: cgroup.map(Rc::from),
-            unknown: reasons.into_iter().collect(),
+            unknown: fields.into_iter().map(|field| (field, why)).collect(),
         }
     }
 }
@@ -278,7 +279,7 @@ proptest! {
 
         let stayed = Age { min_ns: stayed.0, max_ns: stayed.1 };
         let closed_by = closer.map(|(pid, comm)| ClosedBy { pid, comm: comm.into() });
-        let (closed_by, unknown) = (closed_by.as_ref(), "why");
+        let (closed_by, unknown) = (closed_by.as_ref(), Reason::EndLost);
         let ended = End { as_of: "A", stayed: &stayed, closed_by, unknown };
         let mut line = Vec::new();
         record(&mut line, "resolved", "T", now, &r, Some(&ended));
