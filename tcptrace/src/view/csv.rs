@@ -10,7 +10,7 @@ use crate::{
         record::{Age, BootNs, ClosedBy, Connection, Holder, Record},
         update::Update,
     },
-    prose::advice::advice,
+    prose::{advice::advice, check},
     view::{Clock, Sink, text::safe},
 };
 
@@ -232,9 +232,9 @@ impl<W: Write> Sink for Csv<W> {
                 row.set("name", f.item.name());
                 row.maybe("ok", f.ok);
                 row.set("found", inert(&safe(&f.found)));
-                row.set("needed_for", f.item.needed_for());
-                row.set("lost_without", f.item.lost_without());
-                row.set("remedy", inert(&f.remedy));
+                row.set("needed_for", check::needed_for(f.item));
+                row.set("lost_without", check::lost_without(f.item));
+                row.set("remedy", inert(check::remedy(f.remedy)));
                 row
             }
             Update::Offers(o) => {

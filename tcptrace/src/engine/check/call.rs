@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::engine::check::{Finding, Item};
+use crate::engine::check::{Finding, Item, Remedy};
 
 /// What came of calling `bpf()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,34 +106,34 @@ impl BpfFacts {
         };
         let disabled =
             self.unprivileged_disabled.map_or_else(|| "unknown".to_owned(), |n| n.to_string());
-        let rights = "run as root (sudo tcptrace …), or grant CAP_BPF and CAP_PERFMON";
         let (by, remedy) = match self.refuser() {
-            Some(Refuser::Seccomp) => ("by a seccomp filter".to_owned(), Item::Seccomp.remedy()),
+            Some(Refuser::Seccomp) => {
+                ("by a seccomp filter".to_owned(), Remedy::Usual(Item::Seccomp))
+            }
             Some(Refuser::Rights) if self.contained => (
                 "in a user namespace, whose CAP_BPF does not count".to_owned(),
-                "run in the host's user namespace, as its root",
+                Remedy::HostUserNamespace,
             ),
             Some(Refuser::Rights) => (
                 format!("without CAP_BPF, with kernel.unprivileged_bpf_disabled {disabled}"),
-                rights,
+                Remedy::BpfRights,
             ),
             Some(Refuser::SeccompOrRights) => (
                 "by a seccomp filter, or without CAP_BPF by the kernel: both would say so"
                     .to_owned(),
-                rights,
+                Remedy::BpfRights,
             ),
             Some(Refuser::SecurityModule) => (
                 "by a security module (SELinux, AppArmor, a BPF LSM): the rights are there, and \
                  no filter"
                     .to_owned(),
-                "look for the denial in the audit log (ausearch -m avc; dmesg), and allow bpf() \
-                 there",
+                Remedy::AuditLog,
             ),
             Some(Refuser::NoSuchCall) => {
-                ("the kernel has no bpf()".to_owned(), Item::BpfSyscall.remedy())
+                ("the kernel has no bpf()".to_owned(), Remedy::Usual(Item::BpfSyscall))
             }
             Some(Refuser::Other) | None => {
-                ("for a reason of its own".to_owned(), "look into dmesg")
+                ("for a reason of its own".to_owned(), Remedy::KernelLog)
             }
         };
         Finding::new(Item::BpfSyscall, false, format!("refused {by}: {answer}")).remedy(remedy)
@@ -226,7 +226,7 @@ mod tests {
         let no = Some(Called::Refused(EPERM));
         let finding = BpfFacts { map: no, capable: false, contained: true, ..FINE }.syscall();
         assert!(
-            finding.found.contains("user namespace") && !finding.remedy.contains("grant"),
+            finding.found.contains("user namespace") && finding.remedy == Remedy::HostUserNamespace,
             "{finding:?}"
         );
     }

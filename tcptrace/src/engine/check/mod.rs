@@ -3,8 +3,6 @@
 
 pub mod call;
 
-use std::borrow::Cow;
-
 /// A thing that is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Item {
@@ -50,10 +48,6 @@ pub enum Item {
     SnapshotProgram,
 }
 
-const NO_BPF: &str =
-    "watch; snapshot and explain go on without BPF: no ghost-fd, no word on who connected";
-const NOTHING: &str = "nothing";
-
 impl Item {
     /// Its name in all formats.
     #[must_use]
@@ -79,125 +73,6 @@ impl Item {
             Self::Mptcp => "mptcp",
             Self::WatchPrograms => "watch-programs",
             Self::SnapshotProgram => "snapshot-program",
-        }
-    }
-
-    /// What uses it.
-    #[must_use]
-    pub const fn needed_for(self) -> &'static str {
-        match self {
-            Self::Kernel => {
-                "kernel programs: socket storage and cookies in tracing programs, Linux 5.12 or \
-                 later"
-            }
-            Self::Architecture => "kernel programs: they are tested on x86_64",
-            Self::Btf => {
-                "kernel programs: where this kernel's structs keep things, and what can be \
-                 attached to"
-            }
-            Self::BpfSyscall | Self::Seccomp => {
-                "kernel programs: loading them and reading what they found"
-            }
-            Self::CapBpf | Self::CapPerfmon => "kernel programs: loading them",
-            Self::CapSysAdmin => "entering other network namespaces",
-            Self::CapSysPtrace => {
-                "finding the network namespaces of other users' processes; without BPF, their \
-                 descriptors"
-            }
-            Self::CapDacReadSearch => "without BPF: other users' descriptors",
-            Self::Lockdown => {
-                "kernel programs: they read kernel memory, which confidentiality mode forbids"
-            }
-            Self::UnprivilegedBpf => {
-                "nothing: kernel programs take CAP_BPF and CAP_PERFMON, whatever it says"
-            }
-            Self::Tracefs => "nothing: tracepoints are attached by BTF",
-            Self::CgroupV2 => "--cgroup with a v2 path, and a socket's own cgroup",
-            Self::PidNamespace => "seeing every process that holds a socket",
-            Self::NetworkNamespaces => "seeing the sockets of all of them",
-            Self::SockDiag => "snapshot and explain: which sockets there are",
-            Self::Mptcp => "telling an MPTCP connection from its subflows",
-            Self::WatchPrograms => "watch",
-            Self::SnapshotProgram => {
-                "snapshot and explain: ghost-fd, who connected, holders in one pass"
-            }
-        }
-    }
-
-    /// What is lost where it isn't there.
-    #[must_use]
-    pub const fn lost_without(self) -> &'static str {
-        match self {
-            Self::Kernel
-            | Self::Btf
-            | Self::BpfSyscall
-            | Self::Seccomp
-            | Self::CapBpf
-            | Self::CapPerfmon
-            | Self::Lockdown => NO_BPF,
-            Self::Architecture => "perhaps watch: the trial below tells",
-            Self::CapSysAdmin | Self::NetworkNamespaces => {
-                "snapshot and explain: sockets of the namespaces out of reach; watch: connections \
-                 there that have waited to be accepted since before the start"
-            }
-            Self::CapSysPtrace => {
-                "as without CAP_SYS_ADMIN, for namespaces that nothing else leads to; without BPF, \
-                 who holds other users' sockets"
-            }
-            Self::CapDacReadSearch => "without BPF: who holds other users' sockets",
-            Self::UnprivilegedBpf | Self::Tracefs => NOTHING,
-            Self::CgroupV2 => {
-                "--cgroup goes by the holders' cgroups of v1, and a socket's own cgroup is unknown"
-            }
-            Self::PidNamespace => {
-                "holders outside this container; snapshot and explain: also ghost-fd and who \
-                 connected"
-            }
-            Self::SockDiag => {
-                "snapshot and explain: sockets that no descriptor leads to, ages, the totals by \
-                 state"
-            }
-            Self::Mptcp => "nothing: without it there are no MPTCP connections",
-            Self::WatchPrograms => "watch",
-            Self::SnapshotProgram => {
-                "ghost-fd, who connected; descriptors are read from /proc instead"
-            }
-        }
-    }
-
-    /// What to do about it, where the finding does not say something more exact.
-    #[must_use]
-    pub const fn remedy(self) -> &'static str {
-        match self {
-            Self::Kernel => "a kernel from 5.12 on",
-            Self::Architecture => "see the trial below, and report what it says",
-            Self::Btf => {
-                "--btf PATH with a copy of this kernel's /sys/kernel/btf/vmlinux, such as the \
-                 host's; without CONFIG_DEBUG_INFO_BTF in the kernel there is none"
-            }
-            Self::BpfSyscall => "a kernel with CONFIG_BPF_SYSCALL",
-            Self::Seccomp => {
-                "let bpf() through: docker run --security-opt seccomp=PROFILE (or =unconfined), \
-                 systemd SystemCallFilter=bpf"
-            }
-            Self::CapBpf => "run as root (sudo tcptrace …), or grant CAP_BPF",
-            Self::CapPerfmon => "run as root (sudo tcptrace …), or grant CAP_PERFMON",
-            Self::CapSysAdmin => "run as root (sudo tcptrace …), or grant CAP_SYS_ADMIN",
-            Self::CapSysPtrace => "run as root (sudo tcptrace …), or grant CAP_SYS_PTRACE",
-            Self::CapDacReadSearch => "run as root (sudo tcptrace …), or grant CAP_DAC_READ_SEARCH",
-            Self::Lockdown => "boot with lockdown=integrity, or without Secure Boot",
-            Self::UnprivilegedBpf | Self::Tracefs | Self::Mptcp => NOTHING,
-            Self::CgroupV2 => {
-                "mount -t cgroup2 none DIR, or boot with systemd.unified_cgroup_hierarchy=1"
-            }
-            Self::PidNamespace => {
-                "run with the host's pids (docker run --pid=host, hostPID in Kubernetes)"
-            }
-            Self::NetworkNamespaces => {
-                "run as root (sudo tcptrace …), or grant CAP_SYS_ADMIN and CAP_SYS_PTRACE"
-            }
-            Self::SockDiag => "modprobe tcp_diag; a kernel with CONFIG_INET_DIAG",
-            Self::WatchPrograms | Self::SnapshotProgram => "see what is missing above",
         }
     }
 
@@ -228,7 +103,26 @@ pub struct Finding {
     /// What is there. May quote names that others chose.
     pub found: String,
     /// What to do, where it is not as it should be.
-    pub remedy: Cow<'static, str>,
+    pub remedy: Remedy,
+}
+
+/// What to do about something. The words are in [`crate::prose`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// What helps against this thing's absence in general.
+    Usual(Item),
+    /// Root of another user namespace is not enough.
+    HostUserNamespace,
+    /// The file given is not this kernel's.
+    OwnBtf,
+    /// The file that tells is not mounted.
+    MountSecurityfs,
+    /// Root, or both rights that `bpf()` takes.
+    BpfRights,
+    /// A security module's denial.
+    AuditLog,
+    /// The kernel may have said why.
+    KernelLog,
 }
 
 /// A finding in a word.
@@ -260,13 +154,13 @@ impl Mark {
 impl Finding {
     /// A finding with the item's own remedy.
     pub fn new(item: Item, ok: impl Into<Option<bool>>, found: impl Into<String>) -> Self {
-        Self { item, ok: ok.into(), found: found.into(), remedy: Cow::Borrowed(item.remedy()) }
+        Self { item, ok: ok.into(), found: found.into(), remedy: Remedy::Usual(item) }
     }
 
     /// The same with a remedy for just this case.
     #[must_use]
-    pub fn remedy(self, remedy: &'static str) -> Self {
-        Self { remedy: Cow::Borrowed(remedy), ..self }
+    pub fn remedy(self, remedy: Remedy) -> Self {
+        Self { remedy, ..self }
     }
 
     /// In a word.

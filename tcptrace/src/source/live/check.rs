@@ -11,7 +11,7 @@ use tcptrace_common::{
 use crate::{
     engine::{
         check::{
-            Finding, Item,
+            Finding, Item, Remedy,
             call::{BpfFacts, Called},
             lockdown, unprivileged_bpf,
         },
@@ -128,7 +128,7 @@ impl Rights {
                 false,
                 format!("{found}: in a user namespace, where it does not count"),
             )
-            .remedy("run in the host's user namespace, as its root"),
+            .remedy(Remedy::HostUserNamespace),
             None => Finding::new(
                 item,
                 None,
@@ -167,12 +167,14 @@ fn types(path: &Path, ask: bool) -> Finding {
         Err(Refusal::Btf { path, error }) => {
             let finding = Finding::new(Item::Btf, false, format!("{}: {error}", path.display()));
             return if path == Path::new(KERNEL_BTF) {
-                finding.remedy("a kernel from 5.12 on")
+                finding.remedy(Remedy::Usual(Item::Kernel))
             } else {
-                finding.remedy(OWN_BTF)
+                finding.remedy(Remedy::OwnBtf)
             };
         }
-        Err(other) => return Finding::new(Item::Btf, false, other.to_string()).remedy(OWN_BTF),
+        Err(other) => {
+            return Finding::new(Item::Btf, false, other.to_string()).remedy(Remedy::OwnBtf);
+        }
     };
     let absent: Vec<String> =
         absent(&offsets).map(|(strukt, member)| format!("{strukt}.{member}")).collect();
@@ -184,8 +186,6 @@ fn types(path: &Path, ask: bool) -> Finding {
     };
     Finding::new(Item::Btf, true, found)
 }
-
-const OWN_BTF: &str = "--btf PATH with a copy of this kernel's own /sys/kernel/btf/vmlinux";
 
 /// Members that this kernel does not have. Of a file's two reference counts each kernel has one.
 fn absent(offsets: &Offsets) -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -199,9 +199,7 @@ fn locked_down() -> Finding {
         Ok(None) => {
             Finding::new(Item::Lockdown, true, "not built into this kernel, or not switched on")
         }
-        Err(why) => Finding::new(Item::Lockdown, None, why).remedy(
-            "to see it: mount -t securityfs none /sys/kernel/security; the trial below tells, too",
-        ),
+        Err(why) => Finding::new(Item::Lockdown, None, why).remedy(Remedy::MountSecurityfs),
     }
 }
 

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::engine::check::{Finding, Offers};
+use crate::{
+    engine::check::{Finding, Offers},
+    prose::check,
+};
 
 #[derive(Serialize)]
 pub struct FindingLine<'a> {
@@ -16,7 +19,7 @@ pub struct FindingLine<'a> {
     found: &'a str,
     needed_for: &'static str,
     lost_without: &'static str,
-    remedy: &'a str,
+    remedy: &'static str,
 }
 
 impl<'a> FindingLine<'a> {
@@ -28,9 +31,9 @@ impl<'a> FindingLine<'a> {
             ok: f.ok,
             mark: f.mark().name(),
             found: &f.found,
-            needed_for: f.item.needed_for(),
-            lost_without: f.item.lost_without(),
-            remedy: &f.remedy,
+            needed_for: check::needed_for(f.item),
+            lost_without: check::lost_without(f.item),
+            remedy: check::remedy(f.remedy),
         }
     }
 }

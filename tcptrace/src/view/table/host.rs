@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use crate::{
     engine::check::{Finding, Mark, Offers},
+    prose::check,
     view::{
         table::{BAD, BOLD, DIM, GOOD, Table, words::pad},
         text::safe,
@@ -33,9 +34,9 @@ impl<W: Write> Table<W> {
             return Ok(());
         }
         let rows = [
-            ("needed for", f.item.needed_for()),
-            ("lost without", f.item.lost_without()),
-            ("remedy", &*f.remedy),
+            ("needed for", check::needed_for(f.item)),
+            ("lost without", check::lost_without(f.item)),
+            ("remedy", check::remedy(f.remedy)),
         ];
         for (name, text) in rows {
             let name = pad(name, FOUND - NAME - 1);

@@ -1,0 +1,141 @@
+//! What a host's offers are needed for, what is lost without them, and what to do about it.
+
+use crate::engine::check::{Item, Remedy};
+
+const NO_BPF: &str =
+    "watch; snapshot and explain go on without BPF: no ghost-fd, no word on who connected";
+const NOTHING: &str = "nothing";
+
+/// What uses it.
+#[must_use]
+pub const fn needed_for(item: Item) -> &'static str {
+    match item {
+        Item::Kernel => {
+            "kernel programs: socket storage and cookies in tracing programs, Linux 5.12 or \
+             later"
+        }
+        Item::Architecture => "kernel programs: they are tested on x86_64",
+        Item::Btf => {
+            "kernel programs: where this kernel's structs keep things, and what can be \
+             attached to"
+        }
+        Item::BpfSyscall | Item::Seccomp => {
+            "kernel programs: loading them and reading what they found"
+        }
+        Item::CapBpf | Item::CapPerfmon => "kernel programs: loading them",
+        Item::CapSysAdmin => "entering other network namespaces",
+        Item::CapSysPtrace => {
+            "finding the network namespaces of other users' processes; without BPF, their \
+             descriptors"
+        }
+        Item::CapDacReadSearch => "without BPF: other users' descriptors",
+        Item::Lockdown => {
+            "kernel programs: they read kernel memory, which confidentiality mode forbids"
+        }
+        Item::UnprivilegedBpf => {
+            "nothing: kernel programs take CAP_BPF and CAP_PERFMON, whatever it says"
+        }
+        Item::Tracefs => "nothing: tracepoints are attached by BTF",
+        Item::CgroupV2 => "--cgroup with a v2 path, and a socket's own cgroup",
+        Item::PidNamespace => "seeing every process that holds a socket",
+        Item::NetworkNamespaces => "seeing the sockets of all of them",
+        Item::SockDiag => "snapshot and explain: which sockets there are",
+        Item::Mptcp => "telling an MPTCP connection from its subflows",
+        Item::WatchPrograms => "watch",
+        Item::SnapshotProgram => {
+            "snapshot and explain: ghost-fd, who connected, holders in one pass"
+        }
+    }
+}
+
+/// What is lost where it isn't there.
+#[must_use]
+pub const fn lost_without(item: Item) -> &'static str {
+    match item {
+        Item::Kernel
+        | Item::Btf
+        | Item::BpfSyscall
+        | Item::Seccomp
+        | Item::CapBpf
+        | Item::CapPerfmon
+        | Item::Lockdown => NO_BPF,
+        Item::Architecture => "perhaps watch: the trial below tells",
+        Item::CapSysAdmin | Item::NetworkNamespaces => {
+            "snapshot and explain: sockets of the namespaces out of reach; watch: connections \
+             there that have waited to be accepted since before the start"
+        }
+        Item::CapSysPtrace => {
+            "as without CAP_SYS_ADMIN, for namespaces that nothing else leads to; without BPF, \
+             who holds other users' sockets"
+        }
+        Item::CapDacReadSearch => "without BPF: who holds other users' sockets",
+        Item::UnprivilegedBpf | Item::Tracefs => NOTHING,
+        Item::CgroupV2 => {
+            "--cgroup goes by the holders' cgroups of v1, and a socket's own cgroup is unknown"
+        }
+        Item::PidNamespace => {
+            "holders outside this container; snapshot and explain: also ghost-fd and who \
+             connected"
+        }
+        Item::SockDiag => {
+            "snapshot and explain: sockets that no descriptor leads to, ages, the totals by \
+             state"
+        }
+        Item::Mptcp => "nothing: without it there are no MPTCP connections",
+        Item::WatchPrograms => "watch",
+        Item::SnapshotProgram => "ghost-fd, who connected; descriptors are read from /proc instead",
+    }
+}
+
+/// What to do about it, where the finding does not say something more exact.
+const fn usual(item: Item) -> &'static str {
+    match item {
+        Item::Kernel => "a kernel from 5.12 on",
+        Item::Architecture => "see the trial below, and report what it says",
+        Item::Btf => {
+            "--btf PATH with a copy of this kernel's /sys/kernel/btf/vmlinux, such as the \
+             host's; without CONFIG_DEBUG_INFO_BTF in the kernel there is none"
+        }
+        Item::BpfSyscall => "a kernel with CONFIG_BPF_SYSCALL",
+        Item::Seccomp => {
+            "let bpf() through: docker run --security-opt seccomp=PROFILE (or =unconfined), \
+             systemd SystemCallFilter=bpf"
+        }
+        Item::CapBpf => "run as root (sudo tcptrace …), or grant CAP_BPF",
+        Item::CapPerfmon => "run as root (sudo tcptrace …), or grant CAP_PERFMON",
+        Item::CapSysAdmin => "run as root (sudo tcptrace …), or grant CAP_SYS_ADMIN",
+        Item::CapSysPtrace => "run as root (sudo tcptrace …), or grant CAP_SYS_PTRACE",
+        Item::CapDacReadSearch => "run as root (sudo tcptrace …), or grant CAP_DAC_READ_SEARCH",
+        Item::Lockdown => "boot with lockdown=integrity, or without Secure Boot",
+        Item::UnprivilegedBpf | Item::Tracefs | Item::Mptcp => NOTHING,
+        Item::CgroupV2 => {
+            "mount -t cgroup2 none DIR, or boot with systemd.unified_cgroup_hierarchy=1"
+        }
+        Item::PidNamespace => {
+            "run with the host's pids (docker run --pid=host, hostPID in Kubernetes)"
+        }
+        Item::NetworkNamespaces => {
+            "run as root (sudo tcptrace …), or grant CAP_SYS_ADMIN and CAP_SYS_PTRACE"
+        }
+        Item::SockDiag => "modprobe tcp_diag; a kernel with CONFIG_INET_DIAG",
+        Item::WatchPrograms | Item::SnapshotProgram => "see what is missing above",
+    }
+}
+
+/// What to do.
+#[must_use]
+pub const fn remedy(remedy: Remedy) -> &'static str {
+    match remedy {
+        Remedy::Usual(item) => usual(item),
+        Remedy::HostUserNamespace => "run in the host's user namespace, as its root",
+        Remedy::OwnBtf => "--btf PATH with a copy of this kernel's own /sys/kernel/btf/vmlinux",
+        Remedy::MountSecurityfs => {
+            "to see it: mount -t securityfs none /sys/kernel/security; the trial below tells, too"
+        }
+        Remedy::BpfRights => "run as root (sudo tcptrace …), or grant CAP_BPF and CAP_PERFMON",
+        Remedy::AuditLog => {
+            "look for the denial in the audit log (ausearch -m avc; dmesg), and allow bpf() there"
+        }
+        Remedy::KernelLog => "look into dmesg",
+    }
+}
