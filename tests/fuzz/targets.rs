@@ -52,6 +52,7 @@ use tcptrace::{
         threads,
         threads::{Call, Thread, ThreadGroup, Threads, wchan},
     },
+    prose,
     source::live::{
         bpf,
         bpf::{iter::Listing, preflight},
@@ -331,7 +332,7 @@ fn waits(text: &str) -> Vec<ThreadGroup> {
         threads.len(),
         "each thread once"
     );
-    assert!(groups.iter().all(|group| !group.text().is_empty()));
+    assert!(groups.iter().all(|group| !prose::threads::text(group).is_empty()));
     groups
 }
 

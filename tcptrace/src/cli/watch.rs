@@ -20,6 +20,7 @@ use crate::{
         watch::{Plan, Said, Watch},
     },
     exit::{Exit, Failure},
+    prose::time::human,
     source::{
         Source,
         live::{
@@ -31,7 +32,7 @@ use crate::{
             tracing::{Live, Pace},
         },
     },
-    view::{Sink, human},
+    view::Sink,
 };
 
 /// Watch sockets live: who lets them sit in a state, since when, and why

@@ -93,6 +93,59 @@ pub enum Whereabouts {
     Unknown(&'static str),
 }
 
+/// What a thread waits for, as far as its call tells. The words are in `prose`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Waits {
+    /// To be continued: a signal or a debugger stopped it.
+    Continue,
+    /// A page of its memory.
+    Page,
+    /// Data from the peer.
+    PeerSends,
+    /// The writing end of a pipe.
+    PipeFills,
+    /// The disk, or the file system behind a file.
+    File,
+    /// A terminal or another device.
+    Device,
+    /// An eventfd: another thread.
+    Woken,
+    /// A timer.
+    Timer,
+    /// The peer is to take data.
+    PeerTakes,
+    /// The reading end of a pipe.
+    PipeDrains,
+    /// Connections to accept.
+    Connections,
+    /// The peer is to answer.
+    PeerAnswers,
+    /// close() with SO_LINGER.
+    Linger,
+    /// Events of many descriptors.
+    Events,
+    /// One or more descriptors, or a time.
+    Descriptors,
+    /// Input or output that it queued.
+    Queued,
+    /// A lock, another thread, a time.
+    Futex,
+    /// A time that it chose.
+    Sleep,
+    /// A child process.
+    Child,
+    /// A signal.
+    Signal,
+    /// A call that was interrupted goes on.
+    Interrupted,
+    /// The disk.
+    Disk,
+    /// A file lock.
+    Lock,
+    /// A semaphore or a message queue.
+    Process,
+}
+
 /// What is known of a process's threads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Threads {
@@ -104,15 +157,6 @@ pub struct Threads {
     pub of: usize,
 }
 
-impl Threads {
-    /// `the first 2000 of 100000 threads`, where that is not all.
-    #[must_use]
-    pub fn limit(&self) -> Option<String> {
-        let Self { read, of, .. } = self;
-        (read < of).then(|| format!("the first {read} of {of} threads"))
-    }
-}
-
 /// Threads in the same place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadGroup {
@@ -122,8 +166,8 @@ pub struct ThreadGroup {
     pub wchan: Option<Rc<str>>,
     /// What kind of descriptor they wait on, where the call has one.
     pub on: Option<Kind>,
-    /// What they wait for, in words; `None`: the call says nothing general.
-    pub means: Option<&'static str>,
+    /// What they wait for; `None`: the call says nothing general.
+    pub waits: Option<Waits>,
     /// Their ids, in order.
     pub tids: Vec<u32>,
     /// Their names.
@@ -134,38 +178,8 @@ pub struct ThreadGroup {
     pub of: usize,
 }
 
-impl ThreadGroup {
-    /// `8 of 10 threads: recvfrom on socket fd 7: waits for data from the peer`
-    #[must_use]
-    pub fn text(&self) -> String {
-        /// More numbers than these say nothing more.
-        const SHOWN: usize = 4;
-        let place = match self.place {
-            Whereabouts::Call(name) => name.to_owned(),
-            Whereabouts::Numbered(n) => format!("system call {n}"),
-            Whereabouts::Running => "running".to_owned(),
-            Whereabouts::Stopped => "stopped".to_owned(),
-            Whereabouts::Ended => "ended".to_owned(),
-            Whereabouts::Outside => "in the kernel, in no system call".to_owned(),
-            Whereabouts::Unknown(reason) => format!("unknown ({reason})"),
-        };
-        let mut text = format!("{} of {} threads: {place}", self.tids.len(), self.of);
-        if !self.fds.is_empty() {
-            let fds: Vec<String> = self.fds.keys().take(SHOWN).map(u32::to_string).collect();
-            let more = if self.fds.len() > SHOWN { ", …" } else { "" };
-            let kind = self.on.map_or_else(String::new, |k| format!("{} ", k.name()));
-            text += &format!(" on {kind}fd {}{more}", fds.join(", "));
-        }
-        if let Some(means) = self.means {
-            text += ": ";
-            text += means;
-        }
-        text
-    }
-}
-
 /// What threads of one group have in common.
-type Key = (Whereabouts, Option<Rc<str>>, Option<Kind>, Option<&'static str>);
+type Key = (Whereabouts, Option<Rc<str>>, Option<Kind>, Option<Waits>);
 
 /// Groups threads by system call, kernel function and kind of descriptor; the largest group first.
 /// `describe` says what a thread's descriptor is: (tid, fd).
@@ -189,13 +203,13 @@ pub fn group(
             _ => d.kind,
         });
         let second = if let Call::In { second, .. } = thread.call { second } else { 0 };
-        let means = means(place, second, on);
+        let waits = waits(place, second, on);
         let found =
-            groups.entry((place, thread.wchan.clone(), on, means)).or_insert_with(|| ThreadGroup {
+            groups.entry((place, thread.wchan.clone(), on, waits)).or_insert_with(|| ThreadGroup {
                 place,
                 wchan: thread.wchan.clone(),
                 on,
-                means,
+                waits,
                 tids: Vec::new(),
                 comms: BTreeSet::new(),
                 fds: BTreeMap::new(),
@@ -232,66 +246,54 @@ fn place(thread: &Thread) -> Whereabouts {
 
 /// What a thread in this place waits for. The kernel knows the call and not its purpose: this
 /// claims no more.
-fn means(place: Whereabouts, second: u64, on: Option<Kind>) -> Option<&'static str> {
+fn waits(place: Whereabouts, second: u64, on: Option<Kind>) -> Option<Waits> {
     /// `F_SETLKW` and `F_OFD_SETLKW` (uapi/asm-generic/fcntl.h).
     const LOCKS: [u64; 2] = [7, 38];
     let call = match place {
         Whereabouts::Call(call) => call,
         Whereabouts::Stopped => {
-            return Some(
-                "a signal (SIGSTOP, SIGTSTP) or a debugger stopped it; SIGCONT lets it go on",
-            );
+            return Some(Waits::Continue);
         }
         Whereabouts::Outside => {
-            return Some("waits for a page of its memory, often from disk or swap");
+            return Some(Waits::Page);
         }
         _ => return None,
     };
     Some(match call {
         "read" | "pread64" | "readv" | "preadv" | "preadv2" | "recv" | "recvfrom" | "recvmsg"
         | "recvmmsg" => match on? {
-            Kind::Listener | Kind::Socket => "waits for data from the peer",
-            Kind::Pipe => "waits for the writing end of a pipe",
-            Kind::File => "waits for the disk, or the file system behind the file",
-            Kind::Device => "waits for a terminal or another device",
-            Kind::Event => "waits to be woken by another thread",
-            Kind::Timer => "waits for a timer",
+            Kind::Listener | Kind::Socket => Waits::PeerSends,
+            Kind::Pipe => Waits::PipeFills,
+            Kind::File => Waits::File,
+            Kind::Device => Waits::Device,
+            Kind::Event => Waits::Woken,
+            Kind::Timer => Waits::Timer,
             Kind::Epoll | Kind::Ring | Kind::Other => return None,
         },
         "write" | "pwrite64" | "writev" | "pwritev" | "pwritev2" | "send" | "sendto"
         | "sendmsg" | "sendmmsg" | "sendfile" => match on? {
-            Kind::Listener | Kind::Socket => {
-                "waits for the peer to take data: the send buffer is full"
-            }
-            Kind::Pipe => "waits for the reading end of a pipe: the pipe is full",
-            Kind::File => "waits for the disk, or the file system behind the file",
-            Kind::Device => "waits for a terminal or another device",
+            Kind::Listener | Kind::Socket => Waits::PeerTakes,
+            Kind::Pipe => Waits::PipeDrains,
+            Kind::File => Waits::File,
+            Kind::Device => Waits::Device,
             _ => return None,
         },
-        "accept" | "accept4" => "waits for connections",
-        "connect" => "waits for the peer to answer",
-        "close" if on == Some(Kind::Socket) => {
-            "waits in close(): SO_LINGER holds it until the peer has taken all data"
-        }
-        "epoll_wait" | "epoll_pwait" | "epoll_pwait2" | "epoll_wait_old" => "waits for events",
-        "poll" | "ppoll" | "select" | "pselect6" => {
-            "waits for one or more descriptors; a socket read with a timeout looks the same"
-        }
-        "io_uring_enter" | "io_getevents" | "io_pgetevents" => "waits for I/O that it queued",
-        "futex" | "futex_wait" | "futex_waitv" => {
-            "waits for a lock, for another thread, or for a time to pass"
-        }
-        "nanosleep" | "clock_nanosleep" => "sleeps for a time that it chose",
-        "wait4" | "waitid" | "waitpid" => "waits for a child process",
-        "pause" | "rt_sigsuspend" | "rt_sigtimedwait" => "waits for a signal",
-        "restart_syscall" => "goes on with a call that was interrupted: a sleep, a poll or a futex",
-        "fsync" | "fdatasync" | "sync" | "syncfs" | "msync" | "sync_file_range" => {
-            "waits for the disk"
-        }
-        "flock" => "waits for a file lock",
-        "fcntl" if LOCKS.contains(&second) => "waits for a file lock",
+        "accept" | "accept4" => Waits::Connections,
+        "connect" => Waits::PeerAnswers,
+        "close" if on == Some(Kind::Socket) => Waits::Linger,
+        "epoll_wait" | "epoll_pwait" | "epoll_pwait2" | "epoll_wait_old" => Waits::Events,
+        "poll" | "ppoll" | "select" | "pselect6" => Waits::Descriptors,
+        "io_uring_enter" | "io_getevents" | "io_pgetevents" => Waits::Queued,
+        "futex" | "futex_wait" | "futex_waitv" => Waits::Futex,
+        "nanosleep" | "clock_nanosleep" => Waits::Sleep,
+        "wait4" | "waitid" | "waitpid" => Waits::Child,
+        "pause" | "rt_sigsuspend" | "rt_sigtimedwait" => Waits::Signal,
+        "restart_syscall" => Waits::Interrupted,
+        "fsync" | "fdatasync" | "sync" | "syncfs" | "msync" | "sync_file_range" => Waits::Disk,
+        "flock" => Waits::Lock,
+        "fcntl" if LOCKS.contains(&second) => Waits::Lock,
         "semop" | "semtimedop" | "msgrcv" | "msgsnd" | "mq_timedreceive" | "mq_timedsend" => {
-            "waits for another process, by a semaphore or a message queue"
+            Waits::Process
         }
         _ => return None,
     })
@@ -307,10 +309,6 @@ mod tests {
         Thread { tid, comm: "worker".into(), state, wchan: None, call }
     }
 
-    fn within(call: Sysno, first: u64) -> Call {
-        Call::In { number: call.id().unsigned_abs().into(), first, second: 0 }
-    }
-
     fn described(_: u32, fd: u32) -> Option<Descriptor> {
         let target = match fd {
             0..5 => "socket:[7]",
@@ -319,10 +317,6 @@ mod tests {
             _ => return None,
         };
         Some(Descriptor { kind: Kind::of_link(target), target: target.into() })
-    }
-
-    fn texts(threads: &[Thread]) -> Vec<String> {
-        group(threads, described).iter().map(ThreadGroup::text).collect()
     }
 
     #[test]
@@ -344,74 +338,19 @@ mod tests {
         assert_eq!(wchan(""), None);
     }
 
-    #[test]
-    fn the_largest_group_first() {
-        let threads = [
-            thread(10, 'S', within(Sysno::epoll_pwait, 6)),
-            thread(13, 'S', within(Sysno::recvfrom, 3)),
-            thread(11, 'S', within(Sysno::recvfrom, 1)),
-            thread(12, 'S', within(Sysno::recvfrom, 2)),
-            thread(14, 'S', within(Sysno::futex, 0x7f00)),
-            thread(15, 'S', within(Sysno::futex, 0x8f00)),
-        ];
-        assert_eq!(
-            texts(&threads),
-            [
-                "3 of 6 threads: recvfrom on socket fd 1, 2, 3: waits for data from the peer",
-                "2 of 6 threads: futex: waits for a lock, for another thread, or for a time to \
-                 pass",
-                "1 of 6 threads: epoll_pwait on epoll fd 6: waits for events",
-            ]
-        );
-        assert_eq!(group(&threads, described)[0].tids, [11, 12, 13]);
-    }
-
-    #[test]
-    fn each_place_in_words() {
-        for (state, call, text) in [
-            ('R', Call::Running, "running"),
-            (
-                'D',
-                Call::Outside,
-                "in the kernel, in no system call: waits for a page of its memory, often from \
-                 disk or swap",
-            ),
-            (
-                'T',
-                within(Sysno::read, 1),
-                "stopped: a signal (SIGSTOP, SIGTSTP) or a debugger stopped it; SIGCONT lets it \
-                 go on",
-            ),
-            ('Z', Call::Running, "ended"),
-            ('S', within(Sysno::accept4, 2), "accept4 on listener fd 2: waits for connections"),
-            (
-                'D',
-                within(Sysno::read, 5),
-                "read on file fd 5: waits for the disk, or the file system behind the file",
-            ),
-            ('S', within(Sysno::read, 99), "read on fd 99"),
-            ('S', within(Sysno::fcntl, 5), "fcntl on file fd 5"),
-            ('S', Call::In { number: 99_999, first: 0, second: 0 }, "system call 99999"),
-            ('S', Call::Unknown("not permitted"), "unknown (not permitted)"),
-        ] {
-            assert_eq!(texts(&[thread(1, state, call)]), [format!("1 of 1 threads: {text}")]);
-        }
-        let lock =
-            Call::In { number: Sysno::fcntl.id().unsigned_abs().into(), first: 5, second: 7 };
-        assert_eq!(
-            texts(&[thread(1, 'S', lock)]),
-            ["1 of 1 threads: fcntl on file fd 5: waits for a file lock"]
-        );
-    }
-
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in "\\PC*", numbers in "-?[0-9]{1,21}( 0x[0-9a-f]{0,17}){0,9}") {
+        fn no_text_makes_it_panic(
+            text in "\\PC*",
+            numbers in "-?[0-9]{1,21}( 0x[0-9a-f]{0,17}){0,9}",
+        ) {
             let _ = (Call::parse(&text), Call::parse(&numbers), wchan(&text));
         }
 
         #[test]
-        fn every_thread_is_in_one_group(calls in proptest::collection::vec((0u64..500, 0u64..12, "[RSDTZI]"), 0..40)) {
+        fn every_thread_is_in_one_group(
+            calls in proptest::collection::vec((0u64..500, 0u64..12, "[RSDTZI]"), 0..40),
+        ) {
             let threads: Vec<Thread> = (1..).zip(&calls).map(|(tid, (number, first, state))| {
                 let call = Call::In { number: *number, first: *first, second: 0 };
                 thread(tid, state.chars().next().unwrap_or('S'), call)

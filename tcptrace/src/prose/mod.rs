@@ -4,4 +4,6 @@ pub mod advice;
 pub mod check;
 pub mod cure;
 pub mod reasons;
+pub mod threads;
+pub mod time;
 pub mod words;

@@ -2,12 +2,12 @@
 
 use tcptrace_common::state::TcpState;
 
-use super::reasons;
+use super::{reasons, time::human};
 use crate::engine::record::{Holder, HolderSource, Record};
 
-/// A record's evidence in words, each piece with what it shows. `ago` writes lengths of time.
+/// A record's evidence in words, each piece with what it shows.
 #[must_use]
-pub fn evidence(r: &Record, ago: fn(u64) -> String) -> Vec<String> {
+pub fn evidence(r: &Record) -> Vec<String> {
     let e = &r.evidence;
     let mut words = Vec::new();
     if r.state == TcpState::Close {
@@ -62,7 +62,7 @@ pub fn evidence(r: &Record, ago: fn(u64) -> String) -> Vec<String> {
         if let Some(ns) = ns {
             words.push(format!(
                 "the last data {what} {} ago; if none ever did, the connection is that old",
-                ago(ns)
+                human(ns)
             ));
         }
     }
@@ -72,7 +72,7 @@ pub fn evidence(r: &Record, ago: fn(u64) -> String) -> Vec<String> {
         } else {
             ""
         };
-        words.push(format!("the last acknowledgement came {} ago{by}", ago(ns)));
+        words.push(format!("the last acknowledgement came {} ago{by}", human(ns)));
     }
     match e.keepalive {
         Some(true) if r.state == TcpState::CloseWait => words.push(

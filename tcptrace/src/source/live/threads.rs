@@ -205,7 +205,7 @@ mod tests {
     use std::{net::TcpListener, os::fd::AsRawFd};
 
     use super::*;
-    use crate::formats::threads::{ThreadGroup, Whereabouts};
+    use crate::formats::threads::{ThreadGroup, Waits, Whereabouts};
 
     #[test]
     fn lines_of_listeners() {
@@ -238,7 +238,7 @@ mod tests {
             thread::sleep(Duration::from_millis(5));
         };
         assert_eq!(found.on, Some(Kind::Listener));
-        assert_eq!(found.means, Some("waits for connections"));
+        assert_eq!(found.waits, Some(Waits::Connections));
         let described = DescriptorTable::new(std::process::id())
             .describe(found.tids[0], fd)
             .expect("it is open");

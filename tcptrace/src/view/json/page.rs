@@ -12,12 +12,10 @@ use crate::{
     },
     prose::{
         cure::{Cure, cure},
+        threads,
         words::evidence,
     },
-    view::{
-        human,
-        json::lines::{AgeMs, HolderLine, Ms},
-    },
+    view::json::lines::{AgeMs, HolderLine, Ms},
 };
 
 #[derive(Serialize)]
@@ -140,7 +138,7 @@ impl<'a> ProcessLine<'a> {
                 .map(|g| GroupLine {
                     count: g.tids.len(),
                     wchan: g.wchan.as_deref(),
-                    text: g.text(),
+                    text: threads::text(g),
                     tids: &g.tids,
                 })
                 .collect(),
@@ -186,7 +184,7 @@ impl ExplanationLine {
             verdict: e.verdict.name(),
             sockets,
             cookie: record.map(|r| r.connection.cookie),
-            evidence: record.map(|r| evidence(r, human)).unwrap_or_default(),
+            evidence: record.map(|r| evidence(r)).unwrap_or_default(),
             means,
             look_for,
             in_code: cure(e.verdict).in_code_for(e.language).into_iter().map(code).collect(),

@@ -20,8 +20,8 @@ use crate::{
         update::{Stays, Summary, Update},
         verdict::Verdict,
     },
-    prose::{advice::advice, reasons},
-    view::{Clock, Sink, human, text::safe},
+    prose::{advice::advice, reasons, time::human},
+    view::{Clock, Sink, text::safe},
 };
 
 /// From this width on, a record takes one line.

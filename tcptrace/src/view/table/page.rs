@@ -9,11 +9,11 @@ use crate::{
     },
     prose::{
         cure::{Cure, cure},
-        reasons,
+        reasons, threads,
+        time::human,
         words::{evidence, holders, name},
     },
     view::{
-        human,
         table::{
             BAD, BOLD, DIM, PLAIN, Table,
             words::{age_text, pad},
@@ -114,12 +114,12 @@ impl<W: Write> Table<W> {
         self.title("threads")?;
         match &r.threads {
             Ok(threads) => {
-                if let Some(limit) = threads.limit() {
+                if let Some(limit) = threads::limit(threads) {
                     writeln!(self.out, "  only {limit} were read:")?;
                 }
                 let groups = &threads.groups;
                 for group in groups.iter().take(SHOWN) {
-                    let text = group.text();
+                    let text = threads::text(group);
                     self.wrapped(2, safe(&text).split(' '))?;
                 }
                 self.more(groups.len())
@@ -185,7 +185,7 @@ impl<W: Write> Table<W> {
         }
         let inode = r.evidence.inode.map(|i| format!(", inode {i}")).unwrap_or_default();
         self.field("names", &format!("cookie {}, network namespace {}{inode}", c.cookie, c.netns))?;
-        self.list("evidence", &evidence(r, human))?;
+        self.list("evidence", &evidence(r))?;
         if r.verdict.is_none() {
             let why = r.unknown.get("verdict").map_or("unknown", reasons::words);
             self.field("no verdict", why)?;

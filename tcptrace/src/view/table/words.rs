@@ -7,8 +7,8 @@ use crate::{
         record::{Age, ClosedBy, Holder, HolderSource, Record},
         update::Lost,
     },
-    prose::reasons,
-    view::{human, text::safe},
+    prose::{reasons, time::human},
+    view::text::safe,
 };
 
 /// `java[4711] fd 12`, several separated by commas; for a connection that waits, its listener.
