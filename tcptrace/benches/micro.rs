@@ -7,7 +7,7 @@ use criterion::{Criterion, Throughput};
 use jiff::Timestamp;
 use tcptrace::{
     engine::{assemble, decode, holdings::Holdings, tracker::Tracker, update::Update},
-    view::{Clock, Sink, json::Json},
+    view::{Clock, View, json::Json},
 };
 use tcptrace_common::{
     event::{HAS_SOCKET, HAS_TCP, KIND_SOCKET, KIND_TRANSITION, Socket, Transition, Tuple},

@@ -60,7 +60,7 @@ use tcptrace::{
         threads::listener,
     },
     view::{
-        Clock, Sink,
+        Clock, View,
         csv::Csv,
         json::Json,
         table::Table,
@@ -218,14 +218,14 @@ fn end(mut watch: Watch, mut said: Vec<Said>, width: usize) {
 fn show(said: &[Said], width: usize) {
     let clock = || Clock::new(Timestamp::UNIX_EPOCH, 0, true);
     let (mut json, mut csv, mut table) = (Vec::new(), Vec::new(), Vec::new());
-    let sinks: [Box<dyn Sink + '_>; 3] = [
+    let views: [Box<dyn View + '_>; 3] = [
         Box::new(Json::new(&mut json, clock())),
         Box::new(Csv::new(&mut csv, clock()).expect("memory")),
         Box::new(Table::new(&mut table, clock(), width)),
     ];
-    for mut sink in sinks {
-        said.iter().for_each(|s| sink.update(s.time, &s.update).expect("memory"));
-        sink.flush().expect("memory");
+    for mut view in views {
+        said.iter().for_each(|s| view.update(s.time, &s.update).expect("memory"));
+        view.flush().expect("memory");
     }
     let lines = json.split(|b| *b == b'\n').filter(|line| !line.is_empty());
     let lines = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).expect("JSON"));

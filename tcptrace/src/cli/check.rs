@@ -35,12 +35,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let findings = check::findings(&path, boot_now);
     let offers = Offers::of(&findings);
     let exit = if offers.watch { Exit::Done } else { Exit::NotAllowed };
-    let shown = args.output.sink(now).and_then(|mut sink| {
+    let shown = args.output.view(now).and_then(|mut view| {
         for finding in findings {
-            sink.update(now, &Update::Finding(Box::new(finding)))?;
+            view.update(now, &Update::Finding(Box::new(finding)))?;
         }
-        sink.update(now, &Update::Offers(Box::new(offers)))?;
-        sink.flush()
+        view.update(now, &Update::Offers(Box::new(offers)))?;
+        view.flush()
     });
     // The answer is in the exit code, whether or not the reader waits for all of it.
     match shown.map_or_else(ended_by, |()| Ok(Exit::Done))? {

@@ -18,7 +18,7 @@ use crate::{
         boot_now, process, report,
         snapshot::{Query, Snapshot},
     },
-    view::Sink,
+    view::View,
 };
 
 /// A page on one process or one socket: evidence, reasons, what to do
@@ -96,9 +96,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             if matches!(args.target, Target::Number(_)) { ", and no such process" } else { "" }
         )));
     }
-    let shown = args.output.sink(snapshot.now).and_then(|mut sink| match found {
-        Ok(process) => show_process(&snapshot, process, records, args.output.is_page(), &mut *sink),
-        Err(_) => show_sockets(&snapshot, records, args.output.is_page(), &mut *sink),
+    let shown = args.output.view(snapshot.now).and_then(|mut view| match found {
+        Ok(process) => show_process(&snapshot, process, records, args.output.is_page(), &mut *view),
+        Err(_) => show_sockets(&snapshot, records, args.output.is_page(), &mut *view),
     });
     shown.map_or_else(ended_by, |()| Ok(Exit::Done))
 }
@@ -108,7 +108,7 @@ fn show_process(
     id: ProcessId,
     records: Vec<Record>,
     page: bool,
-    sink: &mut dyn Sink,
+    view: &mut dyn View,
 ) -> io::Result<()> {
     let now = snapshot.now;
     let report = report::process(snapshot, id, &records);
@@ -117,26 +117,26 @@ fn show_process(
     let explanations: Vec<Explanation> = verdicts
         .map(|(verdict, count)| Explanation { verdict, about: About::Sockets(count), language })
         .collect();
-    sink.update(now, &Update::Process(Box::new(report)))?;
+    view.update(now, &Update::Process(Box::new(report)))?;
     let rows = records.into_iter().filter(|r| !page || r.is_leak()).take(if page {
         ROWS
     } else {
         usize::MAX
     });
     for record in rows {
-        sink.update(now, &Update::Socket(Rc::new(record)))?;
+        view.update(now, &Update::Socket(Rc::new(record)))?;
     }
     for explanation in explanations {
-        sink.update(now, &Update::Explanation(Box::new(explanation)))?;
+        view.update(now, &Update::Explanation(Box::new(explanation)))?;
     }
-    sink.flush()
+    view.flush()
 }
 
 fn show_sockets(
     snapshot: &Snapshot,
     records: Vec<Record>,
     page: bool,
-    sink: &mut dyn Sink,
+    view: &mut dyn View,
 ) -> io::Result<()> {
     let now = snapshot.now;
     for record in records.into_iter().map(Rc::new) {
@@ -144,13 +144,13 @@ fn show_sockets(
         match record.verdict {
             Some(verdict) => {
                 if !page {
-                    sink.update(now, &Update::Socket(Rc::clone(&record)))?;
+                    view.update(now, &Update::Socket(Rc::clone(&record)))?;
                 }
                 let explanation = Explanation { verdict, about: About::Socket(record), language };
-                sink.update(now, &Update::Explanation(Box::new(explanation)))?;
+                view.update(now, &Update::Explanation(Box::new(explanation)))?;
             }
-            None => sink.update(now, &Update::Socket(record))?,
+            None => view.update(now, &Update::Socket(record))?,
         }
     }
-    sink.flush()
+    view.flush()
 }

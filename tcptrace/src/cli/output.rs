@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::{
     engine::record::BootNs,
-    view::{Clock, Sink, csv::Csv, json::Json, table::Table},
+    view::{Clock, View, csv::Csv, json::Json, table::Table},
 };
 
 /// Width of tables that go to no terminal.
@@ -57,8 +57,8 @@ impl Args {
         matches!(self.format, Format::Table)
     }
 
-    /// The sink that was asked for.
-    pub fn sink(&self, boot: BootNs) -> io::Result<Box<dyn Sink>> {
+    /// The view that was asked for.
+    pub fn view(&self, boot: BootNs) -> io::Result<Box<dyn View>> {
         let clock = Clock::new(Timestamp::now(), boot, self.utc);
         let stdout = io::stdout();
         let terminal = stdout.is_terminal();

@@ -18,7 +18,7 @@ use crate::{
         boot_now,
         snapshot::{Query, Snapshot},
     },
-    view::Sink,
+    view::View,
 };
 
 /// One look at now: what sits in a state, since when, who holds it, and why
@@ -104,8 +104,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let mut leaks = 0;
     let said = args
         .output
-        .sink(snapshot.now)
-        .and_then(|mut sink| show(&mut snapshot, args, &mut *sink, &mut leaks));
+        .view(snapshot.now)
+        .and_then(|mut view| show(&mut snapshot, args, &mut *view, &mut leaks));
     args.leaks.exit(Leaks { open: leaks, all: leaks }, said)
 }
 
@@ -118,7 +118,7 @@ fn with_ghosts(states: u32) -> u32 {
 fn show(
     snapshot: &mut Snapshot,
     args: &Args,
-    sink: &mut dyn Sink,
+    view: &mut dyn View,
     leaks: &mut u64,
 ) -> io::Result<()> {
     let now = snapshot.now;
@@ -137,15 +137,15 @@ fn show(
         overview.add(&record);
         match &mut groups {
             Some(groups) => groups.add(&record),
-            None if said.is_ok() => said = sink.update(now, &Update::Socket(Rc::new(record))),
+            None if said.is_ok() => said = view.update(now, &Update::Socket(Rc::new(record))),
             None => {}
         }
     }
     *leaks = overview.leaks;
     said?;
     for group in groups.into_iter().flat_map(Groups::sorted) {
-        sink.update(now, &Update::Group(Box::new(group)))?;
+        view.update(now, &Update::Group(Box::new(group)))?;
     }
-    sink.update(now, &Update::Overview(Box::new(overview)))?;
-    sink.flush()
+    view.update(now, &Update::Overview(Box::new(overview)))?;
+    view.flush()
 }

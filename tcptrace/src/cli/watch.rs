@@ -32,7 +32,7 @@ use crate::{
             tracing::{Live, Pace},
         },
     },
-    view::Sink,
+    view::View,
 };
 
 /// Watch sockets live: who lets them sit in a state, since when, and why
@@ -125,7 +125,7 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
         min_age_ns: nanoseconds(args.min_age),
         count: args.count,
     };
-    let mut view = match args.output.sink(boot_now()) {
+    let mut view = match args.output.view(boot_now()) {
         Ok(view) => view,
         Err(e) => return ended_by(e),
     };
@@ -202,7 +202,7 @@ fn take(watch: &mut Watch, facts: &mut Vec<Timed>, said: &mut Vec<Said>) {
 }
 
 /// Shows what was said, and hands it to the reader.
-fn show(view: &mut dyn Sink, said: &mut Vec<Said>) -> io::Result<()> {
+fn show(view: &mut dyn View, said: &mut Vec<Said>) -> io::Result<()> {
     for Said { time, update } in said.drain(..) {
         if let Update::Clock(offset_ns) = update {
             if let Some(step) = view.clock().set(offset_ns) {

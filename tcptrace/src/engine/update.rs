@@ -145,7 +145,7 @@ pub struct Summary {
     pub lost: Lost,
 }
 
-/// What goes to the sinks.
+/// What goes to the views.
 #[derive(Clone, Debug)]
 pub enum Update {
     /// From here on, the time of day is the boot clock plus so many ns.

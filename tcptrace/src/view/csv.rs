@@ -11,7 +11,7 @@ use crate::{
         update::Update,
     },
     prose::{advice::advice, check},
-    view::{Clock, Sink, text::safe},
+    view::{Clock, View, text::safe},
 };
 
 /// The columns, in order.
@@ -62,7 +62,7 @@ pub struct Csv<W: Write> {
 }
 
 impl<W: Write> Csv<W> {
-    /// A sink that writes to `out`, header first.
+    /// A view that writes to `out`, header first.
     ///
     /// # Errors
     /// What writing answers.
@@ -167,7 +167,7 @@ fn ms(ns: u64) -> f64 {
     (ns / 1_000) as f64 / 1_000.0
 }
 
-impl<W: Write> Sink for Csv<W> {
+impl<W: Write> View for Csv<W> {
     fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
         let stamp = self.clock.rfc3339(time);
         let row = match update {

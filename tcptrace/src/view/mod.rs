@@ -12,7 +12,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use crate::engine::{record::BootNs, update::Update};
 
 /// A format.
-pub trait Sink {
+pub trait View {
     /// Writes one update that became known at `time`.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use crate::{
         record::{BootNs, Record},
         update::Update,
     },
-    view::{Clock, Sink, text::steers},
+    view::{Clock, View, text::steers},
 };
 
 /// Writes JSON lines.
@@ -38,7 +38,7 @@ pub struct Json<W> {
 }
 
 impl<W: Write> Json<W> {
-    /// A sink that writes to `out`.
+    /// A view that writes to `out`.
     pub fn new(out: W, clock: Clock) -> Self {
         Self { out, clock, line: Vec::new(), time: String::new() }
     }
@@ -65,7 +65,7 @@ impl<W: Write> Json<W> {
     }
 }
 
-impl<W: Write> Sink for Json<W> {
+impl<W: Write> View for Json<W> {
     fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
         match update {
             Update::Clock(_) => Ok(()),

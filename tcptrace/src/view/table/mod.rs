@@ -21,7 +21,7 @@ use crate::{
         verdict::Verdict,
     },
     prose::{advice::advice, reasons, time::human},
-    view::{Clock, Sink, text::safe},
+    view::{Clock, View, text::safe},
 };
 
 /// From this width on, a record takes one line.
@@ -49,7 +49,7 @@ pub struct Table<W> {
 }
 
 impl<W: Write> Table<W> {
-    /// A sink that writes to `out`, which takes styles away where they are not wanted, for `width`
+    /// A view that writes to `out`, which takes styles away where they are not wanted, for `width`
     /// columns.
     pub fn new(out: W, clock: Clock, width: usize) -> Self {
         Self { out, clock, width, headed: false, said: Vec::new() }
@@ -255,7 +255,7 @@ struct Row<'a> {
     detail: String,
 }
 
-impl<W: Write> Sink for Table<W> {
+impl<W: Write> View for Table<W> {
     fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
         match update {
             Update::Clock(_) => Ok(()),
