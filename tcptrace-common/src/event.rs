@@ -64,7 +64,7 @@ pub struct Transition {
     pub old: u8,
     /// State after.
     pub new: u8,
-    /// Of the stay that ended: [`HAS_TCP`] where the four numbers below are known, [`SEEDED`].
+    /// Of the stay that ended: [`HAS_TCP`] where the four numbers below are known, [`ADOPTED`].
     pub flags: u8,
     /// To the alignment of the u64 members.
     pub pad: [u8; 5],
@@ -183,7 +183,7 @@ pub const HAS_SOCKET: u8 = 1;
 /// [`Socket::flags`]: `recv_q`, `send_q` and `bytes_sent` are known.
 pub const HAS_TCP: u8 = 2;
 /// [`Socket::flags`]: the stay began before tracing did.
-pub const SEEDED: u8 = 4;
+pub const ADOPTED: u8 = 4;
 /// [`Socket::flags`]: no descriptor led to it; of a slot of the nursery, which knows little.
 pub const UNPLACED: u8 = 8;
 
@@ -213,7 +213,7 @@ pub struct Socket {
     pub max_backlog: u32,
     /// State.
     pub state: u8,
-    /// [`HAS_SOCKET`], [`HAS_TCP`], [`SEEDED`], [`UNPLACED`], [`KEEPALIVE`], [`NO_TIMER`],
+    /// [`HAS_SOCKET`], [`HAS_TCP`], [`ADOPTED`], [`UNPLACED`], [`KEEPALIVE`], [`NO_TIMER`],
     /// [`NO_LIMIT`], [`NO_MEMORY`].
     pub flags: u8,
     /// `IPPROTO_TCP` (6) or `IPPROTO_MPTCP` (262).

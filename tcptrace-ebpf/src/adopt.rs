@@ -6,7 +6,7 @@ use aya_ebpf::{
     cty::c_void,
     helpers::generated::{bpf_ktime_get_boot_ns, bpf_skc_to_tcp_sock},
 };
-use tcptrace_common::event::SEEDED;
+use tcptrace_common::event::ADOPTED;
 
 use crate::{
     filter::{CLOSE, CLOSE_WAIT, matches, watched},
@@ -25,7 +25,7 @@ const SLACK: u64 = 2;
 #[unsafe(no_mangle)]
 pub extern "C" fn adopt(ctx: *mut c_void) -> i32 {
     // The context: meta, sk_common, uid. Request and TIME_WAIT sockets are no full sockets: the
-    // helper answers null for them, and for the null that ends the pass the check comes first.
+    // helper answers null for them, and for the null that ends the scan the check comes first.
     let common: *mut c_void = context(ctx, 1);
     if !common.is_null() {
         // SAFETY: the helper takes any socket the verifier vouches for.
@@ -78,7 +78,7 @@ pub fn adopt_one(sk: Sock) {
     unsafe {
         (*moved).earliest_ns = earliest_ns;
         (*moved).sent_before = bytes_sent(sk.tcp());
-        (*moved).flags = SEEDED;
+        (*moved).flags = ADOPTED;
         (*moved).state = state;
     }
     let adopted = Kept::place(moved).adopt(latest_ns);

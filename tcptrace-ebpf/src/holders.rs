@@ -1,4 +1,4 @@
-//! Who has a descriptor: one pass over every descriptor table of this pid namespace.
+//! Who has a descriptor: one scan of every descriptor table of this pid namespace.
 
 use core::mem::zeroed;
 
@@ -29,10 +29,10 @@ pub extern "C" fn holders(ctx: *mut c_void) -> i32 {
     0
 }
 
-/// The task, the descriptor and the TCP socket that this step of the pass is about.
+/// The task, the descriptor and the TCP socket that this step of the scan is about.
 #[inline(always)]
 pub fn opened(ctx: *mut c_void) -> Option<(Kernel, u32, Sock)> {
-    // The context: meta, task, fd (u32), file. A null file ends the pass.
+    // The context: meta, task, fd (u32), file. A null file ends the scan.
     let (task, file) = (Kernel::new(context(ctx, 1))?, context(ctx, 3));
     // SAFETY: the verifier checks the access against the iterator's context type.
     let fd = unsafe { ctx.cast::<u32>().add(4).read_volatile() };

@@ -37,7 +37,7 @@ pub struct Kept {
     pub sent_before: u64,
     /// The state.
     pub state: u8,
-    /// `SEEDED`, or 0.
+    /// `ADOPTED`, or 0.
     pub flags: u8,
     /// To the alignment of the u64 members.
     pub pad: [u8; 6],

@@ -23,7 +23,7 @@ pub const SETTLED_NS: u64 = 100_000_000;
 #[unsafe(no_mangle)]
 pub extern "C" fn scan(ctx: *mut c_void) -> i32 {
     let out = Output::of(ctx);
-    // The context: meta, map, sk, value. A null sk ends the pass.
+    // The context: meta, map, sk, value. A null sk ends the scan.
     let (sk, storage) = (Sock::new(context(ctx, 2)), context(ctx, 3).cast::<Storage>());
     if let Some(sk) = sk
         // SAFETY: the verifier knows the value's size, and that it may be null.

@@ -23,7 +23,7 @@ impl Output {
         Self(unsafe { context(ctx, 0).cast::<*mut c_void>().read_volatile() })
     }
 
-    /// Hands a record to the reader; false: no room. Then all records of this step of the pass are
+    /// Hands a record to the reader; false: no room. Then all records of this step of the scan are
     /// taken back, and the step comes again (bpf_seq_read).
     #[inline(always)]
     pub fn write<T>(self, record: &T) -> bool {

@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, net::IpAddr};
 use tcptrace_common::{
     config::Offsets,
     event::{
-        CLOSING, HAS_SOCKET, HAS_TCP, Holding, KEEPALIVE, KIND_DESTROY, KIND_HOLDING, KIND_QUEUED,
-        KIND_SOCKET, KIND_TRANSITION, NO_LIMIT, OPEN, Queued, SEEDED, Socket, Transition, Tuple,
-        UNPLACED,
+        ADOPTED, CLOSING, HAS_SOCKET, HAS_TCP, Holding, KEEPALIVE, KIND_DESTROY, KIND_HOLDING,
+        KIND_QUEUED, KIND_SOCKET, KIND_TRANSITION, NO_LIMIT, OPEN, Queued, Socket, Transition,
+        Tuple, UNPLACED,
     },
     state::TcpState::{self, Close, CloseWait, Established, Listen, SynSent},
 };
@@ -55,7 +55,7 @@ pub fn all() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             "unplaced",
             bytes(&[
                 socket(CloseWait, UNPLACED).as_bytes(),
-                socket(Established, SEEDED).as_bytes(),
+                socket(Established, ADOPTED).as_bytes(),
             ]),
         ),
     ]

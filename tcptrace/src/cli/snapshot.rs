@@ -1,4 +1,4 @@
-//! `tcptrace snapshot`: one look at now.
+//! `tcptrace snapshot`: one scan of what exists now.
 
 use std::{io, mem::ManuallyDrop, rc::Rc, time::Duration};
 
@@ -21,10 +21,10 @@ use crate::{
     view::View,
 };
 
-/// One look at now: what sits in a state, since when, who holds it, and why
+/// One scan of what exists now: what sits in a state, since when, who holds it, and why
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "One look at now: what sits in a state, since when, who holds it, and \
+    long_about = "One scan of what exists now: what sits in a state, since when, who holds it, and \
                   why.\n\nAll network namespaces, the oldest first, with the number of sockets in \
                   each state as netstat | awk would count them. Ages are intervals: a socket that \
                   was there before says only when its last data and its last acknowledgement \

@@ -66,7 +66,7 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
-    /// Look this often at what is live [default: a quarter of --min-age, between 50ms and 500ms]
+    /// Scan what is live this often [default: a quarter of --min-age, between 50ms and 500ms]
     #[arg(long, value_name = "DUR", value_parser = interval)]
     interval: Option<Duration>,
 
@@ -227,7 +227,7 @@ fn config(args: &Args, selection: &Selection) -> Config {
         family: u32::from(selection.family.unwrap_or(0)),
         lport: u32::from(selection.only_lport().unwrap_or(0)),
         rport: u32::from(selection.only_rport().unwrap_or(0)),
-        // The pass that moves stays out of the nursery must see every process.
+        // The scan that moves stays out of the nursery must see every process.
         nursery: u32::from(process::in_initial_pid_namespace()),
         ..Config::NONE
     }
@@ -241,8 +241,8 @@ fn adopt(scans: &mut Scans, selection: &Selection) -> io::Result<()> {
     if !selection.netns.is_empty() {
         all.retain(|n| selection.netns.contains(&n.inode));
     }
-    let pass = scans.adopt_by_namespace();
-    let (_, failed) = netns::each(&all, |_| pass.run().map(drop));
+    let adopt = scans.adopt_by_namespace();
+    let (_, failed) = netns::each(&all, |_| adopt.run().map(drop));
     const LOST: &str =
         "connections that have waited there to be accepted since before the start are not seen";
     if hidden > 0 {

@@ -7,7 +7,7 @@ use rustix::thread::{
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 
-/// What the time after attaching needs: each look opens an iterator, which kernels before 5.19
+/// What the time after attaching needs: each scan opens an iterator, which kernels before 5.19
 /// refuse without CAP_BPF; other users' `/proc/PID` links need CAP_SYS_PTRACE, and the fallback
 /// that reads descriptor tables there CAP_DAC_READ_SEARCH.
 const KEPT: CapabilitySet =

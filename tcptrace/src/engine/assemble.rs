@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use tcptrace_common::{
-    event::{HAS_SOCKET, HAS_TCP, KEEPALIVE, NO_LIMIT, NO_TIMER, SEEDED, Socket, UNPLACED},
+    event::{ADOPTED, HAS_SOCKET, HAS_TCP, KEEPALIVE, NO_LIMIT, NO_TIMER, Socket, UNPLACED},
     state::TcpState,
 };
 
@@ -36,7 +36,7 @@ pub fn record(
             unknown
                 .insert(field, if has(UNPLACED) { Reason::NoDescriptor } else { Reason::Subflows });
         }
-    } else if has(SEEDED) {
+    } else if has(ADOPTED) {
         unknown.insert("bytes_sent_since_fin", Reason::FinBeforeTracing);
     }
     if socket.earliest_ns == 0 {
@@ -97,7 +97,7 @@ pub fn record(
             recv_q: has(HAS_TCP).then_some(socket.recv_q),
             send_q: has(HAS_TCP).then_some(socket.send_q),
             accepted: (!has(UNPLACED) || !may_be_orphaned(state)).then_some(accepted),
-            bytes_sent_since_fin: (has(HAS_TCP) && !has(SEEDED)).then_some(socket.bytes_sent),
+            bytes_sent_since_fin: (has(HAS_TCP) && !has(ADOPTED)).then_some(socket.bytes_sent),
             inode: (socket.inode != 0).then_some(socket.inode),
             keepalive: (!has(NO_TIMER)).then_some(has(KEEPALIVE)),
             sent_ago_ns: known(socket.sent_ago_ns),

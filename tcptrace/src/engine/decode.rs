@@ -8,7 +8,7 @@ use crate::engine::{
 };
 use tcptrace_common::{
     event::{
-        CLOSING, HAS_TCP, KIND_DESTROY, KIND_TRANSITION, NO_SOCKET, OPEN, SEEDED, Streamed,
+        ADOPTED, CLOSING, HAS_TCP, KIND_DESTROY, KIND_TRANSITION, NO_SOCKET, OPEN, Streamed,
         Transition,
     },
     state::TcpState,
@@ -120,7 +120,7 @@ fn change(t: &Transition, destroyed: bool) -> Option<Event> {
             bytes_sent: t.bytes_sent,
             sent_ago_ns: (t.sent_ago_ns != u64::MAX).then_some(t.sent_ago_ns),
         }),
-        adopted: t.flags & SEEDED != 0,
+        adopted: t.flags & ADOPTED != 0,
     })
 }
 

@@ -143,7 +143,7 @@ pub enum HolderSource {
     FdTable,
     /// The connection waits in a queue: its listener's holders.
     Listener,
-    /// Nobody holds it, or it was gone before anybody could look.
+    /// Nobody holds it, or it was gone before anybody could ask.
     None,
     /// A socket is there but in no descriptor table.
     OutsideFdTables,
@@ -192,11 +192,11 @@ pub struct Evidence {
     pub inode: Option<u64>,
     /// Whether the keepalive timer runs.
     pub keepalive: Option<bool>,
-    /// How long before the look data was sent last, ns.
+    /// How long before the scan data was sent last, ns.
     pub sent_ago_ns: Option<u64>,
-    /// How long before the look data came last, ns.
+    /// How long before the scan data came last, ns.
     pub received_ago_ns: Option<u64>,
-    /// How long before the look an acknowledgement came last, ns: keepalive's answers too.
+    /// How long before the scan an acknowledgement came last, ns: keepalive's answers too.
     pub acked_ago_ns: Option<u64>,
     /// For how long the peer has taken nothing of what was sent, ns; `None`: one scan can't tell.
     pub stalled_ns: Option<u64>,
@@ -215,7 +215,7 @@ pub struct Record {
     pub earliest_ns: BootNs,
     /// The stay began not after this.
     pub latest_ns: BootNs,
-    /// When it was looked at: verdict, evidence and holders are as of then.
+    /// When it was scanned: verdict, evidence and holders are as of then.
     pub seen_ns: BootNs,
     /// Why it sits there.
     pub verdict: Option<Verdict>,
@@ -227,7 +227,7 @@ pub struct Record {
     pub holders: Vec<Holder>,
     /// How that is known.
     pub holder_source: HolderSource,
-    /// Who held it at an earlier look, and does not any more.
+    /// Who held it by an earlier scan, and does not any more.
     pub former_holders: Vec<Holder>,
     /// In whose queue it waits.
     pub listener: Option<Listener>,

@@ -165,11 +165,11 @@ pub enum Update {
         /// Why `closed_by` is unknown.
         unknown: Reason,
     },
-    /// A socket as one look saw it.
+    /// A socket as one scan saw it.
     Socket(Rc<Record>),
     /// Sockets that have something in common.
     Group(Box<Group>),
-    /// What one look saw in all.
+    /// What one scan saw in all.
     Overview(Box<Overview>),
     /// What is known of a process.
     Process(Box<ProcessReport>),

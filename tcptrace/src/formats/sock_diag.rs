@@ -1,7 +1,7 @@
 //! What sock_diag answers (sock_diag(7), uapi/linux/inet_diag.h), from bytes to sockets.
 
 use tcptrace_common::event::{
-    HAS_SOCKET, HAS_TCP, KEEPALIVE, KIND_SOCKET, NO_LIMIT, NO_TIMER, SEEDED, Socket, Tuple,
+    ADOPTED, HAS_SOCKET, HAS_TCP, KEEPALIVE, KIND_SOCKET, NO_LIMIT, NO_TIMER, Socket, Tuple,
 };
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, network_endian};
 
@@ -290,7 +290,7 @@ fn socket(
     s.kind = KIND_SOCKET;
     s.state = answer.state;
     s.protocol = protocol;
-    s.flags = SEEDED | NO_LIMIT | if answer.inode != 0 { HAS_SOCKET } else { 0 };
+    s.flags = ADOPTED | NO_LIMIT | if answer.inode != 0 { HAS_SOCKET } else { 0 };
     s.cookie = u64::from(id.cookie[0]) | u64::from(id.cookie[1]) << 32;
     s.inode = u64::from(answer.inode);
     s.tuple = Tuple {

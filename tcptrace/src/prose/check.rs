@@ -43,7 +43,7 @@ pub const fn needed_for(item: Item) -> &'static str {
         Item::Mptcp => "telling an MPTCP connection from its subflows",
         Item::WatchPrograms => "watch",
         Item::SnapshotProgram => {
-            "snapshot and explain: ghost-fd, who connected, holders in one pass"
+            "snapshot and explain: ghost-fd, who connected, holders in one scan"
         }
     }
 }

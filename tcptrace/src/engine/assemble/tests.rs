@@ -108,7 +108,7 @@ fn verdicts_follow_the_evidence() {
     let seeded = |s: &mut Socket, ago| {
         (s.earliest_ns, s.latest_ns, s.received_ago_ns, s.sent_ago_ns) =
             (40 * SECOND, 90 * SECOND, 60 * SECOND, ago);
-        s.flags |= SEEDED;
+        s.flags |= ADOPTED;
     };
     assert_eq!(judge(&|s| seeded(s, 3 * SECOND), &[1]), in_use, "sent after the FIN");
     assert_eq!(

@@ -48,7 +48,7 @@ fn a_connection_with_its_times() {
         (s.tuple.lport, s.tuple.rport, s.tuple.laddr[12..].to_vec()),
         (80, 5000, vec![10, 0, 0, 1])
     );
-    assert_eq!(s.flags, HAS_SOCKET | HAS_TCP | SEEDED | NO_LIMIT | KEEPALIVE);
+    assert_eq!(s.flags, HAS_SOCKET | HAS_TCP | ADOPTED | NO_LIMIT | KEEPALIVE);
     let ago = |ns: u64| (NOW - ns) / 1_000_000;
     assert_eq!((ago(s.earliest_ns), ago(s.latest_ns)), (8_020, 2_980), "an interval with slack");
     assert_eq!(dump.states[TcpState::CloseWait as usize], 1);

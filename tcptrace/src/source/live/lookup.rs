@@ -18,20 +18,20 @@ use crate::engine::{
 
 /// What a process is in may change, rarely.
 const FRESH: Duration = Duration::from_secs(60);
-/// More than these are not remembered, and told again.
+/// More than these are not remembered, and said again.
 const KEPT: usize = 10_000;
-/// Of a command line no more than this is told, bytes.
+/// Of a command line no more than this is said, bytes.
 const COMMAND: usize = 4_096;
 /// No process has more ancestors; pids that are used again in the middle could make a ring.
 const ANCESTORS: usize = 64;
 
-/// Remembers what was told.
+/// Remembers what was said.
 #[derive(Debug, Default)]
 pub struct Lookup {
     /// By pid: when, and when the process started.
-    told: HashMap<u32, (Instant, u64)>,
+    said: HashMap<u32, (Instant, u64)>,
     cgroup_ids: CgroupIds,
-    told_cgroups: HashSet<u64>,
+    said_cgroups: HashSet<u64>,
 }
 
 impl Lookup {
@@ -39,14 +39,14 @@ impl Lookup {
     pub fn process(&mut self, id: ProcessId, facts: &mut Vec<Fact>) {
         let mut next = id;
         for _ in 0..ANCESTORS {
-            if self.is_told(next) {
+            if self.is_said(next) {
                 return;
             }
             let Some(process) = read(next) else { return };
-            if self.told.len() >= KEPT {
-                self.told.clear();
+            if self.said.len() >= KEPT {
+                self.said.clear();
             }
-            self.told.insert(process.pid, (Instant::now(), process.start_ns));
+            self.said.insert(process.pid, (Instant::now(), process.start_ns));
             next = ProcessId { pid: process.ppid, start_ns: 0 };
             facts.push(Fact::Process(Box::new(process)));
             if next.pid == 0 {
@@ -55,31 +55,31 @@ impl Lookup {
         }
     }
 
-    /// The same for a task that made a call: its pid may have been used again since it was told.
+    /// The same for a task that made a call: its pid may have been used again since it was said.
     pub fn caller(&mut self, pid: u32, facts: &mut Vec<Fact>) {
         let Some(now) = process::find(pid) else { return };
-        if self.told.get(&pid).is_some_and(|(_, start_ns)| *start_ns != now.start_ns) {
-            self.told.remove(&pid);
+        if self.said.get(&pid).is_some_and(|(_, start_ns)| *start_ns != now.start_ns) {
+            self.said.remove(&pid);
         }
         self.process(now, facts);
     }
 
-    fn is_told(&self, id: ProcessId) -> bool {
-        self.told.get(&id.pid).is_some_and(|(when, start_ns)| {
+    fn is_said(&self, id: ProcessId) -> bool {
+        self.said.get(&id.pid).is_some_and(|(when, start_ns)| {
             when.elapsed() < FRESH && (id.start_ns == 0 || same_start(*start_ns, id.start_ns))
         })
     }
 
     /// Tells where a cgroup v2 is, where that is news and can be found. 0 is none.
     pub fn cgroup(&mut self, id: u64, facts: &mut Vec<Fact>) {
-        if id == 0 || self.told_cgroups.contains(&id) {
+        if id == 0 || self.said_cgroups.contains(&id) {
             return;
         }
         if let Some(path) = self.cgroup_ids.path(id) {
-            if self.told_cgroups.len() >= KEPT {
-                self.told_cgroups.clear();
+            if self.said_cgroups.len() >= KEPT {
+                self.said_cgroups.clear();
             }
-            self.told_cgroups.insert(id);
+            self.said_cgroups.insert(id);
             facts.push(Fact::Cgroup { id, path: path.to_string() });
         }
     }
@@ -172,7 +172,7 @@ mod tests {
         facts.clear();
         lookup.process(own, &mut facts);
         lookup.caller(own.pid, &mut facts);
-        assert_eq!(facts, [], "it is told");
+        assert_eq!(facts, [], "it is said");
         lookup.process(ProcessId { start_ns: own.start_ns + 5_000_000_000, ..own }, &mut facts);
         assert_eq!(facts, [], "another process, gone since");
     }

@@ -1,4 +1,4 @@
-//! All that is known of one process, from one look and from `/proc`.
+//! All that is known of one process, from one scan and from `/proc`.
 
 use crate::{
     engine::{

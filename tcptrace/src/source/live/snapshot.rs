@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// What to look for.
+/// What is asked for.
 #[derive(Debug)]
 pub struct Query {
     /// Which sockets.
@@ -88,14 +88,15 @@ impl Snapshot {
         }
         let mut known = Known::default();
         // Listing the sockets takes about as long as loading and going through all descriptors.
-        let (pass, mut dumped) = thread::scope(|scope| {
+        let (descriptors, mut dumped) = thread::scope(|scope| {
             let listed = scope.spawn(|| Dumped::of(&namespaces, &query));
-            let pass = load(&query).map(|descriptors| Pass::run(descriptors, &query, &mut known));
-            (pass, joined(listed))
+            let descriptors = load(&query)
+                .map(|descriptors| DescriptorsScanned::run(descriptors, &query, &mut known));
+            (descriptors, joined(listed))
         });
-        let pass = pass.map_err(|why| missing.extend(why)).ok().transpose()?;
-        let holdings = match pass {
-            Some(pass) => dumped.held(pass, &namespaces, &query, &mut known)?,
+        let descriptors = descriptors.map_err(|why| missing.extend(why)).ok().transpose()?;
+        let holdings = match descriptors {
+            Some(descriptors) => dumped.held(descriptors, &namespaces, &query, &mut known)?,
             None => {
                 dumped.sockets.retain(|s| query.asks_for(s));
                 let ByProc { holders, all_seen } =
@@ -167,7 +168,7 @@ impl Snapshot {
 const LOST_WITHOUT_BPF: &str = "connections that are over and still have a descriptor (ghost-fd) \
                                 are not seen, nor who connected";
 
-/// The pass over descriptors; or why there is none, where nobody asked for that.
+/// The scan of descriptors; or why there is none, where nobody asked for that.
 fn load(query: &Query) -> Result<DescriptorScan, Option<String>> {
     if !holders::kernel_names_processes() {
         return Err(Some(process::OTHER_PIDS.to_owned()));
@@ -191,8 +192,8 @@ fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// A pass over all descriptors.
-struct Pass {
+/// All descriptors, scanned.
+struct DescriptorsScanned {
     descriptors: DescriptorScan,
     listing: Listing,
     by_cookie: ByCookie,
@@ -201,7 +202,7 @@ struct Pass {
     between: (BootNs, BootNs),
 }
 
-impl Pass {
+impl DescriptorsScanned {
     fn run(descriptors: DescriptorScan, query: &Query, known: &mut Known) -> io::Result<Self> {
         let began = (query.clock)();
         let listing = descriptors.list()?;

@@ -52,7 +52,7 @@ pub struct Live {
     /// CPU time of this thread when the last scan was handed over, and what that scan had cost.
     taken: Option<(Duration, Duration)>,
     follows_ends: bool,
-    /// Time of day minus boot clock, ns, as it was told.
+    /// Time of day minus boot clock, ns, as it was said.
     offset_ns: i64,
     /// Facts that are there from the start.
     first: Vec<Timed>,

@@ -59,7 +59,7 @@ impl<W: Write> Table<W> {
         self.width >= WIDE
     }
 
-    /// The header of records: with the time and the event, or of one look without.
+    /// The header of records: with the time and the event, or of one scan without.
     fn head(&mut self, live: bool) -> io::Result<()> {
         if std::mem::replace(&mut self.headed, true) {
             return Ok(());
@@ -245,7 +245,7 @@ impl<W: Write> Table<W> {
 /// What a line says.
 struct Row<'a> {
     style: Style,
-    /// When, and what happened; of one look: nothing.
+    /// When, and what happened; of one scan: nothing.
     event: Option<(BootNs, &'static str)>,
     age: String,
     state: &'static str,

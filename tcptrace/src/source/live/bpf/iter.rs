@@ -1,4 +1,4 @@
-//! Passes of the kernel's iterators over what there is now: live stays, the descriptors for them,
+//! What the kernel's iterators list of what there is now: live stays, the descriptors for them,
 //! and sockets that have none.
 
 use std::{
@@ -12,7 +12,7 @@ use zerocopy::FromBytes;
 
 use crate::source::live::bpf::sys;
 
-/// What one pass listed.
+/// What an iterator listed.
 #[derive(Debug, Default)]
 pub struct Listing {
     /// Sockets: those in a stay, or listeners.
@@ -27,10 +27,10 @@ pub struct Listing {
 
 /// A linked iterator, to be run any number of times.
 #[derive(Debug)]
-pub struct Pass(pub(super) OwnedFd);
+pub struct LinkedIter(pub(super) OwnedFd);
 
-impl Pass {
-    /// Runs it and reads all that it lists. A pass over sockets sees the network namespace, one
+impl LinkedIter {
+    /// Runs it and reads all that it lists. One over sockets sees the network namespace, one
     /// over tasks the pid namespace, that the calling thread is in.
     ///
     /// # Errors
@@ -44,7 +44,7 @@ impl Pass {
                 Ok(0) => return Ok(listing),
                 // Every read returns whole records: the kernel keeps back what does not fit.
                 Ok(n) => listing.take(&buffer[..n]),
-                // A million silent objects, or a signal: the pass goes on where it was.
+                // A million silent objects, or a signal: it goes on where it was.
                 Err(e) if matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => {}
                 Err(e) => return Err(e),
             }

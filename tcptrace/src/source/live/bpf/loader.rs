@@ -22,7 +22,7 @@ use crate::{
     source::live::bpf::{
         counts::KernelCounts,
         cpus,
-        iter::{Listing, Pass},
+        iter::{LinkedIter, Listing},
         mapped::Mapped,
         nursery::Nursery,
         preflight,
@@ -206,10 +206,10 @@ fn records_each(bytes: Option<u32>, cpus: u32) -> u32 {
 
 /// The one program that a snapshot needs; nothing is attached.
 #[derive(Debug)]
-pub struct DescriptorScan(Pass);
+pub struct DescriptorScan(LinkedIter);
 
 impl DescriptorScan {
-    /// Checks the host and loads the pass over descriptor tables, for sockets in `states` (bit
+    /// Checks the host and loads the scan of descriptor tables, for sockets in `states` (bit
     /// `1 << number`) of one network namespace (inode number), or of all (0). `btf`: the file with
     /// the kernel's BTF.
     ///

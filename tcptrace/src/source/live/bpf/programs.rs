@@ -9,7 +9,7 @@ use aya::{
     programs::{BtfTracePoint, Iter, Program, ProgramError, tp_btf::BtfTracePointLinkId},
 };
 
-use crate::source::live::bpf::{iter::Pass, preflight::Refusal, sys};
+use crate::source::live::bpf::{iter::LinkedIter, preflight::Refusal, sys};
 
 /// The kernel programs' object file.
 pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tcptrace-ebpf"));
@@ -22,7 +22,7 @@ pub enum Hook {
 }
 
 /// What a watch needs, in two halves that take the verifier about as long.
-const PASSES: [(&str, Hook); 3] = [
+const ITERATORS: [(&str, Hook); 3] = [
     ("scan", Hook::Iter("bpf_sk_storage_map")),
     ("holders", Hook::Iter("task_file")),
     ("adopt", Hook::Iter("tcp")),
@@ -40,14 +40,14 @@ pub fn load_all(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), Refusal> {
             .map(|(name, hook)| Ok((programs.remove(name).ok_or_else(|| absent(name))?, *hook)));
         taken.collect::<Result<Vec<_>, Refusal>>()
     };
-    let (passes, tracing) = (half(&PASSES)?, half(&TRACING)?);
+    let (iterators, tracing) = (half(&ITERATORS)?, half(&TRACING)?);
     let load_half = |half: Vec<(&mut Program, Hook)>| {
         half.into_iter().try_for_each(|(p, hook)| load(p, hook, btf))
     };
     thread::scope(|scope| {
-        let passes = scope.spawn(|| load_half(passes));
+        let iterators = scope.spawn(|| load_half(iterators));
         let tracing = load_half(tracing);
-        passes.join().unwrap_or_else(|panic| resume_unwind(panic)).and(tracing)
+        iterators.join().unwrap_or_else(|panic| resume_unwind(panic)).and(tracing)
     })
 }
 
@@ -65,12 +65,12 @@ pub fn load(program: &mut Program, hook: Hook, btf: &Btf) -> Result<(), Refusal>
     loaded.map_err(|e| refusal(&what, &e))
 }
 
-pub fn link_iter(ebpf: &Ebpf, name: &str, map: Option<&str>) -> Result<Pass, Refusal> {
+pub fn link_iter(ebpf: &Ebpf, name: &str, map: Option<&str>) -> Result<LinkedIter, Refusal> {
     let what = format!("iterator {name}");
     let map = map.map(|name| self::map(ebpf, name)).transpose()?.map(|data| data.fd().as_fd());
     let program = ebpf.program(name).ok_or_else(|| absent(name))?;
     let fd = program.fd().map_err(|e| refusal(&what, &e))?;
-    sys::link_iter(fd.as_fd(), map).map(Pass).map_err(|e| refusal(&what, &e))
+    sys::link_iter(fd.as_fd(), map).map(LinkedIter).map_err(|e| refusal(&what, &e))
 }
 
 pub fn attach(ebpf: &mut Ebpf, name: &str) -> Result<BtfTracePointLinkId, Refusal> {

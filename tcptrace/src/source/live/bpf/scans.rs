@@ -9,7 +9,7 @@ use zerocopy::IntoBytes;
 
 use super::{
     counts::KernelCounts,
-    iter::{Listing, Pass},
+    iter::{LinkedIter, Listing},
     nursery::Nursery,
 };
 
@@ -17,9 +17,9 @@ use super::{
 pub struct Scans {
     pub(super) control: Array<MapData, [u8; size_of::<Control>()]>,
     pub(super) nursery: Nursery,
-    pub(super) stays: Pass,
-    pub(super) holders: Pass,
-    pub(super) adopt: Pass,
+    pub(super) stays: LinkedIter,
+    pub(super) holders: LinkedIter,
+    pub(super) adopt: LinkedIter,
     pub(super) counts: KernelCounts,
     pub(super) scans: u32,
 }
@@ -72,7 +72,7 @@ impl Scans {
     /// nobody has accepted included. It takes no privilege. The stays it makes carry the time of
     /// the last [`Self::adopt_by_descriptor`].
     #[must_use]
-    pub fn adopt_by_namespace(&self) -> &Pass {
+    pub fn adopt_by_namespace(&self) -> &LinkedIter {
         &self.adopt
     }
 

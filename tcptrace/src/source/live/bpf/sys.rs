@@ -118,7 +118,7 @@ pub fn link_iter(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> io::Re
     )
 }
 
-/// Starts a pass of a linked iterator. One over sockets sees the network namespace, one over tasks
+/// Starts a linked iterator. One over sockets sees the network namespace, one over tasks
 /// the pid namespace, that the calling thread is in now.
 pub fn open_iter(link: BorrowedFd<'_>) -> io::Result<File> {
     bpf(BPF_ITER_CREATE, &IterCreate { link_fd: link.as_raw_fd().cast_unsigned(), flags: 0 })

@@ -1,4 +1,4 @@
-//! What sock_diag lists, all namespaces together, and what a pass over descriptors adds to it.
+//! What sock_diag lists, all namespaces together, and what a scan of descriptors adds to it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -7,11 +7,11 @@ use std::{
 };
 
 use tcptrace_common::{
-    event::{HAS_SOCKET, Holding, NO_LIMIT, SEEDED, Socket},
+    event::{ADOPTED, HAS_SOCKET, Holding, NO_LIMIT, Socket},
     state::TcpState,
 };
 
-use super::{Pass, Query};
+use super::{DescriptorsScanned, Query};
 use crate::{
     engine::{
         holdings::{self, Holdings},
@@ -76,7 +76,7 @@ fn ghost(s: &Socket, between: (BootNs, BootNs)) -> Socket {
     let (began, over) = between;
     let earliest_ns =
         if s.acked_ago_ns == u64::MAX { 0 } else { began.saturating_sub(s.acked_ago_ns) };
-    Socket { flags: s.flags | SEEDED, earliest_ns, latest_ns: over, ..*s }
+    Socket { flags: s.flags | ADOPTED, earliest_ns, latest_ns: over, ..*s }
 }
 
 /// Whether it is still the connection that was listed, and open. A socket may have been closed, or
@@ -135,16 +135,17 @@ impl Dumped {
         }
     }
 
-    /// Puts the sockets and a pass over descriptors together. The two were made side by side: what
-    /// was accepted behind the pass is looked for in a second one.
+    /// Puts the sockets and a scan of descriptors together. The two were made side by side: what
+    /// was accepted behind the scan is looked for in a second one.
     pub fn held(
         &mut self,
-        pass: Pass,
+        scanned: DescriptorsScanned,
         namespaces: &[Netns],
         query: &Query,
         known: &mut Known,
     ) -> io::Result<Holdings> {
-        let Pass { descriptors, listing, mut by_cookie, mut limits, between } = pass;
+        let DescriptorsScanned { descriptors, listing, mut by_cookie, mut limits, between } =
+            scanned;
         self.add_ghosts(&listing.sockets, between);
         self.sockets.retain(|s| query.asks_for(s));
         let unheld = self.learn(&limits);
@@ -159,7 +160,7 @@ impl Dumped {
         Ok(Holdings::new(&self.listeners, &listing.queued, by_cookie, true))
     }
 
-    /// Connections that are over and still have a descriptor, which only a pass over descriptors
+    /// Connections that are over and still have a descriptor, which only a scan of descriptors
     /// shows.
     fn add_ghosts(&mut self, seen: &[Socket], between: (BootNs, BootNs)) {
         // Listed once for each descriptor.
@@ -173,7 +174,7 @@ impl Dumped {
         }
     }
 
-    /// Who connected, which only a pass over descriptors shows; returns the open sockets that no
+    /// Who connected, which only a scan of descriptors shows; returns the open sockets that no
     /// descriptor led to.
     fn learn(&mut self, known: &Limits) -> Vec<Socket> {
         let mut unheld = Vec::new();

@@ -1,7 +1,7 @@
 //! What a scan asks the programs: the iterators, and the nursery as user space sees it.
 
 use tcptrace_common::{
-    event::{HAS_SOCKET, KIND_SOCKET, NO_MEMORY, SEEDED, Socket, UNPLACED},
+    event::{ADOPTED, HAS_SOCKET, KIND_SOCKET, NO_MEMORY, Socket, UNPLACED},
     state::TcpState,
 };
 use zerocopy::FromZeros;
@@ -136,7 +136,7 @@ impl Programs {
         moved.place().empty();
         moved.earliest_ns.set(earliest_ns);
         moved.sent_before.set(bytes_sent);
-        moved.flags.set(SEEDED);
+        moved.flags.set(ADOPTED);
         moved.state.set(state as u8);
         moved.place().adopt(latest_ns);
     }
