@@ -155,12 +155,11 @@ pub fn end_in_storage(sk: Sock, old: u32) -> Ended {
             };
             ((*kept).state, there)
         };
-        if !Kept::place(kept).end(since) {
-            continue;
-        }
-        if u32::from(state) == old {
+        let same = u32::from(state) == old;
+        if Kept::place(kept).end(since) && same {
             ended = there;
-        } else {
+        }
+        if !same {
             log!(sk, "the storage of socket {}, state {}, had a stay in another state");
         }
     }
