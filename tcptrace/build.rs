@@ -1,11 +1,12 @@
 //! Builds the kernel programs and leaves their object where `bpf::loader` embeds it.
 
 fn main() -> anyhow::Result<()> {
+    let log = std::env::var_os("CARGO_FEATURE_KERNEL_LOG").is_some();
     let package = aya_build::Package {
         name: "tcptrace-ebpf",
         root_dir: "../tcptrace-ebpf",
         no_default_features: false,
-        features: &[],
+        features: if log { &["kernel-log"] } else { &[] },
     };
     println!("cargo:rerun-if-changed=../tcptrace-common");
     println!("cargo:rerun-if-env-changed=TCPTRACE_NIGHTLY");

@@ -10,6 +10,7 @@ use tcptrace_common::event::ADOPTED;
 
 use crate::{
     filter::{CLOSE, CLOSE_WAIT, matches, watched},
+    log::log,
     maps::{self, CONTROL, Kept},
     nursery::Cradle,
     offsets::{self, off},
@@ -60,10 +61,11 @@ pub fn adopt_one(sk: Sock) {
     }
     let Some(storage) = maps::storage_or_new(sk) else {
         maps::scan_failed();
+        log!(sk, "no memory to adopt socket {}, state {}");
         return;
     };
-    if live(&raw mut storage.settled, state, control.now_ns).is_some()
-        || live(&raw mut storage.moved, state, control.now_ns).is_some()
+    if live(sk, &raw mut storage.settled, state, control.now_ns).is_some()
+        || live(sk, &raw mut storage.moved, state, control.now_ns).is_some()
     {
         return;
     }
@@ -82,6 +84,9 @@ pub fn adopt_one(sk: Sock) {
         (*moved).state = state;
     }
     let adopted = Kept::place(moved).adopt(latest_ns);
+    if adopted {
+        log!(sk, "adopted socket {}, state {}");
+    }
     // It went on meanwhile, and what it entered is timed elsewhere.
     if adopted && sk.state() != state {
         Kept::place(moved).end(latest_ns);

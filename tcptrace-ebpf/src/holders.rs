@@ -11,6 +11,7 @@ use tcptrace_common::{
 use crate::{
     adopt::adopt_one,
     filter::{LISTEN, in_netns},
+    log::log,
     maps::{self, CONTROL, Kept, Reported},
     nursery::Cradle,
     offsets::{self, known, off},
@@ -126,12 +127,13 @@ fn promote(out: Output, found: &mut Found, sk: Sock, since: u64, control: &Contr
     socket.bytes_sent = socket.bytes_sent.saturating_sub(sent_before);
     let Some(storage) = maps::storage_or_new(sk) else {
         maps::scan_failed();
+        log!(sk, "no memory to move the stay of socket {}, state {}");
         socket.flags |= NO_MEMORY;
         out.write(found);
         return;
     };
     let (moved, reported) = (&raw mut storage.moved, &raw mut storage.reported);
-    cradle.promote(since, Kept::place(moved), || {
+    let promoted = cradle.promote(since, Kept::place(moved), || {
         let age = control.now_ns.saturating_sub(since);
         // SAFETY: valid map values, and only scans write to them.
         unsafe {
@@ -149,6 +151,12 @@ fn promote(out: Output, found: &mut Found, sk: Sock, since: u64, control: &Contr
         // A record that did not fit comes again in the next read, and the slot is still there then.
         out.write(found)
     });
+    if !promoted {
+        log!(
+            sk,
+            "the stay of socket {}, state {}, ended before it was moved, or there was no room"
+        );
+    }
 }
 
 #[inline(always)]

@@ -20,6 +20,7 @@ mod adopt;
 mod destroy;
 mod filter;
 mod holders;
+mod log;
 mod maps;
 mod nursery;
 mod offsets;

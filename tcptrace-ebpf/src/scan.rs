@@ -7,6 +7,7 @@ use aya_ebpf::cty::c_void;
 use tcptrace_common::{config::SCAN_ALL, event::Socket};
 
 use crate::{
+    log::log,
     maps::{CONTROL, Kept, Reported, Storage},
     offsets,
     seq::{Output, context},
@@ -37,12 +38,13 @@ pub extern "C" fn scan(ctx: *mut c_void) -> i32 {
 /// When the stay in a place of a socket in `state` began, if there is one. One in another state,
 /// whose end was missed, is thrown out.
 #[inline(always)]
-pub fn live(kept: *mut Kept, state: u8, now: u64) -> Option<u64> {
+pub fn live(sk: Sock, kept: *mut Kept, state: u8, now: u64) -> Option<u64> {
     let since = Kept::place(kept).since()?;
     // SAFETY: a valid map value.
     let kept_state = unsafe { (&raw const (*kept).state).read_volatile() };
     if kept_state != state && now.saturating_sub(since) >= SETTLED_NS {
         Kept::place(kept).end(since);
+        log!(sk, "the storage of socket {}, state {}, had a stay in another state");
         return None;
     }
     Some(since)
@@ -54,7 +56,8 @@ fn report(out: Output, sk: Sock, storage: &mut Storage) {
     let (settled, moved) = (&raw mut storage.settled, &raw mut storage.moved);
     let state = sk.state();
     // Two only where an end was missed: what the hot path put there is the newer one.
-    let (here, there) = (live(settled, state, control.now_ns), live(moved, state, control.now_ns));
+    let now = control.now_ns;
+    let (here, there) = (live(sk, settled, state, now), live(sk, moved, state, now));
     let kept = if here.is_some() { settled } else { moved };
     let Some(latest_ns) = here.or(there) else { return };
     if let (Some(_), Some(stale)) = (here, there) {

@@ -14,6 +14,7 @@ use tcptrace_common::{
 
 use crate::{
     filter::{CLOSE, CLOSE_WAIT, SYN_RECV, SYN_SENT, in_netns, matches_ends, watched},
+    log::log,
     maps::{self, EVENTS, Kept, count},
     nursery::{Cradle, Entry},
     offsets::{self, off},
@@ -68,6 +69,7 @@ fn change(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
         let entry = Entry { tcp, has_socket, old, new, now };
         if !cradle.is_some_and(|cradle| cradle.begin(sk, &entry, ours)) && !settle(sk, &entry) {
             count(&mut cpu.counters.storage_failed);
+            log!(sk, "no memory for a stay of socket {}, until now in state {}");
         }
     } else if ours && let Some(cradle) = cradle {
         cradle.free();
@@ -108,13 +110,17 @@ fn leave(sk: Sock, cradle: Option<Cradle>, old: u32, now: u64) -> (Ended, bool) 
             // What costs a look at the slot is asked of long stays only.
             if ended.aged(now) {
                 if !cradle.is_of(sk) {
+                    log!(sk, "the slot of socket {}, state {}, had an earlier socket's stay");
                     return (Ended::UNKNOWN, true);
                 }
                 ended.sent_before = cradle.sent_before();
             }
             return (ended, true);
         }
-        (Found::Stale, _) => return (Ended::UNKNOWN, true),
+        (Found::Stale, _) => {
+            log!(sk, "the slot of socket {}, state {}, had a stay in another state");
+            return (Ended::UNKNOWN, true);
+        }
         _ => {}
     }
     if !sk.has_storage() {
@@ -149,8 +155,12 @@ pub fn end_in_storage(sk: Sock, old: u32) -> Ended {
             };
             ((*kept).state, there)
         };
-        if Kept::place(kept).end(since) && u32::from(state) == old {
+        let same = u32::from(state) == old;
+        if Kept::place(kept).end(since) && same {
             ended = there;
+        }
+        if !same {
+            log!(sk, "the storage of socket {}, state {}, had a stay in another state");
         }
     }
     ended

@@ -13,6 +13,7 @@ tests![
     a_listener_that_is_closed,
     a_reset_leaves_a_ghost,
     a_ghost_connects_again,
+    a_ghost_of_mptcp,
     closed_in_time,
     every_stay_with_min_age_0,
 ];
@@ -116,6 +117,35 @@ fn a_ghost_connects_again() {
     let why = resolved["unknown"]["closed_by"].as_str();
     assert_eq!(why, Some("the descriptor connected anew"), "the change was seen: {resolved}");
     assert_eq!(tracer.finish().0["still_open"], 0);
+}
+
+/// MPTCP's own socket is no TCP socket: its end is another one.
+fn a_ghost_of_mptcp() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let (mut server, mut client) = (start(&ns), start(&ns));
+    let listener = server.number("listen-mptcp 127.0.0.1:0 8").expect("listens");
+    let address = server.address(&format!("address {listener}")).expect("an address");
+    let connected = client.number(&format!("connect-mptcp {address}")).expect("connects");
+    let served = server.number(&format!("accept {listener}")).expect("accepts");
+    // The first bytes both ways: from now on both ends know that it is MPTCP.
+    client.tell(&format!("send {connected} 10")).expect("sends");
+    server.tell(&format!("recv {served} 10")).expect("receives");
+    client.tell(&format!("shutdown {connected}")).expect("half-closes");
+    let first = tracer.next("stuck");
+    // Unread data make the close a reset.
+    server.tell(&format!("send {served} 10")).expect("sends");
+    client.tell(&format!("close {connected}")).expect("closes");
+    let ghost = tracer.wait_for("a ghost", |e| e["event"] == "stuck" && e["state"] == "CLOSE");
+    assert_eq!((&ghost["cookie"], &ghost["verdict"]), (&first["cookie"], &json!("ghost-fd")));
+    assert_eq!(
+        (&ghost["protocol"], holder_pids(&ghost)),
+        (&json!("mptcp"), vec![u64::from(server.pid())])
+    );
+    server.tell(&format!("close {served}")).expect("closes");
+    let resolved = tracer.next("resolved");
+    assert_eq!(resolved["cookie"], first["cookie"]);
+    assert_eq!(resolved["closed_by"]["pid"], server.pid());
 }
 
 fn closed_in_time() {

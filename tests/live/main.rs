@@ -15,6 +15,8 @@ mod ends;
 mod explain;
 mod faults;
 mod hidden;
+#[cfg(feature = "kernel-log")]
+mod kernel_log;
 mod leaks;
 mod limits;
 mod needs;
@@ -60,6 +62,8 @@ fn main() -> ExitCode {
     if needs::old_kernel() {
         tests.push(old_kernel::TESTS);
     }
+    #[cfg(feature = "kernel-log")]
+    tests.push(kernel_log::TESTS);
     let shared = tests.into_iter().flatten().map(|(name, test)| {
         trial(name, move || {
             let _machine = MACHINE.read().unwrap_or_else(|e| e.into_inner());

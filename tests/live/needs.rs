@@ -35,7 +35,7 @@ pub fn missing(name: &str) -> Option<String> {
         );
     }
     let mptcp = Path::new("/proc/sys/net/mptcp/enabled").exists();
-    (name.ends_with("::mptcp") && !mptcp).then(|| "this kernel has no MPTCP".to_owned())
+    (name.contains("mptcp") && !mptcp).then(|| "this kernel has no MPTCP".to_owned())
 }
 
 fn needs_bpf(name: &str) -> bool {

@@ -38,30 +38,30 @@ pub fn check(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Builds the release binary and returns where it is.
-pub fn build_release() -> Result<PathBuf> {
+/// Builds the release binary, with features if there are any, and returns where it is.
+pub fn build_release(features: &[&str]) -> Result<PathBuf> {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
     let binary = target.join("release/tcptrace");
     if !binary.exists() {
         eprintln!("building tcptrace: a minute or two the first time");
     }
-    check(cargo()?.args([
-        "build",
-        "--release",
-        "--locked",
-        "--quiet",
-        "--package",
-        "tcptrace",
-        "--bin",
-        "tcptrace",
-    ]))?;
+    let mut command = cargo()?;
+    command.args(["build", "--release", "--locked", "--quiet"]);
+    command.args(["--package", "tcptrace", "--bin", "tcptrace"]);
+    check(command.args(["--features", &features.join(",")]))?;
     Ok(binary)
 }
 
-/// Builds tcptrace and becomes it, as root.
+/// Builds tcptrace and becomes it, as root. `--kernel-log` first: the kernel programs say on stderr
+/// what they do on rare paths.
 pub fn run(args: &[&str]) -> Result<()> {
-    let binary = build_release()?;
+    let (features, args): (&[&str], _) = match args {
+        ["--kernel-log", rest @ ..] => (&["kernel-log"], rest),
+        args => (&[], args),
+    };
+    let binary = build_release(features)?;
+    let args = args.strip_prefix(&["--"]).unwrap_or(args);
     let mut command = as_root(&binary);
     let error = command.args(args).exec();
     bail!("{}: {error}", binary.display())

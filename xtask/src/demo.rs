@@ -17,7 +17,7 @@ use crate::{
 
 /// Builds tcptrace and shows its main job on a leak of our own making.
 pub fn run() -> Result<()> {
-    let tcptrace = cargo::build_release()?;
+    let tcptrace = cargo::build_release(&[])?;
     if !rustix::process::geteuid().is_root() {
         eprintln!("the demo needs root: going on through sudo");
         let error = Command::new("sudo")

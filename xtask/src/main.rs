@@ -26,7 +26,9 @@ Usage: cargo xtask COMMAND
 
   setup          install what building needs: a pinned nightly with rust-src, a pinned bpf-linker
   build          build target/release/tcptrace, one binary with the kernel programs in it
-  run -- ARGS    build it and run it as root (through sudo where needed)
+  run [--kernel-log] -- ARGS
+                 build it and run it as root (through sudo where needed); '--kernel-log': the \
+                    kernel programs say what they do on rare paths
   demo           make a leak in a network namespace of its own and watch tcptrace name it
   test           everything that CI runs: formatting, clippy, tidy, unit, command-line and live \
                     tests
@@ -79,8 +81,8 @@ fn run(args: &[String]) -> Result<()> {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match &words[..] {
         ["setup"] => setup::all(),
-        ["build"] => cargo::build_release().map(|path| eprintln!("built {}", path.display())),
-        ["run", rest @ ..] => cargo::run(rest.strip_prefix(&["--"]).unwrap_or(rest)),
+        ["build"] => cargo::build_release(&[]).map(|path| eprintln!("built {}", path.display())),
+        ["run", rest @ ..] => cargo::run(rest),
         ["demo"] => demo::run(),
         ["test"] => test::run(),
         ["stories"] => stories::run(None),

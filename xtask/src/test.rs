@@ -81,7 +81,11 @@ pub fn run() -> Result<()> {
         "sim",
     ]))?;
     step("live tests");
-    check(cargo()?.args(["test", "--locked", "--package", "tcptrace", "--test", "live"]))
+    check(cargo()?.args(["test", "--locked", "--package", "tcptrace", "--test", "live"]))?;
+    step("the kernel programs' log");
+    let mut log = cargo()?;
+    log.args(["test", "--locked", "--package", "tcptrace", "--features", "kernel-log"]);
+    check(log.args(["--test", "live", "--", "kernel_log"]))
 }
 
 /// The chaos of the live tests, for an hour.

@@ -17,6 +17,8 @@ use aya::{
 use tcptrace_common::{config::Config, event::Streamed};
 use zerocopy::IntoBytes;
 
+#[cfg(feature = "kernel-log")]
+use super::log::KernelLog;
 use crate::{
     formats::btf,
     source::live::bpf::{
@@ -41,6 +43,8 @@ pub struct Kernel {
     stream: Option<Stream>,
     counts: KernelCounts,
     attached: Vec<(&'static str, BtfTracePointLinkId)>,
+    #[cfg(feature = "kernel-log")]
+    log: KernelLog,
 }
 
 /// The programs with counters in the kernel's books.
@@ -90,7 +94,14 @@ impl Kernel {
         };
         let traced = TRACED.iter().map(|name| program_fd(&ebpf, name)).collect::<Result<_, _>>()?;
         let counts = KernelCounts { cpus, traced };
-        let kernel = Self { ebpf, stream, counts: counts.clone(), attached };
+        let kernel = Self {
+            #[cfg(feature = "kernel-log")]
+            log: KernelLog::of(&mut ebpf)?,
+            ebpf,
+            stream,
+            counts: counts.clone(),
+            attached,
+        };
         let scans = Scans { control, counts, nursery, stays, holders, adopt, scans: 0 };
         Ok((kernel, scans, events))
     }
@@ -137,7 +148,9 @@ impl Kernel {
     }
 
     /// Takes out of the streams what happened before `until`, see [`Stream::take`].
-    pub fn streamed(&self, until: u64, batch: &mut Vec<Streamed>) {
+    pub fn streamed(&mut self, until: u64, batch: &mut Vec<Streamed>) {
+        #[cfg(feature = "kernel-log")]
+        self.log.print();
         if let Some(stream) = &self.stream {
             stream.take(until, batch);
         }

@@ -5,6 +5,8 @@ pub mod counts;
 mod cpus;
 pub mod iter;
 pub mod loader;
+#[cfg(feature = "kernel-log")]
+mod log;
 pub mod mapped;
 pub mod nursery;
 pub mod preflight;

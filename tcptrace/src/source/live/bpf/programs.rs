@@ -154,6 +154,7 @@ mod tests {
     ];
 
     #[test]
+    #[cfg_attr(feature = "kernel-log", ignore = "what is logged takes instructions")]
     fn no_program_has_grown() {
         let object = object::File::parse(OBJECT).expect("an ELF file");
         let programs = object.symbols().filter(|s| s.kind() == SymbolKind::Text && s.size() > 0);
