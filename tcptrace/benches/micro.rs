@@ -44,17 +44,17 @@ fn micro(c: &mut Criterion) {
     let closed = transition(1, TcpState::CloseWait, TcpState::LastAck);
     group.bench_function("decode", |b| b.iter(|| decode::transition(black_box(&closed))));
 
-    let holdings = Holdings::default();
+    let mut holdings = Holdings::default();
     let one = socket(1);
     group.bench_function("judge", |b| {
-        b.iter(|| assemble::record(black_box(&one), &holdings, None, None, 9 * SECOND))
+        b.iter(|| assemble::record(black_box(&one), &mut holdings, None, None, 9 * SECOND))
     });
 
     let event = decode::transition(&closed).expect("a transition");
-    let record = assemble::record(&one, &holdings, None, None, 9 * SECOND);
+    let record = assemble::record(&one, &mut holdings, None, None, 9 * SECOND);
     let mut tracker = Tracker::new(SECOND);
     for n in 0..100_000 {
-        tracker.stuck(assemble::record(&socket(n + 10), &holdings, None, None, 9 * SECOND), 0);
+        tracker.stuck(assemble::record(&socket(n + 10), &mut holdings, None, None, 9 * SECOND), 0);
     }
     group.bench_function("stuck and resolved, among 100,000", |b| {
         b.iter(|| {

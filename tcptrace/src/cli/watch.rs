@@ -214,8 +214,13 @@ fn show(view: &mut dyn View, said: &mut Vec<Said>) -> io::Result<()> {
             view.update(time, &update)?;
         }
     }
+    // A scan may have said a hundred thousand things.
+    said.shrink_to(KEPT);
     view.flush()
 }
+
+/// Room for what is said at once, usually.
+const KEPT: usize = 1_024;
 
 /// What the kernel can filter by itself without dropping a true match.
 fn config(args: &Args, selection: &Selection) -> Config {

@@ -17,12 +17,13 @@ use crate::engine::{
     verdict::Verdict,
 };
 
-/// A record of a socket that the scan at `now` listed. `stalled_ns`: for how long the peer has
-/// taken nothing of what was sent, where earlier scans tell.
+/// A record of a socket that the scan at `now` listed; it takes the socket's holders out of the
+/// holdings, but for a listener's, which its connections ask for too. `stalled_ns`: for how long
+/// the peer has taken nothing of what was sent, where earlier scans tell.
 #[must_use]
 pub fn record(
     socket: &Socket,
-    holdings: &Holdings,
+    holdings: &mut Holdings,
     cgroup: Option<Rc<str>>,
     stalled_ns: Option<u64>,
     now: BootNs,
@@ -43,7 +44,11 @@ pub fn record(
         unknown.insert("age_ms.max", Reason::ThereBefore);
     }
     let came_in_by = holdings.came_in_by(&connection);
-    let mut held = holdings.by_cookie.get(&socket.cookie).cloned().unwrap_or_default();
+    let held = match state {
+        TcpState::Listen => holdings.by_cookie.get(&socket.cookie).cloned(),
+        _ => holdings.by_cookie.remove(&socket.cookie),
+    };
+    let mut held = held.unwrap_or_default();
     opener::mark(&mut held, socket.latest_ns);
     // It may have been accepted between being listed and the scan of the descriptors.
     let accepted = has(HAS_SOCKET) || !held.is_empty();

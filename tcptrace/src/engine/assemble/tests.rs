@@ -43,8 +43,8 @@ fn blamed(listeners: &[Socket]) -> Vec<u32> {
 
 fn blamed_with(listeners: &[Socket], queued: &[Queued]) -> Vec<u32> {
     let held = listeners.iter().map(|l| (l.cookie, vec![holder(l.cookie as u32)])).collect();
-    let holdings = Holdings::new(listeners, queued, held, true);
-    let record = record(&socket(99, TcpState::CloseWait, V4), &holdings, None, None, 9);
+    let mut holdings = Holdings::new(listeners, queued, held, true);
+    let record = record(&socket(99, TcpState::CloseWait, V4), &mut holdings, None, None, 9);
     record.holders.iter().map(|h| h.process.pid).collect()
 }
 
@@ -80,7 +80,7 @@ fn verdicts_follow_the_evidence() {
         let held = (!held.is_empty()).then(|| (7, held.iter().map(|pid| holder(*pid)).collect()));
         let record = record(
             &s,
-            &Holdings::new(&[], &[], held.into_iter().collect(), true),
+            &mut Holdings::new(&[], &[], held.into_iter().collect(), true),
             None,
             None,
             100 * SECOND,

@@ -51,7 +51,7 @@ impl Watch {
     pub(super) fn scan(&mut self, scan: &Scan, said: &mut Vec<Said>) {
         let now = scan.now_ns;
         let beside = self.beside.take().unwrap_or_default();
-        let holdings = holdings::of_scan(
+        let mut holdings = holdings::of_scan(
             &scan.listeners.0,
             &scan.queued.0,
             &scan.holders.0,
@@ -70,7 +70,7 @@ impl Watch {
             self.losses.ghost();
         }
         for socket in scan.sockets.0.iter().filter(|s| !beside.is_over(s)) {
-            self.found(socket, &holdings, now, said);
+            self.found(socket, &mut holdings, now, said);
         }
         // One that could not be moved for want of memory is in both lists: a descriptor leads to
         // it.
@@ -78,7 +78,7 @@ impl Watch {
         let led_to = |u: &&Unplaced| placed.contains(&u.socket.0.cookie);
         let unplaced = scan.unplaced.iter().filter(|u| !led_to(u));
         for unplaced in unplaced.filter(|u| !beside.is_over(&u.socket.0)) {
-            self.found_unplaced(unplaced, &holdings, now, said);
+            self.found_unplaced(unplaced, &mut holdings, now, said);
         }
         if scan.complete {
             self.reconcile(scan, said);
@@ -104,7 +104,13 @@ impl Watch {
     }
 
     /// A stay that a scan listed: judged, and said if it is asked for and due.
-    fn found(&mut self, socket: &Socket, holdings: &Holdings, now: BootNs, said: &mut Vec<Said>) {
+    fn found(
+        &mut self,
+        socket: &Socket,
+        holdings: &mut Holdings,
+        now: BootNs,
+        said: &mut Vec<Said>,
+    ) {
         let connection = Connection::new(socket.cookie, &socket.tuple, socket.protocol);
         let young = now.saturating_sub(socket.latest_ns) < self.plan.min_age_ns;
         if self.is_done() || young || !self.plan.selection.matches_connection(&connection) {
@@ -132,7 +138,7 @@ impl Watch {
     fn found_unplaced(
         &mut self,
         unplaced: &Unplaced,
-        holdings: &Holdings,
+        holdings: &mut Holdings,
         now: BootNs,
         said: &mut Vec<Said>,
     ) {
