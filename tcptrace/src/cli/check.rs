@@ -10,15 +10,20 @@ use crate::{
 /// What this host offers, and what is lost without it
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "What this host offers, and what is lost without it.\n\nA line for each thing \
-                  that is used, or that people take to be used: what was found and, where that is \
-                  not as it should be, what is lost and what to do. The kernel programs are \
-                  loaded, attached and taken out again, for a network namespace that does not \
-                  exist: no socket is touched. The exit code is 0 if watch works here, 4 if not.",
-    after_help = "Examples:\n  \
-                  tcptrace check\n  \
-                  tcptrace check --btf /host/vmlinux.btf            in a container that hides /sys/kernel/btf\n  \
-                  tcptrace check --format json | jq 'select(.ok == false)'"
+    long_about = concat!(
+        "What this host offers, and what is lost without it.\n\n",
+        "A line for each thing that is used, or that people take to be used: what was found ",
+        "and, where that is not as it should be, what is lost and what to do. The kernel ",
+        "programs are loaded, attached and taken out again, for a network namespace that ",
+        "does not exist: no socket is touched. The exit code is 0 if watch works here, 4 if ",
+        "not.",
+    ),
+    after_help = concat!(
+        "Examples:\n",
+        "  tcptrace check\n",
+        "  tcptrace check --btf /host/vmlinux.btf            in a container that hides /sys/kernel/btf\n",
+        "  tcptrace check --format json | jq 'select(.ok == false)'",
+    )
 )]
 pub struct Args {
     #[command(flatten)]

@@ -24,16 +24,19 @@ use crate::{
 /// A page on one process or one socket: evidence, reasons, what to do
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "A page on one process or one socket: evidence, reasons, what to do.\n\nOf a \
-                  process: its sockets by state and verdict, its listeners and their queues, its \
-                  descriptors and their limit, and what its threads wait in. Of a socket: who \
-                  holds it, each piece of evidence in words, and the cure as code spells it. \
-                  Works without BPF; with it, it sees connections that are over and still have a \
-                  descriptor.",
-    after_help = "Examples:\n  tcptrace explain 4711                             a process\n  \
-                  tcptrace explain cookie:12345                     a socket, by the cookie that \
-                  watch and snapshot print\n  tcptrace explain 10.0.0.1:8080,10.0.0.9:51514     a \
-                  socket, by its local and remote end"
+    long_about = concat!(
+        "A page on one process or one socket: evidence, reasons, what to do.\n\n",
+        "Of a process: its sockets by state and verdict, its listeners and their queues, its ",
+        "descriptors and their limit, and what its threads wait in. Of a socket: who holds ",
+        "it, each piece of evidence in words, and the cure as code spells it. Works without ",
+        "BPF; with it, it sees connections that are over and still have a descriptor.",
+    ),
+    after_help = concat!(
+        "Examples:\n",
+        "  tcptrace explain 4711                             a process\n",
+        "  tcptrace explain cookie:12345                     a socket, by the cookie that watch and snapshot print\n",
+        "  tcptrace explain 10.0.0.1:8080,10.0.0.9:51514     a socket, by its local and remote end",
+    )
 )]
 pub struct Args {
     /// PID, cookie:N, or LOCAL,REMOTE; a plain number is a pid, or if no process has it, a cookie

@@ -24,19 +24,24 @@ use crate::{
 /// One scan of what exists now: what sits in a state, since when, who holds it, and why
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "One scan of what exists now: what sits in a state, since when, who holds it, and \
-                  why.\n\nAll network namespaces, the oldest first, with the number of sockets in \
-                  each state as netstat | awk would count them. Ages are intervals: a socket that \
-                  was there before says only when its last data and its last acknowledgement \
-                  came. Works without BPF and, for one's own processes, without rights; with BPF \
-                  it is faster, and sees connections that are over and still have a descriptor \
-                  (ghost-fd), which --state close_wait lists too.",
-    after_help = "Examples:\n  \
-                  tcptrace snapshot                                every CLOSE_WAIT of the machine, and the totals\n  \
-                  tcptrace snapshot --group-by holder              who has how many\n  \
-                  tcptrace snapshot --group-by remote --lport 8080 whose connections they were\n  \
-                  tcptrace snapshot --state all --pid 4711         all sockets of one process\n  \
-                  tcptrace snapshot --format json | jq -r .verdict | sort | uniq -c"
+    long_about = concat!(
+        "One scan of what exists now: what sits in a state, since when, who holds it, and ",
+        "why.\n\n",
+        "All network namespaces, the oldest first, with the number of sockets in each state ",
+        "as netstat | awk would count them. Ages are intervals: a socket that was there ",
+        "before says only when its last data and its last acknowledgement came. Works ",
+        "without BPF and, for one's own processes, without rights; with BPF it is faster, ",
+        "and sees connections that are over and still have a descriptor (ghost-fd), which ",
+        "--state close_wait lists too.",
+    ),
+    after_help = concat!(
+        "Examples:\n",
+        "  tcptrace snapshot                                every CLOSE_WAIT of the machine, and the totals\n",
+        "  tcptrace snapshot --group-by holder              who has how many\n",
+        "  tcptrace snapshot --group-by remote --lport 8080 whose connections they were\n",
+        "  tcptrace snapshot --state all --pid 4711         all sockets of one process\n",
+        "  tcptrace snapshot --format json | jq -r .verdict | sort | uniq -c",
+    )
 )]
 pub struct Args {
     /// List sockets whose age is certainly more than this

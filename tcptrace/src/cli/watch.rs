@@ -38,16 +38,20 @@ use crate::{
 /// Watch sockets live: who lets them sit in a state, since when, and why
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Watch sockets live: who lets them sit in a state, since when, and \
-                  why.\n\nReports each socket that stays in the state longer than --min-age, \
-                  again each time its age doubles, and then that it was resolved and by whom. \
-                  Needs root, or CAP_BPF and CAP_PERFMON.",
-    after_help = "Examples:\n  tcptrace watch                                   every CLOSE_WAIT \
-                  older than 1s, whole machine\n  tcptrace watch --pid 4711 --min-age 10s          \
-                  of one process\n  tcptrace watch --cgroup system.slice/app.service of one \
-                  service\n  tcptrace watch --transitions --state all --lport 8080   every change \
-                  of state on a port\n  tcptrace watch --duration 1m --fail-on-leak      for \
-                  scripts: exit code 3 if leaks stay open"
+    long_about = concat!(
+        "Watch sockets live: who lets them sit in a state, since when, and why.\n\n",
+        "Reports each socket that stays in the state longer than --min-age, again each time ",
+        "its age doubles, and then that it was resolved and by whom. Needs root, or CAP_BPF ",
+        "and CAP_PERFMON.",
+    ),
+    after_help = concat!(
+        "Examples:\n",
+        "  tcptrace watch                                   every CLOSE_WAIT older than 1s, whole machine\n",
+        "  tcptrace watch --pid 4711 --min-age 10s          of one process\n",
+        "  tcptrace watch --cgroup system.slice/app.service of one service\n",
+        "  tcptrace watch --transitions --state all --lport 8080   every change of state on a port\n",
+        "  tcptrace watch --duration 1m --fail-on-leak      for scripts: exit code 3 if leaks stay open",
+    )
 )]
 pub struct Args {
     /// Report stays longer than this; 0 reports every stay
