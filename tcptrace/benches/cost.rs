@@ -98,7 +98,7 @@ fn turn(contender: &Contender, netns: &Netns) -> anyhow::Result<Turn> {
     let (mut ns, mut runs, mut instructions) = (0, 0, 0);
     for (id, end) in end.iter().filter(|(id, _)| !before.contains_key(id)) {
         let start = start.get(id).copied().unwrap_or_default();
-        // What runs less is a pass or a check, not of the hot path.
+        // What runs less is a scan or a check, not of the hot path.
         if end.runs - start.runs >= counted {
             ns += end.ns - start.ns;
             runs += end.runs - start.runs;

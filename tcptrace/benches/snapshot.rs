@@ -1,5 +1,5 @@
-//! What a look at many sockets in CLOSE_WAIT takes, with holders and verdicts: ours, and the tools
-//! that people would use instead, on the same sockets, turn by turn; and how ours grows.
+//! What a snapshot of many sockets in CLOSE_WAIT takes, with holders and verdicts: ours, and the
+//! tools that people would use instead, on the same sockets, turn by turn; and how ours grows.
 //!
 //! `cargo xtask bench snapshot` installs the peers and runs this as root.
 

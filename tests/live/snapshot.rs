@@ -1,4 +1,4 @@
-//! One look: what it sees, and that it says the same with BPF and without.
+//! One scan: what it sees, and that it says the same with BPF and without.
 
 use std::{process::Command, time::Instant};
 
@@ -82,7 +82,7 @@ fn the_same_with_bpf_and_without() {
     // One recv() takes what is left and the FIN behind it at once: read to the end, though the
     // program was never told of it.
     assert_eq!(server.number(&format!("recv {to_the_end} 10")).expect("reads"), 5);
-    let look = |args: &[&str]| {
+    let scan = |args: &[&str]| {
         let mut seen: Vec<Value> = settled(&ns, args, 4)
             .into_iter()
             .map(|s| {
@@ -107,7 +107,7 @@ fn the_same_with_bpf_and_without() {
         seen.sort_by_key(|s| s[0].to_string());
         seen
     };
-    let with = look(&[]);
+    let with = scan(&[]);
     let expect = |n: usize, verdict: &str, recv_q: u32| {
         assert_eq!((&with[n][0], &with[n][1]), (&json!(verdict), &json!(recv_q)));
     };
@@ -124,7 +124,7 @@ fn the_same_with_bpf_and_without() {
         (&listener["pid"], &listener["queue"], &listener["limit"]),
         (&json!(server.pid()), &json!(1), &json!(8))
     );
-    assert_eq!(with, look(&["--no-bpf"]));
+    assert_eq!(with, scan(&["--no-bpf"]));
 }
 
 /// Who connected shows by BPF only; without, it stays unknown.

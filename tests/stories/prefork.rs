@@ -46,7 +46,7 @@ fn the_child_closes_and_the_parent_does_not() {
         assert_eq!(r["role"], "server");
         assert_eq!(holder_pids(r), [parent], "{r}");
         if r["event"] == "socket" {
-            // One look can't know of a holder that let go.
+            // One scan can't know of a holder that let go.
             assert_eq!(r["verdict"], "eof-not-closed", "{r}");
             assert!(r["unknown"]["opener"].is_string(), "{r}");
             return;

@@ -20,10 +20,13 @@ pub struct Args {
         require_equals = true,
         default_missing_value = "open",
         hide_possible_values = true,
-        long_help = "End with exit code 3 if there are leaks, also where the reader of the output \
-                     has gone before.\n\nopen (what --fail-on-leak alone means): leaks that are \
-                     open at the end; any: also those that were reported and then closed. For a \
-                     snapshot, which is one moment, they are the same."
+        long_help = concat!(
+            "End with exit code 3 if there are leaks, also where the reader of the output has ",
+            "gone before.\n\n",
+            "open (what --fail-on-leak alone means): leaks that are open at the end; any: also ",
+            "those that were reported and then closed. For a snapshot, which is one moment, they ",
+            "are the same.",
+        )
     )]
     fail_on_leak: Option<FailOn>,
 }

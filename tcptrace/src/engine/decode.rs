@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::engine::{
-    record::{Age, BootNs, ClosedBy, Connection, IPPROTO_MPTCP, IPPROTO_TCP},
+    record::{Age, BootNs, ClosedBy, Connection, IPPROTO_MPTCP, IPPROTO_TCP, Since},
     update::Change,
 };
 use tcptrace_common::{
@@ -28,7 +28,7 @@ pub struct Event {
     /// The connection ended, and its descriptor did not.
     pub ghost: bool,
     /// When the stay in the state before began: not before, not after; 0 where unknown.
-    pub since: (BootNs, BootNs),
+    pub since: Since,
     /// A program's call made the change: the task on the CPU is the one that called.
     pub by_call: bool,
     /// That task, where the stay was long enough to ask.
@@ -111,7 +111,7 @@ fn change(t: &Transition, destroyed: bool) -> Option<Event> {
         destroyed,
         has_socket: t.socket != NO_SOCKET,
         ghost: !destroyed && new == TcpState::Close && old != new && t.socket == OPEN,
-        since: (t.earliest_ns, t.latest_ns),
+        since: Since { earliest_ns: t.earliest_ns, latest_ns: t.latest_ns },
         by_call,
         closed_by: None,
         queues: (t.flags & HAS_TCP != 0).then(|| Queues {

@@ -85,6 +85,15 @@ impl Age {
     }
 }
 
+/// When a stay began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    /// Not before this; 0: unknown.
+    pub earliest_ns: BootNs,
+    /// Not after this; 0: unknown.
+    pub latest_ns: BootNs,
+}
+
 /// Which side opened the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {

@@ -13,7 +13,7 @@ use super::{
     decode::Event,
     group::holder_names,
     opener,
-    record::{Age, BootNs, ClosedBy, HolderSource, Record},
+    record::{Age, BootNs, ClosedBy, HolderSource, Record, Since},
     tally::Tally,
     unknown::Reason,
     update::{Summary, Update},
@@ -50,7 +50,7 @@ struct Counts {
 struct Open {
     record: Rc<Record>,
     /// When it got stuck first: a ghost's story began before its present stay.
-    since: (BootNs, BootNs),
+    since: Since,
     /// When it is reported again.
     due_ns: BootNs,
     progress: Progress,
@@ -219,7 +219,7 @@ impl Tracker {
             None => {
                 let open = Open {
                     record: Rc::clone(&record),
-                    since: (record.earliest_ns, record.latest_ns),
+                    since: Since { earliest_ns: record.earliest_ns, latest_ns: record.latest_ns },
                     due_ns: next,
                     progress: before.at(una, now),
                     absent: 0,
@@ -342,7 +342,7 @@ impl Tracker {
         let open = self.open.remove(&cookie)?;
         self.counts.resolved += 1;
         self.counts.leaks_open -= u64::from(open.record.is_leak());
-        let stayed = Age::at(at, open.since.0, open.since.1);
+        let stayed = Age::at(at, open.since.earliest_ns, open.since.latest_ns);
         Some(Update::Resolved { record: open.record, stayed, closed_by, unknown })
     }
 }

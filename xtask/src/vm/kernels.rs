@@ -196,16 +196,22 @@ impl Apt {
             .map(|l| format!("{l}\n"))
             .collect();
         let dir = self.dir.display();
-        text += &format!(
-            "Dir::Etc::main \"/dev/null\";\nDir::Etc::parts \
-             \"{dir}/empty\";\nDir::Etc::sourcelist \
-             \"{dir}/sources.list\";\nDir::Etc::sourceparts \
-             \"{dir}/empty\";\nDir::Etc::preferences \"/dev/null\";\nDir::Etc::preferencesparts \
-             \"{dir}/empty\";\nDir::State \"{dir}\";\nDir::State::status \
-             \"/dev/null\";\nDir::Cache \"{dir}/cache\";\nAPT::Architecture \
-             \"amd64\";\nAPT::Architectures {{ \"amd64\"; }};\nAPT::Sandbox::User \
-             \"root\";\nAcquire::Languages \"none\";\n"
-        );
+        let ours = [
+            ("Dir::Etc::main", "/dev/null".to_owned()),
+            ("Dir::Etc::parts", format!("{dir}/empty")),
+            ("Dir::Etc::sourcelist", format!("{dir}/sources.list")),
+            ("Dir::Etc::sourceparts", format!("{dir}/empty")),
+            ("Dir::Etc::preferences", "/dev/null".to_owned()),
+            ("Dir::Etc::preferencesparts", format!("{dir}/empty")),
+            ("Dir::State", dir.to_string()),
+            ("Dir::State::status", "/dev/null".to_owned()),
+            ("Dir::Cache", format!("{dir}/cache")),
+            ("APT::Architecture", "amd64".to_owned()),
+            ("APT::Sandbox::User", "root".to_owned()),
+            ("Acquire::Languages", "none".to_owned()),
+        ];
+        text.extend(ours.map(|(name, value)| format!("{name} \"{value}\";\n")));
+        text += "APT::Architectures { \"amd64\"; };\n";
         Ok(text)
     }
 

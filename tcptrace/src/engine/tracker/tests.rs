@@ -58,7 +58,7 @@ fn event(cookie: u64, time: BootNs, old: TcpState, new: TcpState) -> Event {
         destroyed: false,
         has_socket: true,
         ghost: new == TcpState::Close,
-        since: (1, 1),
+        since: Since { earliest_ns: 1, latest_ns: 1 },
         by_call: new == TcpState::LastAck,
         queues: None,
         adopted: false,

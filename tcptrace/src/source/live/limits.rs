@@ -40,11 +40,7 @@ const GARBLED: &str = "the file has an unknown format";
 pub fn of_process(pid: u32) -> DescriptorLimits {
     let text = fs::read_to_string(format!("/proc/{pid}/limits")).map_err(|e| absent(&e));
     let limits = text.and_then(|t| open_files(&t).ok_or(GARBLED));
-    DescriptorLimits {
-        used: used(pid),
-        soft: limits.map(|(soft, _)| soft),
-        hard: limits.map(|(_, hard)| hard),
-    }
+    DescriptorLimits { used: used(pid), soft: limits.map(|l| l.soft), hard: limits.map(|l| l.hard) }
 }
 
 /// Of the host.
@@ -53,7 +49,7 @@ pub fn of_host() -> HostFiles {
     let text = fs::read_to_string("/proc/sys/fs/file-nr")
         .map_err(|_| "/proc/sys/fs/file-nr can't be read");
     let numbers = text.and_then(|t| file_nr(&t).ok_or(GARBLED));
-    HostFiles { used: numbers.map(|(used, _)| used), limit: numbers.map(|(_, limit)| limit) }
+    HostFiles { used: numbers.map(|n| n.used), limit: numbers.map(|n| n.limit) }
 }
 
 fn used(pid: u32) -> Number {
@@ -76,25 +72,45 @@ fn absent(e: &io::Error) -> &'static str {
     }
 }
 
-/// Soft and hard, from `/proc/PID/limits`: a name with blanks, two numbers, a unit.
+/// How many descriptors a process may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// As of now.
+    pub soft: u64,
+    /// What it may raise that to.
+    pub hard: u64,
+}
+
+/// From `/proc/PID/limits`: a name with blanks, two numbers (soft and hard), a unit.
 #[must_use]
-pub fn open_files(text: &str) -> Option<(u64, u64)> {
+pub fn open_files(text: &str) -> Option<Limit> {
     let mut words = text.lines().find_map(|l| l.strip_prefix("Max open files"))?.split_whitespace();
     let mut number = || match words.next()? {
         "unlimited" => Some(UNLIMITED),
         word => word.parse().ok(),
     };
-    Some((number()?, number()?))
+    Some(Limit { soft: number()?, hard: number()? })
 }
 
-/// Used and limit, from `/proc/sys/fs/file-nr`: allocated, allocated but unused (always 0 since
-/// 2.6), and the limit.
+/// Open files of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileNr {
+    /// In use.
+    pub used: u64,
+    /// `fs.file-max`.
+    pub limit: u64,
+}
+
+/// From `/proc/sys/fs/file-nr`: allocated, allocated but unused (always 0 since 2.6), and the
+/// limit.
 #[must_use]
-pub fn file_nr(text: &str) -> Option<(u64, u64)> {
+pub fn file_nr(text: &str) -> Option<FileNr> {
     let numbers: Vec<u64> =
         text.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
     match numbers[..] {
-        [allocated, unused, limit] => Some((allocated.saturating_sub(unused), limit)),
+        [allocated, unused, limit] => {
+            Some(FileNr { used: allocated.saturating_sub(unused), limit })
+        }
         _ => None,
     }
 }
@@ -112,17 +128,19 @@ mod tests {
 
     #[test]
     fn limits_as_the_kernel_writes_them() {
-        let text = "Limit                     Soft Limit           Hard Limit           Units     \nMax \
-             cpu time              unlimited            unlimited            seconds   \nMax open \
-             files            1024                 524288               files     \n";
-        assert_eq!(open_files(text), Some((1024, 524_288)));
+        let text = concat!(
+            "Limit                     Soft Limit           Hard Limit           Units     \n",
+            "Max cpu time              unlimited            unlimited            seconds   \n",
+            "Max open files            1024                 524288               files     \n",
+        );
+        assert_eq!(open_files(text), Some(Limit { soft: 1024, hard: 524_288 }));
         assert_eq!(
             open_files("Max open files  unlimited  unlimited  files"),
-            Some((UNLIMITED, UNLIMITED))
+            Some(Limit { soft: UNLIMITED, hard: UNLIMITED })
         );
         assert_eq!(open_files("Max open files  1024"), None);
         assert_eq!(open_files("Max locked memory 1 1 bytes"), None);
-        assert_eq!(file_nr("375\t0\t2466193\n"), Some((375, 2_466_193)));
+        assert_eq!(file_nr("375\t0\t2466193\n"), Some(FileNr { used: 375, limit: 2_466_193 }));
         assert_eq!(file_nr("375\t0\n"), None);
         assert_eq!(file_nr("a\t0\t1\n"), None);
     }

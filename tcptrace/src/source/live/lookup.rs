@@ -147,7 +147,7 @@ fn read(id: ProcessId) -> Option<Process> {
             .ok()
             .map(|m| m.len())
             .filter(|n| *n > 0),
-        descriptor_limit: file("limits").and_then(|text| limits::open_files(&text)).map(|l| l.0),
+        descriptor_limit: file("limits").and_then(|text| limits::open_files(&text)).map(|l| l.soft),
     })
 }
 

@@ -30,8 +30,12 @@ mod tests {
 
     #[test]
     fn names_above_numbers() {
-        let text = "TcpExt: SyncookiesSent ListenOverflows ListenDrops\nTcpExt: 1 22 333\nIpExt: \
-                    InOctets\nIpExt: 5\n";
+        let text = concat!(
+            "TcpExt: SyncookiesSent ListenOverflows ListenDrops\n",
+            "TcpExt: 1 22 333\n",
+            "IpExt: InOctets\n",
+            "IpExt: 5\n",
+        );
         assert_eq!(field(text, "TcpExt", "ListenOverflows"), Some(22));
         assert_eq!(field(text, "IpExt", "InOctets"), Some(5));
         assert_eq!(field(text, "TcpExt", "Nothing"), None);

@@ -198,15 +198,21 @@ struct DescriptorsScanned {
     listing: Listing,
     by_cookie: ByCookie,
     limits: Limits,
-    /// When it began and when it was over.
-    between: (BootNs, BootNs),
+    between: Between,
+}
+
+/// The time that a scan took.
+#[derive(Clone, Copy, Debug)]
+struct Between {
+    began_ns: BootNs,
+    ended_ns: BootNs,
 }
 
 impl DescriptorsScanned {
     fn run(descriptors: DescriptorScan, query: &Query, known: &mut Known) -> io::Result<Self> {
-        let began = (query.clock)();
+        let began_ns = (query.clock)();
         let listing = descriptors.list()?;
-        let between = (began, (query.clock)());
+        let between = Between { began_ns, ended_ns: (query.clock)() };
         let by_cookie = holdings::by_cookie(&listing.holders, known.of(&listing.holders));
         let limits = limits_of(&listing.holders);
         Ok(Self { descriptors, listing, by_cookie, limits, between })

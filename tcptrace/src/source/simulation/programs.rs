@@ -3,7 +3,7 @@
 //! memory can be short, and slots are few.
 
 pub mod records;
-mod scan;
+pub mod scan;
 mod stays;
 
 use std::collections::{BTreeMap, VecDeque};

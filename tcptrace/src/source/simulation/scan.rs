@@ -5,7 +5,11 @@ use tcptrace_common::{
     state::TcpState,
 };
 
-use super::{host::ModelHost, parts::SocketId, programs::records::describe};
+use super::{
+    host::ModelHost,
+    parts::SocketId,
+    programs::{records::describe, scan::YoungStay},
+};
 use crate::engine::{
     fact::{Counts, Fact, Process, Scan, Unplaced, Wire},
     record::BootNs,
@@ -18,18 +22,25 @@ pub struct Running {
     scan: Scan,
     number: u32,
     wants: Wants,
-    young: Vec<(u32, u64, BootNs)>,
+    young: Vec<YoungStay>,
     phase: Phase,
     /// When its first step was made.
     pub began_ns: BootNs,
 }
 
+/// A descriptor of the host's; in the order in which a scan comes to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct DescriptorId {
+    pid: u32,
+    fd: u32,
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    Adopt(Option<(u32, u32)>),
+    Adopt(Option<DescriptorId>),
     AdoptWaiting(SocketId),
     Stays(Option<SocketId>),
-    Holders(Option<(u32, u32)>),
+    Holders(Option<DescriptorId>),
     Unplaced,
     Counts,
     Done,
@@ -43,7 +54,7 @@ impl Running {
         }
         let min_age = host.programs.settings().min_age_ns;
         let young = host.programs.young();
-        let young = young.filter(|(.., since)| host.now.saturating_sub(*since) >= min_age);
+        let young = young.filter(|stay| host.now.saturating_sub(stay.since_ns) >= min_age);
         Self {
             scan: Scan {
                 now_ns: host.now,
@@ -100,9 +111,9 @@ impl Running {
                 None => Phase::Unplaced,
             },
             Phase::Unplaced => {
-                for (slot, owner, since) in &self.young {
-                    if let Some(socket) = host.programs.still(*slot, *owner, *since) {
-                        self.scan.unplaced.push(Unplaced { slot: *slot, socket: Wire(socket) });
+                for stay in &self.young {
+                    if let Some(socket) = host.programs.still(*stay) {
+                        self.scan.unplaced.push(Unplaced { slot: stay.slot, socket: Wire(socket) });
                     }
                 }
                 if self.wants.complete {
@@ -124,7 +135,8 @@ impl Running {
         None
     }
 
-    fn descriptor(&mut self, host: &mut ModelHost, (pid, fd): (u32, u32), id: SocketId) {
+    fn descriptor(&mut self, host: &mut ModelHost, at: DescriptorId, id: SocketId) {
+        let DescriptorId { pid, fd } = at;
         let view = host.view(id);
         let Some(process) = host.processes.iter().find(|p| p.id.pid == pid) else { return };
         let holder = Holding {
@@ -176,7 +188,7 @@ impl Running {
     }
 }
 
-/// What is told of a process.
+/// What is said of a process.
 pub fn process(p: &super::parts::ModelProcess) -> Fact {
     Fact::Process(Box::new(Process {
         pid: p.id.pid,
@@ -188,10 +200,11 @@ pub fn process(p: &super::parts::ModelProcess) -> Fact {
 }
 
 /// The descriptor after one, by pid and number, and its socket.
-fn next_descriptor(host: &ModelHost, at: Option<(u32, u32)>) -> Option<((u32, u32), SocketId)> {
-    let all = host
-        .processes
-        .iter()
-        .flat_map(|p| p.fds.iter().map(|(fd, file)| ((p.id.pid, *fd), host.files[*file].socket)));
+fn next_descriptor(host: &ModelHost, at: Option<DescriptorId>) -> Option<(DescriptorId, SocketId)> {
+    let all = host.processes.iter().flat_map(|p| {
+        p.fds
+            .iter()
+            .map(|(fd, file)| (DescriptorId { pid: p.id.pid, fd: *fd }, host.files[*file].socket))
+    });
     all.filter(|(place, _)| at.is_none_or(|at| *place > at)).min_by_key(|(place, _)| *place)
 }

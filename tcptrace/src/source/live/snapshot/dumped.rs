@@ -11,12 +11,9 @@ use tcptrace_common::{
     state::TcpState,
 };
 
-use super::{DescriptorsScanned, Query};
+use super::{Between, DescriptorsScanned, Query};
 use crate::{
-    engine::{
-        holdings::{self, Holdings},
-        record::BootNs,
-    },
+    engine::holdings::{self, Holdings},
     formats::sock_diag::{Detail, MPTCP, TCP},
     source::live::{lookup::Known, netns, netns::Netns, sock_diag::SockDiag},
 };
@@ -72,11 +69,11 @@ const FEW: usize = 1_000;
 
 /// Since when a connection is over: not before its last acknowledgement, and no more is known. It
 /// was seen `between` two moments.
-fn ghost(s: &Socket, between: (BootNs, BootNs)) -> Socket {
-    let (began, over) = between;
+fn ghost(s: &Socket, between: Between) -> Socket {
+    let Between { began_ns, ended_ns } = between;
     let earliest_ns =
-        if s.acked_ago_ns == u64::MAX { 0 } else { began.saturating_sub(s.acked_ago_ns) };
-    Socket { flags: s.flags | ADOPTED, earliest_ns, latest_ns: over, ..*s }
+        if s.acked_ago_ns == u64::MAX { 0 } else { began_ns.saturating_sub(s.acked_ago_ns) };
+    Socket { flags: s.flags | ADOPTED, earliest_ns, latest_ns: ended_ns, ..*s }
 }
 
 /// Whether it is still the connection that was listed, and open. A socket may have been closed, or
@@ -162,7 +159,7 @@ impl Dumped {
 
     /// Connections that are over and still have a descriptor, which only a scan of descriptors
     /// shows.
-    fn add_ghosts(&mut self, seen: &[Socket], between: (BootNs, BootNs)) {
+    fn add_ghosts(&mut self, seen: &[Socket], between: Between) {
         // Listed once for each descriptor.
         let ghosts = seen.iter().filter(|s| s.state == TcpState::Close as u8);
         let mut ghosts: HashMap<u64, &Socket> = ghosts.map(|s| (s.cookie, s)).collect();
@@ -261,9 +258,13 @@ mod tests {
     fn a_connection_is_over_since_some_moment_up_to_the_pass() {
         let mut s = Socket::new_zeroed();
         s.acked_ago_ns = 30;
-        let over = ghost(&s, (100, 200));
+        let over = ghost(&s, Between { began_ns: 100, ended_ns: 200 });
         assert_eq!((over.earliest_ns, over.latest_ns), (70, 200));
         s.acked_ago_ns = u64::MAX;
-        assert_eq!(ghost(&s, (100, 200)).earliest_ns, 0, "nobody knows");
+        assert_eq!(
+            ghost(&s, Between { began_ns: 100, ended_ns: 200 }).earliest_ns,
+            0,
+            "nobody knows"
+        );
     }
 }

@@ -12,6 +12,17 @@ use crate::{
     source::simulation::parts::{SocketId, SocketView},
 };
 
+/// A stay in the nursery.
+#[derive(Clone, Copy, Debug)]
+pub struct YoungStay {
+    /// The slot's number.
+    pub slot: u32,
+    /// Its socket's address.
+    pub owner: u64,
+    /// When it began, ns of the boot clock.
+    pub since_ns: BootNs,
+}
+
 /// The kernel's stamps are this coarse.
 const SLACK_NS: u64 = 8_000_000;
 
@@ -142,15 +153,20 @@ impl Programs {
     }
 
     /// The nursery as user space sees it: the slots with stays, and when each began.
-    pub fn young(&self) -> impl Iterator<Item = (u32, u64, BootNs)> + '_ {
+    pub fn young(&self) -> impl Iterator<Item = YoungStay> + '_ {
         let stay = |(n, slot): (usize, &ModelSlot)| {
-            slot.words().stay_of_any().map(|(owner, since)| (n as u32, owner, since))
+            slot.words().stay_of_any().map(|(owner, since_ns)| YoungStay {
+                slot: n as u32,
+                owner,
+                since_ns,
+            })
         };
         self.slots.iter().enumerate().filter_map(stay)
     }
 
-    /// What a slot says of the stay that began at `since`, if that is still there.
-    pub fn still(&self, slot: u32, owner: u64, since: BootNs) -> Option<Socket> {
+    /// What a slot says of the stay that began there, if it is still there.
+    pub fn still(&self, stay: YoungStay) -> Option<Socket> {
+        let YoungStay { slot, owner, since_ns: since } = stay;
         let slot = &self.slots[slot as usize];
         if slot.words().stay_of_any() != Some((owner, since)) {
             return None;
@@ -166,7 +182,7 @@ impl Programs {
 
     /// Cookies of all stays in the nursery.
     pub fn young_cookies(&self) -> Vec<u64> {
-        self.young().map(|(slot, ..)| self.slots[slot as usize].cookie.get()).collect()
+        self.young().map(|stay| self.slots[stay.slot as usize].cookie.get()).collect()
     }
 
     /// Throws a stay out of the nursery.
