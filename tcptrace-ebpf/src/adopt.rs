@@ -10,7 +10,7 @@ use tcptrace_common::event::ADOPTED;
 
 use crate::{
     filter::{CLOSE, CLOSE_WAIT, matches, watched},
-    log::log,
+    log::say,
     maps::{self, CONTROL, Kept},
     nursery::Cradle,
     offsets::{self, off},
@@ -61,7 +61,7 @@ pub fn adopt_one(sk: Sock) {
     }
     let Some(storage) = maps::storage_or_new(sk) else {
         maps::scan_failed();
-        log!(sk, "no memory to adopt socket {}, state {}");
+        say!(sk, "no memory to adopt socket {}, state {}");
         return;
     };
     if live(sk, &raw mut storage.settled, state, control.now_ns).is_some()
@@ -85,7 +85,7 @@ pub fn adopt_one(sk: Sock) {
     }
     let adopted = Kept::place(moved).adopt(latest_ns);
     if adopted {
-        log!(sk, "adopted socket {}, state {}");
+        say!(sk, "adopted socket {}, state {}");
     }
     // It went on meanwhile, and what it entered is timed elsewhere.
     if adopted && sk.state() != state {

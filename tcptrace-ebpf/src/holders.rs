@@ -11,7 +11,7 @@ use tcptrace_common::{
 use crate::{
     adopt::adopt_one,
     filter::{LISTEN, in_netns},
-    log::log,
+    log::say,
     maps::{self, CONTROL, Kept, Reported},
     nursery::Cradle,
     offsets::{self, known, off},
@@ -127,7 +127,7 @@ fn promote(out: Output, found: &mut Found, sk: Sock, since: u64, control: &Contr
     socket.bytes_sent = socket.bytes_sent.saturating_sub(sent_before);
     let Some(storage) = maps::storage_or_new(sk) else {
         maps::scan_failed();
-        log!(sk, "no memory to move the stay of socket {}, state {}");
+        say!(sk, "no memory to move the stay of socket {}, state {}");
         socket.flags |= NO_MEMORY;
         out.write(found);
         return;
@@ -152,7 +152,7 @@ fn promote(out: Output, found: &mut Found, sk: Sock, since: u64, control: &Contr
         out.write(found)
     });
     if !promoted {
-        log!(
+        say!(
             sk,
             "the stay of socket {}, state {}, ended before it was moved, or there was no room"
         );

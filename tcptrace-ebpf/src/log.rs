@@ -1,8 +1,9 @@
 //! What the programs do on paths that are hardly ever taken, in words, where they are built with
-//! the feature `kernel-log` (`cargo xtask run --kernel-log`). Without it, it is not one instruction.
+//! the feature `kernel-log` (`cargo xtask run --kernel-log`). Without it, it is not one
+//! instruction.
 
 /// Says something of a socket; the text has places for its cookie and its state.
-macro_rules! log {
+macro_rules! say {
     ($sk:expr, $text:tt) => {{
         #[cfg(feature = "kernel-log")]
         {
@@ -17,4 +18,4 @@ macro_rules! log {
         let _ = $sk;
     }};
 }
-pub(crate) use log;
+pub(crate) use say;

@@ -15,7 +15,7 @@ use tcptrace_common::{
 
 use crate::{
     filter::{CLOSE, CLOSE_WAIT, ESTABLISHED},
-    log::log,
+    log::say,
     offsets,
     scan::SETTLED_NS,
     sock::{Kernel, Sock, bytes_sent},
@@ -144,7 +144,7 @@ impl Cradle {
         let young = now.saturating_sub(since) < SETTLED_NS;
         if !self.is_of(sk) || !young && self.state() != sk.state() {
             self.words().evict(since);
-            log!(sk, "the slot of socket {}, state {}, had a stay of another socket or state");
+            say!(sk, "the slot of socket {}, state {}, had a stay of another socket or state");
             return None;
         }
         Some(since)

@@ -7,7 +7,7 @@ use aya_ebpf::cty::c_void;
 use tcptrace_common::{config::SCAN_ALL, event::Socket};
 
 use crate::{
-    log::log,
+    log::say,
     maps::{CONTROL, Kept, Reported, Storage},
     offsets,
     seq::{Output, context},
@@ -44,7 +44,7 @@ pub fn live(sk: Sock, kept: *mut Kept, state: u8, now: u64) -> Option<u64> {
     let kept_state = unsafe { (&raw const (*kept).state).read_volatile() };
     if kept_state != state && now.saturating_sub(since) >= SETTLED_NS {
         Kept::place(kept).end(since);
-        log!(sk, "the storage of socket {}, state {}, had a stay in another state");
+        say!(sk, "the storage of socket {}, state {}, had a stay in another state");
         return None;
     }
     Some(since)

@@ -14,7 +14,7 @@ use tcptrace_common::{
 
 use crate::{
     filter::{CLOSE, CLOSE_WAIT, SYN_RECV, SYN_SENT, in_netns, matches_ends, watched},
-    log::log,
+    log::say,
     maps::{self, EVENTS, Kept, count},
     nursery::{Cradle, Entry},
     offsets::{self, off},
@@ -69,7 +69,7 @@ fn change(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
         let entry = Entry { tcp, has_socket, old, new, now };
         if !cradle.is_some_and(|cradle| cradle.begin(sk, &entry, ours)) && !settle(sk, &entry) {
             count(&mut cpu.counters.storage_failed);
-            log!(sk, "no memory for a stay of socket {}, until now in state {}");
+            say!(sk, "no memory for a stay of socket {}, until now in state {}");
         }
     } else if ours && let Some(cradle) = cradle {
         cradle.free();
@@ -110,7 +110,7 @@ fn leave(sk: Sock, cradle: Option<Cradle>, old: u32, now: u64) -> (Ended, bool) 
             // What costs a look at the slot is asked of long stays only.
             if ended.aged(now) {
                 if !cradle.is_of(sk) {
-                    log!(sk, "the slot of socket {}, state {}, had an earlier socket's stay");
+                    say!(sk, "the slot of socket {}, state {}, had an earlier socket's stay");
                     return (Ended::UNKNOWN, true);
                 }
                 ended.sent_before = cradle.sent_before();
@@ -118,7 +118,7 @@ fn leave(sk: Sock, cradle: Option<Cradle>, old: u32, now: u64) -> (Ended, bool) 
             return (ended, true);
         }
         (Found::Stale, _) => {
-            log!(sk, "the slot of socket {}, state {}, had a stay in another state");
+            say!(sk, "the slot of socket {}, state {}, had a stay in another state");
             return (Ended::UNKNOWN, true);
         }
         _ => {}
@@ -160,7 +160,7 @@ pub fn end_in_storage(sk: Sock, old: u32) -> Ended {
             ended = there;
         }
         if !same {
-            log!(sk, "the storage of socket {}, state {}, had a stay in another state");
+            say!(sk, "the storage of socket {}, state {}, had a stay in another state");
         }
     }
     ended
