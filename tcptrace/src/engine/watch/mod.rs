@@ -1,8 +1,8 @@
 //! The core: facts go in with their time, updates come out, and what is known can be read at any
 //! moment. It decides all that a user is told, and nothing else does.
 //!
-//! One file a stage, in the order of work: [`events`] takes in changes of state, [`scans`] what is
-//! live and who holds it, [`losses`] what could not be seen and what is to be looked up next.
+//! One file a stage, in the order of work: `events` takes in changes of state, `scans` what is
+//! live and who holds it, `losses` what could not be seen and what is to be looked up next.
 
 mod events;
 mod losses;
