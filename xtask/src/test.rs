@@ -58,7 +58,8 @@ pub fn run() -> Result<()> {
     )?;
     step("unit, property and command-line tests");
     check(cargo()?.args([
-        "test", "--locked", "--quiet", "--lib", "--bins", "--test", "cli", "--test", "fuzz",
+        "test", "--locked", "--quiet", "--lib", "--bins", "--test", "cli", "--test", "docs",
+        "--test", "fuzz",
     ]))?;
     step("the slot protocol in all interleavings");
     check(cargo()?.args([
