@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
-use tcptrace::cli::Cli;
+use tcptrace::{cli::Cli, view::json::schema};
 
 /// A front door, not a manual.
 const README_LINES: usize = 150;
@@ -173,7 +173,8 @@ fn commands_of_xtask_exist() {
     let known = read("xtask/src/main.rs");
     for path in documents().into_iter().chain(files(".github/workflows", ".yml")) {
         for rest in read(&path).split("cargo xtask ").skip(1) {
-            let word: String = rest.chars().take_while(|c| c.is_ascii_lowercase()).collect();
+            let word: String =
+                rest.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
             let known = word.is_empty() || known.contains(&format!("[\"{word}\""));
             assert!(known, "{path}: no command 'cargo xtask {word}'");
         }
@@ -264,4 +265,17 @@ fn workflows_are_pinned_and_may_little() {
         }
     }
     assert!(seen > 5, "{seen} actions: were they all found?");
+}
+
+/// `TCPTRACE_DOCS=write`, as `cargo xtask json-docs` sets it, writes them.
+#[test]
+fn the_pages_on_json_are_as_the_code_is() {
+    let pages =
+        [("docs/json.md", schema::markdown()), ("docs/json.schema.json", schema::json_schema())];
+    for (path, made) in pages {
+        if std::env::var_os("TCPTRACE_DOCS").is_some_and(|how| how == "write") {
+            fs::write(root().join(path), &made).unwrap_or_else(|e| panic!("{path}: {e}"));
+        }
+        assert!(read(path) == made, "{path} is not what the code says: cargo xtask json-docs");
+    }
 }

@@ -89,6 +89,13 @@ pub fn run() -> Result<()> {
     check(log.args(["--test", "live", "--", "kernel_log"]))
 }
 
+/// The pages on JSON, made of the code.
+pub fn json_docs() -> Result<()> {
+    let mut command = cargo()?;
+    command.args(["test", "--locked", "--quiet", "--package", "tcptrace", "--test", "docs"]);
+    check(command.args(["--", "json"]).env("TCPTRACE_DOCS", "write"))
+}
+
 /// The chaos of the live tests, for an hour.
 pub fn soak() -> Result<()> {
     setup::packages(&[SS])?;
