@@ -24,13 +24,15 @@ const COLUMNS: u16 = 100;
 const ROWS: u16 = 24;
 /// What the commands call the network namespace.
 const NAME: &str = "demo";
-/// How long new leaks come before a picture is taken.
-const LEAKING: Duration = Duration::from_secs(12);
+/// The commands, and how long new leaks come before their picture is taken: of watch, as long as
+/// its first lines are still to be seen.
+const COMMANDS: [(&str, Duration); 2] =
+    [("watch", Duration::from_secs(6)), ("top", Duration::from_secs(20))];
 
 /// `pictures [BINARY]`: `docs/watch.svg`, and `docs/top.svg` where the program has that command.
 pub fn run(words: &[&str]) -> Result<()> {
     let binary = match words {
-        [] => cargo::build_release()?,
+        [] => cargo::build_release(&[])?,
         [binary] => fs::canonicalize(binary).with_context(|| (*binary).to_owned())?,
         _ => bail!("cargo xtask pictures [BINARY]"),
     };
@@ -38,9 +40,9 @@ pub fn run(words: &[&str]) -> Result<()> {
         bail!("pictures are of a real run, which needs root");
     }
     setup::packages(&[("tmux", "tmux", "tmux"), ("unshare", "util-linux", "util-linux")])?;
-    for command in ["watch", "top"] {
+    for (command, leaking) in COMMANDS {
         if has(&binary, command)? {
-            picture(&binary, command)?;
+            picture(&binary, command, leaking)?;
         } else {
             eprintln!("{} has no {command}: no picture of it", binary.display());
         }
@@ -54,14 +56,16 @@ fn has(binary: &Path, command: &str) -> Result<bool> {
 }
 
 /// Leaks while the command runs, and what is then on its screen.
-fn picture(binary: &Path, command: &str) -> Result<()> {
+fn picture(binary: &Path, command: &str, leaking: Duration) -> Result<()> {
     let netns = Netns::new().context("making a network namespace")?;
     let mut town = Town::new(&netns)?;
     let shown = format!("tcptrace {command} --netns {NAME}");
     let terminal =
         Terminal::start(COLUMNS, ROWS, &script(&netns.path(), &binary.display(), &shown))?;
+    // Until it is attached: of what comes then it sees the beginning.
+    thread::sleep(Duration::from_secs(2));
     let began = Instant::now();
-    while began.elapsed() < LEAKING {
+    while began.elapsed() < leaking {
         town.leak()?;
         thread::sleep(Duration::from_millis(400));
     }
