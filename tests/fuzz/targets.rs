@@ -62,7 +62,7 @@ use tcptrace::{
     view::{
         Clock, View,
         csv::Csv,
-        json::Json,
+        json::{Json, schema},
         table::Table,
         text::{safe, steers},
     },
@@ -229,7 +229,8 @@ fn show(said: &[Said], width: usize) {
     }
     let lines = json.split(|b| *b == b'\n').filter(|line| !line.is_empty());
     let lines = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).expect("JSON"));
-    assert_eq!(lines.count(), said.len(), "a line an update");
+    let described = lines.inspect(|line| assert_eq!(schema::check(line), Ok(())));
+    assert_eq!(described.count(), said.len(), "a line an update");
     let rows = csv::Reader::from_reader(&csv[..])
         .into_records()
         .map(|row| row.expect("a row of all columns"));

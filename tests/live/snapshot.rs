@@ -4,6 +4,7 @@ use std::{process::Command, time::Instant};
 
 use rustix::mount::{MountFlags, mount};
 use serde_json::{Value, json};
+use tcptrace::view::json::schema;
 
 use crate::{
     check::own_mounts,
@@ -40,6 +41,7 @@ pub fn snapshot(ns: &Netns, args: &[&str]) -> (Vec<Value>, Value) {
     assert_eq!(status.code(), Some(0), "{err}");
     let mut lines: Vec<Value> =
         out.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    lines.iter().for_each(|line| assert_eq!(schema::check(line), Ok(()), "docs/json.md"));
     let summary = lines.pop().expect("a summary");
     assert_eq!(summary["event"], "summary");
     (lines, summary)

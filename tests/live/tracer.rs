@@ -10,6 +10,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use tcptrace::view::json::schema;
 
 use crate::support::{actor::Actor, bpf::Held, load::run_load, netns::Netns};
 
@@ -112,6 +113,7 @@ impl Tracer {
     fn take(&mut self, line: &str) -> Value {
         let event: Value =
             serde_json::from_str(line).unwrap_or_else(|e| panic!("not JSON ({e}): {line}"));
+        assert_eq!(schema::check(&event), Ok(()), "docs/json.md");
         self.heard.push(event.clone());
         event
     }

@@ -7,6 +7,7 @@ mod cargo;
 mod demo;
 mod dist;
 mod fuzz;
+mod pictures;
 mod setup;
 mod stories;
 mod test;
@@ -30,6 +31,9 @@ Usage: cargo xtask COMMAND
                  build it and run it as root (through sudo where needed); '--kernel-log': the \
                     kernel programs say what they do on rare paths
   demo           make a leak in a network namespace of its own and watch tcptrace name it
+  pictures [BINARY]
+                 docs/watch.svg and docs/top.svg, of a real run in a terminal; as root
+  json-docs      docs/json.md and docs/json.schema.json, as the code is
   test           everything that CI runs: formatting, clippy, tidy, unit, command-line and live \
                     tests
   stories [NAME] production stories with the real software: nginx, PHP, Node.js, mosquitto \
@@ -84,6 +88,8 @@ fn run(args: &[String]) -> Result<()> {
         ["build"] => cargo::build_release(&[]).map(|path| eprintln!("built {}", path.display())),
         ["run", rest @ ..] => cargo::run(rest),
         ["demo"] => demo::run(),
+        ["json-docs"] => test::json_docs(),
+        ["pictures", rest @ ..] => pictures::run(rest),
         ["test"] => test::run(),
         ["stories"] => stories::run(None),
         ["stories", name] => stories::run(Some(name)),

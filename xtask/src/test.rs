@@ -58,7 +58,8 @@ pub fn run() -> Result<()> {
     )?;
     step("unit, property and command-line tests");
     check(cargo()?.args([
-        "test", "--locked", "--quiet", "--lib", "--bins", "--test", "cli", "--test", "fuzz",
+        "test", "--locked", "--quiet", "--lib", "--bins", "--test", "cli", "--test", "docs",
+        "--test", "fuzz",
     ]))?;
     step("the slot protocol in all interleavings");
     check(cargo()?.args([
@@ -86,6 +87,13 @@ pub fn run() -> Result<()> {
     let mut log = cargo()?;
     log.args(["test", "--locked", "--package", "tcptrace", "--features", "kernel-log"]);
     check(log.args(["--test", "live", "--", "kernel_log"]))
+}
+
+/// The pages on JSON, made of the code.
+pub fn json_docs() -> Result<()> {
+    let mut command = cargo()?;
+    command.args(["test", "--locked", "--quiet", "--package", "tcptrace", "--test", "docs"]);
+    check(command.args(["--", "json"]).env("TCPTRACE_DOCS", "write"))
 }
 
 /// The chaos of the live tests, for an hour.

@@ -13,6 +13,8 @@ const TOP: &[&str] = &[
     "LICENSE-GPL2",
     "LICENSE-MIT",
     "README.md",
+    "README.zh-CN.md",
+    "SECURITY.md",
     "clippy.toml",
     "deny.toml",
     "docs",

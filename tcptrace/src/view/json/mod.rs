@@ -4,6 +4,7 @@ mod host;
 mod lines;
 mod page;
 mod record;
+pub mod schema;
 mod stream;
 mod write;
 
@@ -44,6 +45,8 @@ impl<W: Write> Json<W> {
     }
 
     fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
+        // Every line that a test sees is described; those by hand have tests of their own.
+        debug_assert_eq!(schema::check_value(value), Ok(()));
         value.serialize(&mut serde_json::Serializer::with_formatter(&mut self.out, Escaping))?;
         self.out.write_all(b"\n")
     }

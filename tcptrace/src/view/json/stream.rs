@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::record::{Age, Connection},
-        view::json::lines::AgeMs,
+        view::json::{lines::AgeMs, schema},
     };
 
     #[derive(Serialize)]
@@ -141,7 +141,9 @@ mod tests {
             let mut line = Vec::new();
             transition(&mut line, "T", &change);
             let library = serde_json::to_string(&TransitionLine::new("T".to_owned(), &change)).expect("JSON");
+            let value = serde_json::from_str(&library).expect("JSON");
             prop_assert_eq!(String::from_utf8(line).expect("UTF-8"), library + "\n");
+            prop_assert_eq!(schema::check(&value), Ok(()));
         }
     }
 }

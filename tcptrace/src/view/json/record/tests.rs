@@ -14,6 +14,7 @@ use crate::{
     view::json::{
         Escaping,
         lines::{AgeMs, HolderLine, Ms},
+        schema,
     },
 };
 
@@ -161,6 +162,11 @@ fn library(value: &impl Serialize) -> String {
     String::from_utf8(out).expect("UTF-8") + "\n"
 }
 
+/// Whether docs/json.md tells of all of it.
+fn described(line: &str) -> Result<(), String> {
+    schema::check(&serde_json::from_str(line).expect("JSON"))
+}
+
 /// Names as others choose them: mostly plain, sometimes anything.
 fn names() -> impl Strategy<Value = String> {
     prop_oneof!["[a-z/.-]{0,12}", "[\"\\\\\u{7f}\u{9b}\u{202e}\n\u{0}a]{0,6}", any::<String>()]
@@ -275,7 +281,8 @@ proptest! {
         let mut line = Vec::new();
         record(&mut line, "socket", "T", now, &r, None);
         let expected = library(&RecordLine::new("socket", "T".to_owned(), now, &r));
-        prop_assert_eq!(String::from_utf8(line).expect("UTF-8"), expected);
+        prop_assert_eq!(String::from_utf8(line).expect("UTF-8"), &*expected);
+        prop_assert_eq!(described(&expected), Ok(()));
 
         let stayed = Age { min_ns: stayed.0, max_ns: stayed.1 };
         let closed_by = closer.map(|(pid, comm)| ClosedBy { pid, comm: comm.into() });
@@ -285,6 +292,8 @@ proptest! {
         record(&mut line, "resolved", "T", now, &r, Some(&ended));
         let whole = RecordLine::new("resolved", "T".to_owned(), now, &r);
         let whole = ResolvedLine::new(whole, "A".to_owned(), &stayed, closed_by, unknown);
-        prop_assert_eq!(String::from_utf8(line).expect("UTF-8"), library(&whole));
+        let expected = library(&whole);
+        prop_assert_eq!(String::from_utf8(line).expect("UTF-8"), &*expected);
+        prop_assert_eq!(described(&expected), Ok(()));
     }
 }

@@ -1,0 +1,189 @@
+//! The README's pictures, made anew: real leaks in a network namespace, watched in a terminal.
+
+mod svg;
+mod terminal;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use self::terminal::Terminal;
+use crate::{
+    cargo::{self, root},
+    setup,
+    support::{actor::Actor, netns::Netns},
+};
+
+const COLUMNS: u16 = 100;
+const ROWS: u16 = 24;
+/// What the commands call the network namespace.
+const NAME: &str = "demo";
+/// The commands, and how long new leaks come before their picture is taken: of watch, as long as
+/// its first lines are still to be seen.
+const COMMANDS: [(&str, Duration); 2] =
+    [("watch", Duration::from_secs(6)), ("top", Duration::from_secs(20))];
+
+/// `pictures [BINARY]`: `docs/watch.svg`, and `docs/top.svg` where the program has that command.
+pub fn run(words: &[&str]) -> Result<()> {
+    let binary = match words {
+        [] => cargo::build_release(&[])?,
+        [binary] => fs::canonicalize(binary).with_context(|| (*binary).to_owned())?,
+        _ => bail!("cargo xtask pictures [BINARY]"),
+    };
+    if !rustix::process::geteuid().is_root() {
+        bail!("pictures are of a real run, which needs root");
+    }
+    setup::packages(&[("tmux", "tmux", "tmux"), ("unshare", "util-linux", "util-linux")])?;
+    for (command, leaking) in COMMANDS {
+        if has(&binary, command)? {
+            picture(&binary, command, leaking)?;
+        } else {
+            eprintln!("{} has no {command}: no picture of it", binary.display());
+        }
+    }
+    Ok(())
+}
+
+fn has(binary: &Path, command: &str) -> Result<bool> {
+    let asked = Command::new(binary).args([command, "--help"]).output();
+    Ok(asked.with_context(|| binary.display().to_string())?.status.success())
+}
+
+/// Leaks while the command runs, and what is then on its screen.
+fn picture(binary: &Path, command: &str, leaking: Duration) -> Result<()> {
+    let netns = Netns::new().context("making a network namespace")?;
+    let mut town = Town::new(&netns)?;
+    let shown = format!("tcptrace {command} --netns {NAME}");
+    let terminal =
+        Terminal::start(COLUMNS, ROWS, &script(&netns.path(), &binary.display(), &shown))?;
+    // Until it is attached: of what comes then it sees the beginning.
+    thread::sleep(Duration::from_secs(2));
+    let began = Instant::now();
+    while began.elapsed() < leaking {
+        town.leak()?;
+        thread::sleep(Duration::from_millis(400));
+    }
+    let screen = terminal.screen()?;
+    for needed in ["shop-api", "eof-not-closed"] {
+        if !screen.contains(needed) {
+            bail!("{needed} is not on the screen of '{shown}':\n{screen}");
+        }
+    }
+    for private in private() {
+        if screen.contains(&private) {
+            bail!("the screen of '{shown}' tells of this machine ({private}):\n{screen}");
+        }
+    }
+    let file = root().join("docs").join(format!("{command}.svg"));
+    fs::write(&file, svg::picture(&format!("sudo {shown}"), &screen, COLUMNS, ROWS))?;
+    eprintln!("{}", file.display());
+    Ok(())
+}
+
+/// The command as it is shown, in a mount namespace where the network namespace has its name.
+fn script(netns: &Path, binary: &dyn std::fmt::Display, shown: &str) -> String {
+    let arguments = shown.trim_start_matches("tcptrace");
+    format!(
+        "unshare --mount --propagation private sh -c \"mount -t tmpfs none /run && \
+         mkdir /run/netns && touch /run/netns/{NAME} && \
+         mount --bind {netns} /run/netns/{NAME} && clear && \
+         echo '\\$ sudo {shown}' && exec '{binary}'{arguments}\"",
+        netns = netns.display(),
+    )
+}
+
+/// What no picture may tell: the home directory, the host's name, its kernel.
+fn private() -> Vec<String> {
+    let uname = rustix::system::uname();
+    let names = [uname.nodename(), uname.release()].map(|name| name.to_string_lossy().into_owned());
+    let home = env::home_dir().map(|home: PathBuf| format!("{}/", home.display()));
+    // A name of two letters, as of a virtual machine, may be part of any word.
+    names.into_iter().chain(home).filter(|name| name.len() > 3).collect()
+}
+
+/// Programs that leak, each in its own way.
+struct Town {
+    /// Reads to the end and forgets to close.
+    shop: Server,
+    /// Accepts and does not come back to read.
+    tornado: Server,
+    /// Does not accept: its workers are used up.
+    pool: Server,
+    /// Closes what the crawler has fetched; the crawler does not.
+    pages: Server,
+    crawler: Actor,
+    browser: Actor,
+    round: u32,
+}
+
+struct Server {
+    actor: Actor,
+    address: &'static str,
+    listener: u32,
+}
+
+impl Server {
+    fn start(netns: &Netns, name: &str, address: &'static str, backlog: u32) -> Result<Self> {
+        let mut actor = named(netns, name)?;
+        let listener = actor.number(&format!("listen {address} {backlog}"))?;
+        Ok(Self { actor, address, listener })
+    }
+
+    /// Both ends of a connection, the client's first.
+    fn serve(&mut self, client: &mut Actor) -> Result<(u32, u32)> {
+        let connected = client.number(&format!("connect {}", self.address))?;
+        Ok((connected, self.actor.number(&format!("accept {}", self.listener))?))
+    }
+}
+
+impl Town {
+    fn new(netns: &Netns) -> Result<Self> {
+        Ok(Self {
+            shop: Server::start(netns, "shop-api", "127.0.0.1:8080", 128)?,
+            tornado: Server::start(netns, "tornado", "127.0.0.2:8888", 128)?,
+            pool: Server::start(netns, "thrift-pool", "127.0.0.3:9090", 16)?,
+            pages: Server::start(netns, "pages", "127.0.0.4:80", 128)?,
+            crawler: named(netns, "crawler")?,
+            browser: named(netns, "browser")?,
+            round: 0,
+        })
+    }
+
+    /// One more leak of the shop; of the others now and then.
+    fn leak(&mut self) -> Result<()> {
+        self.round += 1;
+        let (browser, crawler) = (&mut self.browser, &mut self.crawler);
+        let (client, server) = self.shop.serve(browser)?;
+        browser.tell(&format!("send {client} 300"))?;
+        browser.tell(&format!("close {client}"))?;
+        self.shop.actor.tell(&format!("recv-fin {server} 1000"))?;
+        if self.round % 3 == 1 {
+            let (client, _) = self.tornado.serve(browser)?;
+            browser.tell(&format!("send {client} 512"))?;
+            browser.tell(&format!("close {client}"))?;
+        }
+        if self.round % 8 == 2 {
+            let client = browser.number(&format!("connect {}", self.pool.address))?;
+            browser.tell(&format!("close {client}"))?;
+        }
+        if self.round % 6 == 3 {
+            let (client, server) = self.pages.serve(crawler)?;
+            self.pages.actor.tell(&format!("send {server} 404"))?;
+            crawler.tell(&format!("recv {client} 404"))?;
+            self.pages.actor.tell(&format!("close {server}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn named(netns: &Netns, name: &str) -> Result<Actor> {
+    let mut actor = Actor::start(Some(netns))?;
+    actor.tell(&format!("name {name}"))?;
+    Ok(actor)
+}
