@@ -72,7 +72,7 @@ impl Args {
                     Color::Never => ColorChoice::Never,
                 };
                 let out = AutoStream::new(Box::new(buffered(stdout)) as Box<dyn Write>, choice);
-                Box::new(Table::new(out, clock, width(terminal)))
+                Box::new(table(out, clock, terminal))
             }
         })
     }
@@ -82,10 +82,13 @@ fn buffered(out: io::Stdout) -> BufWriter<io::Stdout> {
     BufWriter::with_capacity(64 << 10, out)
 }
 
-/// COLUMNS, else the terminal's width.
-fn width(terminal: bool) -> usize {
+/// As wide as COLUMNS says, else as the terminal is, whenever a row is written.
+fn table<W: Write>(out: W, clock: Clock, terminal: bool) -> Table<W> {
     let named = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|c| *c > 0);
-    let measured =
-        || terminal_size::terminal_size().map(|(w, _)| usize::from(w.0)).filter(|_| terminal);
-    named.or_else(measured).unwrap_or(FILE_WIDTH)
+    let table = Table::new(out, clock, named.unwrap_or(FILE_WIDTH));
+    if terminal && named.is_none() { table.following(measured) } else { table }
+}
+
+fn measured() -> Option<usize> {
+    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
 }

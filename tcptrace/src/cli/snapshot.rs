@@ -2,13 +2,12 @@
 
 use std::{io, mem::ManuallyDrop, rc::Rc, time::Duration};
 
-use clap::ValueEnum;
 use tcptrace_common::state::TcpState;
 
 use crate::{
-    cli::{btf, leaks, leaks::Leaks, nanoseconds, output, select},
+    cli::{btf, group::By, leaks, leaks::Leaks, nanoseconds, output, select},
     engine::{
-        group::{GroupBy, Groups, Overview},
+        group::{Groups, Overview},
         parse,
         select::Selection,
         update::Update,
@@ -65,29 +64,6 @@ pub struct Args {
     select: select::Args,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum By {
-    /// Process that holds them, or their listener
-    Holder,
-    /// Why they are there
-    Verdict,
-    /// Remote address
-    Remote,
-    /// Listener that they came in by
-    Listener,
-}
-
-impl From<By> for GroupBy {
-    fn from(by: By) -> Self {
-        match by {
-            By::Holder => Self::Holder,
-            By::Verdict => Self::Verdict,
-            By::Remote => Self::Remote,
-            By::Listener => Self::Listener,
-        }
-    }
-}
-
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let query = Query {
@@ -127,7 +103,7 @@ fn show(
         states: snapshot.states(),
         ..Overview::default()
     };
-    let mut groups = args.group_by.map(|by| Groups::new(by.into(), now));
+    let mut groups = args.group_by.and_then(By::what).map(|by| Groups::new(by, now));
     let mut said = Ok(());
     for record in snapshot.records() {
         if !record.is_shown() && !args.select.names_verdicts() {

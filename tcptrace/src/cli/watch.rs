@@ -9,12 +9,14 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{btf, ended_by, leaks, leaks::Leaks, nanoseconds, output, select, warn};
+use super::{btf, ended_by, group::By, leaks, leaks::Leaks, nanoseconds, output, select, warn};
 use crate::{
     confine::{capabilities, seccomp},
     engine::{
         fact::{Fact, Host, Timed},
         parse,
+        record::BootNs,
+        reports::Reports,
         select::Selection,
         update::Update,
         watch::{Plan, Said, Watch},
@@ -73,6 +75,14 @@ pub struct Args {
     #[command(flatten)]
     leaks: leaks::Args,
 
+    /// Table: tell sockets together that have this in common [default: holders, verdict and end]
+    #[arg(long, value_name = "WHAT")]
+    group_by: Option<By>,
+
+    /// Table: a line a socket, as --group-by none; JSON and CSV always have that
+    #[arg(long, conflicts_with = "group_by")]
+    each: bool,
+
     /// Size of the event buffer in KiB, a power of two
     #[arg(long, value_name = "KIB", value_parser = ring_kib)]
     ring_size: Option<u32>,
@@ -99,6 +109,17 @@ fn ring_kib(text: &str) -> Result<u32, String> {
     let kib: u32 = text.parse().map_err(|_| "write a number of KiB".to_owned())?;
     let fits = kib.is_power_of_two() && (4..=1 << 20).contains(&kib);
     if fits { Ok(kib) } else { Err("write a power of two from 4 to 1048576".to_owned()) }
+}
+
+impl Args {
+    /// Who tells sockets together; `None`: a line a socket.
+    fn reports(&self) -> Option<Reports> {
+        let by = self.group_by.map(By::what);
+        // A stream of changes has a line for each anyway.
+        let each = self.each || self.transitions || by == Some(None);
+        let grouped = self.output.is_page() && !each;
+        grouped.then(|| Reports::new(by.flatten(), nanoseconds(self.min_age)))
+    }
 }
 
 /// Runs the command.
@@ -129,6 +150,7 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
         Ok(view) => view,
         Err(e) => return ended_by(e),
     };
+    let mut reports = args.reports();
     let mut source = attach(args, &plan, btf)?;
     let mut watch = Watch::new(plan);
     announce(args);
@@ -146,6 +168,7 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
         take(&mut watch, &mut facts, &mut said);
         // Before a ghost is said: who reads that may end it at once.
         let followed = source.follow_ends(watch.follows_ends());
+        group(&mut reports, source.now(), &mut said);
         let shown = show(&mut *view, &mut said);
         if let Err(e) = pulled.and(shown).and(followed) {
             return args.leaks.exit(found(&watch), Err(e));
@@ -154,6 +177,7 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
     let stopped = source.stop(&mut facts);
     take(&mut watch, &mut facts, &mut said);
     watch.finish(source.now(), &mut said);
+    group(&mut reports, source.now(), &mut said);
     args.leaks.exit(found(&watch), stopped.and(show(&mut *view, &mut said)))
 }
 
@@ -199,6 +223,15 @@ fn attach(args: &Args, plan: &Plan, btf: &Path) -> Result<Live, Failure> {
 
 fn take(watch: &mut Watch, facts: &mut Vec<Timed>, said: &mut Vec<Said>) {
     facts.drain(..).for_each(|fact| watch.take(&fact, said));
+}
+
+/// Puts reports of groups in the place of those of their sockets, before all else that was said.
+fn group(reports: &mut Option<Reports>, now: BootNs, said: &mut Vec<Said>) {
+    let Some(reports) = reports else { return };
+    said.retain(|said| !reports.take(&said.update));
+    let news = reports.flush(now).into_iter();
+    let news = news.map(|report| Said { time: now, update: Update::Report(Box::new(report)) });
+    said.splice(..0, news);
 }
 
 /// Shows what was said, and hands it to the reader.

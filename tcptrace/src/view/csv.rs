@@ -248,7 +248,9 @@ impl<W: Write> View for Csv<W> {
                 row
             }
             // Pages have no rows: the sockets that they are about follow, one a row.
-            Update::Clock(_) | Update::Process(_) | Update::Explanation(_) => return Ok(()),
+            Update::Clock(_) | Update::Report(_) | Update::Process(_) | Update::Explanation(_) => {
+                return Ok(());
+            }
             Update::Lost(lost) => {
                 let mut row = Row::new("lost", stamp);
                 row.set("counts", named(lost.named()));

@@ -166,7 +166,7 @@ impl<W: Write> Table<W> {
             None => format!("{} or more", human(age.min_ns)),
         };
         let c = &r.connection;
-        self.styled(BOLD, &format!("{} <- {}", c.local, c.remote))?;
+        self.styled(BOLD, &format!("{},{}", c.local, c.remote))?;
         writeln!(self.out)?;
         self.field("state", &format!("{} for {since}", r.state.name()))?;
         let role = r.role.map_or_else(
