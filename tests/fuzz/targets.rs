@@ -62,7 +62,7 @@ use tcptrace::{
     },
     view::{
         Clock, View,
-        csv::Csv,
+        csv::{Columns, Csv},
         json::Json,
         table::Table,
         text::{safe, steers},
@@ -221,7 +221,7 @@ fn show(said: &[Said], width: usize) {
     let (mut json, mut csv, mut table) = (Vec::new(), Vec::new(), Vec::new());
     let views: [Box<dyn View + '_>; 3] = [
         Box::new(Json::new(&mut json, clock())),
-        Box::new(Csv::new(&mut csv, clock()).expect("memory")),
+        Box::new(Csv::new(&mut csv, clock(), Columns::Snapshot).expect("memory")),
         Box::new(Table::new(&mut table, clock(), width)),
     ];
     for mut view in views {

@@ -8,7 +8,12 @@ use jiff::Timestamp;
 
 use crate::{
     engine::record::BootNs,
-    view::{Clock, View, csv::Csv, json::Json, table::Table},
+    view::{
+        Clock, View,
+        csv::{Columns, Csv},
+        json::Json,
+        table::Table,
+    },
 };
 
 /// Width of tables that go to no terminal.
@@ -42,6 +47,10 @@ pub struct Args {
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: Format,
 
+    /// As --format json
+    #[arg(short, long, conflicts_with = "format")]
+    json: bool,
+
     /// When to use colour
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     color: Color,
@@ -54,17 +63,26 @@ pub struct Args {
 impl Args {
     /// Whether it is laid out for people.
     pub fn is_page(&self) -> bool {
-        matches!(self.format, Format::Table)
+        matches!(self.format(), Format::Table)
     }
 
-    /// The view that was asked for.
-    pub fn view(&self, boot: BootNs) -> io::Result<Box<dyn View>> {
+    /// Whether it is rows for a spreadsheet.
+    pub fn is_csv(&self) -> bool {
+        matches!(self.format(), Format::Csv)
+    }
+
+    fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
+
+    /// The view that was asked for; `columns`: those of CSV.
+    pub fn view(&self, boot: BootNs, columns: Columns) -> io::Result<Box<dyn View>> {
         let clock = Clock::new(Timestamp::now(), boot, self.utc);
         let stdout = io::stdout();
         let terminal = stdout.is_terminal();
-        Ok(match self.format {
+        Ok(match self.format() {
             Format::Json => Box::new(Json::new(buffered(stdout), clock)),
-            Format::Csv => Box::new(Csv::new(buffered(stdout), clock)?),
+            Format::Csv => Box::new(Csv::new(buffered(stdout), clock, columns)?),
             Format::Table => {
                 let choice = match self.color {
                     Color::Auto => AutoStream::choice(&stdout),

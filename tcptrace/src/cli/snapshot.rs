@@ -17,7 +17,7 @@ use crate::{
         boot_now,
         snapshot::{Query, Snapshot},
     },
-    view::View,
+    view::{View, csv::Columns},
 };
 
 /// One scan of what exists now: what sits in a state, since when, who holds it, and why
@@ -35,7 +35,7 @@ use crate::{
                   tcptrace snapshot --group-by holder              who has how many\n  \
                   tcptrace snapshot --group-by remote --lport 8080 whose connections they were\n  \
                   tcptrace snapshot --state all --pid 4711         all sockets of one process\n  \
-                  tcptrace snapshot --format json | jq -r .verdict | sort | uniq -c"
+                  tcptrace snapshot --format json | jq -r 'select(.event == \"socket\").verdict' | sort | uniq -c"
 )]
 pub struct Args {
     /// List sockets whose age is certainly more than this
@@ -80,7 +80,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let mut leaks = 0;
     let said = args
         .output
-        .view(snapshot.now)
+        .view(snapshot.now, Columns::Snapshot)
         .and_then(|mut view| show(&mut snapshot, args, &mut *view, &mut leaks));
     args.leaks.exit(Leaks { open: leaks, all: leaks }, said)
 }

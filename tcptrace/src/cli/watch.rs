@@ -34,16 +34,20 @@ use crate::{
             tracing::{Live, Pace},
         },
     },
-    view::View,
+    view::{View, csv::Columns},
 };
 
 /// Watch sockets live: who lets them sit in a state, since when, and why
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Watch sockets live: who lets them sit in a state, since when, and \
-                  why.\n\nReports each socket that stays in the state longer than --min-age, \
-                  again each time its age doubles, and then that it was resolved and by whom. \
-                  Needs root, or CAP_BPF and CAP_PERFMON.",
+                  why.\n\nReports sockets that stay in the state longer than --min-age, \
+                  again each time their age doubles, and then that they were resolved and by \
+                  whom. The table tells sockets together that have the same holders, verdict and \
+                  end: one line says how many there are, how many of those are new, and how old \
+                  the oldest is; the next comes when one of them has doubled. Ctrl-C ends with \
+                  who leaks most, how fast, and what to do. Needs root, or CAP_BPF and \
+                  CAP_PERFMON.",
     after_help = "Examples:\n  tcptrace watch                                   every CLOSE_WAIT \
                   older than 1s, whole machine\n  tcptrace watch --pid 4711 --min-age 10s          \
                   of one process\n  tcptrace watch --cgroup system.slice/app.service of one \
@@ -65,7 +69,7 @@ pub struct Args {
     duration: Option<Duration>,
 
     /// Stop after so many reports (with --transitions: so many transitions)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
     /// Scan what is live this often [default: a quarter of --min-age, between 50ms and 500ms]
@@ -146,7 +150,7 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
         min_age_ns: nanoseconds(args.min_age),
         count: args.count,
     };
-    let mut view = match args.output.view(boot_now()) {
+    let mut view = match args.output.view(boot_now(), Columns::Watch) {
         Ok(view) => view,
         Err(e) => return ended_by(e),
     };
@@ -316,8 +320,12 @@ fn announce(args: &Args) {
         .map(tcptrace_common::state::TcpState::name)
         .collect();
     let until = if args.duration.is_some() { "" } else { "; Ctrl-C ends it" };
-    let min_age = human(nanoseconds(args.min_age));
-    warn(&format!("watching {} for stays over {min_age}{until}", states.join(", ")));
+    let stay = match nanoseconds(args.min_age) {
+        0 => ", however short".to_owned(),
+        // As it is written on the command line: 1s.
+        ns => format!(" longer than {}", human(ns).replace(".0s", "s")),
+    };
+    warn(&format!("watching for sockets in {}{stay}{until}", states.join(", ")));
 }
 
 fn far() -> Instant {

@@ -35,6 +35,8 @@ pub struct Table<W> {
     width: usize,
     measure: Option<Measure>,
     headed: bool,
+    /// The process of a page, and those of its leaks that have no row yet.
+    untold: Option<(u32, u64)>,
     /// What helps nobody, as far as it was said: once is enough.
     said: Vec<&'static str>,
 }
@@ -43,7 +45,7 @@ impl<W: Write> Table<W> {
     /// A view that writes to `out`, which takes styles away where they are not wanted, for `width`
     /// columns.
     pub fn new(out: W, clock: Clock, width: usize) -> Self {
-        Self { out, clock, width, measure: None, headed: false, said: Vec::new() }
+        Self { out, clock, width, measure: None, headed: false, untold: None, said: Vec::new() }
     }
 
     /// The same, which follows a terminal whose width changes.
@@ -122,6 +124,7 @@ impl<W: Write> View for Table<W> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.say_untold()?;
         self.out.flush()
     }
 

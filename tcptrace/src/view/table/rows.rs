@@ -123,6 +123,9 @@ impl<W: Write> Table<W> {
 
     /// A socket of one scan.
     pub(super) fn socket_row(&mut self, now: BootNs, r: &Record) -> io::Result<()> {
+        if let Some((_, leaks)) = &mut self.untold {
+            *leaks = leaks.saturating_sub(1);
+        }
         let head = format!("{}{}{}", pad("AGE", AGE), pad("STATE", STATE), pad("VERDICT", VERDICT));
         self.head(&format!("{head}HOLDER, ENDS"))?;
         let age = pad(&age_text(&r.age(now)), AGE);
