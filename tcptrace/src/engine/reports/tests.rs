@@ -261,7 +261,7 @@ fn hour(seed: impl Fn(u64) -> u64, paces: &[u8], verdicts: &[Verdict], ends: boo
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(4))]
+    #![proptest_config(ProptestConfig::with_cases(3))]
 
     /// 100,000 leaks of ten processes stay below 200 lines in an hour.
     #[test]

@@ -45,16 +45,22 @@ impl<W: Write> Table<W> {
             self.wrapped(0, safe(line).split(' '))?;
         }
         writeln!(self.out)?;
-        self.styled(
-            BOLD,
-            &format!("{} stuck, {} resolved, {} still open", s.stuck, s.resolved, s.still_open),
-        )?;
-        write!(self.out, "; {} transitions of all sockets seen", s.seen)?;
-        if s.lost.total() > 0 {
-            self.styled(BAD, &format!(", {} lost ({})", s.lost.total(), lost_text(&s.lost)))?;
+        let counts =
+            format!("{} stuck, {} resolved, {} still open", s.stuck, s.resolved, s.still_open);
+        self.styled(BOLD, &counts)?;
+        let seen = format!("; {} transitions of all sockets seen", s.seen);
+        let lost = match s.lost.total() {
+            0 => ", none lost".to_owned(),
+            n => format!(", {n} lost ({})", lost_text(&s.lost)),
+        };
+        let style = if s.lost.total() > 0 { BAD } else { PLAIN };
+        if counts.len() + seen.len() + lost.len() > self.width() {
+            writeln!(self.out, ";")?;
+            write!(self.out, "{}", seen.trim_start_matches("; "))?;
         } else {
-            write!(self.out, ", none lost")?;
+            write!(self.out, "{seen}")?;
         }
+        self.styled(style, &lost)?;
         writeln!(self.out)?;
         self.tops(&s.by_holder, &s.by_remote, &s.by_verdict)?;
         s.stays.iter().try_for_each(|stays| self.stays(stays))?;

@@ -110,7 +110,7 @@ pub fn ends(r: &Record) -> Ways {
         .or(format!("{fd}{both}"), 2)
         .or(both, 4)
         .or(format!(":{},{}", c.local.port(), c.remote), 5)
-        .or(cookie, 9)
+        .or(cookie, 14)
         .or("", 20)
 }
 

@@ -123,13 +123,13 @@ fn groups_at_132_columns() {
     assert_eq!(
         printed(132, true, &story()),
         "TIME     COUNT    NEW OLDEST STATE       VERDICT        HOLDER, ENDS\n\
-         00:00:02     1     +1 1.0s   CLOSE_WAIT  eof-not-closed python3 leak.py[4711]       fd 12 \
-         10.0.0.1:8080,10.0.3.1:51000\n\
-         00:00:03     2     +1 1.0s   CLOSE_WAIT  eof-not-closed python3 leak.py[4711]       fd 12 \
-         10.0.0.1:8080,10.0.3.2:51000\n\
-         00:00:04     3     +1 1.0s   CLOSE_WAIT  eof-not-closed python3 leak.py[4711]       fd 12 \
-         10.0.0.1:8080,10.0.3.3:51000\n\
-         00:00:06    40    +37 5.0s   CLOSE_WAIT  eof-not-closed python3 leak.py[4711]       \
+         00:00:02     1     +1 1.0s   CLOSE_WAIT  eof-not-closed python3 leak.py[4711]         fd 12 \
+         10.0.0.1:8080,10.0.3.1:51000 cookie:1\n\
+         00:00:03     2     +1 1.0s   CLOSE_WAIT  eof-not-closed python3 leak.py[4711]         fd 12 \
+         10.0.0.1:8080,10.0.3.2:51000 cookie:2\n\
+         00:00:04     3     +1 1.0s   CLOSE_WAIT  eof-not-closed python3 leak.py[4711]         fd 12 \
+         10.0.0.1:8080,10.0.3.3:51000 cookie:3\n\
+         00:00:06    40    +37 5.0s   CLOSE_WAIT  eof-not-closed python3 leak.py[4711]         \
          10.0.0.1:8080 <- 10.0.3.0/26, 40 peers\n\
          00:01:10     0    -40 1m05s  CLOSE_WAIT  resolved       python3 leak.py[4711]\n"
     );
@@ -153,7 +153,7 @@ fn sockets_one_by_one() {
         lines[..2],
         [
             "TIME     AGE    STATE       VERDICT        HOLDER, ENDS",
-            "00:00:02 1.0s   CLOSE_WAIT  eof-not-closed python3[4711]  :8080,10.0.3.1:51000",
+            "00:00:02 1.0s   CLOSE_WAIT  eof-not-closed python3[4711] :8080,10.0.3.1:51000",
         ]
     );
     assert_eq!(
@@ -200,7 +200,7 @@ fn the_last_screen() {
         ..Summary::default()
     };
     let text = printed(80, true, &[(31, Update::Summary(Box::new(summary)))]);
-    let begin = "\npython3 leak.py[4711] holds 9998 of 10000 leaks, the oldest since 00:00:01 (30s).\n\
+    let begin = "\npython3 leak.py[4711] holds 9998 of 10000 leaks, the oldest since 00:00:01\n(30s).\n\
                  It gains about 1200 a minute; at this pace its 20000 descriptors last 8m00s at\n\
                  the most.\n";
     assert!(text.starts_with(begin), "{text}");
