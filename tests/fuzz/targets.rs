@@ -33,6 +33,7 @@ use tcptrace::{
         check, decode,
         fact::{self, Fact, Records, Scan, Timed, Wire},
         language::language,
+        name::name,
         parse::{EndPattern, States, Target, duration},
         record::{BootNs, Holder, ProcessId},
         report::{About, Explanation, ProcessReport},
@@ -61,7 +62,7 @@ use tcptrace::{
     },
     view::{
         Clock, View,
-        csv::Csv,
+        csv::{Columns, Csv},
         json::{Json, schema},
         table::Table,
         text::{safe, steers},
@@ -220,7 +221,7 @@ fn show(said: &[Said], width: usize) {
     let (mut json, mut csv, mut table) = (Vec::new(), Vec::new(), Vec::new());
     let views: [Box<dyn View + '_>; 3] = [
         Box::new(Json::new(&mut json, clock())),
-        Box::new(Csv::new(&mut csv, clock()).expect("memory")),
+        Box::new(Csv::new(&mut csv, clock(), Columns::Snapshot).expect("memory")),
         Box::new(Table::new(&mut table, clock(), width)),
     ];
     for mut view in views {
@@ -295,6 +296,7 @@ fn page(text: &str) {
         ppid: 0,
         fd: 0,
         comm: text.into(),
+        name: name(text, &[text.to_owned(), text.to_owned()]).map(Rc::from),
         cgroups: Some(Rc::new(Cgroups::parse(&format!("0::/{text}\n{text}")))),
         inner_pid: process::inner_pid(text),
         opener: None,

@@ -14,6 +14,9 @@ use crate::{
 
 tests![
     a_table_fits_80_columns,
+    ends_can_be_pasted_into_explain,
+    many_leaks_are_a_few_lines,
+    csv_columns_are_the_commands_own,
     csv_has_a_header_and_one_row_an_event,
     names_do_not_steer_the_terminal,
     colour_only_when_asked_for,
@@ -63,15 +66,81 @@ fn a_table_fits_80_columns() {
     let lines: Vec<&str> = out.lines().collect();
     let column =
         |word: &str, line: &str| line.find(word).unwrap_or_else(|| panic!("no {word} in {line:?}"));
-    assert_eq!(column("EVENT", lines[0]), column("stuck", lines[1]));
-    assert_eq!(column("STATE", lines[0]), column("CLOSE_WAIT", lines[1]));
-    assert!(
-        lines[2].contains("127.0.0.1:") && lines[2].ends_with("unread-fin server recv-q 1"),
-        "{out}"
-    );
-    assert_eq!(column("WHO", lines[0]), column("a-name-of-15-ch[", lines[1]));
+    assert_eq!(column("VERDICT", lines[0]), column("unread-fin", lines[1]));
+    assert_eq!(column("HOLDER", lines[0]), column("a-name-of-15-ch[", lines[1]));
     assert!(out.contains("1 stuck, 0 resolved, 1 still open"), "{out}");
     assert!(out.contains("unread-fin:\n  all data was read"), "what to do: {out}");
+}
+
+/// What tables show can be handed to explain.
+fn ends_can_be_pasted_into_explain() {
+    let ns = netns();
+    let path = ns.path();
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    for (width, each) in [("80", "--group-by=none"), ("132", "--each"), ("132", "--utc")] {
+        let mut watch = tcptrace();
+        watch.args(["watch", "--min-age", "100ms", "-n", "1", each, "--netns"]).arg(&path);
+        let output = watch.env("COLUMNS", width).output().expect("it runs");
+        let out = String::from_utf8(output.stdout).expect("UTF-8");
+        let row = out.lines().nth(1).expect("a row");
+        let is_socket = |word: &&str| word.contains(",127.0.0.1:") || word.starts_with("cookie:");
+        let socket = row.split_whitespace().find(is_socket).unwrap_or_else(|| panic!("{row}"));
+        let page = tcptrace().args(["explain", socket]).output().expect("it runs");
+        let page = String::from_utf8(page.stdout).expect("UTF-8");
+        assert!(page.contains(&format!("[{}]", pair.server.pid())), "{row}: {page}");
+    }
+}
+
+/// 300 leaks of one process are a few lines, and the last screen says whose they are.
+fn many_leaks_are_a_few_lines() {
+    let ns = netns();
+    let mut pairs: Vec<Pair> = vec![Pair::new(&ns)];
+    let server = &mut pairs[0].server;
+    let listener = server.number("listen 127.0.0.1:0 512").expect("listens");
+    let address = server.address(&format!("address {listener}")).expect("an address");
+    let clients = || {
+        ns.enter().expect("the namespace");
+        (0..300).for_each(|_| drop(std::net::TcpStream::connect(address).expect("connects")));
+    };
+    std::thread::scope(|scope| scope.spawn(clients).join()).expect("clients come and go");
+    for _ in 0..300 {
+        server.number(&format!("accept {listener}")).expect("accepts");
+    }
+    let pid = server.pid();
+    let mut child = tcptrace()
+        .args(["watch", "--min-age", "100ms", "--count", "900", "--netns"])
+        .arg(ns.path())
+        .env("COLUMNS", "80")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("tcptrace starts");
+    let mut out = String::new();
+    child.stdout.take().expect("stdout").read_to_string(&mut out).expect("UTF-8");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    let rows = out.lines().take_while(|line| !line.is_empty()).count();
+    assert!((2..20).contains(&rows), "{out}");
+    assert!(out.contains(&format!("[{pid}] holds all 300 leaks")), "{out}");
+    assert!(out.contains(&format!("Next: tcptrace explain {pid}")), "{out}");
+}
+
+/// Each command has the columns that it can fill, and a page has none.
+fn csv_columns_are_the_commands_own() {
+    let header = |args: &[&str]| {
+        let output = tcptrace().args(args).args(["--format", "csv"]).output().expect("it runs");
+        let out = String::from_utf8(output.stdout).expect("UTF-8");
+        out.lines().next().unwrap_or_default().to_owned()
+    };
+    let pid = std::process::id().to_string();
+    let snapshot = header(&["snapshot", "-p", &pid]);
+    assert!(snapshot.contains("group_by") && !snapshot.contains("closed_by_pid"), "{snapshot}");
+    assert_eq!(
+        header(&["check"]),
+        "event,time,name,ok,found,needed_for,lost_without,remedy,counts"
+    );
+    let page = tcptrace().args(["explain", &pid, "--format", "csv"]).output().expect("it runs");
+    assert_eq!((page.status.code(), page.stdout.len()), (Some(2), 0));
 }
 
 fn csv_has_a_header_and_one_row_an_event() {

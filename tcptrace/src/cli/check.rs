@@ -5,6 +5,7 @@ use crate::{
     engine::{check::Offers, update::Update},
     exit::{Exit, Failure},
     source::live::{boot_now, check},
+    view::csv::Columns,
 };
 
 /// What this host offers, and what is lost without it
@@ -40,7 +41,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let findings = check::findings(&path, boot_now);
     let offers = Offers::of(&findings);
     let exit = if offers.watch { Exit::Done } else { Exit::NotAllowed };
-    let shown = args.output.view(now).and_then(|mut view| {
+    let shown = args.output.view(now, Columns::Check).and_then(|mut view| {
         for finding in findings {
             view.update(now, &Update::Finding(Box::new(finding)))?;
         }

@@ -18,7 +18,7 @@ use crate::{
         boot_now, process, report,
         snapshot::{Query, Snapshot},
     },
-    view::View,
+    view::{View, csv::Columns},
 };
 
 /// A page on one process or one socket: evidence, reasons, what to do
@@ -59,6 +59,12 @@ const ROWS: usize = 10;
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
+    if args.output.is_csv() {
+        return Err(Failure::usage(
+            "explain --format csv: a page has no rows; write --format json, or tcptrace snapshot \
+             --format csv for the sockets",
+        ));
+    }
     let found = match args.target {
         Target::Number(n) => u32::try_from(n).ok().and_then(process::find).ok_or(n),
         Target::Pid(pid) => {
@@ -99,10 +105,13 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             if matches!(args.target, Target::Number(_)) { ", and no such process" } else { "" }
         )));
     }
-    let shown = args.output.view(snapshot.now).and_then(|mut view| match found {
-        Ok(process) => show_process(&snapshot, process, records, args.output.is_page(), &mut *view),
-        Err(_) => show_sockets(&snapshot, records, args.output.is_page(), &mut *view),
-    });
+    let shown =
+        args.output.view(snapshot.now, Columns::Snapshot).and_then(|mut view| match found {
+            Ok(process) => {
+                show_process(&snapshot, process, records, args.output.is_page(), &mut *view)
+            }
+            Err(_) => show_sockets(&snapshot, records, args.output.is_page(), &mut *view),
+        });
     shown.map_or_else(ended_by, |()| Ok(Exit::Done))
 }
 

@@ -3,6 +3,7 @@
 mod btf;
 mod check;
 mod explain;
+mod group;
 mod leaks;
 mod output;
 mod select;

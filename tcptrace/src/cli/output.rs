@@ -8,7 +8,12 @@ use jiff::Timestamp;
 
 use crate::{
     engine::record::BootNs,
-    view::{Clock, View, csv::Csv, json::Json, table::Table},
+    view::{
+        Clock, View,
+        csv::{Columns, Csv},
+        json::Json,
+        table::Table,
+    },
 };
 
 /// Width of tables that go to no terminal.
@@ -42,6 +47,10 @@ pub struct Args {
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     format: Format,
 
+    /// As --format json
+    #[arg(short, long, conflicts_with = "format")]
+    json: bool,
+
     /// When to use colour
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     color: Color,
@@ -54,17 +63,26 @@ pub struct Args {
 impl Args {
     /// Whether it is laid out for people.
     pub fn is_page(&self) -> bool {
-        matches!(self.format, Format::Table)
+        matches!(self.format(), Format::Table)
     }
 
-    /// The view that was asked for.
-    pub fn view(&self, boot: BootNs) -> io::Result<Box<dyn View>> {
+    /// Whether it is rows for a spreadsheet.
+    pub fn is_csv(&self) -> bool {
+        matches!(self.format(), Format::Csv)
+    }
+
+    fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
+
+    /// The view that was asked for; `columns`: those of CSV.
+    pub fn view(&self, boot: BootNs, columns: Columns) -> io::Result<Box<dyn View>> {
         let clock = Clock::new(Timestamp::now(), boot, self.utc);
         let stdout = io::stdout();
         let terminal = stdout.is_terminal();
-        Ok(match self.format {
+        Ok(match self.format() {
             Format::Json => Box::new(Json::new(buffered(stdout), clock)),
-            Format::Csv => Box::new(Csv::new(buffered(stdout), clock)?),
+            Format::Csv => Box::new(Csv::new(buffered(stdout), clock, columns)?),
             Format::Table => {
                 let choice = match self.color {
                     Color::Auto => AutoStream::choice(&stdout),
@@ -72,7 +90,7 @@ impl Args {
                     Color::Never => ColorChoice::Never,
                 };
                 let out = AutoStream::new(Box::new(buffered(stdout)) as Box<dyn Write>, choice);
-                Box::new(Table::new(out, clock, width(terminal)))
+                Box::new(table(out, clock, terminal))
             }
         })
     }
@@ -82,10 +100,13 @@ fn buffered(out: io::Stdout) -> BufWriter<io::Stdout> {
     BufWriter::with_capacity(64 << 10, out)
 }
 
-/// COLUMNS, else the terminal's width.
-fn width(terminal: bool) -> usize {
+/// As wide as COLUMNS says, else as the terminal is, whenever a row is written.
+fn table<W: Write>(out: W, clock: Clock, terminal: bool) -> Table<W> {
     let named = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|c| *c > 0);
-    let measured =
-        || terminal_size::terminal_size().map(|(w, _)| usize::from(w.0)).filter(|_| terminal);
-    named.or_else(measured).unwrap_or(FILE_WIDTH)
+    let table = Table::new(out, clock, named.unwrap_or(FILE_WIDTH));
+    if terminal && named.is_none() { table.following(measured) } else { table }
+}
+
+fn measured() -> Option<usize> {
+    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
 }

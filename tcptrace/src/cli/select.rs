@@ -1,6 +1,11 @@
 //! Which sockets: the flags that every command shares, and what they mean on this host.
 
-use std::path::PathBuf;
+use std::{ffi::OsStr, path::PathBuf, str::FromStr};
+
+use clap::{
+    Arg, Command, Error,
+    builder::{PossibleValue, TypedValueParser},
+};
 
 use crate::{
     engine::{
@@ -25,11 +30,17 @@ const COMM_LEN: usize = 15;
 #[command(next_help_heading = "Selection (kinds combine with and, values of one kind with or)")]
 pub struct Args {
     /// TCP states, as ss or the kernel spells them, or all
-    #[arg(long, value_name = "STATE[,…]", default_value = "close_wait")]
+    #[arg(short, long, value_name = "STATE[,…]", default_value = "close_wait")]
     pub state: States,
 
     /// Sockets that this process holds, or that wait in the queue of a listener it holds
-    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    #[arg(
+        short,
+        long,
+        value_name = "PID[,…]",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX))
+    )]
     pid: Vec<u32>,
 
     /// With --pid: its descendants too
@@ -37,35 +48,45 @@ pub struct Args {
     children: bool,
 
     /// Sockets held by a process with this command name
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME[,…]", value_delimiter = ',')]
     comm: Vec<String>,
 
     /// Sockets made or held in this cgroup or below: a path, or one relative to the cgroup mount
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH[,…]", value_delimiter = ',')]
     cgroup: Vec<String>,
 
     /// Sockets held in the container with this name (LXC, systemd-nspawn), or whose id begins so
-    #[arg(long, value_name = "NAME|ID")]
+    #[arg(long, value_name = "NAME|ID[,…]", value_delimiter = ',')]
     container: Vec<String>,
 
     /// Sockets in this network namespace: a name as for ip netns, a path, or pid:N
-    #[arg(long, value_name = "NAME|PATH|pid:N")]
+    #[arg(long, value_name = "NAME|PATH|pid:N[,…]", value_delimiter = ',')]
     netns: Vec<String>,
 
     /// Local end: ADDR, ADDR/BITS, ADDR:PORT, [V6]:PORT
-    #[arg(long, value_name = "ADDR[:PORT]")]
+    #[arg(long, value_name = "ADDR[:PORT][,…]", value_delimiter = ',')]
     local: Vec<EndPattern>,
 
     /// Remote end, as --local
-    #[arg(long, value_name = "ADDR[:PORT]")]
+    #[arg(long, value_name = "ADDR[:PORT][,…]", value_delimiter = ',')]
     remote: Vec<EndPattern>,
 
     /// Local port
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(
+        long,
+        value_name = "PORT[,…]",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
     lport: Vec<u16>,
 
     /// Remote port
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(
+        long,
+        value_name = "PORT[,…]",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(u16).range(1..)
+    )]
     rport: Vec<u16>,
 
     /// Address family; IPv4 in IPv6 sockets counts as 4
@@ -73,8 +94,29 @@ pub struct Args {
     family: Option<u8>,
 
     /// Sockets with this verdict
-    #[arg(long, value_name = "VERDICT[,…]", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "VERDICT[,…]",
+        value_delimiter = ',',
+        value_parser = Verdicts
+    )]
     verdict: Vec<Verdict>,
+}
+
+/// Reads verdicts in every spelling that the core takes, and tells completions their names.
+#[derive(Clone)]
+struct Verdicts;
+
+impl TypedValueParser for Verdicts {
+    type Value = Verdict;
+
+    fn parse_ref(&self, cmd: &Command, arg: Option<&Arg>, text: &OsStr) -> Result<Verdict, Error> {
+        Verdict::from_str.parse_ref(cmd, arg, text)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(Verdict::ALL.into_iter().map(|verdict| PossibleValue::new(verdict.name()))))
+    }
 }
 
 impl Args {

@@ -2,13 +2,12 @@
 
 use std::{io, mem::ManuallyDrop, rc::Rc, time::Duration};
 
-use clap::ValueEnum;
 use tcptrace_common::state::TcpState;
 
 use crate::{
-    cli::{btf, leaks, leaks::Leaks, nanoseconds, output, select},
+    cli::{btf, group::By, leaks, leaks::Leaks, nanoseconds, output, select},
     engine::{
-        group::{GroupBy, Groups, Overview},
+        group::{Groups, Overview},
         parse,
         select::Selection,
         update::Update,
@@ -18,7 +17,7 @@ use crate::{
         boot_now,
         snapshot::{Query, Snapshot},
     },
-    view::View,
+    view::{View, csv::Columns},
 };
 
 /// One scan of what exists now: what sits in a state, since when, who holds it, and why
@@ -40,7 +39,7 @@ use crate::{
         "  tcptrace snapshot --group-by holder              who has how many\n",
         "  tcptrace snapshot --group-by remote --lport 8080 whose connections they were\n",
         "  tcptrace snapshot --state all --pid 4711         all sockets of one process\n",
-        "  tcptrace snapshot --format json | jq -r .verdict | sort | uniq -c",
+        "  tcptrace snapshot --format json | jq -r 'select(.event == \"socket\").verdict' | sort | uniq -c",
     )
 )]
 pub struct Args {
@@ -70,29 +69,6 @@ pub struct Args {
     select: select::Args,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum By {
-    /// Process that holds them, or their listener
-    Holder,
-    /// Why they are there
-    Verdict,
-    /// Remote address
-    Remote,
-    /// Listener that they came in by
-    Listener,
-}
-
-impl From<By> for GroupBy {
-    fn from(by: By) -> Self {
-        match by {
-            By::Holder => Self::Holder,
-            By::Verdict => Self::Verdict,
-            By::Remote => Self::Remote,
-            By::Listener => Self::Listener,
-        }
-    }
-}
-
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let query = Query {
@@ -109,7 +85,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let mut leaks = 0;
     let said = args
         .output
-        .view(snapshot.now)
+        .view(snapshot.now, Columns::Snapshot)
         .and_then(|mut view| show(&mut snapshot, args, &mut *view, &mut leaks));
     args.leaks.exit(Leaks { open: leaks, all: leaks }, said)
 }
@@ -132,7 +108,7 @@ fn show(
         states: snapshot.states(),
         ..Overview::default()
     };
-    let mut groups = args.group_by.map(|by| Groups::new(by.into(), now));
+    let mut groups = args.group_by.and_then(By::what).map(|by| Groups::new(by, now));
     let mut said = Ok(());
     for record in snapshot.records() {
         if !record.is_shown() && !args.select.names_verdicts() {

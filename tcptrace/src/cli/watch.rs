@@ -9,12 +9,14 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{btf, ended_by, leaks, leaks::Leaks, nanoseconds, output, select, warn};
+use super::{btf, ended_by, group::By, leaks, leaks::Leaks, nanoseconds, output, select, warn};
 use crate::{
     confine::{capabilities, seccomp},
     engine::{
         fact::{Fact, Host, Timed},
         parse,
+        record::BootNs,
+        reports::Reports,
         select::Selection,
         update::Update,
         watch::{Plan, Said, Watch},
@@ -32,7 +34,7 @@ use crate::{
             tracing::{Live, Pace},
         },
     },
-    view::View,
+    view::{View, csv::Columns},
 };
 
 /// Watch sockets live: who lets them sit in a state, since when, and why
@@ -40,9 +42,12 @@ use crate::{
 #[command(
     long_about = concat!(
         "Watch sockets live: who lets them sit in a state, since when, and why.\n\n",
-        "Reports each socket that stays in the state longer than --min-age, again each time ",
-        "its age doubles, and then that it was resolved and by whom. Needs root, or CAP_BPF ",
-        "and CAP_PERFMON.",
+        "Reports sockets that stay in the state longer than --min-age, again each time their age ",
+        "doubles, and then that they were resolved and by whom. The table tells sockets together ",
+        "that have the same holders, verdict and end: one line says how many there are, how many ",
+        "of those are new, and how old the oldest is; the next comes when one of them has ",
+        "doubled. Ctrl-C ends with who leaks most, how fast, and what to do. Needs root, or ",
+        "CAP_BPF and CAP_PERFMON.",
     ),
     after_help = concat!(
         "Examples:\n",
@@ -67,7 +72,7 @@ pub struct Args {
     duration: Option<Duration>,
 
     /// Stop after so many reports (with --transitions: so many transitions)
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
     /// Scan what is live this often [default: a quarter of --min-age, between 50ms and 500ms]
@@ -76,6 +81,14 @@ pub struct Args {
 
     #[command(flatten)]
     leaks: leaks::Args,
+
+    /// Table: tell sockets together that have this in common [default: holders, verdict and end]
+    #[arg(long, value_name = "WHAT")]
+    group_by: Option<By>,
+
+    /// Table: a line a socket, as --group-by none; JSON and CSV always have that
+    #[arg(long, conflicts_with = "group_by")]
+    each: bool,
 
     /// Size of the event buffer in KiB, a power of two
     #[arg(long, value_name = "KIB", value_parser = ring_kib)]
@@ -105,6 +118,17 @@ fn ring_kib(text: &str) -> Result<u32, String> {
     if fits { Ok(kib) } else { Err("write a power of two from 4 to 1048576".to_owned()) }
 }
 
+impl Args {
+    /// Who tells sockets together; `None`: a line a socket.
+    fn reports(&self) -> Option<Reports> {
+        let by = self.group_by.map(By::what);
+        // A stream of changes has a line for each anyway.
+        let each = self.each || self.transitions || by == Some(None);
+        let grouped = self.output.is_page() && !each;
+        grouped.then(|| Reports::new(by.flatten(), nanoseconds(self.min_age)))
+    }
+}
+
 /// Runs the command.
 pub fn run(mut args: Args) -> Result<Exit, Failure> {
     memory::keep_little();
@@ -129,10 +153,11 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
         min_age_ns: nanoseconds(args.min_age),
         count: args.count,
     };
-    let mut view = match args.output.view(boot_now()) {
+    let mut view = match args.output.view(boot_now(), Columns::Watch) {
         Ok(view) => view,
         Err(e) => return ended_by(e),
     };
+    let mut reports = args.reports();
     let mut source = attach(args, &plan, btf)?;
     let mut watch = Watch::new(plan);
     announce(args);
@@ -150,6 +175,7 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
         take(&mut watch, &mut facts, &mut said);
         // Before a ghost is said: who reads that may end it at once.
         let followed = source.follow_ends(watch.follows_ends());
+        group(&mut reports, source.now(), &mut said);
         let shown = show(&mut *view, &mut said);
         if let Err(e) = pulled.and(shown).and(followed) {
             return args.leaks.exit(found(&watch), Err(e));
@@ -158,6 +184,7 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
     let stopped = source.stop(&mut facts);
     take(&mut watch, &mut facts, &mut said);
     watch.finish(source.now(), &mut said);
+    group(&mut reports, source.now(), &mut said);
     args.leaks.exit(found(&watch), stopped.and(show(&mut *view, &mut said)))
 }
 
@@ -203,6 +230,15 @@ fn attach(args: &Args, plan: &Plan, btf: &Path) -> Result<Live, Failure> {
 
 fn take(watch: &mut Watch, facts: &mut Vec<Timed>, said: &mut Vec<Said>) {
     facts.drain(..).for_each(|fact| watch.take(&fact, said));
+}
+
+/// Puts reports of groups in the place of those of their sockets, before all else that was said.
+fn group(reports: &mut Option<Reports>, now: BootNs, said: &mut Vec<Said>) {
+    let Some(reports) = reports else { return };
+    said.retain(|said| !reports.take(&said.update));
+    let news = reports.flush(now).into_iter();
+    let news = news.map(|report| Said { time: now, update: Update::Report(Box::new(report)) });
+    said.splice(..0, news);
 }
 
 /// Shows what was said, and hands it to the reader.
@@ -292,8 +328,12 @@ fn announce(args: &Args) {
         .map(tcptrace_common::state::TcpState::name)
         .collect();
     let until = if args.duration.is_some() { "" } else { "; Ctrl-C ends it" };
-    let min_age = human(nanoseconds(args.min_age));
-    warn(&format!("watching {} for stays over {min_age}{until}", states.join(", ")));
+    let stay = match nanoseconds(args.min_age) {
+        0 => ", however short".to_owned(),
+        // As it is written on the command line: 1s.
+        ns => format!(" longer than {}", human(ns).replace(".0s", "s")),
+    };
+    warn(&format!("watching for sockets in {}{stay}{until}", states.join(", ")));
 }
 
 fn far() -> Instant {

@@ -8,9 +8,10 @@ use std::{
 use tcptrace_common::state::TcpState;
 
 use crate::engine::{
-    record::{Age, BootNs, Record},
+    record::{Age, BootNs, Holder, Record},
     verdict::Verdict,
 };
+use crate::formats::cgroup::Cgroups;
 
 /// Sockets that have something in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct Group {
     pub by: GroupBy,
     /// Its value; of holders and listeners it may hold anything.
     pub key: String,
+    /// What people call that; it may hold anything.
+    pub name: String,
     /// How many.
     pub count: u64,
     /// Of those: leaks.
@@ -40,6 +43,12 @@ pub enum GroupBy {
     Remote,
     /// Listener: local address and port of the one they came in by.
     Listener,
+    /// Container of who holds them, by its id.
+    Container,
+    /// Kubernetes pod of who holds them, by its uid.
+    Pod,
+    /// Cgroup of who holds them.
+    Cgroup,
 }
 
 impl GroupBy {
@@ -51,8 +60,65 @@ impl GroupBy {
             Self::Verdict => "verdict",
             Self::Remote => "remote",
             Self::Listener => "listener",
+            Self::Container => "container",
+            Self::Pod => "pod",
+            Self::Cgroup => "cgroup",
         }
     }
+
+    /// A record's values: of holders, containers and the like it may have several, each once, in
+    /// order.
+    #[must_use]
+    pub fn values(self, record: &Record) -> Vec<Value> {
+        let of_holders = |value: &dyn Fn(&Cgroups) -> Option<String>| {
+            let cgroups = record.holders.iter().filter_map(|h| h.cgroups.as_deref());
+            distinct(cgroups.filter_map(value).map(Value::plain).collect(), "none")
+        };
+        let one = |key: String| vec![Value::plain(key)];
+        match self {
+            Self::Holder => {
+                let value = |h: &Holder| Value {
+                    key: format!("{}[{}]", h.comm, h.process.pid),
+                    name: format!("{}[{}]", h.called(), h.process.pid),
+                };
+                distinct(record.holders.iter().map(value).collect(), "unknown")
+            }
+            Self::Verdict => one(record.verdict.map_or("unknown", Verdict::name).to_owned()),
+            Self::Remote => one(record.connection.remote.ip().to_string()),
+            Self::Listener => {
+                one(record.came_in_by.map_or_else(|| "none".to_owned(), |l| l.to_string()))
+            }
+            Self::Container => of_holders(&|c| c.container().map(|c| c.id.to_string())),
+            Self::Pod => {
+                of_holders(&|c| c.container().and_then(|c| c.pod.as_deref()).map(str::to_owned))
+            }
+            Self::Cgroup => of_holders(&|c| c.path().map(str::to_owned)),
+        }
+    }
+}
+
+/// What a record is grouped by. It may hold anything.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Value {
+    /// What it is counted under; of a process `comm[pid]`.
+    pub key: String,
+    /// What people call that; of a process `name[pid]`.
+    pub name: String,
+}
+
+impl Value {
+    fn plain(key: String) -> Self {
+        Self { name: key.clone(), key }
+    }
+}
+
+fn distinct(mut values: Vec<Value>, none: &str) -> Vec<Value> {
+    values.sort_unstable();
+    values.dedup();
+    if values.is_empty() {
+        values.push(Value::plain(none.to_owned()));
+    }
+    values
 }
 
 /// What one scan saw in all.
@@ -92,14 +158,7 @@ impl Overview {
 /// The processes that hold it, or its listener; each once.
 #[must_use]
 pub fn holder_names(record: &Record) -> Vec<String> {
-    let mut names: Vec<String> =
-        record.holders.iter().map(|h| format!("{}[{}]", h.comm, h.process.pid)).collect();
-    names.sort_unstable();
-    names.dedup();
-    if names.is_empty() {
-        names.push("unknown".to_owned());
-    }
-    names
+    GroupBy::Holder.values(record).into_iter().map(|value| value.key).collect()
 }
 
 /// Groups of sockets.
@@ -119,19 +178,12 @@ impl Groups {
 
     /// Counts one; a socket that several processes hold counts for each of them.
     pub fn add(&mut self, record: &Record) {
-        let keys = match self.by {
-            GroupBy::Holder => holder_names(record),
-            GroupBy::Verdict => vec![record.verdict.map_or("unknown", Verdict::name).to_owned()],
-            GroupBy::Remote => vec![record.connection.remote.ip().to_string()],
-            GroupBy::Listener => {
-                vec![record.came_in_by.map_or_else(|| "none".to_owned(), |l| l.to_string())]
-            }
-        };
         let age = record.age(self.now);
-        for key in keys {
+        for Value { key, name } in self.by.values(record) {
             let group = self.groups.entry(key).or_insert_with_key(|key| Group {
                 by: self.by,
                 key: key.clone(),
+                name,
                 count: 0,
                 leaks: 0,
                 oldest: age,

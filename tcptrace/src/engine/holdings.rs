@@ -168,13 +168,14 @@ fn is_same_process(a: &Holding, b: &Holding) -> bool {
 /// The process of a descriptor.
 fn of(raw: &Holding, processes: &Processes) -> Holder {
     let process = ProcessId { pid: raw.pid, start_ns: raw.start_ns };
-    let Context { cgroups, inner_pid } = processes.context(process);
+    let Context { name, cgroups, inner_pid } = processes.context(process);
     Holder {
         process,
         tid: None,
         ppid: raw.ppid,
         fd: 0,
         comm: decode::comm(&raw.comm),
+        name,
         cgroups,
         inner_pid,
         opener: None,

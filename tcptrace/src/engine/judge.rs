@@ -101,6 +101,7 @@ mod tests {
             ppid: 1,
             fd: 4,
             comm: "x".into(),
+            name: None,
             cgroups: None,
             inner_pid: None,
             opener: None,

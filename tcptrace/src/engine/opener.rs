@@ -87,6 +87,7 @@ mod tests {
             ppid,
             fd,
             comm: "x".into(),
+            name: None,
             cgroups: None,
             inner_pid: None,
             opener: None,

@@ -8,18 +8,26 @@ use tcptrace_common::state::TcpState;
 
 use crate::engine::verdict::Verdict;
 
-/// A duration: `0`, `500ms`, `10s`, `5m`, `1h30m`.
+/// A duration: `0`, `500ms`, `10s`, `5m`, `1h30m`, `2d`.
 ///
 /// # Errors
 /// One line with examples.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    const HELP: &str = "write a duration such as 500ms, 10s or 5m";
+    const HELP: &str = "write a duration such as 500ms, 10s, 5m or 1d";
     if text == "0" {
         return Ok(Duration::ZERO);
     }
     // The ISO form and words like "ago" are the library's, not ours.
     if !text.starts_with(|c: char| c.is_ascii_digit()) {
         return Err(HELP.to_owned());
+    }
+    // Days, which the library leaves to calendars: here one has 24 hours.
+    if let Some((days, rest)) = text.split_once('d')
+        && let Ok(days) = days.parse::<u64>()
+    {
+        let seconds = days.checked_mul(86_400).ok_or(HELP)?;
+        let rest = if rest.is_empty() { Duration::ZERO } else { duration(rest)? };
+        return Duration::from_secs(seconds).checked_add(rest).ok_or_else(|| HELP.to_owned());
     }
     let parsed: SignedDuration = text.parse().map_err(|_| HELP.to_owned())?;
     Duration::try_from(parsed).map_err(|_| HELP.to_owned())
@@ -139,7 +147,9 @@ impl FromStr for Target {
         if let Some(cookie) = text.strip_prefix("cookie:") {
             return cookie.parse().ok().filter(|n| *n != 0).map(Self::Cookie).ok_or_else(wrong);
         }
-        match text.split_once(',') {
+        // As tables and pages show them, and as others write them.
+        let both = text.split_once(',').or_else(|| text.split_once("<-"));
+        match both {
             Some((local, remote)) => Ok(Self::Ends(local.trim().parse()?, remote.trim().parse()?)),
             None => text.parse().ok().filter(|n| *n != 0).map(Self::Number).ok_or_else(wrong),
         }
@@ -263,12 +273,29 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, ms) in
-            [("0", 0), ("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("1h30m", 5_400_000)]
-        {
+        for (text, ms) in [
+            ("0", 0),
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("5m", 300_000),
+            ("1h30m", 5_400_000),
+            ("1d", 86_400_000),
+            ("2d12h", 216_000_000),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "5", "-5s", "PT1S", "ten seconds", "5 parsecs", "99999999999999999999s"] {
+        for text in [
+            "",
+            "5",
+            "-5s",
+            "PT1S",
+            "ten seconds",
+            "5 parsecs",
+            "99999999999999999999s",
+            "1dd",
+            "99999999999999999d",
+            "1day",
+        ] {
             assert!(duration(text).is_err(), "{text}");
         }
     }
@@ -343,6 +370,17 @@ mod tests {
         ] {
             assert_eq!(text.parse::<EndPattern>().expect(text).to_string(), text);
         }
+    }
+
+    #[test]
+    fn both_ends_as_they_are_shown() {
+        let target = |text: &str| text.parse::<Target>();
+        let both = target("10.0.0.1:80,10.0.0.9:5000");
+        assert!(matches!(both, Ok(Target::Ends(..))));
+        for text in ["10.0.0.1:80 <- 10.0.0.9:5000", "10.0.0.1:80, 10.0.0.9:5000"] {
+            assert_eq!(target(text), both);
+        }
+        assert!(target(":80,10.0.0.9:5000").is_ok(), "as where there is little room");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{collections::HashMap, rc::Rc};
 
 use super::{
     fact::Process,
+    name::name,
     record::{BootNs, Holder, ProcessId},
 };
 use crate::formats::cgroup::Cgroups;
@@ -32,12 +33,15 @@ struct Known {
     learnt_ns: BootNs,
     process: Process,
     comm: Rc<str>,
+    name: Option<Rc<str>>,
     cgroups: Option<Rc<Cgroups>>,
 }
 
 /// What a holder's process adds to its descriptor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Context {
+    /// What people call it, where that is more than its command name.
+    pub name: Option<Rc<str>>,
     /// Its cgroups; `None`: it was gone before anybody could ask.
     pub cgroups: Option<Rc<Cgroups>>,
     /// Its pid in the pid namespace it runs in, where that is not ours.
@@ -52,7 +56,8 @@ impl Processes {
         }
         let cgroups = process.cgroups.as_deref().map(|text| Rc::new(Cgroups::parse(text)));
         let comm = process.comm.as_str().into();
-        let known = Known { learnt_ns: now, process: process.clone(), comm, cgroups };
+        let name = name(&process.comm, &process.command).map(Rc::from);
+        let known = Known { learnt_ns: now, process: process.clone(), comm, name, cgroups };
         self.known.insert(process.pid, known);
     }
 
@@ -72,6 +77,7 @@ impl Processes {
     #[must_use]
     pub fn context(&self, id: ProcessId) -> Context {
         self.at(id).map_or_else(Context::default, |known| Context {
+            name: known.name.clone(),
             cgroups: known.cgroups.clone(),
             inner_pid: known.process.inner_pid,
         })
@@ -90,6 +96,7 @@ impl Processes {
             ppid: known.map_or(0, |k| k.process.ppid),
             fd: 0,
             comm: comm.unwrap_or_else(|| "?".into()),
+            name: known.and_then(|k| k.name.clone()),
             cgroups: known.and_then(|k| k.cgroups.clone()),
             inner_pid: known.and_then(|k| k.process.inner_pid),
             opener: None,

@@ -136,6 +136,8 @@ pub struct Holder {
     pub fd: u32,
     /// Command name; may hold anything.
     pub comm: Rc<str>,
+    /// What people call it, where that is more than its command name; may hold anything.
+    pub name: Option<Rc<str>>,
     /// What is known of its cgroups; `None`: it was gone before anybody could ask.
     pub cgroups: Option<Rc<Cgroups>>,
     /// Its pid in the pid namespace it runs in, where that is not ours: what its own logs and
@@ -143,6 +145,14 @@ pub struct Holder {
     pub inner_pid: Option<u32>,
     /// Whether this process opened the socket, where known.
     pub opener: Option<bool>,
+}
+
+impl Holder {
+    /// What people call its process; may hold anything.
+    #[must_use]
+    pub fn called(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.comm)
+    }
 }
 
 /// Where the holders come from.

@@ -182,6 +182,7 @@ mod tests {
                 ppid: 7,
                 fd: 5,
                 comm: "java".into(),
+                name: None,
                 cgroups: Some(Rc::new(Cgroups::parse("0::/app/x"))),
                 inner_pid: None,
                 opener: None,

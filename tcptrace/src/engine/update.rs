@@ -12,7 +12,9 @@ use super::{
     group::{Group, Overview},
     record::{Age, ClosedBy, Connection, Record},
     report::{Explanation, ProcessReport},
+    reports::Report,
     unknown::Reason,
+    worst::Worst,
 };
 
 /// A change of state, as streamed.
@@ -143,6 +145,8 @@ pub struct Summary {
     pub emitted: u64,
     /// What was not seen or shown.
     pub lost: Lost,
+    /// Who has most leaks open, at the end.
+    pub worst: Option<Box<Worst>>,
 }
 
 /// What goes to the views.
@@ -165,6 +169,9 @@ pub enum Update {
         /// Why `closed_by` is unknown.
         unknown: Reason,
     },
+    /// What is said of several sockets, or of one, in place of [`Self::Stuck`] and
+    /// [`Self::Resolved`].
+    Report(Box<Report>),
     /// A socket as one scan saw it.
     Socket(Rc<Record>),
     /// Sockets that have something in common.

@@ -3,6 +3,7 @@
 pub mod advice;
 pub mod check;
 pub mod cure;
+pub mod last_word;
 pub mod reasons;
 pub mod threads;
 pub mod time;

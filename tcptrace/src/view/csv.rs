@@ -14,19 +14,24 @@ use crate::{
     view::{Clock, View, text::safe},
 };
 
-/// The columns, in order.
-const COLUMNS: [&str; 37] = [
-    "event",
-    "time",
-    "cookie",
-    "netns",
-    "family",
-    "local",
-    "remote",
-    "role",
-    "state",
-    "old",
-    "new",
+/// Which columns there are: those that a command can fill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Columns {
+    /// Of `watch`.
+    Watch,
+    /// Of `snapshot`.
+    Snapshot,
+    /// Of `check`.
+    Check,
+}
+
+/// Of a socket: the connection, and when it was seen.
+const SOCKET: [&str; 9] =
+    ["event", "time", "cookie", "netns", "family", "local", "remote", "role", "state"];
+/// What changed.
+const CHANGE: [&str; 2] = ["old", "new"];
+/// What is known of a socket.
+const KNOWN: [&str; 13] = [
     "age_min_ms",
     "age_max_ms",
     "verdict",
@@ -40,25 +45,32 @@ const COLUMNS: [&str; 37] = [
     "listener",
     "listener_queue",
     "listener_limit",
-    "closed_by_pid",
-    "closed_by_comm",
-    "on_cpu_pid",
-    "counts",
-    "advice",
-    "group_by",
-    "group",
-    "name",
-    "ok",
-    "found",
-    "needed_for",
-    "lost_without",
-    "remedy",
 ];
+/// Who ended it.
+const END: [&str; 3] = ["closed_by_pid", "closed_by_comm", "on_cpu_pid"];
+/// Of the last row.
+const SUMMARY: [&str; 2] = ["counts", "advice"];
+const GROUP: [&str; 2] = ["group_by", "group"];
+const CHECK: [&str; 9] =
+    ["event", "time", "name", "ok", "found", "needed_for", "lost_without", "remedy", "counts"];
+
+impl Columns {
+    /// Their names, in order.
+    #[must_use]
+    pub fn names(self) -> Vec<&'static str> {
+        match self {
+            Self::Watch => [&SOCKET[..], &CHANGE, &KNOWN, &END, &SUMMARY].concat(),
+            Self::Snapshot => [&SOCKET[..], &KNOWN, &SUMMARY, &GROUP].concat(),
+            Self::Check => CHECK.to_vec(),
+        }
+    }
+}
 
 /// Writes CSV (RFC 4180).
 pub struct Csv<W: Write> {
     out: csv::Writer<W>,
     clock: Clock,
+    columns: Vec<&'static str>,
 }
 
 impl<W: Write> Csv<W> {
@@ -66,27 +78,31 @@ impl<W: Write> Csv<W> {
     ///
     /// # Errors
     /// What writing answers.
-    pub fn new(out: W, clock: Clock) -> io::Result<Self> {
-        let mut out = csv::Writer::from_writer(out);
-        out.write_record(COLUMNS).map_err(io_error)?;
-        Ok(Self { out, clock })
+    pub fn new(out: W, clock: Clock, columns: Columns) -> io::Result<Self> {
+        let (mut out, columns) = (csv::Writer::from_writer(out), columns.names());
+        out.write_record(&columns).map_err(io_error)?;
+        Ok(Self { out, clock, columns })
     }
 }
 
 /// One row, by column name.
-struct Row([String; COLUMNS.len()]);
+struct Row<'a> {
+    columns: &'a [&'static str],
+    cells: Vec<String>,
+}
 
-impl Row {
-    fn new(event: &str, time: String) -> Self {
-        let mut row = Self(std::array::from_fn(|_| String::new()));
+impl<'a> Row<'a> {
+    fn new(columns: &'a [&'static str], event: &str, time: String) -> Self {
+        let mut row = Self { columns, cells: vec![String::new(); columns.len()] };
         row.set("event", event);
         row.set("time", time);
         row
     }
 
+    /// Fills a cell, where there is that column.
     fn set(&mut self, column: &str, value: impl ToString) {
-        if let Some(at) = COLUMNS.iter().position(|c| *c == column) {
-            self.0[at] = value.to_string();
+        if let Some(at) = self.columns.iter().position(|c| *c == column) {
+            self.cells[at] = value.to_string();
         }
     }
 
@@ -172,7 +188,7 @@ impl<W: Write> View for Csv<W> {
         let stamp = self.clock.rfc3339(time);
         let row = match update {
             Update::Transition(change) => {
-                let mut row = Row::new("transition", stamp);
+                let mut row = Row::new(&self.columns, "transition", stamp);
                 row.connection(&change.connection);
                 row.set("old", change.old.name());
                 row.set("new", change.new.name());
@@ -183,26 +199,26 @@ impl<W: Write> View for Csv<W> {
                 row
             }
             Update::Stuck(record) => {
-                let mut row = Row::new("stuck", stamp);
+                let mut row = Row::new(&self.columns, "stuck", stamp);
                 row.record(record);
                 row.age(&record.age(time));
                 row
             }
             Update::Resolved { record, stayed, closed_by, .. } => {
-                let mut row = Row::new("resolved", stamp);
+                let mut row = Row::new(&self.columns, "resolved", stamp);
                 row.record(record);
                 row.age(stayed);
                 row.closer(closed_by.as_ref());
                 row
             }
             Update::Socket(record) => {
-                let mut row = Row::new("socket", stamp);
+                let mut row = Row::new(&self.columns, "socket", stamp);
                 row.record(record);
                 row.age(&record.age(time));
                 row
             }
             Update::Group(group) => {
-                let mut row = Row::new("group", stamp);
+                let mut row = Row::new(&self.columns, "group", stamp);
                 row.age(&group.oldest);
                 row.set("group_by", group.by.name());
                 row.set("group", inert(&safe(&group.key)));
@@ -218,7 +234,7 @@ impl<W: Write> View for Csv<W> {
                 row
             }
             Update::Overview(o) => {
-                let mut row = Row::new("summary", stamp);
+                let mut row = Row::new(&self.columns, "summary", stamp);
                 row.advice(&o.by_verdict);
                 let states = o.states.iter().map(|(state, n)| (state.name(), *n));
                 row.set(
@@ -228,7 +244,7 @@ impl<W: Write> View for Csv<W> {
                 row
             }
             Update::Finding(f) => {
-                let mut row = Row::new("check", stamp);
+                let mut row = Row::new(&self.columns, "check", stamp);
                 row.set("name", f.item.name());
                 row.maybe("ok", f.ok);
                 row.set("found", inert(&safe(&f.found)));
@@ -238,7 +254,7 @@ impl<W: Write> View for Csv<W> {
                 row
             }
             Update::Offers(o) => {
-                let mut row = Row::new("summary", stamp);
+                let mut row = Row::new(&self.columns, "summary", stamp);
                 let works = [("watch", o.watch), ("snapshot", o.snapshot), ("explain", o.explain)];
                 let works = works.into_iter().map(|(name, works)| (name, u64::from(works)));
                 row.set(
@@ -248,14 +264,16 @@ impl<W: Write> View for Csv<W> {
                 row
             }
             // Pages have no rows: the sockets that they are about follow, one a row.
-            Update::Clock(_) | Update::Process(_) | Update::Explanation(_) => return Ok(()),
+            Update::Clock(_) | Update::Report(_) | Update::Process(_) | Update::Explanation(_) => {
+                return Ok(());
+            }
             Update::Lost(lost) => {
-                let mut row = Row::new("lost", stamp);
+                let mut row = Row::new(&self.columns, "lost", stamp);
                 row.set("counts", named(lost.named()));
                 row
             }
             Update::Summary(s) => {
-                let mut row = Row::new("summary", stamp);
+                let mut row = Row::new(&self.columns, "summary", stamp);
                 row.advice(&s.by_verdict);
                 row.set(
                     "counts",
@@ -273,7 +291,7 @@ impl<W: Write> View for Csv<W> {
                 row
             }
         };
-        self.out.write_record(&row.0).map_err(io_error)
+        self.out.write_record(&row.cells).map_err(io_error)
     }
 
     fn flush(&mut self) -> io::Result<()> {

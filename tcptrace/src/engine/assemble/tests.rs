@@ -31,6 +31,7 @@ fn holder(pid: u32) -> Holder {
         ppid: 1,
         fd: 3,
         comm: "x".into(),
+        name: None,
         cgroups: None,
         inner_pid: None,
         opener: None,

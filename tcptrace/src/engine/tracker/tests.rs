@@ -108,6 +108,7 @@ fn a_holder_that_let_go_makes_the_other_an_inheritor() {
         ppid,
         fd: 4,
         comm: "x".into(),
+        name: None,
         cgroups: None,
         inner_pid: None,
         opener: None,

@@ -25,6 +25,7 @@ use super::{
     select::Selection,
     tracker::Tracker,
     update::{Lost, Stays, Summary, Update},
+    worst::worst,
 };
 
 /// What is asked for.
@@ -69,6 +70,8 @@ pub struct Watch {
     histogram: Option<Box<Histogram>>,
     /// Reports so far, see [`Plan::count`].
     reports: u64,
+    /// When the first fact became known.
+    began_ns: Option<BootNs>,
 }
 
 /// More cgroups than these are forgotten, and learnt again.
@@ -91,6 +94,7 @@ impl Watch {
             counters: Counters::default(),
             histogram: None,
             reports: 0,
+            began_ns: None,
         }
     }
 
@@ -98,6 +102,7 @@ impl Watch {
     /// known.
     pub fn take(&mut self, fact: &Timed, said: &mut Vec<Said>) {
         let at = fact.at;
+        self.began_ns.get_or_insert(at);
         match &fact.fact {
             Fact::Host(host) => self.host = host.clone(),
             Fact::Clock { offset_ns } => {
@@ -189,7 +194,10 @@ impl Watch {
     /// Says the last word.
     pub fn finish(&mut self, now: BootNs, said: &mut Vec<Said>) {
         said.extend(self.losses.last_word().map(|update| Said { time: now, update }));
-        said.push(Said { time: now, update: Update::Summary(Box::new(self.totals())) });
+        let mut totals = self.totals();
+        let since = self.began_ns.unwrap_or(now);
+        totals.worst = worst(self.rows(), now, since, self.plan.min_age_ns, &self.processes);
+        said.push(Said { time: now, update: Update::Summary(Box::new(totals)) });
     }
 
     fn say(&mut self, time: BootNs, update: Update, said: &mut Vec<Said>) {

@@ -71,7 +71,8 @@ impl<W: Write> Json<W> {
 impl<W: Write> View for Json<W> {
     fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
         match update {
-            Update::Clock(_) => Ok(()),
+            // A line a socket: what is told together is for people.
+            Update::Clock(_) | Update::Report(_) => Ok(()),
             Update::Transition(change) => {
                 self.by_hand(time, |line, stamp| stream::transition(line, stamp, change))
             }

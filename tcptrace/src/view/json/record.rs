@@ -143,6 +143,8 @@ fn holder(out: &mut Vec<u8>, h: &Holder) {
     small(out, h.fd);
     text(out, ",\"comm\":");
     string(out, &h.comm);
+    text(out, ",\"name\":");
+    string(out, h.called());
     text(out, ",\"cgroup\":");
     maybe(out, cgroups.and_then(|c| c.path()), string);
     text(out, ",\"container\":");

@@ -53,6 +53,7 @@ impl<W: Write> Table<W> {
         self.sockets(r)?;
         self.listeners(r)?;
         self.threads(r)?;
+        self.untold = Some((r.process.process.pid, r.leaks)).filter(|(_, leaks)| *leaks > 0);
         if r.leaks > 0 { self.title("leaks, the oldest first") } else { Ok(()) }
     }
 
@@ -128,7 +129,18 @@ impl<W: Write> Table<W> {
         }
     }
 
+    /// Says how many leaks of a page's process have no row.
+    pub(super) fn say_untold(&mut self) -> io::Result<()> {
+        match self.untold.take() {
+            Some((pid, leaks @ 1..)) => {
+                writeln!(self.out, "and {leaks} more: tcptrace snapshot --pid {pid} lists them")
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn explanation(&mut self, e: &Explanation, now: BootNs) -> io::Result<()> {
+        self.say_untold()?;
         let Cure { means, look_for, no_help, .. } = cure(e.verdict);
         match &e.about {
             About::Socket(record) => {
@@ -166,7 +178,7 @@ impl<W: Write> Table<W> {
             None => format!("{} or more", human(age.min_ns)),
         };
         let c = &r.connection;
-        self.styled(BOLD, &format!("{} <- {}", c.local, c.remote))?;
+        self.styled(BOLD, &format!("{},{}", c.local, c.remote))?;
         writeln!(self.out)?;
         self.field("state", &format!("{} for {since}", r.state.name()))?;
         let role = r.role.map_or_else(

@@ -2,46 +2,152 @@
 
 use unicode_width::UnicodeWidthStr;
 
+use super::fit::Ways;
 use crate::{
     engine::{
-        record::{Age, ClosedBy, Holder, HolderSource, Record},
+        parse::EndPattern,
+        record::{Age, ClosedBy, Holder, HolderSource, Record, Role},
+        reports::{Common, GroupReport},
+        unknown::Reason,
         update::Lost,
+        verdict::Verdict,
     },
     prose::{reasons, time::human},
     view::text::safe,
 };
 
-/// `java[4711] fd 12`, several separated by commas; for a connection that waits, its listener.
-pub fn who(r: &Record) -> String {
-    match r.holder_source {
-        HolderSource::Listener => {
-            let names: Vec<String> = r.holders.iter().map(process).collect();
-            let queue = r
-                .listener
-                .as_ref()
-                .map(|l| format!(" queue {}/{}", l.queue, l.limit))
-                .unwrap_or_default();
-            format!("listener {}{queue}", names.join(", "))
-        }
-        HolderSource::OutsideFdTables => "held outside descriptor tables".to_owned(),
-        _ if r.holders.is_empty() => {
-            r.unknown.get("holders").map_or("nobody", reasons::words).to_owned()
-        }
-        _ => r
-            .holders
-            .iter()
-            .map(|h| format!("{} fd {}", process(h), h.fd))
-            .collect::<Vec<_>>()
-            .join(", "),
+/// Processes of a row beyond these are counted.
+const SHOWN: usize = 3;
+
+/// `java shop.jar[4711]`, several separated by commas; for a connection that waits, its listener.
+pub fn who(r: &Record) -> Ways {
+    let holders = distinct(&r.holders);
+    if r.holder_source == HolderSource::OutsideFdTables {
+        return reason("held outside descriptor tables");
     }
+    if holders.is_empty() {
+        return reason(r.unknown.get("holders").map_or("nobody", reasons::words));
+    }
+    let queue = r.listener.as_ref().map(|l| format!(" queue {}/{}", l.queue, l.limit));
+    let lead = if r.holder_source == HolderSource::Listener { "listener " } else { "" };
+    let all = |name: &dyn Fn(&Holder) -> String| {
+        let names: Vec<String> = holders.iter().take(SHOWN).map(|h| name(h)).collect();
+        let more = holders.len().saturating_sub(SHOWN);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!("{lead}{}{more}", names.join(", "))
+    };
+    let [full, called, short] =
+        [&contained as &dyn Fn(&Holder) -> String, &named, &process].map(|name| all(name));
+    let first = process(holders[0]);
+    let one = match holders.len() {
+        1 => format!("{lead}{first}"),
+        n => format!("{lead}{first}+{}", n - 1),
+    };
+    let waits = |text: &str| format!("{text}{}", queue.as_deref().unwrap_or_default());
+    Ways::default().or(waits(&full), 0).or(waits(&called), 3).or(called, 4).or(short, 7).or(one, 8)
 }
 
+/// The first holder of each process.
+fn distinct(holders: &[Holder]) -> Vec<&Holder> {
+    let mut list: Vec<&Holder> = Vec::new();
+    for holder in holders {
+        if list.iter().all(|h| h.process != holder.process) {
+            list.push(holder);
+        }
+    }
+    list
+}
+
+/// `java[4711]`.
 pub fn process(h: &Holder) -> String {
     format!("{}[{}]", safe(&h.comm), h.process.pid)
 }
 
-pub fn closer(c: &ClosedBy) -> String {
-    format!("closed by {}[{}]", safe(&c.comm), c.pid)
+/// `java shop.jar[4711]`.
+fn named(h: &Holder) -> String {
+    format!("{}[{}]", safe(h.called()), h.process.pid)
+}
+
+/// The same with the container, where it is in one.
+fn contained(h: &Holder) -> String {
+    /// As many digits of a digest as runtimes print.
+    const DIGITS: usize = 12;
+    match h.cgroups.as_ref().and_then(|c| c.container()) {
+        None => named(h),
+        Some(c) => format!("{} {}", named(h), safe(c.id.get(..DIGITS).unwrap_or(&c.id))),
+    }
+}
+
+/// A sentence, or where that does not fit its first clause; never half of one.
+pub fn reason(text: &str) -> Ways {
+    let clause = text.split([':', ';']).next().unwrap_or(text);
+    Ways::default().or(text, 0).or(clause, 4).or("unknown", 9)
+}
+
+/// How a stay ended.
+pub fn ended(closed_by: Option<&ClosedBy>, unknown: Reason) -> Ways {
+    match closed_by {
+        Some(c) => {
+            let name = format!("{}[{}]", safe(&c.comm), c.pid);
+            Ways::default().or(format!("closed by {name}"), 0).or(name, 5)
+        }
+        None => reason(reasons::words(unknown)),
+    }
+}
+
+/// Descriptor, both ends as explain takes them, and what else there is room for.
+pub fn ends(r: &Record) -> Ways {
+    let c = &r.connection;
+    let fd = match distinct(&r.holders)[..] {
+        [one] if r.holder_source == HolderSource::FdTable => format!("fd {} ", one.fd),
+        _ => String::new(),
+    };
+    let both = format!("{},{}", c.local, c.remote);
+    let cookie = if c.cookie == 0 { String::new() } else { format!("cookie:{}", c.cookie) };
+    Ways::default()
+        .or(format!("{fd}{both} {cookie} {}", detail(r)), 0)
+        .or(format!("{fd}{both} {cookie}"), 1)
+        .or(format!("{fd}{both}"), 2)
+        .or(both, 4)
+        .or(format!(":{},{}", c.local.port(), c.remote), 5)
+        .or(cookie, 14)
+        .or("", 20)
+}
+
+/// Ends of many, as far as they are common: `10.0.0.1:8080 <- 10.0.3.0/24, 37 peers`.
+pub fn common(group: &GroupReport) -> Ways {
+    let client = group.oldest.role == Some(Role::Client);
+    let here = pattern(&group.local, !client);
+    let there = pattern(&group.remote, client);
+    let peers = match group.remote.addresses {
+        1 => String::new(),
+        n => format!(", {n} peers"),
+    };
+    let verdicts = match &group.verdicts[..] {
+        [] | [_] => String::new(),
+        list => {
+            let list =
+                list.iter().map(|(v, n)| format!("{} {n}", v.map_or("unknown", Verdict::name)));
+            format!("; {}", list.collect::<Vec<_>>().join(", "))
+        }
+    };
+    if client {
+        let to = format!("-> {there}{peers}");
+        return Ways::default().or(format!("{to}{verdicts}"), 0).or(to, 1).or(there, 2).or("", 9);
+    }
+    let port = group.local.port.map(|port| format!(":{port}")).unwrap_or_default();
+    Ways::default()
+        .or(format!("{here} <- {there}{peers}{verdicts}"), 0)
+        .or(format!("{here} <- {there}{peers}"), 1)
+        .or(format!("{port} <- {there}{peers}").trim_start(), 4)
+        .or(format!("{port}{peers}").trim_start_matches(", "), 5)
+        .or(port, 6)
+        .or("", 9)
+}
+
+/// As `--local` and `--remote` take it.
+fn pattern(ends: &Common, with_port: bool) -> String {
+    EndPattern { net: ends.net, port: ends.port.filter(|_| with_port) }.to_string()
 }
 
 pub fn detail(r: &Record) -> String {

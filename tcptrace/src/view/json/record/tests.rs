@@ -196,6 +196,7 @@ prop_compose! {
             tid,
             ppid,
             fd,
+            name: (fd % 2 == 0).then(|| format!("{comm} {comm}").into()),
             comm: comm.into(),
             cgroups: cgroup.map(|text| Rc::new(Cgroups::parse(&text))),
             inner_pid,
