@@ -34,7 +34,11 @@ impl Filter {
         let Self { wanted, in_ends, text } = self;
         text.clear();
         for holder in &record.holders {
-            text.push_str(&holder.comm);
+            if holder.name.is_some() {
+                text.push_str(&holder.comm);
+                text.push('\n');
+            }
+            text.push_str(holder.called());
             text.push('[');
             number(holder.process.pid, text);
             text.push_str("]\n");

@@ -247,7 +247,7 @@ pub fn group<'a>(
     rows
 }
 
-/// Who holds it, `java[4711]`; of a socket that nobody is known to hold, why.
+/// Who holds it, `java shop.jar[4711]`; of a socket that nobody is known to hold, why.
 #[must_use]
 pub fn who(row: &Row) -> String {
     let Some(first) = row.oldest.holders.first() else {
@@ -259,7 +259,7 @@ pub fn who(row: &Row) -> String {
     let mut others: Vec<ProcessId> = row.oldest.holders.iter().map(|h| h.process).collect();
     others.sort_unstable_by_key(|id| (id.pid, id.start_ns));
     others.dedup();
-    let name = format!("{}[{}]", first.comm, first.process.pid);
+    let name = format!("{}[{}]", first.called(), first.process.pid);
     match others.len() - 1 {
         _ if !row.same_holders => format!("{name} and others"),
         0 => name,

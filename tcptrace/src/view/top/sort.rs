@@ -91,7 +91,7 @@ fn rank(verdict: Option<Verdict>) -> usize {
 /// Rows without a holder come last.
 fn name(row: &Row) -> (bool, &str, u32) {
     let holder = row.oldest.holders.first();
-    holder.map_or((true, "", 0), |h| (false, &*h.comm, h.process.pid))
+    holder.map_or((true, "", 0), |h| (false, h.called(), h.process.pid))
 }
 
 /// In thousandths; without a limit that is known, less than anything with one.

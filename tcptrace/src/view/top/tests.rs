@@ -44,6 +44,7 @@ fn holder(pid: u32, comm: &str, fd: u32, cgroups: &str) -> Holder {
         ppid: 1,
         fd,
         comm: comm.into(),
+        name: (comm == "java").then(|| "java shop.jar".into()),
         cgroups: Some(Rc::new(Cgroups::parse(cgroups))),
         inner_pid: None,
         opener: None,
