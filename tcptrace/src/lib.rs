@@ -6,7 +6,7 @@
 //! | [`formats`] | readers of what others wrote: pure | common |
 //! | [`prose`] | all text for people | engine, formats |
 //! | [`source`] | where facts come from: this host | engine, formats, common |
-//! | [`view`] | table, JSON, CSV | engine, prose, formats |
+//! | [`view`] | table, JSON, CSV, the full screen | engine, prose, formats |
 //! | [`confine`] | what a running watch gives up | |
 //! | [`cli`] | commands, flags | all |
 //!

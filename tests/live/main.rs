@@ -27,6 +27,7 @@ mod selection;
 mod snapshot;
 mod stories;
 mod storms;
+mod top;
 mod tracer;
 mod untrusted;
 
@@ -39,7 +40,7 @@ use libtest_mimic::{Arguments, Trial};
 static MACHINE: RwLock<()> = RwLock::new(());
 
 fn main() -> ExitCode {
-    if let Some(played) = support::actor::played() {
+    if let Some(played) = support::actor::played().or_else(top::played) {
         return played;
     }
     let mut tests = vec![
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         check::TESTS,
         stories::TESTS,
         untrusted::TESTS,
+        top::TESTS,
         faults::TESTS,
     ];
     if needs::old_kernel() {

@@ -8,6 +8,7 @@ const BY_BPF_ONLY: &[&str] = &["snapshot::a_crawler_is_a_client", "snapshot::a_g
 /// Tests of `watch` that end before the kernel's age matters.
 const BEFORE_BPF: &[&str] = &[
     "limits::without_rights",
+    "top::a_panic_leaves_the_terminal_as_it_was",
     "limits::each_right_missing",
     "selection::what_does_not_exist",
     "untrusted::bad_arguments",
@@ -27,6 +28,9 @@ pub fn missing(name: &str) -> Option<String> {
     }
     if name.starts_with("chaos::") && Command::new("ss").arg("-V").output().is_err() {
         return Some("it compares with ss, which is not here (iproute2)".to_owned());
+    }
+    if name.starts_with("top::") && Command::new("tmux").arg("-V").output().is_err() {
+        return Some("it needs a terminal, and tmux is not here".to_owned());
     }
     if name == "faults::the_clock_is_set_back" && std::env::var_os("OWN_MACHINE").is_none() {
         return Some(

@@ -11,7 +11,7 @@ use crate::{
 /// Formatting, clippy for both sides, tidy, and every test. Root is needed: live tests load eBPF,
 /// and a machine that can't do that fails here.
 pub fn run() -> Result<()> {
-    setup::packages(&[("setpriv", "util-linux", "util-linux"), SS])?;
+    setup::packages(&[("setpriv", "util-linux", "util-linux"), ("tmux", "tmux", "tmux"), SS])?;
     step("formatting");
     check(cargo()?.args(["fmt", "--all", "--check"]))?;
     step("tidy");
@@ -59,7 +59,7 @@ pub fn run() -> Result<()> {
     step("unit, property and command-line tests");
     check(cargo()?.args([
         "test", "--locked", "--quiet", "--lib", "--bins", "--test", "cli", "--test", "docs",
-        "--test", "fuzz",
+        "--test", "fuzz", "--test", "top",
     ]))?;
     step("the slot protocol in all interleavings");
     check(cargo()?.args([

@@ -1,5 +1,6 @@
 //! The command line: one file per command, and what they share.
 
+mod attach;
 mod btf;
 mod check;
 mod explain;
@@ -8,6 +9,7 @@ mod leaks;
 mod output;
 mod select;
 mod snapshot;
+mod top;
 mod watch;
 
 use std::{
@@ -39,6 +41,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Watch(watch::Args),
+    Top(top::Args),
     Snapshot(snapshot::Args),
     Explain(explain::Args),
     Check(check::Args),
@@ -60,6 +63,7 @@ pub fn run() -> Result<Exit, Failure> {
     }
     match cli.command {
         Command::Watch(args) => watch::run(args),
+        Command::Top(args) => top::run(args),
         Command::Snapshot(args) => snapshot::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Check(args) => check::run(&args),

@@ -29,8 +29,9 @@ enum Format {
     Csv,
 }
 
+/// `--color`.
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Color {
+pub enum Color {
     /// On a terminal
     Auto,
     /// Even into a pipe

@@ -3,17 +3,18 @@
 use std::{io, path::Path, time::Duration};
 
 use anyhow::Context;
-use tcptrace_common::config::Config;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep_until},
 };
 
-use super::{btf, ended_by, group::By, leaks, leaks::Leaks, nanoseconds, output, select, warn};
+use super::{
+    attach, btf, ended_by, group::By, leaks, leaks::Leaks, nanoseconds, output, select, warn,
+};
 use crate::{
-    confine::{capabilities, seccomp},
+    confine::seccomp::Profile,
     engine::{
-        fact::{Fact, Host, Timed},
+        fact::Timed,
         parse,
         record::BootNs,
         reports::Reports,
@@ -25,14 +26,7 @@ use crate::{
     prose::time::human,
     source::{
         Source,
-        live::{
-            boot_now,
-            bpf::{loader::Kernel, preflight, scans::Scans},
-            memory, netns, process,
-            ring::Ring,
-            scanner::{self, Scanner, Scope},
-            tracing::{Live, Pace},
-        },
+        live::{boot_now, memory},
     },
     view::{View, csv::Columns},
 };
@@ -76,7 +70,7 @@ pub struct Args {
     count: Option<u64>,
 
     /// Scan what is live this often [default: a quarter of --min-age, between 50ms and 500ms]
-    #[arg(long, value_name = "DUR", value_parser = interval)]
+    #[arg(long, value_name = "DUR", value_parser = attach::interval)]
     interval: Option<Duration>,
 
     #[command(flatten)]
@@ -103,13 +97,6 @@ pub struct Args {
     // Last: its heading would stand above what follows.
     #[command(flatten)]
     select: select::Args,
-}
-
-/// Looking more often would be all that it does.
-const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
-fn interval(text: &str) -> Result<Duration, String> {
-    let interval = parse::duration(text)?;
-    if interval < SHORTEST_INTERVAL { Err("write at least 1ms".to_owned()) } else { Ok(interval) }
 }
 
 fn ring_kib(text: &str) -> Result<u32, String> {
@@ -158,7 +145,9 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
         Err(e) => return ended_by(e),
     };
     let mut reports = args.reports();
-    let mut source = attach(args, &plan, btf)?;
+    let how = attach::How { btf, ring_kib: args.ring_size, interval: args.interval };
+    let mut source = attach::attach(how, &plan, &mut warn)?;
+    attach::confine(Profile::Watch, &mut warn);
     let mut watch = Watch::new(plan);
     announce(args);
 
@@ -191,41 +180,6 @@ async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Fa
 fn found(watch: &Watch) -> Leaks {
     let totals = watch.totals();
     Leaks { open: totals.leaks_open, all: totals.leaks }
-}
-
-/// Loads and attaches the programs, adopts what is there already, and gives up what rights it took.
-fn attach(args: &Args, plan: &Plan, btf: &Path) -> Result<Live, Failure> {
-    let buffer = args.ring_size.map(|kib| kib * 1024);
-    let (kernel, mut scans, ring) = Kernel::load(config(args, &plan.selection), buffer, btf)?;
-    adopt(&mut scans, &plan.selection).context("sockets that exist already")?;
-    let by_holder = plan.transitions && plan.selection.asks_for_holders();
-    let mut first = vec![Fact::Host(host())];
-    if by_holder {
-        first.extend(scanner::who_holds(&mut scans, boot_now()).context("who holds what already")?);
-    }
-    capabilities::drop_unneeded().context("dropping privileges")?;
-    let scope = Scope {
-        selection: plan.selection.clone(),
-        min_age_ns: plan.min_age_ns,
-        listeners: by_holder,
-        kernel_names_processes: process::in_initial_pid_namespace(),
-    };
-    let scanner = Scanner::start(scans, scope).context("starting the thread that scans")?;
-    let ring = Ring::new(ring).context("watching the ring buffer")?;
-    let usual = (args.min_age / 4).clamp(Duration::from_millis(50), Duration::from_millis(500));
-    let pace = Pace {
-        interval: args.interval.unwrap_or(usual),
-        streams: args.transitions,
-        callers: plan.selection.asks_for_holders(),
-    };
-    // What loading took: the library has gone through all of the kernel's types.
-    memory::give_back();
-    if let Err(e) = seccomp::confine() {
-        warn(&format!(
-            "no system call filter ({e}): every call stays possible, as before attaching"
-        ));
-    }
-    Ok(Live::new(kernel, ring, scanner, pace, first))
 }
 
 fn take(watch: &mut Watch, facts: &mut Vec<Timed>, said: &mut Vec<Said>) {
@@ -262,78 +216,15 @@ fn show(view: &mut dyn View, said: &mut Vec<Said>) -> io::Result<()> {
 /// Room for what is said at once, usually.
 const KEPT: usize = 1_024;
 
-/// What the kernel can filter by itself without dropping a true match.
-fn config(args: &Args, selection: &Selection) -> Config {
-    Config {
-        min_age_ns: nanoseconds(args.min_age),
-        states: args.select.state.0,
-        transitions: u32::from(args.transitions),
-        netns: selection.only_netns().unwrap_or(0),
-        family: u32::from(selection.family.unwrap_or(0)),
-        lport: u32::from(selection.only_lport().unwrap_or(0)),
-        rport: u32::from(selection.only_rport().unwrap_or(0)),
-        // The scan that moves stays out of the nursery must see every process.
-        nursery: u32::from(process::in_initial_pid_namespace()),
-        ..Config::NONE
-    }
-}
-
-/// Adopts the sockets that were there before the programs were: those with a descriptor in one go,
-/// the others namespace by namespace.
-fn adopt(scans: &mut Scans, selection: &Selection) -> io::Result<()> {
-    scans.adopt_by_descriptor(boot_now())?;
-    let (mut all, hidden) = netns::all();
-    if !selection.netns.is_empty() {
-        all.retain(|n| selection.netns.contains(&n.inode));
-    }
-    let adopt = scans.adopt_by_namespace();
-    let (_, failed) = netns::each(&all, |_| adopt.run().map(drop));
-    const LOST: &str =
-        "connections that have waited there to be accepted since before the start are not seen";
-    if hidden > 0 {
-        warn(&format!(
-            "the network namespaces of {hidden} processes can't be told without CAP_SYS_PTRACE: \
-             {LOST}"
-        ));
-    }
-    if let Some((netns, e)) = failed.first() {
-        let path = netns.path.display();
-        let refused = e.kind() == io::ErrorKind::PermissionDenied;
-        let without = if refused { " without CAP_SYS_ADMIN" } else { "" };
-        warn(&format!(
-            "{} network namespaces could not be entered{without} ({path}: {e}): {LOST}",
-            failed.len()
-        ));
-    }
-    if !process::in_initial_pid_namespace() {
-        warn(process::OTHER_PIDS);
-    }
-    if process::some_hidden() {
-        warn(process::HIDDEN);
-    }
-    Ok(())
-}
-
-fn host() -> Host {
-    Host {
-        kernel: preflight::release().unwrap_or_default(),
-        all_processes: process::in_initial_pid_namespace(),
-    }
-}
-
 fn announce(args: &Args) {
-    let states: Vec<&str> = tcptrace_common::state::TcpState::ALL
-        .into_iter()
-        .filter(|s| args.select.state.0 & s.bit() != 0)
-        .map(tcptrace_common::state::TcpState::name)
-        .collect();
     let until = if args.duration.is_some() { "" } else { "; Ctrl-C ends it" };
     let stay = match nanoseconds(args.min_age) {
         0 => ", however short".to_owned(),
         // As it is written on the command line: 1s.
         ns => format!(" longer than {}", human(ns).replace(".0s", "s")),
     };
-    warn(&format!("watching for sockets in {}{stay}{until}", states.join(", ")));
+    let states = attach::state_names(args.select.state.0);
+    warn(&format!("watching for sockets in {states}{stay}{until}"));
 }
 
 fn far() -> Instant {

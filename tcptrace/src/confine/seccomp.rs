@@ -116,15 +116,30 @@ const TCGETS: u64 = 0x5401;
 const TIOCGWINSZ: u64 = 0x5413;
 const FIONBIO: u64 = 0x5421;
 
+/// Setting a terminal's modes: at once, after what was written, and with what was typed thrown away
+/// (asm-generic/ioctls.h). The newer ones carry the size of their structure (44 bytes).
+const TERMINAL: [u64; 5] = [0x5402, 0x5403, 0x5404, TCGETS2, TCSETS2];
+const TCGETS2: u64 = 0x802c_542a;
+const TCSETS2: u64 = 0x402c_542b;
+
+/// Whose calls are let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// Of a watch that writes lines.
+    Watch,
+    /// Of one that draws on a terminal, too, and leaves it as it was.
+    Screen,
+}
+
 /// From here on this process, all threads of it, makes only the calls of a running watch: all has
 /// been loaded, every namespace entered. There is no way back.
 ///
 /// # Errors
 /// What the kernel answers; one built without CONFIG_SECCOMP_FILTER has no such thing.
-pub fn confine() -> Result<(), Error> {
+pub fn confine(profile: Profile) -> Result<(), Error> {
     // Both are asked for each call, and the stricter answer counts.
     apply_filter_all_threads(&fatal()?)?;
-    apply_filter_all_threads(&allowed(REFUSAL)?)
+    apply_filter_all_threads(&allowed(profile, REFUSAL)?)
 }
 
 fn fatal() -> Result<BpfProgram, BackendError> {
@@ -133,7 +148,7 @@ fn fatal() -> Result<BpfProgram, BackendError> {
     program(rules, SeccompAction::Allow, SeccompAction::KillProcess)
 }
 
-fn allowed(refusal: SeccompAction) -> Result<BpfProgram, BackendError> {
+fn allowed(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, BackendError> {
     let mut rules: Rules =
         ALLOWED.iter().chain(ALLOWED_HERE).map(|call| (*call, Vec::new())).collect();
     let commands =
@@ -145,10 +160,9 @@ fn allowed(refusal: SeccompAction) -> Result<BpfProgram, BackendError> {
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![argument(2, MaskedEq(libc::PROT_EXEC as u64), 0)?]);
     }
-    rules.insert(
-        libc::SYS_ioctl,
-        [TCGETS, TIOCGWINSZ, FIONBIO].into_iter().map(second).collect::<Result<_, _>>()?,
-    );
+    let terminal: &[u64] = if profile == Profile::Screen { &TERMINAL } else { &[] };
+    let requests = [TCGETS, TIOCGWINSZ, FIONBIO].iter().chain(terminal).copied();
+    rules.insert(libc::SYS_ioctl, requests.map(second).collect::<Result<_, _>>()?);
     // musl marks what it opened a second time.
     let commands = [libc::F_GETFD as u64, libc::F_SETFD as u64, libc::F_GETFL as u64];
     rules.insert(libc::SYS_fcntl, commands.into_iter().map(second).collect::<Result<_, _>>()?);
@@ -224,7 +238,14 @@ mod tests {
 
     /// What comes of a call here, and under the filters of a release build.
     fn free_and_confined(call: impl Fn() -> libc::c_long) -> (Attempt, Attempt) {
-        let filters = [fatal(), allowed(SeccompAction::Errno(libc::EPERM as u32))]
+        free_and_confined_as(Profile::Watch, call)
+    }
+
+    fn free_and_confined_as(
+        profile: Profile,
+        call: impl Fn() -> libc::c_long,
+    ) -> (Attempt, Attempt) {
+        let filters = [fatal(), allowed(profile, SeccompAction::Errno(libc::EPERM as u32))]
             .map(|f| f.expect("compiles"));
         let free = in_a_child(&call).expect("a child");
         let confined =
@@ -343,6 +364,22 @@ mod tests {
             let (_, confined) = free_and_confined(|| make(call(libc::SYS_bpf, [command, -1, 8])));
             assert_eq!(confined, EPERM, "bpf() {command}");
         }
+    }
+
+    #[test]
+    fn a_terminals_modes_are_set_by_a_screen_only() {
+        if no_filters() {
+            return;
+        }
+        for request in TERMINAL {
+            let set = || make(call(libc::SYS_ioctl, [-1, request.cast_signed()]));
+            assert_eq!(free_and_confined_as(Profile::Watch, set).1, EPERM, "{request:#x}");
+            let (free, confined) = free_and_confined_as(Profile::Screen, set);
+            assert_eq!(free, confined, "{request:#x}");
+            assert_ne!(confined, EPERM, "{request:#x}");
+        }
+        let type_in = || make(call(libc::SYS_ioctl, [-1, libc::TIOCSTI as i64]));
+        assert_eq!(free_and_confined_as(Profile::Screen, type_in).1, EPERM, "typing for others");
     }
 
     #[test]

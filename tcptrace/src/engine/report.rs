@@ -82,7 +82,7 @@ pub struct Count {
 
 /// Counts sockets by state and verdict, leaks first, then the most.
 #[must_use]
-pub fn count(records: &[Record], now: BootNs) -> Vec<Count> {
+pub fn count<'a>(records: impl IntoIterator<Item = &'a Record>, now: BootNs) -> Vec<Count> {
     let mut counts: BTreeMap<(u8, Option<Verdict>), Count> = BTreeMap::new();
     for r in records {
         let age = r.age(now);

@@ -4,6 +4,7 @@ pub mod csv;
 pub mod json;
 pub mod table;
 pub mod text;
+pub mod top;
 
 use std::{cell::RefCell, io};
 

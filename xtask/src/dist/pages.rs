@@ -61,7 +61,7 @@ fn page(command: &Command, also: &[String], dir: &Path) -> Result<()> {
         man.render_subcommands_section(&mut file)?;
     }
     if let Some(help) = command.get_after_help() {
-        examples(&help.to_string(), &mut file)?;
+        below(&help.to_string(), &mut file)?;
     }
     exit_status(&mut file)?;
     see_also(also, &mut file)?;
@@ -69,11 +69,12 @@ fn page(command: &Command, also: &[String], dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// As they stand in the help, laid out there already.
-fn examples(help: &str, to: &mut impl Write) -> io::Result<()> {
+/// What stands below the flags in the help, `Examples:` or `Keys:`, laid out there already.
+fn below(help: &str, to: &mut impl Write) -> io::Result<()> {
     let mut roff = Roff::new();
-    roff.control("SH", ["EXAMPLES"]).control("nf", []);
-    let lines = help.lines().filter(|line| *line != "Examples:");
+    let (title, lines) = help.split_once(":\n").unwrap_or(("Notes", help));
+    roff.control("SH", [title.to_uppercase().as_str()]).control("nf", []);
+    let lines = lines.lines();
     roff.text(lines.map(|line| roman(format!("{}\n", line.trim_start()))).collect::<Vec<_>>());
     roff.control("fi", []);
     roff.to_writer(to)

@@ -18,10 +18,10 @@ pub use self::losses::Wants;
 use self::{losses::Losses, scans::Beside};
 use super::{
     decode,
-    fact::{Fact, Host, Timed},
+    fact::{Fact, Host, Process, Timed},
     ownership::Ownership,
     processes::Processes,
-    record::{BootNs, Record},
+    record::{BootNs, ProcessId, Record},
     select::Selection,
     tracker::Tracker,
     update::{Lost, Stays, Summary, Update},
@@ -157,6 +157,12 @@ impl Watch {
     /// Sockets that were reported and have not ended, as last seen, in no order.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &Rc<Record>> {
         self.tracker.rows()
+    }
+
+    /// What is known of a process, as of the last scan that told of it.
+    #[must_use]
+    pub fn process(&self, id: ProcessId) -> Option<&Process> {
+        self.processes.get(id)
     }
 
     /// All counts so far.

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
-use self::words::lost_text;
+pub(super) use self::words::{cut, lost_text};
 use crate::{
     engine::{record::BootNs, update::Update},
     view::{Clock, View},

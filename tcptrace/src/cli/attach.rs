@@ -1,0 +1,156 @@
+//! Attaching to this host, as the live commands do: loads the programs, adopts what is there
+//! already, gives up what rights that took.
+
+use std::{io, path::Path, time::Duration};
+
+use anyhow::Context;
+use tcptrace_common::{config::Config, state::TcpState};
+
+use crate::{
+    confine::{capabilities, seccomp, seccomp::Profile},
+    engine::{
+        fact::{Fact, Host},
+        parse,
+        select::Selection,
+        watch::Plan,
+    },
+    exit::Failure,
+    source::live::{
+        boot_now,
+        bpf::{loader::Kernel, preflight, scans::Scans},
+        memory, netns, process,
+        ring::Ring,
+        scanner::{self, Scanner, Scope},
+        tracing::{Live, Pace},
+    },
+};
+
+/// How to attach.
+#[derive(Clone, Copy, Debug)]
+pub struct How<'a> {
+    /// What the kernel's types are read from.
+    pub btf: &'a Path,
+    /// Size of the event buffer, KiB.
+    pub ring_kib: Option<u32>,
+    /// Between two scans; none: by the plan's min-age.
+    pub interval: Option<Duration>,
+}
+
+/// Scanning more often would be all that it does.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+/// Without an interval given, scans are a quarter of min-age apart, within these.
+const USUAL_INTERVALS: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
+
+/// `--interval`.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    let interval = parse::duration(text)?;
+    if interval < SHORTEST_INTERVAL { Err("write at least 1ms".to_owned()) } else { Ok(interval) }
+}
+
+/// Loads and attaches the programs, adopts what is there already, and gives up capabilities. What
+/// can't be seen is said by `say`.
+pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Live, Failure> {
+    let buffer = how.ring_kib.map(|kib| kib * 1024);
+    let (kernel, mut scans, ring) = Kernel::load(config(plan), buffer, how.btf)?;
+    adopt(&mut scans, &plan.selection, say).context("sockets that exist already")?;
+    let by_holder = plan.transitions && plan.selection.asks_for_holders();
+    let mut first = vec![Fact::Host(host())];
+    if by_holder {
+        first.extend(scanner::who_holds(&mut scans, boot_now()).context("who holds what already")?);
+    }
+    capabilities::drop_unneeded().context("dropping privileges")?;
+    let scope = Scope {
+        selection: plan.selection.clone(),
+        min_age_ns: plan.min_age_ns,
+        listeners: by_holder,
+        kernel_names_processes: process::in_initial_pid_namespace(),
+    };
+    let scanner = Scanner::start(scans, scope).context("starting the thread that scans")?;
+    let ring = Ring::new(ring).context("watching the ring buffer")?;
+    let [shortest, longest] = USUAL_INTERVALS;
+    let usual = Duration::from_nanos(plan.min_age_ns / 4).clamp(shortest, longest);
+    let pace = Pace {
+        interval: how.interval.unwrap_or(usual),
+        streams: plan.transitions,
+        callers: plan.selection.asks_for_holders(),
+    };
+    // What loading took: the library has gone through all of the kernel's types.
+    memory::give_back();
+    Ok(Live::new(kernel, ring, scanner, pace, first))
+}
+
+/// From here on only the system calls of the profile are made. What a kernel without filters says
+/// goes to `say`.
+pub fn confine(profile: Profile, say: &mut dyn FnMut(&str)) {
+    if let Err(e) = seccomp::confine(profile) {
+        say(&format!(
+            "no system call filter ({e}): every call stays possible, as before attaching"
+        ));
+    }
+}
+
+/// `CLOSE_WAIT, CLOSE`: the states of a set.
+pub fn state_names(states: u32) -> String {
+    let named = TcpState::ALL.into_iter().filter(|s| states & s.bit() != 0).map(TcpState::name);
+    named.collect::<Vec<_>>().join(", ")
+}
+
+/// What the kernel can filter by itself without dropping a true match.
+fn config(plan: &Plan) -> Config {
+    let selection = &plan.selection;
+    Config {
+        min_age_ns: plan.min_age_ns,
+        states: plan.states,
+        transitions: u32::from(plan.transitions),
+        netns: selection.only_netns().unwrap_or(0),
+        family: u32::from(selection.family.unwrap_or(0)),
+        lport: u32::from(selection.only_lport().unwrap_or(0)),
+        rport: u32::from(selection.only_rport().unwrap_or(0)),
+        // The pass that moves stays out of the nursery must see every process.
+        nursery: u32::from(process::in_initial_pid_namespace()),
+        ..Config::NONE
+    }
+}
+
+/// Adopts the sockets that were there before the programs were: those with a descriptor in one go,
+/// the others namespace by namespace.
+fn adopt(scans: &mut Scans, selection: &Selection, say: &mut dyn FnMut(&str)) -> io::Result<()> {
+    scans.adopt_by_descriptor(boot_now())?;
+    let (mut all, hidden) = netns::all();
+    if !selection.netns.is_empty() {
+        all.retain(|n| selection.netns.contains(&n.inode));
+    }
+    let pass = scans.adopt_by_namespace();
+    let (_, failed) = netns::each(&all, |_| pass.run().map(drop));
+    const LOST: &str =
+        "connections that have waited there to be accepted since before the start are not seen";
+    if hidden > 0 {
+        say(&format!(
+            "the network namespaces of {hidden} processes can't be told without CAP_SYS_PTRACE: \
+             {LOST}"
+        ));
+    }
+    if let Some((netns, e)) = failed.first() {
+        let path = netns.path.display();
+        let refused = e.kind() == io::ErrorKind::PermissionDenied;
+        let without = if refused { " without CAP_SYS_ADMIN" } else { "" };
+        say(&format!(
+            "{} network namespaces could not be entered{without} ({path}: {e}): {LOST}",
+            failed.len()
+        ));
+    }
+    if !process::in_initial_pid_namespace() {
+        say(process::OTHER_PIDS);
+    }
+    if process::some_hidden() {
+        say(process::HIDDEN);
+    }
+    Ok(())
+}
+
+fn host() -> Host {
+    Host {
+        kernel: preflight::release().unwrap_or_default(),
+        all_processes: process::in_initial_pid_namespace(),
+    }
+}

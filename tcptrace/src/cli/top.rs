@@ -1,0 +1,313 @@
+//! `tcptrace top`: who lets sockets sit, live, on the whole screen.
+
+use std::{
+    io::{self, IsTerminal},
+    path::Path,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use anstream::{AutoStream, ColorChoice};
+use anyhow::Context;
+use clap::ValueEnum;
+use crossterm::event as terminal;
+use jiff::Timestamp;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    time::{Instant, sleep_until},
+};
+
+use super::{attach, btf, ended_by, nanoseconds, output::Color, select};
+use crate::{
+    confine::seccomp::Profile,
+    engine::{
+        fact::Timed,
+        parse,
+        update::Update,
+        watch::{Plan, Said, Watch},
+    },
+    exit::{Exit, Failure},
+    prose::time::human,
+    source::{
+        Source,
+        live::{boot_now, memory, scanner::cpu_time, tracing::Live},
+    },
+    view::{
+        Clock,
+        top::{
+            app::App,
+            help,
+            rows::By,
+            screen::Screen,
+            seen::Seen,
+            update::{Effect, Input, update},
+        },
+    },
+};
+
+/// Who lets sockets sit, live on the whole screen: sort, filter, group, explain
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Who lets sockets sit, live on the whole screen.\n\nA row a process (or a \
+                  verdict, a peer, a listener, a container, a socket): how many sockets sit, how \
+                  many more than a minute ago, since when, why, and how many descriptors are \
+                  left. Enter explains a row. Needs a terminal, and the rights of watch: root, \
+                  or CAP_BPF and CAP_PERFMON.",
+    after_help = keys()
+)]
+pub struct Args {
+    /// Show stays longer than this
+    #[arg(long, value_name = "DUR", default_value = "1s", value_parser = parse::duration)]
+    min_age: Duration,
+
+    /// What sockets of a row have in common, at the start
+    #[arg(long, value_name = "BY", default_value = "holder")]
+    group_by: GroupBy,
+
+    /// Scan this often for what is live [default: a quarter of --min-age, between 50ms and 500ms]
+    #[arg(long, value_name = "DUR", value_parser = attach::interval)]
+    interval: Option<Duration>,
+
+    #[command(flatten)]
+    btf: btf::Args,
+
+    /// When to use colour
+    #[arg(long, value_name = "WHEN", default_value = "auto", help_heading = "Output")]
+    color: Color,
+
+    /// Show times in UTC instead of local time
+    #[arg(long, help_heading = "Output")]
+    utc: bool,
+
+    // Last: its heading would stand above what follows.
+    #[command(flatten)]
+    select: select::Args,
+}
+
+/// `--group-by`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum GroupBy {
+    Holder,
+    Verdict,
+    Remote,
+    Listener,
+    Container,
+    None,
+}
+
+impl From<GroupBy> for By {
+    fn from(by: GroupBy) -> Self {
+        match by {
+            GroupBy::Holder => Self::Holder,
+            GroupBy::Verdict => Self::Verdict,
+            GroupBy::Remote => Self::Remote,
+            GroupBy::Listener => Self::Listener,
+            GroupBy::Container => Self::Container,
+            GroupBy::None => Self::Nothing,
+        }
+    }
+}
+
+/// The keys, below the flags.
+fn keys() -> String {
+    let keys = help::KEYS.iter().map(|(key, does)| format!("\n  {key:<15} {does}"));
+    format!("Keys:{}\n\n{}", keys.collect::<String>(), help::COPYING)
+}
+
+/// Rows are made anew this often where something is new, so that eyes can follow.
+const LIVELY: Duration = Duration::from_millis(500);
+/// And this often where nothing is: ages go on.
+const QUIET: Duration = Duration::from_secs(1);
+/// Making rows takes at most this share of a CPU, however many sockets there are.
+const SHARE: u32 = 60;
+
+/// Runs the command.
+pub fn run(mut args: Args) -> Result<Exit, Failure> {
+    if !io::stdout().is_terminal() {
+        return Err(Failure::usage("top needs a terminal; tcptrace watch writes to pipes"));
+    }
+    memory::keep_little();
+    args.select.state =
+        args.select.state.traceable().map_err(|why| Failure::usage(format!("--state: {why}")))?;
+    let plan = Plan {
+        selection: args.select.resolve()?,
+        states: args.select.state.0,
+        transitions: false,
+        min_age_ns: nanoseconds(args.min_age),
+        count: None,
+    };
+    let btf = args.btf.resolve()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(top(&args, plan, &btf))
+}
+
+async fn top(args: &Args, plan: Plan, btf: &Path) -> Result<Exit, Failure> {
+    let mut signals = Signals::new().context("signals")?;
+    let clock = Clock::new(Timestamp::now(), boot_now(), args.utc);
+    let watched = format!("{} over {}", attach::state_names(plan.states), human(plan.min_age_ns));
+    let mut app = App::new(watched, clock, args.group_by.into());
+    app.colour = match args.color {
+        Color::Auto => AutoStream::choice(&io::stdout()) != ColorChoice::Never,
+        Color::Always => true,
+        Color::Never => false,
+    };
+    let how = attach::How { btf, ring_kib: None, interval: args.interval };
+    let mut notes = Vec::new();
+    let source = attach::attach(how, &plan, &mut |note| notes.push(note.to_owned()))?;
+    let mut screen = Screen::enter(app.colour).context("the terminal")?;
+    let (width, height) = screen.size();
+    update(&mut app, Input::Resize { width, height });
+    let typed = typed().context("reading keys")?;
+    attach::confine(Profile::Screen, &mut |note| notes.push(note.to_owned()));
+    app.notes = notes;
+    let mut live = Running { screen, app, watch: Watch::new(plan), source, typed };
+    let ended = tokio::select! {
+        () = signals.any() => Ok(()),
+        ended = live.run() => ended,
+    };
+    // The terminal is left before anything is said on it.
+    drop(live);
+    ended.map_or_else(ended_by, |()| Ok(Exit::Done))
+}
+
+/// What ends it from outside.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        let [a, b, c] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        Ok(Self([signal(a)?, signal(b)?, signal(c)?]))
+    }
+
+    async fn any(&mut self) {
+        let [a, b, c] = &mut self.0;
+        tokio::select! {
+            _ = a.recv() => {}
+            _ = b.recv() => {}
+            _ = c.recv() => {}
+        }
+    }
+}
+
+/// Keys, the mouse, and changes of size, read by a thread of their own: it is there before system
+/// calls are filtered, and ends with the program.
+fn typed() -> io::Result<UnboundedReceiver<io::Result<terminal::Event>>> {
+    // What reading needs, it sets up at the first call.
+    terminal::poll(Duration::ZERO)?;
+    let (tell, typed) = unbounded_channel();
+    let (started, is_started) = mpsc::channel();
+    let read = move || {
+        // The calls that set a thread up are over: from here on a filter may refuse them.
+        let _ = started.send(());
+        loop {
+            let event = terminal::read();
+            let failed = event.is_err();
+            if tell.send(event).is_err() || failed {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("keys".to_owned()).spawn(read)?;
+    let _ = is_started.recv();
+    Ok(typed)
+}
+
+/// All that it consists of.
+struct Running {
+    /// First: the terminal is left before a scan that is under way is waited for.
+    screen: Screen,
+    app: App,
+    watch: Watch,
+    source: Live,
+    typed: UnboundedReceiver<io::Result<terminal::Event>>,
+}
+
+/// Facts that were handed over, and what they mean; empty between two rounds.
+#[derive(Default)]
+struct Taken {
+    facts: Vec<Timed>,
+    said: Vec<Said>,
+}
+
+impl Running {
+    async fn run(&mut self) -> io::Result<()> {
+        let mut taken = Taken::default();
+        let (mut looked, mut cost, mut news) = (Instant::now(), Duration::ZERO, true);
+        self.screen.draw(&self.app)?;
+        loop {
+            let pause = (if news { LIVELY } else { QUIET }).max(cost * SHARE);
+            tokio::select! {
+                biased;
+                Some(event) = self.typed.recv() => {
+                    if self.take_typed(event?)? {
+                        return Ok(());
+                    }
+                    self.screen.draw(&self.app)?;
+                }
+                () = sleep_until(looked + pause) => {
+                    let before = cpu_time();
+                    let seen = Seen::of(&self.watch, self.source.now());
+                    update(&mut self.app, Input::Seen(Box::new(seen)));
+                    self.screen.draw(&self.app)?;
+                    (looked, news) = (Instant::now(), false);
+                    cost = cpu_time().saturating_sub(before);
+                }
+                ready = self.source.ready() => {
+                    ready?;
+                    news |= self.take_facts(&mut taken)?;
+                }
+            }
+        }
+    }
+
+    /// Takes in what was typed, all of it before it is drawn. Whether that is the end.
+    fn take_typed(&mut self, first: terminal::Event) -> io::Result<bool> {
+        let mut next = Some(first);
+        while let Some(event) = next {
+            let event = match event {
+                terminal::Event::Key(key) => Some(Input::Key(key)),
+                terminal::Event::Mouse(mouse) => Some(Input::Mouse(mouse)),
+                terminal::Event::Resize(width, height) => {
+                    self.screen.resize(width, height)?;
+                    Some(Input::Resize { width, height })
+                }
+                _ => None,
+            };
+            match event.and_then(|event| update(&mut self.app, event)) {
+                Some(Effect::Quit) => return Ok(true),
+                Some(Effect::Copy(text)) => self.screen.copy(&text)?,
+                None => {}
+            }
+            next = self.typed.try_recv().ok().transpose()?;
+        }
+        Ok(false)
+    }
+
+    /// Takes in the facts that there are. Whether something is new.
+    fn take_facts(&mut self, taken: &mut Taken) -> io::Result<bool> {
+        let Self { app, watch, source, .. } = self;
+        source.pull(&mut |now| watch.wants(now), &mut taken.facts)?;
+        taken.facts.drain(..).for_each(|fact| watch.take(&fact, &mut taken.said));
+        source.follow_ends(watch.follows_ends())?;
+        let mut news = false;
+        for Said { time, update: said } in taken.said.drain(..) {
+            match said {
+                Update::Clock(offset_ns) => {
+                    update(app, Input::Clock(offset_ns));
+                }
+                Update::Resolved { record, .. } => {
+                    update(app, Input::Ended { at: time, record });
+                    news = true;
+                }
+                Update::Stuck(_) | Update::Lost(_) => news = true,
+                _ => {}
+            }
+        }
+        Ok(news)
+    }
+}

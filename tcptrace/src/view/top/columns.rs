@@ -1,0 +1,194 @@
+//! Which columns fit, and what is in them.
+
+use unicode_width::UnicodeWidthStr;
+
+use super::rows::{By, Key, Row, container, state, who};
+use crate::{engine::record::BootNs, prose::time::human, view::text::safe};
+
+/// A column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// Age of the oldest.
+    Age,
+    /// How many.
+    Count,
+    /// Growth in a minute.
+    Growth,
+    /// State.
+    State,
+    /// Verdict.
+    Verdict,
+    /// Process.
+    Holder,
+    /// Container.
+    Container,
+    /// Descriptors used of the limit.
+    Descriptors,
+    /// Local end.
+    Local,
+    /// Remote end.
+    Remote,
+    /// Bytes not read.
+    RecvQ,
+    /// Bytes not acknowledged.
+    SendQ,
+}
+
+use Column::{
+    Age, Container, Count, Descriptors, Growth, Holder, Local, RecvQ, Remote, SendQ, State, Verdict,
+};
+
+/// From left to right.
+const ORDER: [Column; 12] = [
+    Age,
+    Count,
+    Growth,
+    State,
+    Verdict,
+    Holder,
+    Container,
+    Descriptors,
+    Local,
+    Remote,
+    RecvQ,
+    SendQ,
+];
+/// What groups have, the most important first.
+const GROUPS: [Column; 12] = [
+    Count,
+    Age,
+    Holder,
+    Verdict,
+    Growth,
+    Local,
+    Descriptors,
+    Remote,
+    Container,
+    State,
+    RecvQ,
+    SendQ,
+];
+/// What single sockets have.
+const SOCKETS: [Column; 10] =
+    [Age, Holder, Verdict, Local, Remote, State, Container, RecvQ, SendQ, Descriptors];
+
+impl Column {
+    /// What stands above it.
+    #[must_use]
+    pub const fn head(self) -> &'static str {
+        match self {
+            Age => "AGE",
+            Count => "COUNT",
+            Growth => "/MIN",
+            State => "STATE",
+            Verdict => "VERDICT",
+            Holder => "HOLDER",
+            Container => "CONTAINER",
+            Descriptors => "FDS",
+            Local => "LOCAL",
+            Remote => "REMOTE",
+            RecvQ => "RECV-Q",
+            SendQ => "SEND-Q",
+        }
+    }
+
+    /// Numbers stand at the right.
+    #[must_use]
+    pub const fn is_number(self) -> bool {
+        matches!(self, Age | Count | Growth | Descriptors | RecvQ | SendQ)
+    }
+
+    /// Cut to this, it still says something; `None`: it is never cut.
+    const fn least(self) -> Option<usize> {
+        match self {
+            Holder | Container => Some(10),
+            Local | Remote => Some(12),
+            _ => None,
+        }
+    }
+
+    /// No wider than this.
+    const fn most(self) -> usize {
+        match self {
+            Holder => 36,
+            Container => 14,
+            _ => 48,
+        }
+    }
+
+    /// Its text in a row. Nothing in it steers a terminal.
+    #[must_use]
+    pub fn cell(self, row: &Row, now: BootNs) -> String {
+        match self {
+            Age => {
+                let age = row.oldest.age(now);
+                let least = if age.is_exact() { "" } else { ">" };
+                format!("{least}{}", human(age.min_ns))
+            }
+            Count => row.count.to_string(),
+            Growth if row.growth > 0 => format!("+{}", row.growth),
+            Growth => row.growth.to_string(),
+            State => state(row).to_owned(),
+            Verdict => verdict(row),
+            Holder => safe(&who(row)).into_owned(),
+            Container => container(&row.oldest)
+                .map_or_else(|| "-".to_owned(), |id| safe(id.get(..12).unwrap_or(id)).into_owned()),
+            Descriptors => match row.descriptors {
+                Some((used, Some(limit))) => format!("{used}/{limit}"),
+                Some((used, None)) => used.to_string(),
+                None => "-".to_owned(),
+            },
+            Local => match &row.key {
+                Key::Listener(Some(listener)) => listener.to_string(),
+                Key::Listener(None) => "none".to_owned(),
+                _ => row.local.text(),
+            },
+            Remote => row.remote.text(),
+            RecvQ => row.recv_q.to_string(),
+            SendQ => row.send_q.to_string(),
+        }
+    }
+}
+
+/// The most frequent one, and how many others there are.
+fn verdict(row: &Row) -> String {
+    let verdicts = row.verdicts();
+    match verdicts.split_first() {
+        None => "-".to_owned(),
+        Some(((first, _), [])) => first.name().to_owned(),
+        Some(((first, _), more)) => format!("{} +{}", first.name(), more.len()),
+    }
+}
+
+/// The columns that fit into `width`, from left to right, and how wide each is for these rows.
+#[must_use]
+pub fn fitting(rows: &[Row], by: By, width: usize, now: BootNs) -> Vec<(Column, usize)> {
+    let usual: &[Column] = if by == By::Nothing { &SOCKETS } else { &GROUPS };
+    // What rows have in common comes first.
+    let common = match by {
+        By::Verdict => Verdict,
+        By::Remote => Remote,
+        By::Listener => Local,
+        By::Container => Container,
+        By::Holder => Holder,
+        By::Nothing => Age,
+    };
+    let rest = usual.iter().copied().filter(|column| *column != common);
+    let (mut fits, mut left) = (Vec::new(), width);
+    for column in std::iter::once(common).chain(rest) {
+        let cells = rows.iter().map(|row| column.cell(row, now).width());
+        let wanted = cells.max().unwrap_or(0).min(column.most()).max(column.head().width());
+        let space = usize::from(!fits.is_empty());
+        let room = left.saturating_sub(space);
+        let given = match column.least() {
+            _ if wanted <= room => wanted,
+            Some(least) if least <= room => room,
+            _ if fits.is_empty() => room,
+            _ => continue,
+        };
+        fits.push((column, given));
+        left = room - given;
+    }
+    fits.sort_by_key(|(column, _)| ORDER.iter().position(|c| c == column));
+    fits
+}

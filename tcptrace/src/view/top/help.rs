@@ -1,0 +1,29 @@
+//! The keys, as the screen and `--help` list them.
+
+/// Keys, and what each does.
+pub const KEYS: &[(&str, &str)] = &[
+    ("up, down, k, j", "select a row; PgUp, PgDn, Home and End go further"),
+    ("Enter", "explain the row: holders, evidence, cure; again: its sockets"),
+    ("g", "group by holder, verdict, remote, listener, container, none"),
+    ("s or >", "sort by the next of count, age, growth, verdict, holder,"),
+    ("S or <", "local, remote, recv-q, descriptors; S: by the one before"),
+    ("r", "sort the other way round"),
+    ("/", "filter by holder, container, ends, state, verdict"),
+    ("space", "pause: the rows stay as they are; again: go on"),
+    ("y", "copy the ends of the row's oldest socket, for explain"),
+    ("mouse", "a click selects a row, another opens it; the wheel scrolls"),
+    ("?", "this help"),
+    ("Esc", "back: from a page, a filter, a row's sockets; then quit"),
+    ("q, Ctrl-C", "quit"),
+];
+
+/// What the columns mean that need a word.
+pub const COLUMNS: &[(&str, &str)] = &[
+    (">AGE", "was there before us: at least so old"),
+    ("/MIN", "so many more than a minute ago"),
+    ("FDS", "descriptors that the process has, of those it may have"),
+];
+
+/// About copying.
+pub const COPYING: &str = "Copying is by OSC 52: the terminal must allow it (in tmux: set \
+                           -g set-clipboard on).";

@@ -1,0 +1,64 @@
+//! What the core knows, as of one moment.
+
+use std::{collections::HashMap, rc::Rc};
+
+use super::rows::Row;
+use crate::engine::{
+    fact::Process,
+    record::{BootNs, ProcessId, Record},
+    update::Lost,
+    watch::Watch,
+};
+
+/// What the core knew at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// That moment, ns of the boot clock.
+    pub now: BootNs,
+    /// Sockets that were reported and have not ended.
+    pub sockets: Vec<Rc<Record>>,
+    /// The processes that hold them.
+    pub processes: HashMap<ProcessId, Process>,
+    /// Sockets that were reported since the start.
+    pub stuck: u64,
+    /// Of those: ended.
+    pub resolved: u64,
+    /// What could not be seen.
+    pub lost: Lost,
+}
+
+impl Seen {
+    /// All of it, as of `now`.
+    #[must_use]
+    pub fn of(watch: &Watch, now: BootNs) -> Self {
+        let sockets: Vec<Rc<Record>> = watch.rows().map(Rc::clone).collect();
+        let mut processes = HashMap::new();
+        let mut last = None;
+        for holder in sockets.iter().flat_map(|record| &record.holders) {
+            let id = holder.process;
+            if last.replace(id) != Some(id)
+                && !processes.contains_key(&id)
+                && let Some(process) = watch.process(id)
+            {
+                processes.insert(id, process.clone());
+            }
+        }
+        let totals = watch.totals();
+        Self {
+            now,
+            sockets,
+            processes,
+            stuck: totals.stuck,
+            resolved: totals.resolved,
+            lost: totals.lost,
+        }
+    }
+
+    /// Descriptors that the process of a row has, and may have.
+    #[must_use]
+    pub fn descriptors(&self, row: &Row) -> Option<(u64, Option<u64>)> {
+        let holder = row.oldest.holders.first().filter(|_| row.same_holders)?;
+        let process = self.processes.get(&holder.process)?;
+        Some((process.descriptors?, process.descriptor_limit))
+    }
+}
