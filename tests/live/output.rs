@@ -61,13 +61,13 @@ fn printed(name: &str, args: &[&str]) -> String {
 }
 
 fn a_table_fits_80_columns() {
-    let out = printed("a-name-of-15-ch", &[]);
+    let out = printed("ten-chars-", &[]);
     assert!(out.lines().all(|l| l.chars().count() <= 80), "{out}");
     let lines: Vec<&str> = out.lines().collect();
     let column =
         |word: &str, line: &str| line.find(word).unwrap_or_else(|| panic!("no {word} in {line:?}"));
     assert_eq!(column("VERDICT", lines[0]), column("unread-fin", lines[1]));
-    assert_eq!(column("HOLDER", lines[0]), column("a-name-of-15-ch[", lines[1]));
+    assert_eq!(column("HOLDER", lines[0]), column("ten-chars-[", lines[1]));
     assert!(out.contains("1 stuck, 0 resolved, 1 still open"), "{out}");
     assert!(out.contains("unread-fin:\n  all data was read"), "what to do: {out}");
 }

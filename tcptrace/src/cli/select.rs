@@ -48,19 +48,19 @@ pub struct Args {
     children: bool,
 
     /// Sockets held by a process with this command name
-    #[arg(long, value_name = "NAME[,…]", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME[,…]")]
     comm: Vec<String>,
 
     /// Sockets made or held in this cgroup or below: a path, or one relative to the cgroup mount
-    #[arg(long, value_name = "PATH[,…]", value_delimiter = ',')]
+    #[arg(long, value_name = "PATH[,…]")]
     cgroup: Vec<String>,
 
     /// Sockets held in the container with this name (LXC, systemd-nspawn), or whose id begins so
-    #[arg(long, value_name = "NAME|ID[,…]", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME|ID[,…]")]
     container: Vec<String>,
 
     /// Sockets in this network namespace: a name as for ip netns, a path, or pid:N
-    #[arg(long, value_name = "NAME|PATH|pid:N[,…]", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME|PATH|pid:N[,…]")]
     netns: Vec<String>,
 
     /// Local end: ADDR, ADDR/BITS, ADDR:PORT, [V6]:PORT
@@ -130,14 +130,6 @@ impl Args {
         if self.family == Some(5) {
             return Err(Failure::usage("--family 5: there are 4 and 6"));
         }
-        for comm in &self.comm {
-            if comm.is_empty() || comm.len() > COMM_LEN {
-                return Err(Failure::usage(format!(
-                    "--comm {comm:?}: command names have 1 to {COMM_LEN} bytes; ps -o comm shows \
-                     them"
-                )));
-            }
-        }
         let hidden = || {
             if process::some_hidden() { format!("; {}", process::HIDDEN) } else { String::new() }
         };
@@ -147,24 +139,29 @@ impl Args {
                 Failure::usage(format!("--pid {pid}: no such process; ps -e lists them{hidden}"))
             })
         };
-        let find_cgroup = |path: &String| cgroupfs::find(path).map_err(Failure::usage);
-        for called in &self.container {
-            if !process::container_exists(called) {
-                return Err(Failure::usage(format!(
-                    "--container {called}: no process runs in a container with this name (LXC, \
-                     systemd-nspawn), or whose id begins so ({} digits at least){}",
-                    Container::SHORTEST,
-                    hidden()
-                )));
+        let find_cgroup = |path: &str| cgroupfs::find(path).map_err(Failure::usage);
+        let find_container = |called: &str| {
+            if process::container_exists(called) {
+                return Ok(called.to_owned());
             }
-        }
+            Err(Failure::usage(format!(
+                "--container {called}: no process runs in a container with this name (LXC, \
+                 systemd-nspawn), or whose id begins so ({} digits at least){}",
+                Container::SHORTEST,
+                hidden()
+            )))
+        };
+        let mut comms = listed(&self.comm, find_comm)?;
+        // A name may hold a comma: either may be meant.
+        let whole = |comm: &&String| comm.contains(',') && comm.len() <= COMM_LEN;
+        comms.extend(self.comm.iter().filter(whole).cloned());
         Ok(Selection {
             processes: self.pid.iter().map(find_pid).collect::<Result<_, _>>()?,
             children: self.children,
-            comms: self.comm.clone(),
-            cgroups: self.cgroup.iter().map(find_cgroup).collect::<Result<_, _>>()?,
-            containers: self.container.clone(),
-            netns: self.netns.iter().map(|n| find_netns(n)).collect::<Result<_, _>>()?,
+            comms,
+            cgroups: listed(&self.cgroup, find_cgroup)?,
+            containers: listed(&self.container, find_container)?,
+            netns: listed(&self.netns, find_netns)?,
             local: self.local.clone(),
             remote: self.remote.clone(),
             lport: self.lport.clone(),
@@ -174,6 +171,34 @@ impl Args {
             unleaked: false,
         })
     }
+}
+
+/// Looks up what was named: each value as a whole, since names may hold commas, or else its parts.
+fn listed<T>(
+    values: &[String],
+    find: impl Fn(&str) -> Result<T, Failure>,
+) -> Result<Vec<T>, Failure> {
+    let mut found = Vec::new();
+    for value in values {
+        match find(value) {
+            Ok(one) => found.push(one),
+            Err(_) if value.contains(',') => {
+                found.extend(value.split(',').map(&find).collect::<Result<Vec<_>, _>>()?);
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(found)
+}
+
+/// A command name as the kernel may have it.
+fn find_comm(comm: &str) -> Result<String, Failure> {
+    if comm.is_empty() || comm.len() > COMM_LEN || comm.contains(',') {
+        return Err(Failure::usage(format!(
+            "--comm {comm:?}: command names have 1 to {COMM_LEN} bytes; ps -o comm shows them"
+        )));
+    }
+    Ok(comm.to_owned())
 }
 
 fn find_netns(text: &str) -> Result<u32, Failure> {
@@ -194,5 +219,28 @@ fn find_netns(text: &str) -> Result<u32, Failure> {
                 if text.contains([':', '/']) { "" } else { "; ip netns list shows the names" };
             Err(Failure::usage(format!("--netns {text}: {}: {e}{hint}", path.display())))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_and_names_with_commas() {
+        let known = ["a", "b", "c,d"];
+        let find = |name: &str| {
+            let found = known.iter().find(|known| **known == name);
+            found.ok_or_else(|| Failure::usage(format!("no {name}")))
+        };
+        let list = |values: &[&str]| {
+            let values: Vec<String> = values.iter().map(|v| (*v).to_owned()).collect();
+            listed(&values, find).map_err(|failure| failure.message)
+        };
+        assert_eq!(list(&["a,b"]), Ok(vec![&"a", &"b"]));
+        assert_eq!(list(&["c,d", "a"]), Ok(vec![&"c,d", &"a"]));
+        assert_eq!(list(&["a,c"]), Err("no c".to_owned()));
+        assert_eq!(list(&["e"]), Err("no e".to_owned()));
+        assert!(find_comm("a,b").is_err() && find_comm("").is_err() && find_comm("java").is_ok());
     }
 }

@@ -18,6 +18,8 @@ use crate::{
 
 /// Processes of a row beyond these are counted.
 const SHOWN: usize = 3;
+/// A command name that is cut has so many columns.
+const SHORT: usize = 6;
 
 /// `java shop.jar[4711]`, several separated by commas; for a connection that waits, its listener.
 pub fn who(r: &Record) -> Ways {
@@ -43,8 +45,15 @@ pub fn who(r: &Record) -> Ways {
         1 => format!("{lead}{first}"),
         n => format!("{lead}{first}+{}", n - 1),
     };
+    let cut = format!("{}[{}]", cut(&safe(&holders[0].comm), SHORT), holders[0].process.pid);
     let waits = |text: &str| format!("{text}{}", queue.as_deref().unwrap_or_default());
-    Ways::default().or(waits(&full), 0).or(waits(&called), 3).or(called, 4).or(short, 7).or(one, 8)
+    Ways::default()
+        .or(waits(&full), 0)
+        .or(waits(&called), 3)
+        .or(called, 4)
+        .or(short, 7)
+        .or(one, 8)
+        .or(cut, 9)
 }
 
 /// The first holder of each process.
