@@ -90,7 +90,7 @@ fn contained(h: &Holder) -> String {
 /// A sentence, or where that does not fit its first clause; never half of one.
 pub fn reason(text: &str) -> Ways {
     let clause = text.split([':', ';']).next().unwrap_or(text);
-    Ways::default().or(text, 0).or(clause, 4).or("unknown", 9)
+    Ways::default().or(text, 0).or(clause, 4).or("unknown", 15)
 }
 
 /// How a stay ended.
