@@ -8,11 +8,11 @@ use tcptrace_common::{
 };
 
 use super::{
+    alike::Report,
     check::{Finding, Offers},
     group::{Group, Overview},
     record::{Age, ClosedBy, Connection, Record},
     report::{Explanation, ProcessReport},
-    reports::Report,
     unknown::Reason,
     worst::Worst,
 };

@@ -1,14 +1,13 @@
-//! Reports for people: sockets that are alike are told together. 40,000 leaks of one process are one
-//! line that grows, not 40,000.
+//! Reports for people: sockets that are alike are told together. 40,000 leaks of one process are
+//! one line that grows, not 40,000.
 //!
-//! Updates of single sockets go in as they come; when all of one scan are there, [`Reports::flush`]
-//! says what is worth a line.
+//! Updates of single sockets go in as they come; when all of one scan are there,
+//! [`Reports::flush`] says what is worth a line.
 
 mod budget;
-mod common;
-mod group;
 #[cfg(test)]
 mod tests;
+mod together;
 
 use std::{
     cmp::Reverse,
@@ -19,12 +18,11 @@ use std::{
 
 use tcptrace_common::state::TcpState;
 
-pub use self::common::Common;
-use self::{budget::Budget, group::Group};
+use self::{budget::Budget, together::Together};
 use super::{
+    alike::Report,
     group::GroupBy,
-    record::{Age, BootNs, ClosedBy, Record, Role},
-    unknown::Reason,
+    record::{BootNs, Record, Role},
     update::Update,
     verdict::Verdict,
 };
@@ -37,62 +35,6 @@ const ENDS: usize = 4;
 const GROUPS: usize = 4_096;
 /// A group that has been empty for so long is forgotten, ns.
 const FORGET_NS: u64 = 600_000_000_000;
-
-/// What is said of several sockets, or of one.
-#[derive(Clone, Debug)]
-pub enum Report {
-    /// One socket of few.
-    Socket {
-        /// What is known of it.
-        record: Rc<Record>,
-        /// Open ones in its group.
-        count: u64,
-        /// It was not told before.
-        new: bool,
-    },
-    /// Many.
-    Group(GroupReport),
-    /// The last one of a group has left the state.
-    Ended {
-        /// The last one, as last reported.
-        record: Rc<Record>,
-        /// So many have, since the group was empty.
-        count: u64,
-        /// How long the longest stayed.
-        stayed: Age,
-        /// By whom the last one was ended, where a program did it.
-        closed_by: Option<ClosedBy>,
-        /// Why that is unknown.
-        unknown: Reason,
-        /// What the group has in common, where that was asked for.
-        value: Option<String>,
-    },
-}
-
-/// Sockets that are alike, told together.
-#[derive(Clone, Debug)]
-pub struct GroupReport {
-    /// What they have in common, where that was asked for; it may hold anything.
-    pub value: Option<String>,
-    /// The oldest of them.
-    pub oldest: Rc<Record>,
-    /// Its age.
-    pub age: Age,
-    /// Open ones.
-    pub count: u64,
-    /// Of those: not told before.
-    pub new: u64,
-    /// Of those: leaks.
-    pub leaks: u64,
-    /// Their verdicts and how many have each, the most frequent first; `None`: unknown.
-    pub verdicts: Vec<(Option<Verdict>, u64)>,
-    /// Whether all have the same holders.
-    pub same_holders: bool,
-    /// Local ends, as far as they are common.
-    pub local: Common,
-    /// Remote ends.
-    pub remote: Common,
-}
 
 /// What makes sockets alike.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -150,7 +92,7 @@ impl Key {
 pub struct Reports {
     by: Option<GroupBy>,
     min_age_ns: u64,
-    groups: HashMap<Key, Group>,
+    groups: HashMap<Key, Together>,
     /// Which group a socket is in, by its cookie.
     homes: HashMap<u64, Key>,
     /// Ends that are told apart.

@@ -4,8 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::{
-    record::{Connection, Evidence, Holder, HolderSource, ProcessId},
-    unknown::{Reason, Unknown},
+    record::{Age, Connection, Evidence, Holder, HolderSource, ProcessId},
+    unknown::Reason,
+    unknown::Unknown,
 };
 
 const SECOND: u64 = 1_000_000_000;

@@ -1,9 +1,7 @@
-//! A row's last two columns, who and where, in the room that is left: as much as fits, and never half
-//! a reason or half an address.
+//! A row's last two columns, who and where, in the room that is left: as much as fits, and never
+//! half a reason or half an address.
 
 use unicode_width::UnicodeWidthStr;
-
-use super::words::cut;
 
 /// Ways to say the same, the longest first, and what is lost by each.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +33,23 @@ pub fn fit(room: usize, who: &Ways, ends: &Ways) -> (String, String) {
             (cut(who.shortest(), room.saturating_sub(ends.width() + space(ends))), ends.to_owned())
         }
     }
+}
+
+/// Cuts to `width` columns, and says so with an ellipsis.
+pub fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    for c in text.chars() {
+        let mut next = out.clone();
+        next.push(c);
+        if next.width() + 1 > width {
+            break;
+        }
+        out = next;
+    }
+    out + "…"
 }
 
 #[cfg(test)]

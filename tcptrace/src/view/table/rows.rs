@@ -10,8 +10,8 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     engine::{
+        alike::{GroupReport, Report},
         record::{Age, BootNs, ClosedBy, Connection, Record},
-        reports::{GroupReport, Report},
         unknown::Reason,
         update::Change,
         verdict::Verdict,

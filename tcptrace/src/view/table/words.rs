@@ -2,12 +2,12 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use super::fit::Ways;
+use super::fit::{Ways, cut};
 use crate::{
     engine::{
+        alike::{Common, GroupReport},
         parse::EndPattern,
         record::{Age, ClosedBy, Holder, HolderSource, Record, Role},
-        reports::{Common, GroupReport},
         unknown::Reason,
         update::Lost,
         verdict::Verdict,
@@ -187,21 +187,4 @@ pub fn age_text(age: &Age) -> String {
 /// Pads to `width` columns, with at least one space.
 pub fn pad(text: &str, width: usize) -> String {
     format!("{text}{}", " ".repeat(width.saturating_sub(text.width()).max(1)))
-}
-
-/// Cuts to `width` columns, and says so with an ellipsis.
-pub fn cut(text: &str, width: usize) -> String {
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let mut out = String::new();
-    for c in text.chars() {
-        let mut next = out.clone();
-        next.push(c);
-        if next.width() + 1 > width {
-            break;
-        }
-        out = next;
-    }
-    out + "…"
 }

@@ -5,8 +5,9 @@ use std::{
     rc::Rc,
 };
 
-use super::{FORGET_NS, GroupReport, Key, Report, SINGLES};
+use super::{FORGET_NS, Key, SINGLES};
 use crate::engine::{
+    alike::{GroupReport, Report},
     record::{Age, BootNs, ClosedBy, Record},
     tracker::next_doubling,
     unknown::Reason,
@@ -15,7 +16,7 @@ use crate::engine::{
 
 /// Sockets that are alike.
 #[derive(Debug, Default)]
-pub struct Group {
+pub struct Together {
     members: HashMap<u64, Rc<Record>>,
     /// The oldest one; `None`: to be looked for.
     oldest: Option<Rc<Record>>,
@@ -41,7 +42,7 @@ struct Last {
     unknown: Reason,
 }
 
-impl Group {
+impl Together {
     pub fn len(&self) -> u64 {
         self.members.len() as u64
     }
