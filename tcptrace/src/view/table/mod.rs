@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
-pub(super) use self::words::{cut, lost_text};
+pub(super) use self::{fit::cut, words::lost_text};
 use crate::{
     engine::{record::BootNs, update::Update},
     view::{Clock, View},
