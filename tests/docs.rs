@@ -41,14 +41,17 @@ fn documents() -> Vec<String> {
     all
 }
 
-/// Lines outside and inside of blocks of code.
+/// Lines outside and inside of blocks of code. Blocks of `text` are neither: they are screens.
 fn split(text: &str) -> (Vec<&str>, Vec<&str>) {
-    let (mut prose, mut code, mut inside) = (Vec::new(), Vec::new(), false);
+    let (mut prose, mut code, mut inside, mut screen) = (Vec::new(), Vec::new(), false, false);
     for line in text.lines() {
-        if line.trim_start().starts_with("```") {
+        if let Some(kind) = line.trim_start().strip_prefix("```") {
             inside = !inside;
+            screen = inside && kind == "text";
         } else if inside {
-            code.push(line);
+            if !screen {
+                code.push(line);
+            }
         } else {
             prose.push(line);
         }

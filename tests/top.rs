@@ -9,7 +9,7 @@ use tcptrace::{
         top::{
             app::App,
             draw::draw,
-            rows::By,
+            rows::GroupedBy,
             seen::Seen,
             update::{Input, update},
         },
@@ -39,7 +39,7 @@ fn the_screen_shows_the_cores_rows() {
     for seed in 0..SEEDS {
         let mut world = World::new(settings(seed), false);
         let clock = Clock::new(Timestamp::UNIX_EPOCH, world.now(), true);
-        let mut app = App::new("all".to_owned(), clock, By::Holder);
+        let mut app = App::new("all".to_owned(), clock, GroupedBy::Holder);
         update(&mut app, Input::Resize { width: SIZE.0, height: SIZE.1 });
         for step in schedule::from_seed(seed) {
             world.step(step).unwrap_or_else(|mistake| panic!("seed {seed}: {mistake}"));
@@ -51,7 +51,7 @@ fn the_screen_shows_the_cores_rows() {
             assert_eq!(app.counted.leaks, leaks as u64, "seed {seed}");
             most = most.max(known);
         }
-        for by in By::ALL {
+        for by in GroupedBy::ALL {
             app.by = by;
             update(&mut app, Input::Seen(Box::new(Seen::of(world.watch(), world.now()))));
             assert_eq!(all(&app), app.counted.sockets, "seed {seed}, by {}", by.name());

@@ -39,7 +39,7 @@ use crate::{
         top::{
             app::App,
             help,
-            rows::By,
+            rows::GroupedBy,
             screen::Screen,
             seen::Seen,
             update::{Effect, Input, update},
@@ -97,7 +97,7 @@ enum GroupBy {
     None,
 }
 
-impl From<GroupBy> for By {
+impl From<GroupBy> for GroupedBy {
     fn from(by: GroupBy) -> Self {
         match by {
             GroupBy::Holder => Self::Holder,

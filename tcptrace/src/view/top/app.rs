@@ -8,7 +8,7 @@ use super::{
     filter::Filter,
     history::History,
     page::{Basis, Page},
-    rows::{self, By, Key, MINUTE_NS, Row},
+    rows::{self, GroupedBy, Key, MINUTE_NS, Row},
     seen::Seen,
     sort::{self, Sort},
 };
@@ -36,7 +36,7 @@ pub enum Showing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Within {
     /// What they were grouped by, and will be again.
-    pub by: By,
+    pub by: GroupedBy,
     /// Which row it was.
     pub key: Key,
     /// How it is called; may hold anything.
@@ -75,7 +75,7 @@ pub struct App {
     /// Which screen.
     pub showing: Showing,
     /// What rows have in common.
-    pub by: By,
+    pub by: GroupedBy,
     /// What they are sorted by.
     pub sort: Sort,
     /// The other way round.
@@ -115,7 +115,7 @@ pub struct App {
 impl App {
     /// A screen on which nothing was seen yet.
     #[must_use]
-    pub fn new(watched: String, clock: Clock, by: By) -> Self {
+    pub fn new(watched: String, clock: Clock, by: GroupedBy) -> Self {
         Self {
             watched,
             colour: true,
@@ -125,7 +125,7 @@ impl App {
             height: 24,
             showing: Showing::Table,
             by,
-            sort: if by == By::Nothing { Sort::Age } else { Sort::Count },
+            sort: if by == GroupedBy::Nothing { Sort::Age } else { Sort::Count },
             reverse: false,
             filter: String::new(),
             typing: false,
@@ -216,7 +216,7 @@ impl App {
         }
     }
 
-    fn members(&self, by: By, key: &Key) -> Vec<&Rc<Record>> {
+    fn members(&self, by: GroupedBy, key: &Key) -> Vec<&Rc<Record>> {
         self.sockets().filter(|record| Key::of(record, by) == *key).collect()
     }
 

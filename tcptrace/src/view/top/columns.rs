@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use super::rows::{By, Key, Row, container, state, who};
+use super::rows::{GroupedBy, Key, Row, container, state, who};
 use crate::{engine::record::BootNs, prose::time::human, view::text::safe};
 
 /// A column.
@@ -162,16 +162,16 @@ fn verdict(row: &Row) -> String {
 
 /// The columns that fit into `width`, from left to right, and how wide each is for these rows.
 #[must_use]
-pub fn fitting(rows: &[Row], by: By, width: usize, now: BootNs) -> Vec<(Column, usize)> {
-    let usual: &[Column] = if by == By::Nothing { &SOCKETS } else { &GROUPS };
+pub fn fitting(rows: &[Row], by: GroupedBy, width: usize, now: BootNs) -> Vec<(Column, usize)> {
+    let usual: &[Column] = if by == GroupedBy::Nothing { &SOCKETS } else { &GROUPS };
     // What rows have in common comes first.
     let common = match by {
-        By::Verdict => Verdict,
-        By::Remote => Remote,
-        By::Listener => Local,
-        By::Container => Container,
-        By::Holder => Holder,
-        By::Nothing => Age,
+        GroupedBy::Verdict => Verdict,
+        GroupedBy::Remote => Remote,
+        GroupedBy::Listener => Local,
+        GroupedBy::Container => Container,
+        GroupedBy::Holder => Holder,
+        GroupedBy::Nothing => Age,
     };
     let rest = usual.iter().copied().filter(|column| *column != common);
     let (mut fits, mut left) = (Vec::new(), width);

@@ -14,7 +14,7 @@ use super::{
     help,
     history::Sample,
     page::Page,
-    rows::{By, Row},
+    rows::{GroupedBy, Row},
 };
 use crate::{
     engine::verdict::Verdict,
@@ -194,7 +194,7 @@ fn line_of_heads(app: &App, fitting: &[(Column, usize)], y: usize, screen: &mut 
     let mut x = 0;
     for (column, width) in fitting {
         let name = match column {
-            Column::Local if app.by == By::Listener => "LISTENER",
+            Column::Local if app.by == GroupedBy::Listener => "LISTENER",
             column => column.head(),
         };
         aligned(*column, name, x, y, *width, style, screen);
@@ -291,8 +291,11 @@ fn page_view(app: &App, page: &Page, screen: &mut Canvas<'_>) {
     if screen.height < 2 {
         return;
     }
-    let sockets =
-        if page.by == By::Nothing || app.within.is_some() { "" } else { "  Enter its sockets" };
+    let sockets = if page.by == GroupedBy::Nothing || app.within.is_some() {
+        ""
+    } else {
+        "  Enter its sockets"
+    };
     let more = lines.len().saturating_sub(app.page_shown());
     let more = if more > 0 { format!("  {more} more lines") } else { String::new() };
     let keys = app

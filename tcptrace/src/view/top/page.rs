@@ -5,7 +5,7 @@ use std::{collections::HashMap, rc::Rc};
 use unicode_width::UnicodeWidthChar;
 
 use super::{
-    rows::{By, Key, Row, title},
+    rows::{GroupedBy, Key, Row, title},
     seen::Seen,
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Page {
     /// What the row's sockets have in common.
-    pub by: By,
+    pub by: GroupedBy,
     /// Which row.
     pub key: Key,
     /// How it is called; may hold anything.
@@ -71,7 +71,7 @@ pub struct Basis<'a> {
 impl Page {
     /// A row's, of these sockets.
     #[must_use]
-    pub fn new(row: &Row, by: By, members: &[&Rc<Record>], basis: &Basis<'_>) -> Self {
+    pub fn new(row: &Row, by: GroupedBy, members: &[&Rc<Record>], basis: &Basis<'_>) -> Self {
         let page = Self {
             by,
             key: row.key.clone(),
@@ -90,7 +90,7 @@ impl Page {
         let mut members = members.to_vec();
         members.sort_unstable_by_key(|r| (r.latest_ns, r.connection.cookie));
         let Some(oldest) = members.first() else { return Self { gone: true, ..self.clone() } };
-        let updates = if self.by == By::Nothing {
+        let updates = if self.by == GroupedBy::Nothing {
             of_socket(oldest, basis)
         } else {
             of_group(&members, self.by, basis)
@@ -107,9 +107,9 @@ fn of_socket(record: &Rc<Record>, basis: &Basis<'_>) -> Vec<Update> {
     vec![Update::Explanation(Box::new(Explanation { verdict, about, language }))]
 }
 
-fn of_group(members: &[&Rc<Record>], by: By, basis: &Basis<'_>) -> Vec<Update> {
+fn of_group(members: &[&Rc<Record>], by: GroupedBy, basis: &Basis<'_>) -> Vec<Update> {
     let mut updates = Vec::new();
-    if by == By::Holder {
+    if by == GroupedBy::Holder {
         let mut holders: HashMap<_, &Holder> = HashMap::new();
         for holder in members.first().iter().flat_map(|record| &record.holders) {
             holders.insert((holder.process.pid, holder.process.start_ns), holder);

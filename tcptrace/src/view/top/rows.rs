@@ -16,7 +16,7 @@ use crate::engine::{
 
 /// What sockets have in common in a row.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum By {
+pub enum GroupedBy {
     /// The processes that hold them, or their listener.
     #[default]
     Holder,
@@ -32,7 +32,7 @@ pub enum By {
     Nothing,
 }
 
-impl By {
+impl GroupedBy {
     /// In the order in which a key goes through them.
     pub const ALL: [Self; 6] =
         [Self::Holder, Self::Verdict, Self::Remote, Self::Listener, Self::Container, Self::Nothing];
@@ -82,14 +82,14 @@ pub enum Key {
 impl Key {
     /// A socket's.
     #[must_use]
-    pub fn of(record: &Record, by: By) -> Self {
+    pub fn of(record: &Record, by: GroupedBy) -> Self {
         match by {
-            By::Holder => holder_key(&record.holders),
-            By::Verdict => Self::Verdict(record.verdict),
-            By::Remote => Self::Remote(record.connection.remote.ip()),
-            By::Listener => Self::Listener(record.came_in_by),
-            By::Container => Self::Container(container(record).map(str::to_owned)),
-            By::Nothing => Self::Socket(record.connection.cookie),
+            GroupedBy::Holder => holder_key(&record.holders),
+            GroupedBy::Verdict => Self::Verdict(record.verdict),
+            GroupedBy::Remote => Self::Remote(record.connection.remote.ip()),
+            GroupedBy::Listener => Self::Listener(record.came_in_by),
+            GroupedBy::Container => Self::Container(container(record).map(str::to_owned)),
+            GroupedBy::Nothing => Self::Socket(record.connection.cookie),
         }
     }
 }
@@ -215,7 +215,7 @@ pub const MINUTE_NS: u64 = 60_000_000_000;
 pub fn group<'a>(
     sockets: impl Iterator<Item = &'a Rc<Record>>,
     ended: impl Iterator<Item = &'a Rc<Record>>,
-    by: By,
+    by: GroupedBy,
     now: BootNs,
 ) -> Vec<Row> {
     let then = now.saturating_sub(MINUTE_NS);
@@ -223,7 +223,7 @@ pub fn group<'a>(
     let mut rows: Vec<Row> = Vec::new();
     for record in sockets {
         let key = Key::of(record, by);
-        let row = if by == By::Nothing {
+        let row = if by == GroupedBy::Nothing {
             // Each is the only one of its kind.
             rows.push(Row::of(key, record));
             rows.len() - 1
@@ -281,20 +281,20 @@ pub fn waits_for_close(record: &Record) -> bool {
 
 /// How a row is called, in a title.
 #[must_use]
-pub fn title(row: &Row, by: By) -> String {
+pub fn title(row: &Row, by: GroupedBy) -> String {
     match by {
-        By::Holder => who(row),
-        By::Verdict => {
+        GroupedBy::Holder => who(row),
+        GroupedBy::Verdict => {
             row.oldest.verdict.map_or_else(|| "no verdict".to_owned(), |v| v.name().to_owned())
         }
-        By::Remote => format!("remote {}", row.remote.first.ip()),
-        By::Listener => row
+        GroupedBy::Remote => format!("remote {}", row.remote.first.ip()),
+        GroupedBy::Listener => row
             .oldest
             .came_in_by
             .map_or_else(|| "came in by no listener".to_owned(), |l| format!("listener {l}")),
-        By::Container => container(&row.oldest)
+        GroupedBy::Container => container(&row.oldest)
             .map_or_else(|| "in no container".to_owned(), |id| format!("container {id}")),
-        By::Nothing => {
+        GroupedBy::Nothing => {
             let connection = &row.oldest.connection;
             format!("{} <- {}", connection.local, connection.remote)
         }

@@ -8,7 +8,7 @@ use crossterm::event::{
 
 use super::{
     app::{App, Showing, Within},
-    rows::By,
+    rows::GroupedBy,
     seen::Seen,
     sort::Sort,
 };
@@ -223,12 +223,12 @@ fn scroll(app: &mut App, by: isize) {
     }
 }
 
-fn group_by(app: &mut App, by: By) {
+fn group_by(app: &mut App, by: GroupedBy) {
     app.by = by;
     app.chosen = None;
     app.selected = 0;
     // One by one, all have the same count.
-    app.sort = if by == By::Nothing { Sort::Age } else { Sort::Count };
+    app.sort = if by == GroupedBy::Nothing { Sort::Age } else { Sort::Count };
     app.reverse = false;
     app.regroup();
 }
@@ -268,12 +268,12 @@ fn open(app: &mut App) {
 /// From the page of a row to the list of its sockets.
 fn enter_scope(app: &mut App) {
     let Showing::Page(page) = &app.showing else { return };
-    if page.by == By::Nothing || app.within.is_some() {
+    if page.by == GroupedBy::Nothing || app.within.is_some() {
         return;
     }
     app.within = Some(Within { by: page.by, key: page.key.clone(), name: page.title.clone() });
     app.showing = Showing::Table;
-    group_by(app, By::Nothing);
+    group_by(app, GroupedBy::Nothing);
 }
 
 /// The ends, as `tcptrace explain` takes them.

@@ -32,7 +32,7 @@ fn sockets_at_both_sizes() {
     for (width, height) in SIZES {
         let mut app = app(width, height);
         keys(&mut app, "ggggg");
-        assert_eq!(app.by, By::Nothing);
+        assert_eq!(app.by, GroupedBy::Nothing);
         key(&mut app, KeyCode::PageDown);
         is_as_kept("sockets", &app);
     }

@@ -93,14 +93,18 @@ fn from_a_row_to_its_page_to_its_sockets_and_back() {
     let Showing::Page(page) = &app.showing else { panic!("no page") };
     assert_eq!((&*page.title, &page.key), ("nginx[812]", &Key::Holder(812, 812)));
     key(&mut app, KeyCode::Enter);
-    assert_eq!((app.by, app.rows.len()), (By::Nothing, 3), "its sockets");
+    assert_eq!((app.by, app.rows.len()), (GroupedBy::Nothing, 3), "its sockets");
     key(&mut app, KeyCode::Enter);
     let Showing::Page(page) = &app.showing else { panic!("no page") };
     assert_eq!(page.title, "10.0.0.1:8080 <- 10.0.7.1:50000");
     for _ in 0..2 {
         assert_eq!(key(&mut app, KeyCode::Esc), None);
     }
-    assert_eq!((app.by, app.selected, app.rows.len()), (By::Holder, 1, 3), "the row as it was");
+    assert_eq!(
+        (app.by, app.selected, app.rows.len()),
+        (GroupedBy::Holder, 1, 3),
+        "the row as it was"
+    );
     assert_eq!(key(&mut app, KeyCode::Esc), Some(Effect::Quit));
 }
 
@@ -139,7 +143,7 @@ fn a_pause_keeps_the_rows_and_not_the_header() {
     assert_eq!((holders(&app).len(), app.counted.sockets), (3, 0));
     assert!(lines(&app)[0].contains("PAUSED"));
     keys(&mut app, "g");
-    assert_eq!(app.by, By::Verdict, "keys work");
+    assert_eq!(app.by, GroupedBy::Verdict, "keys work");
     keys(&mut app, " ");
     update(&mut app, Input::Seen(Box::new(seen(NOW + SECOND, Vec::new(), 160, 160))));
     assert!(app.rows.is_empty());
