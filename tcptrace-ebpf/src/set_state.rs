@@ -13,7 +13,7 @@ use tcptrace_common::{
 };
 
 use crate::{
-    filter::{CLOSE, CLOSE_WAIT, SYN_RECV, SYN_SENT, in_netns, matches_ends, watched},
+    filter::{CLOSE, CLOSE_WAIT, LISTEN, SYN_RECV, SYN_SENT, in_netns, matches_ends, watched},
     log::say,
     maps::{self, EVENTS, Kept, count},
     nursery::{Cradle, Entry},
@@ -39,7 +39,9 @@ fn change(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
     count(&mut cpu.counters.seen);
     // A ghost has a stay in CLOSE, watched or not; it may connect again.
     let (left, entered) = (watched(old) || old == CLOSE && sk.has_storage(), watched(new));
-    if !(left || entered) {
+    // Who asks for CLOSE_WAIT wants to know of every connection that is over and has a descriptor.
+    let ghost = new == CLOSE && watched(CLOSE_WAIT) && is_connected(old) && sk.has_socket();
+    if !(left || entered || ghost) {
         count(&mut cpu.counters.filtered);
         return;
     }
@@ -74,7 +76,7 @@ fn change(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
     } else if ours && let Some(cradle) = cradle {
         cradle.free();
     }
-    if refused {
+    if refused || !(left || entered) {
         count(&mut cpu.counters.filtered);
         return;
     }
@@ -98,6 +100,12 @@ fn change(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
     } else {
         count(&mut cpu.counters.ring_full);
     }
+}
+
+/// Whether a socket in this state has, or had, another end that answered.
+#[inline(always)]
+fn is_connected(state: u32) -> bool {
+    !matches!(state, CLOSE | LISTEN | SYN_SENT | SYN_RECV)
 }
 
 /// Ends the stay in state `old`, wherever it is kept. True: the slot of the nursery is ours now.

@@ -12,6 +12,7 @@ tests![
     a_shutdown_is_no_close,
     a_listener_that_is_closed,
     a_reset_leaves_a_ghost,
+    a_reset_of_what_nobody_closed,
     a_ghost_connects_again,
     a_ghost_of_mptcp,
     closed_in_time,
@@ -50,6 +51,19 @@ fn a_shutdown_is_no_close() {
     assert_eq!(holder_pids(&ghost), [u64::from(pair.server.pid())]);
     pair.server_closes();
     assert_eq!(tracer.next("resolved")["closed_by"]["pid"], pair.server.pid());
+}
+
+/// The connection was never in CLOSE_WAIT, and its descriptor is a leak all the same.
+fn a_reset_of_what_nobody_closed() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let mut pair = Pair::new(&ns);
+    pair.client.tell(&format!("reset {}", pair.connected)).expect("resets");
+    let ghost = tracer.next("stuck");
+    assert_eq!((&ghost["verdict"], &ghost["state"]), (&json!("ghost-fd"), &json!("CLOSE")));
+    assert_eq!(holder_pids(&ghost), [u64::from(pair.server.pid())]);
+    pair.server_closes();
+    assert_eq!(tracer.next("resolved")["cookie"], ghost["cookie"]);
 }
 
 fn a_listener_that_is_closed() {

@@ -15,6 +15,7 @@ tests![
     each_right_missing,
     namespaces_out_of_reach_are_said,
     with_two_capabilities_only,
+    a_namespace_that_may_not_be_entered,
     rights_are_given_up,
     without_seccomp,
     without_proc,
@@ -99,6 +100,20 @@ fn with_two_capabilities_only() {
     let mut tracer = Tracer::start(command);
     pair.client_closes();
     assert_eq!(holder_pids(&tracer.next("stuck")), [u64::from(pair.server.pid())]);
+}
+
+/// Nothing could be looked at: that is no host without sockets.
+fn a_namespace_that_may_not_be_entered() {
+    let ns = netns();
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    let netns = format!("pid:{}", pair.server.pid());
+    let mut command = as_nobody("+sys_ptrace");
+    let output = command.args(["snapshot", "--fail-on-leak", "--netns", &netns]).output();
+    let output = output.expect("setpriv is there");
+    let err = String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(output.status.code(), Some(4), "{err}");
+    assert!(err.contains("could not be looked into") && output.stdout.is_empty(), "{err}");
 }
 
 fn rights_are_given_up() {

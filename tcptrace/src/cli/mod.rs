@@ -18,7 +18,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 use crate::{
@@ -109,7 +108,15 @@ fn take(query: Query) -> Result<Snapshot, Failure> {
     if process::some_hidden() {
         warn(process::HIDDEN);
     }
-    let snapshot = Snapshot::take(query).context("looking at the sockets")?;
+    let snapshot = match Snapshot::take(query) {
+        Ok(snapshot) => snapshot,
+        // Nothing at all may be looked at: that is no empty answer.
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+            let message = format!("{e}; run as root, or with CAP_SYS_ADMIN");
+            return Err(Failure { exit: Exit::NotAllowed, message });
+        }
+        Err(e) => return Err(anyhow::Error::from(e).context("looking at the sockets").into()),
+    };
     snapshot.missing.iter().for_each(|missing| warn(missing));
     Ok(snapshot)
 }

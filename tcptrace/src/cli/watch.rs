@@ -62,7 +62,7 @@ pub struct Args {
     transitions: bool,
 
     /// Stop after this time
-    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    #[arg(long, value_name = "DUR", value_parser = attach::interval)]
     duration: Option<Duration>,
 
     /// Stop after so many reports (with --transitions: so many transitions)

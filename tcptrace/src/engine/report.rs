@@ -108,6 +108,11 @@ const PACE_OF: usize = 10;
 #[must_use]
 pub fn full_in(leak_ages_ns: &[u64], free: u64) -> Option<u64> {
     let oldest = leak_ages_ns.iter().max().filter(|_| leak_ages_ns.len() >= PACE_OF)?;
+    // A burst long ago is no pace: of those that go on coming, half are in the newer half.
+    let newer = leak_ages_ns.iter().filter(|age| **age < oldest / 2).count();
+    if newer * 4 < leak_ages_ns.len() {
+        return None;
+    }
     let each = oldest / leak_ages_ns.len() as u64;
     each.checked_mul(free).filter(|_| each > 0)
 }
@@ -145,6 +150,8 @@ mod tests {
         assert_eq!(full_in(&ages, 100), Some(100 * second), "one a second");
         assert_eq!(full_in(&ages[..9], 100), None, "too few");
         assert_eq!(full_in(&[0; 20], 100), None, "all at once, just now");
+        let burst: Vec<u64> = (0..20).map(|n| 60 * second + n).collect();
+        assert_eq!(full_in(&burst, 100), None, "all at once, a minute ago");
         assert_eq!(full_in(&ages, u64::MAX), None, "no limit");
     }
 

@@ -94,6 +94,10 @@ impl Snapshot {
                 .map(|descriptors| DescriptorsScanned::run(descriptors, &query, &mut known));
             (descriptors, joined(listed))
         });
+        if dumped.blind {
+            let why = dumped.missing.pop().unwrap_or_default();
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
         let descriptors = descriptors.map_err(|why| missing.extend(why)).ok().transpose()?;
         let holdings = match descriptors {
             Some(descriptors) => dumped.held(descriptors, &namespaces, &query, &mut known)?,

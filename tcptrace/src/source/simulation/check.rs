@@ -9,6 +9,7 @@ use tcptrace_common::state::TcpState;
 
 use super::{
     host::ModelHost,
+    programs::is_connected,
     schedule::Action,
     truth::{Story, Truth},
 };
@@ -245,7 +246,9 @@ impl Book {
             // Reset in the queue and accepted then: no change of state shows that one.
             TcpState::Close if story.holders().next().is_some() && story.closed_with_a_socket() => {
                 let before = story.state_before()?;
-                (settings.states & before.bit() != 0).then_some(state)
+                let watched = |state: TcpState| settings.states & state.bit() != 0;
+                let ghost = watched(TcpState::CloseWait) && is_connected(before);
+                (watched(before) || ghost).then_some(state)
             }
             _ => None,
         }

@@ -117,7 +117,11 @@ impl Programs {
         let has_storage = self.storage.contains_key(&v.id);
         let left = self.watches(old) || old == TcpState::Close && has_storage;
         let entered = self.watches(new);
-        if !(left || entered) {
+        let ghost = new == TcpState::Close
+            && self.watches(TcpState::CloseWait)
+            && is_connected(old)
+            && v.has_socket;
+        if !(left || entered || ghost) {
             self.counters.filtered += 1;
             return;
         }
@@ -138,7 +142,7 @@ impl Programs {
         } else if ours && let Some((_, slot)) = self.slot(v.address) {
             slot.words().free();
         }
-        if refused {
+        if refused || !(left || entered) {
             self.counters.filtered += 1;
             return;
         }
@@ -300,4 +304,10 @@ struct Change {
     new: TcpState,
     ended: Ended,
     now: BootNs,
+}
+
+/// Whether a socket in this state has, or had, another end that answered.
+pub fn is_connected(state: TcpState) -> bool {
+    use TcpState::{Close, Listen, SynRecv, SynSent};
+    !matches!(state, Close | Listen | SynSent | SynRecv)
 }

@@ -60,6 +60,8 @@ pub struct Dumped {
     pub counts: [u64; 16],
     /// What could not be asked.
     pub missing: Vec<String>,
+    /// No network namespace could be looked into at all: nothing is known, not "no sockets".
+    pub blind: bool,
 }
 
 const LISTEN: u32 = TcpState::Listen.bit();
@@ -103,6 +105,7 @@ impl Dumped {
         });
         let mut dumped = Self::default();
         dumped.note(&failed);
+        dumped.blind = dumps.is_empty() && !failed.is_empty();
         for (tcp, mptcp) in dumps {
             dumped.add(mptcp);
             for dump in tcp {

@@ -15,7 +15,7 @@ This page and [json.schema.json](json.schema.json) are made of the code by
 
 ```
 sudo tcptrace watch --format json
-sudo tcptrace snapshot --format json | jq -r .verdict | sort | uniq -c
+sudo tcptrace snapshot --format json | jq -r 'select(.event == \"socket\").verdict' | sort | uniq -c
 ```
 
 Times are RFC 3339 in UTC. Addresses are `10.0.0.1:80` or `[::1]:80`; IPv4 in IPv6 sockets is
