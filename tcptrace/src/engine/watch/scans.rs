@@ -112,7 +112,9 @@ impl Watch {
         said: &mut Vec<Said>,
     ) {
         let connection = Connection::new(socket.cookie, &socket.tuple, socket.protocol);
-        let young = now.saturating_sub(socket.latest_ns) < self.plan.min_age_ns;
+        // What began after the scan did is the next one's.
+        let young =
+            socket.latest_ns > now || now.saturating_sub(socket.latest_ns) < self.plan.min_age_ns;
         if self.is_done() || young || !self.plan.selection.matches_connection(&connection) {
             return;
         }

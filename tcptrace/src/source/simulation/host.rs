@@ -105,6 +105,7 @@ impl ModelHost {
     }
 
     fn descriptor(&mut self, process: usize, file: FileId) -> u32 {
+        self.now += 1_000;
         let ModelProcess { id, fds, .. } = &mut self.processes[process];
         let fd = (3..).find(|fd| !fds.contains_key(fd)).unwrap_or(u32::MAX);
         fds.insert(fd, file);

@@ -135,6 +135,11 @@ impl Story {
         stays.map(|(s, end)| (*s, end)).filter_map(fits)
     }
 
+    /// Whether a change of its state was not traced.
+    pub fn was_missed(&self) -> bool {
+        self.missed
+    }
+
     /// Whether it left a state that it had entered within a time and came back unseen: a descriptor
     /// that connected again, its changes not traced. Nobody can tell that from having stayed.
     pub fn came_back_unseen(&self, state: TcpState, earliest: BootNs, latest: BootNs) -> bool {
