@@ -251,8 +251,10 @@ impl Running {
                 }
                 () = sleep_until(looked + pause) => {
                     let before = cpu_time();
-                    let seen = Seen::of(&self.watch, self.source.now());
-                    update(&mut self.app, Input::Seen(Box::new(seen)));
+                    if self.watch.has_scanned() {
+                        let seen = Seen::of(&self.watch, self.source.now());
+                        update(&mut self.app, Input::Seen(Box::new(seen)));
+                    }
                     self.screen.draw(&self.app)?;
                     (looked, news) = (Instant::now(), false);
                     cost = cpu_time().saturating_sub(before);

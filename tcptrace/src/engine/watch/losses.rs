@@ -72,6 +72,11 @@ impl Losses {
         }
     }
 
+    /// Whether a scan has ended.
+    pub fn has_scanned(&self) -> bool {
+        self.complete_ns.is_some()
+    }
+
     /// Whether the ends of sockets are to be followed.
     pub fn follows_ends(&self) -> bool {
         self.follow_ends

@@ -142,6 +142,12 @@ impl Watch {
         self.losses.wants(now, doubt)
     }
 
+    /// Whether a scan has ended: before that, no row means that nothing is known yet.
+    #[must_use]
+    pub fn has_scanned(&self) -> bool {
+        self.losses.has_scanned()
+    }
+
     /// Whether the ends of sockets are to be followed (`tcp_destroy_sock`): there are ghosts.
     #[must_use]
     pub fn follows_ends(&self) -> bool {

@@ -122,7 +122,9 @@ fn table_view(app: &App, screen: &mut Canvas<'_>) -> Option<(u16, u16)> {
 }
 
 fn nothing(app: &App) -> String {
-    if app.counted.sockets == 0 {
+    if app.now == 0 {
+        "scanning …".to_owned()
+    } else if app.counted.sockets == 0 {
         format!("no socket in {}", app.watched)
     } else if app.filter.is_empty() {
         "none of its sockets is there any more; Esc goes back".to_owned()
@@ -136,7 +138,9 @@ fn title(app: &App, screen: &mut Canvas<'_>) {
     let paused = if app.paused { "  PAUSED" } else { "" };
     let scope = app.within.as_ref().map(|scope| format!("  of {}", scope.name)).unwrap_or_default();
     let name = format!("tcptrace top  {}{scope}", app.watched);
-    let right = format!("{paused}  {}", app.clock.short(app.now));
+    // Before the first scan nothing is known, not even as of when.
+    let time = if app.now == 0 { String::new() } else { app.clock.short(app.now) };
+    let right = format!("{paused}  {time}");
     let room = screen.width.saturating_sub(right.width());
     screen.put_within(0, 0, &safe(&name), room, BAR.add_modifier(Modifier::BOLD));
     screen.put(room, 0, &right, BAR);
@@ -146,7 +150,8 @@ fn counts(app: &App, screen: &mut Canvas<'_>) {
     let counted = &app.counted;
     let mut at = 0;
     let style = if counted.leaks > 0 { screen.bad() } else { BOLD };
-    at = screen.put(at, 1, &format!("leaks {}", counted.leaks), style);
+    let leaks = if app.now == 0 { "-".to_owned() } else { counted.leaks.to_string() };
+    at = screen.put(at, 1, &format!("leaks {leaks}"), style);
     for (state, n) in &counted.states {
         at = screen.put(at, 1, &format!("  {} {n}", state.name()), PLAIN);
     }
