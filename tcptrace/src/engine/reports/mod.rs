@@ -92,14 +92,14 @@ impl Key {
 pub struct Reports {
     by: Option<GroupBy>,
     min_age_ns: u64,
-    groups: HashMap<Key, Together>,
+    groups: HashMap<Rc<Key>, Together>,
     /// Which group a socket is in, by its cookie.
-    homes: HashMap<u64, Key>,
+    homes: HashMap<u64, Rc<Key>>,
     /// Ends that are told apart.
     ends: HashMap<(Who, What), Vec<End>>,
     budgets: HashMap<Payer, Budget>,
     /// Groups about which there may be something to say.
-    touched: Vec<Key>,
+    touched: Vec<Rc<Key>>,
     swept_ns: BootNs,
 }
 
@@ -151,8 +151,14 @@ impl Reports {
         self.touched.push(key);
     }
 
-    /// Which group a record belongs to.
-    fn key(&mut self, record: &Record) -> Key {
+    /// Which group a record belongs to; all its members share one key.
+    fn key(&mut self, record: &Record) -> Rc<Key> {
+        let key = self.new_key(record);
+        let known = self.groups.get_key_value(&key).map(|(known, _)| Rc::clone(known));
+        known.unwrap_or_else(|| Rc::new(key))
+    }
+
+    fn new_key(&mut self, record: &Record) -> Key {
         if let Some(by) = self.by {
             let names: Vec<String> = by.values(record).into_iter().map(|v| v.name).collect();
             return Key::Value(names.join(", ").into());
@@ -214,7 +220,7 @@ impl Reports {
         }
         self.swept_ns = now;
         self.groups.retain(|_, group| !group.is_over(now));
-        let payers: HashSet<Payer> = self.groups.keys().map(Key::payer).collect();
+        let payers: HashSet<Payer> = self.groups.keys().map(|key| key.payer()).collect();
         self.budgets.retain(|payer, _| payers.contains(payer));
         let groups = &self.groups;
         self.ends.retain(|(who, what), ends| {
