@@ -47,6 +47,12 @@ pub fn interval(text: &str) -> Result<Duration, String> {
     if interval < SHORTEST_INTERVAL { Err("write at least 1ms".to_owned()) } else { Ok(interval) }
 }
 
+/// What waits for events, keys and signals: one thread.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    Ok(builder.enable_all().build().context("starting the runtime")?)
+}
+
 /// Loads and attaches the programs, adopts what is there already, and gives up capabilities. What
 /// can't be seen is said by `say`.
 pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Live, Failure> {

@@ -139,11 +139,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         count: None,
     };
     let btf = args.btf.resolve()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
-    runtime.block_on(top(&args, plan, &btf))
+    attach::runtime()?.block_on(top(&args, plan, &btf))
 }
 
 async fn top(args: &Args, plan: Plan, btf: &Path) -> Result<Exit, Failure> {

@@ -123,11 +123,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         args.select.state.traceable().map_err(|why| Failure::usage(format!("--state: {why}")))?;
     let selection = args.select.resolve()?;
     let btf = args.btf.resolve()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
-    runtime.block_on(watch(&args, selection, &btf))
+    attach::runtime()?.block_on(watch(&args, selection, &btf))
 }
 
 async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Failure> {
