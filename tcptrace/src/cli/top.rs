@@ -145,7 +145,13 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
 async fn top(args: &Args, plan: Plan, btf: &Path) -> Result<Exit, Failure> {
     let mut signals = Signals::new().context("signals")?;
     let clock = Clock::new(Timestamp::now(), boot_now(), args.utc);
-    let watched = format!("{} over {}", attach::state_names(plan.states), human(plan.min_age_ns));
+    let longer = match plan.min_age_ns {
+        0 => String::new(),
+        // As it is written on the command line: 1s.
+        ns => format!(" over {}", human(ns).replace(".0s", "s")),
+    };
+    let states = attach::state_names(plan.states);
+    let watched = format!("{states}{longer}{}", args.select.told());
     let mut app = App::new(watched, clock, args.group_by.into());
     app.colour = match args.color {
         Color::Auto => AutoStream::choice(&io::stdout()) != ColorChoice::Never,

@@ -220,7 +220,8 @@ fn announce(args: &Args) {
         ns => format!(" longer than {}", human(ns).replace(".0s", "s")),
     };
     let states = attach::state_names(args.select.state.0);
-    warn(&format!("watching for sockets in {states}{stay}{until}"));
+    let which = args.select.told();
+    warn(&format!("watching for sockets in {states}{stay}{which}{until}"));
 }
 
 fn far() -> Instant {

@@ -139,7 +139,7 @@ fn seen(now: BootNs, sockets: Vec<Rc<Record>>, stuck: u64, resolved: u64) -> See
 fn app(width: u16, height: u16) -> App {
     let then: Timestamp = "2026-01-02T03:04:05Z".parse().expect("a time");
     let clock = Clock::new(then, NOW, true);
-    let mut app = App::new("CLOSE_WAIT over 1.0s".to_owned(), clock, GroupedBy::Holder);
+    let mut app = App::new("CLOSE_WAIT over 1s".to_owned(), clock, GroupedBy::Holder);
     update(&mut app, Input::Resize { width, height });
     let all = sockets();
     for second in 0..=20u64 {

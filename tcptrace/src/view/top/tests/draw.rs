@@ -103,7 +103,7 @@ fn nothing_to_show() {
     update(&mut app, Input::Seen(Box::new(seen(NOW + SECOND, Vec::new(), 160, 160))));
     let screen = lines(&app);
     assert!(screen[1].starts_with("leaks 0  lost 0"), "{screen:#?}");
-    assert_eq!(screen[6], "no socket in CLOSE_WAIT over 1.0s");
+    assert_eq!(screen[6], "no socket in CLOSE_WAIT over 1s");
 }
 
 #[test]
