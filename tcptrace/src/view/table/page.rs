@@ -24,6 +24,7 @@ use crate::{
 
 /// Listeners and thread groups beyond this many are only counted.
 const SHOWN: usize = 12;
+const SECOND_NS: u64 = 1_000_000_000;
 
 impl<W: Write> Table<W> {
     pub(super) fn process(&mut self, r: &ProcessReport, now: BootNs) -> io::Result<()> {
@@ -173,9 +174,11 @@ impl<W: Write> Table<W> {
         let age = r.age(now);
         let since = match age.max_ns {
             _ if age.is_exact() => human(age.min_ns),
-            Some(max) if human(max) == human(age.min_ns) => human(max),
-            Some(max) => format!("{} to {}", human(age.min_ns), human(max)),
-            None => format!("{} or more", human(age.min_ns)),
+            Some(max) if human(max) != human(age.min_ns) => {
+                format!("{} to {}", human(age.min_ns), human(max))
+            }
+            // As rows say it.
+            _ => age_text(&age),
         };
         let c = &r.connection;
         self.styled(BOLD, &format!("{},{}", c.local, c.remote))?;
@@ -197,7 +200,11 @@ impl<W: Write> Table<W> {
         }
         let inode = r.evidence.inode.map(|i| format!(", inode {i}")).unwrap_or_default();
         self.field("names", &format!("cookie {}, network namespace {}{inode}", c.cookie, c.netns))?;
-        self.list("evidence", &evidence(r))?;
+        let scanned = match now.saturating_sub(r.seen_ns) {
+            0..SECOND_NS => String::new(),
+            ns => format!(", as of {} ago", human(ns)),
+        };
+        self.list(&format!("evidence{scanned}"), &evidence(r, now))?;
         if r.verdict.is_none() {
             let why = r.unknown.get("verdict").map_or("unknown", reasons::words);
             self.field("no verdict", why)?;
