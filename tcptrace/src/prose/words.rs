@@ -3,11 +3,14 @@
 use tcptrace_common::state::TcpState;
 
 use super::{reasons, time::human};
-use crate::engine::record::{Holder, HolderSource, Record};
+use crate::engine::record::{BootNs, Holder, HolderSource, Record};
 
-/// A record's evidence in words, each piece with what it shows.
+/// A record's evidence in words at `now`, each piece with what it shows. It is as of the record's
+/// scan; times go on since.
 #[must_use]
-pub fn evidence(r: &Record) -> Vec<String> {
+pub fn evidence(r: &Record, now: BootNs) -> Vec<String> {
+    let since = now.saturating_sub(r.seen_ns);
+    let human = |ns: u64| human(ns.saturating_add(since));
     let e = &r.evidence;
     let mut words = Vec::new();
     if r.state == TcpState::Close {
@@ -116,7 +119,7 @@ pub fn holders(r: &Record) -> Vec<String> {
     now.chain(r.former_holders.iter().map(|h| line(h, true))).collect()
 }
 
-/// `java[4711]`, in a container with the pid inside.
+/// `java shop.jar[4711]`, in a container with the pid inside.
 #[must_use]
 pub fn name(h: &Holder) -> String {
     let container = h.cgroups.as_ref().and_then(|c| c.container());
@@ -124,7 +127,7 @@ pub fn name(h: &Holder) -> String {
     match container {
         None => format!(
             "{}[{}]{}",
-            h.comm,
+            h.called(),
             h.process.pid,
             h.inner_pid.map(|p| format!(" (pid {p} inside)")).unwrap_or_default()
         ),
@@ -132,7 +135,7 @@ pub fn name(h: &Holder) -> String {
             let runtime = c.runtime.map_or("container", |r| r.name());
             format!(
                 "{}[{}] ({runtime} {}{inner})",
-                h.comm,
+                h.called(),
                 h.process.pid,
                 c.id.get(..12).unwrap_or(&c.id)
             )

@@ -184,7 +184,7 @@ impl ExplanationLine {
             verdict: e.verdict.name(),
             sockets,
             cookie: record.map(|r| r.connection.cookie),
-            evidence: record.map(|r| evidence(r)).unwrap_or_default(),
+            evidence: record.map(|r| evidence(r, r.seen_ns)).unwrap_or_default(),
             means,
             look_for,
             in_code: cure(e.verdict).in_code_for(e.language).into_iter().map(code).collect(),
