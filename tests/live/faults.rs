@@ -188,7 +188,7 @@ fn a_pid_is_given_to_another_before_anybody_looks() {
         stopped.signal(Signal::CONT);
     }
     let stuck = of_the_first.next("stuck");
-    assert_eq!(stuck["unknown"]["holders"], "it ended before it could be looked at");
+    assert_eq!(stuck["unknown"]["holders"], "it ended before a scan could see it");
     assert_eq!(of_the_first.next("resolved")["closed_by"], json!({"pid": pid, "comm": "first"}));
     lost_nothing(&of_the_first.finish().0);
     // It leaks itself, later.

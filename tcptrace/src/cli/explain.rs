@@ -9,7 +9,7 @@ use crate::{
     engine::{
         parse::{States, Target},
         record::{ProcessId, Record},
-        report::{About, Explanation},
+        report::{About, Explanation, role_of},
         select::Selection,
         update::Update,
     },
@@ -152,7 +152,10 @@ fn show_process(
     let verdicts = report.sockets.iter().filter_map(|c| Some((c.verdict?, c.count)));
     let language = report::language_of(std::slice::from_ref(&report.process));
     let explanations: Vec<Explanation> = verdicts
-        .map(|(verdict, count)| Explanation { verdict, about: About::Sockets(count), language })
+        .map(|(verdict, count)| {
+            let role = role_of(records.iter().filter(|r| r.verdict == Some(verdict)));
+            Explanation { verdict, about: About::Sockets(count), language, role }
+        })
         .collect();
     view.update(now, &Update::Process(Box::new(report)))?;
     let rows = records.into_iter().filter(|r| !page || r.is_leak()).take(if page {
@@ -183,7 +186,8 @@ fn show_sockets(
                 if !page {
                     view.update(now, &Update::Socket(Rc::clone(&record)))?;
                 }
-                let explanation = Explanation { verdict, about: About::Socket(record), language };
+                let (role, about) = (record.role, About::Socket(record));
+                let explanation = Explanation { verdict, about, language, role };
                 view.update(now, &Update::Explanation(Box::new(explanation)))?;
             }
             None => view.update(now, &Update::Socket(record))?,

@@ -52,6 +52,17 @@ pub enum GroupBy {
 }
 
 impl GroupBy {
+    /// Every one.
+    pub const ALL: [Self; 7] = [
+        Self::Holder,
+        Self::Verdict,
+        Self::Remote,
+        Self::Listener,
+        Self::Container,
+        Self::Pod,
+        Self::Cgroup,
+    ];
+
     /// As the interface spells it.
     #[must_use]
     pub const fn name(self) -> &'static str {

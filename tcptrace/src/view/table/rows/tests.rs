@@ -233,8 +233,8 @@ fn the_last_screen() {
     };
     let text = printed(80, true, &[(31, Update::Summary(Box::new(summary)))]);
     let begin = "\npython3 leak.py[4711] holds 9998 of 10000 leaks, the oldest since 00:00:01\n(30s).\n\
-                 It gains about 1200 a minute; at this pace its 20000 descriptors last 8m00s at\n\
-                 the most.\n";
+                 It is gaining about 1200 a minute; at this pace its 20000 descriptors run out\n\
+                 within 8m00s.\n";
     assert!(text.starts_with(begin), "{text}");
     assert!(text.ends_with("\nNext: tcptrace explain 4711\n"), "{text}");
     assert_eq!(text.matches("eof-not-closed:").count(), 1, "the advice, once: {text}");
