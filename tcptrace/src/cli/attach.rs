@@ -23,6 +23,7 @@ use crate::{
         ring::Ring,
         scanner::{self, Scanner, Scope},
         tracing::{Live, Pace},
+        waiter::Waiter,
     },
 };
 
@@ -73,6 +74,8 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
         kernel_names_processes: process::in_initial_pid_namespace(),
     };
     let scanner = Scanner::start(scans, scope).context("starting the thread that scans")?;
+    let waiter = plan.threads.then(Waiter::start).transpose();
+    let waiter = waiter.context("starting the thread that reads what threads wait in")?;
     let ring = Ring::new(ring).context("watching the ring buffer")?;
     let [shortest, longest] = USUAL_INTERVALS;
     let usual = Duration::from_nanos(plan.min_age_ns / 4).clamp(shortest, longest);
@@ -83,7 +86,7 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
     };
     // What loading took: the library has gone through all of the kernel's types.
     memory::give_back();
-    Ok(Live::new(kernel, ring, scanner, pace, first))
+    Ok(Live::new(kernel, ring, scanner, waiter, pace, first))
 }
 
 /// From here on only the system calls of the profile are made. What a kernel without filters says

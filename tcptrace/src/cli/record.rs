@@ -127,6 +127,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         states: args.select.state.0,
         transitions: args.transitions,
         min_age_ns: nanoseconds(args.min_age),
+        threads: true,
         count: None,
     };
     let btf = args.btf.resolve()?;

@@ -103,6 +103,7 @@ impl Args {
             states: self.select.state.0,
             transitions: self.transitions,
             min_age_ns: nanoseconds(self.min_age),
+            threads: self.record.is_some(),
             count: self.count,
         }
     }

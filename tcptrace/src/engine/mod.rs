@@ -24,5 +24,6 @@ pub mod tracker;
 pub mod unknown;
 pub mod update;
 pub mod verdict;
+pub mod waiting;
 pub mod watch;
 pub mod worst;
