@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use tcptrace::{
     engine::{
         fact::Timed,
-        incident::{Incident, Provenance, counting, socket::SocketStory},
+        incident::{Incident, about::Provenance, counting, socket::SocketStory},
         record::HolderSource,
         watch::{Plan, Said, Watch},
     },

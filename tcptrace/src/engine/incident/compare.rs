@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Incident, Uncounted,
+    Incident,
+    about::Uncounted,
     counting::{self, VERDICTS},
 };
 use crate::engine::verdict::Verdict;
