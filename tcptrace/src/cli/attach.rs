@@ -15,6 +15,7 @@ use crate::{
         watch::Plan,
     },
     exit::Failure,
+    prose::time::human,
     source::live::{
         boot_now,
         bpf::{loader::Kernel, preflight, scans::Scans},
@@ -99,6 +100,16 @@ pub fn confine(profile: Profile, say: &mut dyn FnMut(&str)) {
 pub fn state_names(states: u32) -> String {
     let named = TcpState::ALL.into_iter().filter(|s| states & s.bit() != 0).map(TcpState::name);
     named.collect::<Vec<_>>().join(", ")
+}
+
+/// `sockets in CLOSE_WAIT longer than 1s`: what is watched for.
+pub fn watched(states: u32, min_age_ns: u64) -> String {
+    let stay = match min_age_ns {
+        0 => ", however short".to_owned(),
+        // As it is written on the command line: 1s.
+        ns => format!(" longer than {}", human(ns).replace(".0s", "s")),
+    };
+    format!("sockets in {}{stay}", state_names(states))
 }
 
 /// What the kernel can filter by itself without dropping a true match.

@@ -10,9 +10,12 @@ mod scans;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, rc::Rc};
+use std::{collections::HashMap, iter, rc::Rc};
 
-use tcptrace_common::counters::{Counters, Histogram};
+use tcptrace_common::{
+    counters::{Counters, Histogram},
+    state::TcpState,
+};
 
 pub use self::losses::Wants;
 use self::{losses::Losses, scans::Beside};
@@ -29,7 +32,7 @@ use super::{
 };
 
 /// What is asked for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// Which sockets.
     pub selection: Selection,
@@ -41,6 +44,32 @@ pub struct Plan {
     pub min_age_ns: u64,
     /// Stop after so many reports; with transitions, after so many of those.
     pub count: Option<u64>,
+}
+
+impl Default for Plan {
+    /// All that there is.
+    fn default() -> Self {
+        Self {
+            selection: Selection::default(),
+            states: u32::MAX,
+            transitions: false,
+            min_age_ns: 0,
+            count: None,
+        }
+    }
+}
+
+impl Plan {
+    /// Whether stays in this state are asked for. Who asks for CLOSE_WAIT wants to know of what
+    /// becomes of it by a reset, too.
+    fn watches(&self, state: TcpState) -> bool {
+        let with_ghosts = if self.states & TcpState::CloseWait.bit() != 0 {
+            self.states | TcpState::Close.bit()
+        } else {
+            self.states
+        };
+        with_ghosts & state.bit() != 0
+    }
 }
 
 /// What became known, and when.
@@ -169,6 +198,24 @@ impl Watch {
     #[must_use]
     pub fn process(&self, id: ProcessId) -> Option<&Process> {
         self.processes.get(id)
+    }
+
+    /// Whether a process with this pid was told of.
+    #[must_use]
+    pub fn has_known(&self, pid: u32) -> bool {
+        self.processes.get(ProcessId { pid, start_ns: 0 }).is_some()
+    }
+
+    /// What is known by now that scans do not say: with it, and a scan that lists everything, a
+    /// watch can begin at `now`.
+    pub fn known(&self, now: BootNs) -> impl Iterator<Item = Timed> {
+        let process = |process: &Process| Fact::Process(Box::new(process.clone()));
+        let cgroup =
+            |(id, path): (&u64, &Rc<str>)| Fact::Cgroup { id: *id, path: path.to_string() };
+        iter::once(Fact::Host(self.host.clone()))
+            .chain(self.cgroups.iter().map(cgroup))
+            .chain(self.processes.all().map(process))
+            .map(move |fact| Timed { at: now, fact })
     }
 
     /// All counts so far.

@@ -4,6 +4,7 @@
 pub mod bpf;
 pub mod cgroupfs;
 pub mod check;
+pub mod header;
 pub mod holders;
 pub mod host;
 pub mod limits;
