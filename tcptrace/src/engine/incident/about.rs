@@ -11,8 +11,8 @@ pub struct Provenance {
     pub host: Option<String>,
     /// Kernel release, as `uname -r` has it.
     pub kernel: Option<String>,
-    /// Of tcptrace.
-    pub version: String,
+    /// Who made it: `tcptrace 0.1.0`.
+    pub tool: String,
     /// The command line, word by word.
     pub command: Vec<String>,
     /// What could not be seen, and why, a line each.

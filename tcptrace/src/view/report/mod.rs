@@ -90,7 +90,7 @@ impl IncidentReport<'_> {
         vec![
             ("Host", made.host.clone().unwrap_or_else(unknown)),
             ("Kernel", made.kernel.clone().unwrap_or_else(unknown)),
-            ("Tool", format!("tcptrace {}", made.version)),
+            ("Tool", made.tool.clone()),
             ("Command", shell(&made.command)),
             ("Period", period),
             ("Connections", connections),
