@@ -9,16 +9,16 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{attach, ended_by, leaks, session::Session, warn};
+use super::{attach, ended_by, leaks, report, report::ReportFile, session::Session, warn};
 use crate::{
     confine::seccomp::Profile,
-    engine::{reports::Reports, watch::Plan},
+    engine::{incident::Incident, reports::Reports, watch::Plan},
     exit::{Exit, Failure},
     source::{
         Source,
         recording::recorder::{Prepared, Recorder, Written},
     },
-    view::View,
+    view::{View, report::IncidentReport},
 };
 
 /// What is to be done.
@@ -33,6 +33,8 @@ pub struct Job<'a> {
     pub reports: Option<Reports>,
     /// What keeps the facts.
     pub recording: Option<Prepared>,
+    /// Where a report goes at the end.
+    pub report: Option<ReportFile>,
     /// Nothing is done but keeping the facts: it ends where that fails.
     pub only_records: bool,
     /// When it ends by itself.
@@ -47,14 +49,28 @@ pub struct Job<'a> {
 pub async fn run(job: Job<'_>) -> Result<(Option<Written>, Exit), Failure> {
     let mut stop = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut source = attach::attach(job.how, &job.plan, &mut warn)?;
+    let mut missing = Vec::new();
+    let mut say = |text: &str| {
+        warn(text);
+        missing.push(text.to_owned());
+    };
+    let attached = attach::attach(job.how, &job.plan, &mut say);
+    let (mut source, report) = match (attached, job.report) {
+        (Ok(source), report) => (source, report),
+        (Err(failure), report) => {
+            report.into_iter().for_each(ReportFile::discard);
+            return Err(failure);
+        }
+    };
     let directory = job.recording.as_ref().and_then(Prepared::directory);
     let recorder = job.recording.map(Prepared::start).transpose();
     let mut keeper = Keeper::new(recorder.context("recording")?, job.only_records);
-    let profile =
-        if keeper.recorder.is_some() { Profile::Record { directory } } else { Profile::Watch };
+    let writes = keeper.recorder.is_some() || report.is_some();
+    let profile = if writes { Profile::Record { directory } } else { Profile::Watch };
     attach::confine(profile, &mut warn);
-    let mut session = Session::new(job.plan, job.view, job.reports);
+    let incident =
+        report.as_ref().map(|_| Incident::of_watch(report::made_here(missing), &job.plan));
+    let mut session = Session::new(job.plan, job.view, job.reports).with_incident(incident);
     warn(&job.announcement);
 
     let end = job.duration.map(|d| Instant::now() + d);
@@ -81,10 +97,11 @@ pub async fn run(job: Job<'_>) -> Result<(Option<Written>, Exit), Failure> {
         let followed = source.follow_ends(session.watch.follows_ends());
         if let Err(e) = pulled.and(session.show(now)).and(followed) {
             let written = keeper.finish();
-            return job
-                .leaks
-                .exit(session.found(), Err(e))
-                .map(|exit| (written.unwrap_or(None), exit));
+            // Nobody reads what is shown any more; the report is for somebody else.
+            let _ = session.finish(now);
+            let reported = write(report, &mut session);
+            let exit = job.leaks.exit(session.found(), Err(e))?;
+            return reported.map(|()| (written.unwrap_or(None), exit));
         }
     }
     let stopped = source.stop(&mut facts);
@@ -95,10 +112,19 @@ pub async fn run(job: Job<'_>) -> Result<(Option<Written>, Exit), Failure> {
     }
     let shown = stopped.and(session.finish(now));
     let written = keeper.finish();
+    let reported = write(report, &mut session);
     let exit = job.leaks.exit(session.found(), shown)?;
+    reported?;
     match written {
         Ok(written) => Ok((written, exit)),
         Err(e) => ended_by(e).map(|exit| (None, exit)),
+    }
+}
+
+fn write(report: Option<ReportFile>, session: &mut Session) -> Result<(), Failure> {
+    match report.zip(session.incident()) {
+        Some((file, (incident, clock))) => file.write(&IncidentReport { incident, clock }),
+        None => Ok(()),
     }
 }
 

@@ -12,6 +12,7 @@ mod output;
 mod record;
 mod recording;
 mod replay;
+mod report;
 mod select;
 mod session;
 mod snapshot;
@@ -50,6 +51,7 @@ enum Command {
     Snapshot(snapshot::Args),
     Record(record::Args),
     Replay(replay::Args),
+    Report(report::Args),
     Explain(explain::Args),
     Check(check::Args),
 }
@@ -66,7 +68,7 @@ pub fn run() -> Result<Exit, Failure> {
         Err(e) => return Err(usage(&e)),
     };
     // A recording is read anywhere.
-    if !matches!(cli.command, Command::Check(_) | Command::Replay(_)) {
+    if !matches!(cli.command, Command::Check(_) | Command::Replay(_) | Command::Report(_)) {
         needs_proc()?;
     }
     match cli.command {
@@ -75,6 +77,7 @@ pub fn run() -> Result<Exit, Failure> {
         Command::Snapshot(args) => snapshot::run(&args),
         Command::Record(args) => record::run(args),
         Command::Replay(args) => replay::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Check(args) => check::run(&args),
     }

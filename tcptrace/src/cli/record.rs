@@ -8,16 +8,16 @@ use std::{
 
 use clap::ValueEnum;
 
-use super::{attach, btf, leaks, live, nanoseconds, recording, select, warn};
+use super::{attach, btf, leaks, live, nanoseconds, recording, report::Nobody, select, warn};
 use crate::{
-    engine::{parse, record::BootNs, update::Update, watch::Plan},
+    engine::{parse, watch::Plan},
     exit::{Exit, Failure},
     prose::words::bytes,
     source::{
         live::{boot_now, memory},
         recording::recorder::{Options, SMALLEST, Written},
     },
-    view::{Clock, View},
+    view::Clock,
 };
 
 /// Keep what a watch learns in a file: the evidence, before the restart that ends it
@@ -139,6 +139,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         view: Box::new(Nobody(Clock::new(jiff::Timestamp::now(), boot_now(), false))),
         reports: None,
         recording: Some(prepared),
+        report: None,
         only_records: true,
         duration: args.duration,
         leaks: &args.leaks,
@@ -234,23 +235,6 @@ impl Args {
                 bytes(*size)
             ),
         }
-    }
-}
-
-/// A view that nobody looks at.
-struct Nobody(Clock);
-
-impl View for Nobody {
-    fn update(&mut self, _: BootNs, _: &Update) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn clock(&mut self) -> &mut Clock {
-        &mut self.0
     }
 }
 

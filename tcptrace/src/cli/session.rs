@@ -6,13 +6,14 @@ use super::{leaks::Leaks, warn};
 use crate::{
     engine::{
         fact::Timed,
+        incident::Incident,
         record::BootNs,
         reports::Reports,
         update::Update,
         watch::{Plan, Said, Watch},
     },
     prose::time::human,
-    view::View,
+    view::{Clock, View},
 };
 
 /// The core, and who is told what it says.
@@ -23,6 +24,8 @@ pub struct Session {
     /// Who tells sockets together; `None`: a line a socket.
     reports: Option<Reports>,
     said: Vec<Said>,
+    /// What a report is made of, where one is.
+    incident: Option<Box<Incident>>,
 }
 
 /// Room for what is said at once, usually.
@@ -31,7 +34,22 @@ const KEPT: usize = 1_024;
 impl Session {
     /// One that knows nothing yet.
     pub fn new(plan: Plan, view: Box<dyn View>, reports: Option<Reports>) -> Self {
-        Self { watch: Watch::new(plan), view, reports, said: Vec::new() }
+        Self { watch: Watch::new(plan), view, reports, said: Vec::new(), incident: None }
+    }
+
+    /// The same, with what a report is made of gathered on the way.
+    pub fn with_incident(self, incident: Option<Incident>) -> Self {
+        Self { incident: incident.map(Box::new), ..self }
+    }
+
+    /// What a report is made of, and the clock that its times are shown by.
+    pub fn incident(&mut self) -> Option<(&Incident, &Clock)> {
+        self.incident.as_deref().map(|incident| (incident, &*self.view.clock()))
+    }
+
+    /// The same, when all has been said.
+    pub fn into_incident(mut self) -> (Option<Incident>, Clock) {
+        (self.incident.map(|incident| *incident), self.view.clock().clone())
     }
 
     /// Takes in facts that were handed over at once. Whether a leak was reported.
@@ -44,6 +62,10 @@ impl Session {
 
     /// Shows what that means, at `now`, and hands it to the reader.
     pub fn show(&mut self, now: BootNs) -> io::Result<()> {
+        if let Some(incident) = &mut self.incident {
+            self.said.iter().for_each(|said| incident.take(said));
+            incident.sample(now, &self.watch);
+        }
         self.group(now);
         for Said { time, update } in self.said.drain(..) {
             if let Update::Clock(offset_ns) = update {
@@ -75,7 +97,11 @@ impl Session {
     /// Shows the last word, at `now`.
     pub fn finish(&mut self, now: BootNs) -> io::Result<()> {
         self.watch.finish(now, &mut self.said);
-        self.show(now)
+        let shown = self.show(now);
+        if let Some(incident) = &mut self.incident {
+            incident.sample_now(now, &self.watch);
+        }
+        shown
     }
 
     /// The leaks so far.

@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    attach, btf, ended_by, group::By, leaks, live, nanoseconds, output, recording, select,
+    attach, btf, ended_by, group::By, leaks, live, nanoseconds, output, recording, report,
+    report::ReportFile, select,
 };
 use crate::{
     engine::{parse, reports::Reports, select::Selection, watch::Plan},
@@ -75,6 +76,9 @@ pub struct Args {
     #[arg(long, value_name = "FILE", value_parser = recording::file)]
     record: Option<PathBuf>,
 
+    #[command(flatten)]
+    report: report::Flag,
+
     /// Size of the event buffer in KiB, a power of two
     #[arg(long, value_name = "KIB", value_parser = ring_kib)]
     ring_size: Option<u32>,
@@ -138,7 +142,8 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         }
         None => None,
     };
-    attach::runtime()?.block_on(watch(&args, selection, &btf, recording))
+    let report = args.report.open()?;
+    attach::runtime()?.block_on(watch(&args, selection, &btf, recording, report))
 }
 
 async fn watch(
@@ -146,6 +151,7 @@ async fn watch(
     selection: Selection,
     btf: &Path,
     recording: Option<Prepared>,
+    report: Option<ReportFile>,
 ) -> Result<Exit, Failure> {
     let view = match args.output.view(boot_now(), Columns::Watch) {
         Ok(view) => view,
@@ -157,6 +163,7 @@ async fn watch(
         view,
         reports: args.reports(),
         recording,
+        report,
         only_records: false,
         duration: args.duration,
         leaks: &args.leaks,

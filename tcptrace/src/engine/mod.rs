@@ -8,6 +8,7 @@ pub mod decode;
 pub mod fact;
 pub mod group;
 pub mod holdings;
+pub mod incident;
 pub mod judge;
 pub mod language;
 pub mod name;

@@ -13,6 +13,7 @@ use self::dumped::{Dumped, Limits, limits_of};
 use crate::{
     engine::{
         assemble,
+        fact::Process,
         holdings::{self, ByCookie, Holdings},
         record::{BootNs, Connection, Holder, ProcessId, Record},
         report::Listening,
@@ -142,6 +143,12 @@ impl Snapshot {
             .map(|state| (state, count(state)))
             .filter(|(_, n)| *n > 0)
             .collect()
+    }
+
+    /// What is known of a process that was named.
+    #[must_use]
+    pub fn process(&self, id: ProcessId) -> Option<&Process> {
+        self.known.processes().get(id)
     }
 
     /// All listeners and who holds them.
