@@ -94,7 +94,7 @@ pub fn ring(data: &[u8]) {
 /// One that reports all it hears of.
 fn watch() -> Watch {
     let selection = Selection { unleaked: true, ..Selection::default() };
-    Watch::new(Plan { selection, states: u32::MAX, transitions: true, min_age_ns: 1, count: None })
+    Watch::new(Plan { selection, transitions: true, min_age_ns: 1, ..Plan::default() })
 }
 
 /// One record of the ring buffer: what is decoded says no other than the bytes.

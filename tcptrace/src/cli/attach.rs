@@ -16,6 +16,7 @@ use crate::{
         watch::Plan,
     },
     exit::Failure,
+    prose::time::human,
     source::live::{
         boot_now,
         bpf::{loader::Kernel, preflight, scans::Scans},
@@ -23,6 +24,7 @@ use crate::{
         ring::Ring,
         scanner::{self, Scanner, Scope},
         tracing::{Live, Pace},
+        waiter::Waiter,
     },
 };
 
@@ -73,6 +75,8 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
         kernel_names_processes: process::in_initial_pid_namespace(),
     };
     let scanner = Scanner::start(scans, scope).context("starting the thread that scans")?;
+    let waiter = plan.threads.then(Waiter::start).transpose();
+    let waiter = waiter.context("starting the thread that reads what threads wait in")?;
     let ring = Ring::new(ring).context("watching the ring buffer")?;
     let [shortest, longest] = USUAL_INTERVALS;
     let usual = Duration::from_nanos(plan.min_age_ns / 4).clamp(shortest, longest);
@@ -83,7 +87,7 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
     };
     // What loading took: the library has gone through all of the kernel's types.
     memory::give_back();
-    Ok(Live::new(kernel, ring, scanner, pace, first))
+    Ok(Live::new(kernel, ring, scanner, waiter, pace, first))
 }
 
 /// From here on only the system calls of the profile are made. What a kernel without filters says
@@ -100,6 +104,16 @@ pub fn confine(profile: Profile, say: &mut dyn FnMut(&str)) {
 pub fn state_names(states: u32) -> String {
     let named = TcpState::ALL.into_iter().filter(|s| states & s.bit() != 0).map(TcpState::name);
     named.collect::<Vec<_>>().join(", ")
+}
+
+/// `sockets in CLOSE_WAIT longer than 1s`: what is watched for.
+pub fn watched(states: u32, min_age_ns: u64) -> String {
+    let stay = match min_age_ns {
+        0 => ", however short".to_owned(),
+        // As it is written on the command line: 1s.
+        ns => format!(" longer than {}", human(ns).replace(".0s", "s")),
+    };
+    format!("sockets in {}{stay}", state_names(states))
 }
 
 /// What the kernel can filter by itself without dropping a true match.

@@ -6,8 +6,15 @@ mod check;
 mod explain;
 mod group;
 mod leaks;
+mod live;
+mod moment;
 mod output;
+mod record;
+mod recording;
+mod replay;
+mod report;
 mod select;
+mod session;
 mod snapshot;
 mod top;
 mod watch;
@@ -42,6 +49,9 @@ enum Command {
     Watch(watch::Args),
     Top(top::Args),
     Snapshot(snapshot::Args),
+    Record(record::Args),
+    Replay(replay::Args),
+    Report(report::Args),
     Explain(explain::Args),
     Check(check::Args),
 }
@@ -57,13 +67,17 @@ pub fn run() -> Result<Exit, Failure> {
         Err(e) if !e.use_stderr() => return e.print().map_or_else(ended_by, |()| Ok(Exit::Done)),
         Err(e) => return Err(usage(&e)),
     };
-    if !matches!(cli.command, Command::Check(_)) {
+    // A recording is read anywhere.
+    if !matches!(cli.command, Command::Check(_) | Command::Replay(_) | Command::Report(_)) {
         needs_proc()?;
     }
     match cli.command {
         Command::Watch(args) => watch::run(args),
         Command::Top(args) => top::run(args),
         Command::Snapshot(args) => snapshot::run(&args),
+        Command::Record(args) => record::run(args),
+        Command::Replay(args) => replay::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Check(args) => check::run(&args),
     }

@@ -67,6 +67,11 @@ impl Args {
         matches!(self.format(), Format::Table)
     }
 
+    /// Whether times are in UTC for people, too.
+    pub fn is_utc(&self) -> bool {
+        self.utc
+    }
+
     /// Whether it is rows for a spreadsheet.
     pub fn is_csv(&self) -> bool {
         matches!(self.format(), Format::Csv)
@@ -78,7 +83,17 @@ impl Args {
 
     /// The view that was asked for; `columns`: those of CSV.
     pub fn view(&self, boot: BootNs, columns: Columns) -> io::Result<Box<dyn View>> {
-        let clock = Clock::new(Timestamp::now(), boot, self.utc);
+        self.view_at(Timestamp::now(), boot, columns)
+    }
+
+    /// The same, where the time of day is `now` when the boot clock shows `boot`.
+    pub fn view_at(
+        &self,
+        now: Timestamp,
+        boot: BootNs,
+        columns: Columns,
+    ) -> io::Result<Box<dyn View>> {
+        let clock = Clock::new(now, boot, self.utc);
         let stdout = io::stdout();
         let terminal = stdout.is_terminal();
         Ok(match self.format() {

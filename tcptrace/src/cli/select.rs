@@ -12,11 +12,12 @@ use clap::{
 use crate::{
     engine::{
         parse::{self, EndPattern, States},
+        record::ProcessId,
         select::Selection,
         verdict::Verdict,
     },
     exit::Failure,
-    formats::container::Container,
+    formats::{cgroup::CgroupPattern, container::Container},
     source::live::{
         cgroupfs,
         netns::{NAMED, Netns},
@@ -147,9 +148,6 @@ impl Args {
 
     /// Looks everything up that was named. What does not exist is an error now, not silence later.
     pub fn resolve(&self) -> Result<Selection, Failure> {
-        if self.family == Some(5) {
-            return Err(Failure::usage("--family 5: there are 4 and 6"));
-        }
         let hidden = || {
             if process::some_hidden() { format!("; {}", process::HIDDEN) } else { String::new() }
         };
@@ -183,20 +181,73 @@ impl Args {
         };
         Ok(Selection {
             processes: self.pid.iter().map(find_pid).collect::<Result<_, _>>()?,
-            children: self.children,
-            comms: listed(&self.comm, find_comm)?,
             cgroups: listed(&self.cgroup, find_cgroup)?,
             containers: listed(&self.container, find_container)?,
             netns: listed(&self.netns, find_netns)?,
+            comms: listed(&self.comm, find_comm)?,
+            ..self.plain()?
+        })
+    }
+
+    /// The same of a recording, which knows the host of then. `namespaces`: network namespaces that
+    /// had a name.
+    pub fn recorded(&self, namespaces: &[(u32, String)]) -> Result<Selection, Failure> {
+        let find_netns = |text: &str| {
+            let named = namespaces.iter().find(|(_, name)| name == text).map(|(inode, _)| *inode);
+            named.or_else(|| text.parse().ok()).ok_or_else(|| {
+                Failure::usage(format!(
+                    "--netns {text}: the recording knows no such network namespace; write a name \
+                     that it had, or its inode number, which JSON has"
+                ))
+            })
+        };
+        let cgroups = self.cgroup.iter().flat_map(|path| recorded_cgroup(path)).collect();
+        let mut comms = listed(&self.comm, |comm: &str| match comm.contains(',') {
+            true => Err(Failure::usage(format!("--comm {comm:?}: several"))),
+            false => command_name(comm),
+        })?;
+        // A name may hold a comma: either may be meant.
+        let whole = |comm: &&String| comm.contains(',') && comm.len() <= COMM_LEN;
+        comms.extend(self.comm.iter().filter(whole).cloned());
+        Ok(Selection {
+            processes: self.pid.iter().map(|pid| ProcessId { pid: *pid, start_ns: 0 }).collect(),
+            cgroups,
+            containers: listed(&self.container, |called: &str| Ok(called.to_owned()))?,
+            netns: listed(&self.netns, find_netns)?,
+            comms,
+            ..self.plain()?
+        })
+    }
+
+    /// What needs no looking up.
+    fn plain(&self) -> Result<Selection, Failure> {
+        if self.family == Some(5) {
+            return Err(Failure::usage("--family 5: there are 4 and 6"));
+        }
+        Ok(Selection {
+            children: self.children,
             local: self.local.clone(),
             remote: self.remote.clone(),
             lport: self.lport.clone(),
             rport: self.rport.clone(),
             family: self.family,
             verdicts: self.verdict.clone(),
-            unleaked: false,
+            ..Selection::default()
         })
     }
+}
+
+/// Where cgroups are mounted: paths below may be written with it.
+const CGROUP_MOUNTS: [&str; 3] =
+    ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup"];
+
+/// A cgroup of a recorded host: of hierarchy v2, or of systemd's where that is v1.
+fn recorded_cgroup(text: &str) -> Vec<CgroupPattern> {
+    let below = CGROUP_MOUNTS.iter().find_map(|mount| text.strip_prefix(mount)).unwrap_or(text);
+    let path = format!("/{}", below.trim_matches('/'));
+    let of =
+        |hierarchy: &str| CgroupPattern { hierarchy: hierarchy.to_owned(), path: path.clone() };
+    vec![of(""), of("name=systemd")]
 }
 
 /// Looks up what was named: each value as a whole, since names may hold commas, or else its parts.

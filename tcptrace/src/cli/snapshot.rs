@@ -5,19 +5,21 @@ use std::{io, mem::ManuallyDrop, rc::Rc, time::Duration};
 use tcptrace_common::state::TcpState;
 
 use crate::{
-    cli::{btf, group::By, leaks, leaks::Leaks, nanoseconds, output, select},
+    cli::{btf, ended_by, group::By, leaks, leaks::Leaks, nanoseconds, output, report, select},
     engine::{
         group::{Groups, Overview},
+        incident::Incident,
         parse,
         select::Selection,
         update::Update,
+        watch::Said,
     },
     exit::{Exit, Failure},
     source::live::{
         boot_now,
         snapshot::{Query, Snapshot},
     },
-    view::{View, csv::Columns},
+    view::{View, csv::Columns, report::IncidentReport},
 };
 
 /// One scan of what exists now: what sits in a state, since when, who holds it, and why
@@ -59,6 +61,9 @@ pub struct Args {
     btf: btf::Args,
 
     #[command(flatten)]
+    report: report::Flag,
+
+    #[command(flatten)]
     leaks: leaks::Args,
 
     #[command(flatten)]
@@ -71,6 +76,7 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let report = args.report.open()?;
     let query = Query {
         // What is not shown is counted.
         selection: Selection { unleaked: true, ..args.select.resolve()? },
@@ -82,10 +88,17 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     // The process ends behind it: the kernel is quicker in taking all its memory back.
     let mut snapshot = ManuallyDrop::new(super::take(query)?);
     let mut leaks = 0;
-    let said = args
-        .output
-        .view(snapshot.now, Columns::Snapshot)
-        .and_then(|mut view| show(&mut snapshot, args, &mut *view, &mut leaks));
+    let mut incident =
+        report.as_ref().map(|_| Incident::of_snapshot(report::made_here(snapshot.missing.clone())));
+    let mut view = match args.output.view(snapshot.now, Columns::Snapshot) {
+        Ok(view) => view,
+        Err(e) => return ended_by(e),
+    };
+    let said = show(&mut snapshot, args, &mut *view, &mut leaks, incident.as_mut());
+    if let Some((file, mut incident)) = report.zip(incident) {
+        incident.finish_snapshot(snapshot.now, &|id| snapshot.process(id));
+        file.write(&IncidentReport { incident: &incident, clock: view.clock() })?;
+    }
     args.leaks.exit(Leaks { open: leaks, all: leaks }, said)
 }
 
@@ -100,6 +113,7 @@ fn show(
     args: &Args,
     view: &mut dyn View,
     leaks: &mut u64,
+    mut incident: Option<&mut Incident>,
 ) -> io::Result<()> {
     let now = snapshot.now;
     let mut overview = Overview {
@@ -126,9 +140,13 @@ fn show(
             continue;
         }
         overview.add(&record);
+        let record = Rc::new(record);
+        if let Some(incident) = &mut incident {
+            incident.take(&Said { time: now, update: Update::Socket(Rc::clone(&record)) });
+        }
         match &mut groups {
             Some(groups) => groups.add(&record),
-            None if said.is_ok() => said = view.update(now, &Update::Socket(Rc::new(record))),
+            None if said.is_ok() => said = view.update(now, &Update::Socket(record)),
             None => {}
         }
     }

@@ -109,6 +109,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         selection: args.select.resolve()?,
         states: args.select.state.0,
         transitions: false,
+        threads: false,
         min_age_ns: nanoseconds(args.min_age),
         count: None,
     };

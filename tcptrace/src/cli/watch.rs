@@ -1,34 +1,22 @@
 //! `tcptrace watch`: reports sockets that stay in a state, live.
 
-use std::{io, path::Path, time::Duration};
-
-use anyhow::Context;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    time::{Instant, sleep_until},
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
 use super::{
-    attach, btf, ended_by, group::By, leaks, leaks::Leaks, nanoseconds, output, select, warn,
+    attach, btf, ended_by, group::By, leaks, live, nanoseconds, output, recording, report,
+    report::ReportFile, select,
 };
 use crate::{
-    confine::seccomp::Profile,
-    engine::{
-        fact::Timed,
-        parse,
-        record::BootNs,
-        reports::Reports,
-        select::Selection,
-        update::Update,
-        watch::{Plan, Said, Watch},
-    },
+    engine::{parse, reports::Reports, select::Selection, watch::Plan},
     exit::{Exit, Failure},
-    prose::time::human,
     source::{
-        Source,
         live::{boot_now, memory},
+        recording::recorder::{Options, Prepared},
     },
-    view::{View, csv::Columns},
+    view::csv::Columns,
 };
 
 /// Watch sockets live: who lets them sit in a state, since when, and why
@@ -84,6 +72,13 @@ pub struct Args {
     #[arg(long, conflicts_with = "group_by")]
     each: bool,
 
+    /// Keep what is learnt in this file too, as tcptrace record does; replay and report read it
+    #[arg(long, value_name = "FILE", value_parser = recording::file)]
+    record: Option<PathBuf>,
+
+    #[command(flatten)]
+    report: report::Flag,
+
     /// Size of the event buffer in KiB, a power of two
     #[arg(long, value_name = "KIB", value_parser = ring_kib)]
     ring_size: Option<u32>,
@@ -106,6 +101,23 @@ fn ring_kib(text: &str) -> Result<u32, String> {
 }
 
 impl Args {
+    fn plan(&self, selection: Selection) -> Plan {
+        Plan {
+            selection,
+            states: self.select.state.0,
+            transitions: self.transitions,
+            min_age_ns: nanoseconds(self.min_age),
+            threads: self.record.is_some(),
+            count: self.count,
+        }
+    }
+
+    fn announcement(&self) -> String {
+        let until = if self.duration.is_some() { "" } else { "; Ctrl-C ends it" };
+        let watched = attach::watched(self.select.state.0, nanoseconds(self.min_age));
+        format!("watching for {watched}{}{until}", self.select.told())
+    }
+
     /// Who tells sockets together; `None`: a line a socket.
     fn reports(&self) -> Option<Reports> {
         let by = self.group_by.map(By::what);
@@ -123,107 +135,39 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         args.select.state.traceable().map_err(|why| Failure::usage(format!("--state: {why}")))?;
     let selection = args.select.resolve()?;
     let btf = args.btf.resolve()?;
-    attach::runtime()?.block_on(watch(&args, selection, &btf))
+    let recording = match &args.record {
+        Some(path) => {
+            let options = Options { path: Some(path.clone()), ..Options::default() };
+            Some(recording::prepare("--record", options, &args.plan(Selection::default()))?)
+        }
+        None => None,
+    };
+    let report = args.report.open()?;
+    attach::runtime()?.block_on(watch(&args, selection, &btf, recording, report))
 }
 
-async fn watch(args: &Args, selection: Selection, btf: &Path) -> Result<Exit, Failure> {
-    let mut stop = signal(SignalKind::interrupt()).context("SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let plan = Plan {
-        selection,
-        states: args.select.state.0,
-        transitions: args.transitions,
-        min_age_ns: nanoseconds(args.min_age),
-        count: args.count,
-    };
-    let mut view = match args.output.view(boot_now(), Columns::Watch) {
+async fn watch(
+    args: &Args,
+    selection: Selection,
+    btf: &Path,
+    recording: Option<Prepared>,
+    report: Option<ReportFile>,
+) -> Result<Exit, Failure> {
+    let view = match args.output.view(boot_now(), Columns::Watch) {
         Ok(view) => view,
         Err(e) => return ended_by(e),
     };
-    let mut reports = args.reports();
-    let how = attach::How { btf, ring_kib: args.ring_size, interval: args.interval };
-    let mut source = attach::attach(how, &plan, &mut warn)?;
-    attach::confine(Profile::Watch, &mut warn);
-    let mut watch = Watch::new(plan);
-    announce(args);
-
-    let end = args.duration.map(|d| Instant::now() + d);
-    let (mut facts, mut said) = (Vec::new(), Vec::new());
-    while !watch.is_done() {
-        let outcome = tokio::select! {
-            _ = stop.recv() => break,
-            _ = terminate.recv() => break,
-            () = sleep_until(end.unwrap_or_else(far)), if end.is_some() => break,
-            ready = source.ready() => ready,
-        };
-        let pulled = outcome.and_then(|()| source.pull(&mut |now| watch.wants(now), &mut facts));
-        take(&mut watch, &mut facts, &mut said);
-        // Before a ghost is said: who reads that may end it at once.
-        let followed = source.follow_ends(watch.follows_ends());
-        group(&mut reports, source.now(), &mut said);
-        let shown = show(&mut *view, &mut said);
-        if let Err(e) = pulled.and(shown).and(followed) {
-            return args.leaks.exit(found(&watch), Err(e));
-        }
-    }
-    let stopped = source.stop(&mut facts);
-    take(&mut watch, &mut facts, &mut said);
-    watch.finish(source.now(), &mut said);
-    group(&mut reports, source.now(), &mut said);
-    args.leaks.exit(found(&watch), stopped.and(show(&mut *view, &mut said)))
-}
-
-fn found(watch: &Watch) -> Leaks {
-    let totals = watch.totals();
-    Leaks { open: totals.leaks_open, all: totals.leaks }
-}
-
-fn take(watch: &mut Watch, facts: &mut Vec<Timed>, said: &mut Vec<Said>) {
-    facts.drain(..).for_each(|fact| watch.take(&fact, said));
-}
-
-/// Puts reports of groups in the place of those of their sockets, before all else that was said.
-fn group(reports: &mut Option<Reports>, now: BootNs, said: &mut Vec<Said>) {
-    let Some(reports) = reports else { return };
-    said.retain(|said| !reports.take(&said.update));
-    let news = reports.flush(now).into_iter();
-    let news = news.map(|report| Said { time: now, update: Update::Report(Box::new(report)) });
-    said.splice(..0, news);
-}
-
-/// Shows what was said, and hands it to the reader.
-fn show(view: &mut dyn View, said: &mut Vec<Said>) -> io::Result<()> {
-    for Said { time, update } in said.drain(..) {
-        if let Update::Clock(offset_ns) = update {
-            if let Some(step) = view.clock().set(offset_ns) {
-                let way = if step < 0 { "back" } else { "forward" };
-                let by = human(step.unsigned_abs());
-                warn(&format!("the clock was set {way} by {by}: times follow it, ages do not"));
-            }
-        } else {
-            view.update(time, &update)?;
-        }
-    }
-    // A scan may have said a hundred thousand things.
-    said.shrink_to(KEPT);
-    view.flush()
-}
-
-/// Room for what is said at once, usually.
-const KEPT: usize = 1_024;
-
-fn announce(args: &Args) {
-    let until = if args.duration.is_some() { "" } else { "; Ctrl-C ends it" };
-    let stay = match nanoseconds(args.min_age) {
-        0 => ", however short".to_owned(),
-        // As it is written on the command line: 1s.
-        ns => format!(" longer than {}", human(ns).replace(".0s", "s")),
+    let job = live::Job {
+        plan: args.plan(selection),
+        how: attach::How { btf, ring_kib: args.ring_size, interval: args.interval },
+        view,
+        reports: args.reports(),
+        recording,
+        report,
+        only_records: false,
+        duration: args.duration,
+        leaks: &args.leaks,
+        announcement: args.announcement(),
     };
-    let states = attach::state_names(args.select.state.0);
-    let which = args.select.told();
-    warn(&format!("watching for sockets in {states}{stay}{which}{until}"));
-}
-
-fn far() -> Instant {
-    Instant::now() + Duration::from_secs(86_400)
+    live::run(job).await.map(|(_, exit)| exit)
 }

@@ -127,6 +127,11 @@ const TCSETS2: u64 = 0x402c_542b;
 pub enum Profile {
     /// Of a watch that writes lines.
     Watch,
+    /// Of one that also writes into a file.
+    Record {
+        /// The descriptor of the directory that more files are made in, if any are.
+        directory: Option<i32>,
+    },
     /// Of one that draws on a terminal, too, and leaves it as it was.
     Screen,
 }
@@ -155,6 +160,16 @@ fn allowed(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, Backe
         [BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_ITER_CREATE, BPF_RAW_TRACEPOINT_OPEN];
     rules.insert(libc::SYS_bpf, commands.into_iter().map(first).collect::<Result<_, _>>()?);
     rules.insert(libc::SYS_openat, vec![reading(2)?]);
+    if let Profile::Record { directory } = profile {
+        rules.insert(libc::SYS_fdatasync, Vec::new());
+        rules.insert(libc::SYS_ftruncate, Vec::new());
+        if let Some(directory) = directory {
+            // Paths that begin with a slash are out of it, but not out of what is written here.
+            let there = || argument(0, Eq, u64::from(directory.unsigned_abs()));
+            rules.entry(libc::SYS_openat).or_default().push(there()?);
+            rules.insert(libc::SYS_unlinkat, vec![there()?]);
+        }
+    }
     #[cfg(target_arch = "x86_64")]
     rules.insert(libc::SYS_open, vec![reading(1)?]);
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {

@@ -67,6 +67,11 @@ impl Processes {
         self.at(id).map(|known| &known.process)
     }
 
+    /// All, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Process> {
+        self.known.values().map(|known| &known.process)
+    }
+
     fn at(&self, id: ProcessId) -> Option<&Known> {
         let known = self.known.get(&id.pid)?;
         let same = id.start_ns == 0 || same_start(known.process.start_ns, id.start_ns);

@@ -1,7 +1,7 @@
 //! What is not known, and why: a reason for each field that is null.
 
 /// Why something is not known. The words are in [`crate::prose`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reason {
     /// MPTCP's own socket has no queues: its subflows have them.
     Subflows,

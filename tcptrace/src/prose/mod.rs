@@ -5,6 +5,7 @@ pub mod check;
 pub mod cure;
 pub mod last_word;
 pub mod reasons;
+pub mod report;
 pub mod threads;
 pub mod time;
 pub mod words;

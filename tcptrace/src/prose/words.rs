@@ -145,3 +145,13 @@ pub fn name(h: &Holder) -> String {
         }
     }
 }
+
+/// A size: `17 bytes`, `1.5 MiB`.
+#[must_use]
+pub fn bytes(size: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    match units.into_iter().find(|(shift, _)| size >> shift > 0) {
+        Some((shift, unit)) => format!("{:.1} {unit}", size as f64 / (1_u64 << shift) as f64),
+        None => format!("{size} bytes"),
+    }
+}

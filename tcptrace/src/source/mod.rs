@@ -1,6 +1,7 @@
 //! Where facts come from. The running host is one source; a recording and a simulation are others.
 
 pub mod live;
+pub mod recording;
 pub mod simulation;
 
 use std::io;

@@ -2,6 +2,7 @@
 
 pub mod csv;
 pub mod json;
+pub mod report;
 pub mod table;
 pub mod text;
 pub mod top;
@@ -38,6 +39,17 @@ pub struct Clock {
     zone: TimeZone,
     /// The second that was written last, and how: the next one is mostly the same.
     second: RefCell<(i64, String)>,
+}
+
+/// A zone's offset from UTC, from a moment on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offset {
+    /// ms since 1970.
+    pub since_ms: i64,
+    /// Local time minus UTC, minutes.
+    pub minutes: i32,
+    /// `CET`.
+    pub name: String,
 }
 
 /// By less than this nobody sets a clock: the two are never read at quite the same moment.
@@ -99,6 +111,63 @@ impl Clock {
         text.push('Z');
     }
 
+    /// Day, time and zone: `2026-01-02 03:04:05 UTC`.
+    #[must_use]
+    pub fn long(&self, time: BootNs) -> String {
+        self.zoned(time).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+    }
+
+    /// Hours, minutes and seconds; on another day than `today`, with the day before it.
+    #[must_use]
+    pub fn stamp(&self, time: BootNs, today: BootNs) -> String {
+        let (at, today) = (self.zoned(time), self.zoned(today));
+        let format = if at.date() == today.date() {
+            "%H:%M:%S"
+        } else if at.year() == today.year() {
+            "%m-%d %H:%M:%S"
+        } else {
+            "%Y-%m-%d %H:%M:%S"
+        };
+        at.strftime(format).to_string()
+    }
+
+    /// Day and hour of what is foretold: `on Friday 2 January 2026 between 03:00 and 04:00 UTC`.
+    #[must_use]
+    pub fn hour(&self, time: BootNs) -> String {
+        let from = self.zoned(time);
+        let to = from.checked_add(jiff::Span::new().hours(1)).unwrap_or_else(|_| from.clone());
+        let day = from.strftime("on %A %-d %B %Y between %H:00").to_string();
+        format!("{day} and {}", to.strftime("%H:00 %Z"))
+    }
+
+    /// ms since 1970.
+    #[must_use]
+    pub fn unix_ms(&self, time: BootNs) -> i64 {
+        self.at(time).as_millisecond()
+    }
+
+    /// The zone's offsets from UTC between two moments, in order: since when (ms since 1970), by
+    /// how many minutes, and the zone's name then.
+    #[must_use]
+    pub fn offsets(&self, from: BootNs, to: BootNs) -> Vec<Offset> {
+        /// Zones change twice a year; what is longer ago than this is told by the last of them.
+        const KEPT: usize = 16;
+        let zone = &self.zone;
+        let since = |at: Timestamp| {
+            let info = zone.to_offset_info(at);
+            let minutes = info.offset().seconds() / 60;
+            Offset { since_ms: at.as_millisecond(), minutes, name: info.abbreviation().to_owned() }
+        };
+        let (from, to) = (self.at(from), self.at(to));
+        let changes = zone.following(from).map(|change| change.timestamp());
+        let changes = changes.take_while(|at| *at < to).take(KEPT);
+        std::iter::once(from).chain(changes).map(since).collect()
+    }
+
+    fn zoned(&self, time: BootNs) -> jiff::Zoned {
+        self.at(time).to_zoned(self.zone.clone())
+    }
+
     /// Hours, minutes and seconds.
     #[must_use]
     pub fn short(&self, time: BootNs) -> String {
@@ -136,6 +205,30 @@ mod tests {
             );
         }
         assert_eq!(clock.short(0), "03:04:04");
+        assert_eq!(clock.long(1_000_000_000), "2026-01-02 03:04:05 UTC");
+        let days = [0, 1, 400].map(|day| clock.stamp(0, day * 86_400_000_000_000));
+        assert_eq!(days, ["03:04:04", "01-02 03:04:04", "2026-01-02 03:04:04"]);
+    }
+
+    #[test]
+    fn what_is_foretold_has_a_day_and_an_hour() {
+        let now: Timestamp = "2026-01-02T23:04:05Z".parse().expect("a time");
+        let clock = Clock::new(now, 0, true);
+        assert_eq!(clock.hour(0), "on Friday 2 January 2026 between 23:00 and 00:00 UTC");
+        assert!(clock.hour(u64::MAX).starts_with("on "), "no overflow");
+    }
+
+    #[test]
+    fn offsets_change_with_the_season() {
+        let now: Timestamp = "2026-03-29T00:30:00Z".parse().expect("a time");
+        let mut clock = Clock::new(now, 0, true);
+        let hour = 3_600_000_000_000;
+        assert_eq!(clock.offsets(0, hour).len(), 1);
+        clock.zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("a zone");
+        let offsets = clock.offsets(0, hour);
+        let minutes: Vec<i32> = offsets.iter().map(|o| o.minutes).collect();
+        assert_eq!((minutes, &*offsets[1].name), (vec![60, 120], "CEST"));
+        assert_eq!(offsets[1].since_ms - offsets[0].since_ms, 1_800_000);
     }
 
     #[test]

@@ -37,7 +37,8 @@ impl Watch {
     fn is_streamed(&mut self, event: &Event) -> bool {
         let Change { connection, .. } = &event.change;
         let Self { plan, processes, ownership, .. } = self;
-        plan.selection.matches_connection(connection)
+        (plan.watches(event.change.old) || plan.watches(event.change.new))
+            && plan.selection.matches_connection(connection)
             && match ownership {
                 Some(ownership) => ownership.owns(event, &plan.selection, plan.states, processes),
                 None => true,
@@ -46,6 +47,9 @@ impl Watch {
 
     /// A stay that passed min-age and ended between two scans: reported as it can still be known.
     fn ended_unseen(&mut self, event: &Event, said: &mut Vec<Said>) {
+        if !self.plan.watches(event.change.old) {
+            return;
+        }
         let record = assemble::ended(event, self.host.all_processes);
         let closer = event.closed_by.as_ref();
         let closer = closer.map(|c| self.processes.caller(c.pid, Some(&c.comm), event.time));

@@ -2,20 +2,25 @@
 //! moment. It decides all that a user is told, and nothing else does.
 //!
 //! One file a stage, in the order of work: `events` takes in changes of state, `scans` what is
-//! live and who holds it, `losses` what could not be seen and what is to be looked up next.
+//! live and who holds it, `losses` what could not be seen and what is to be looked up next, `asked`
+//! what was asked of processes.
 
+mod asked;
 mod events;
 mod losses;
 mod scans;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, rc::Rc};
+use std::{collections::HashMap, iter, rc::Rc};
 
-use tcptrace_common::counters::{Counters, Histogram};
+use tcptrace_common::{
+    counters::{Counters, Histogram},
+    state::TcpState,
+};
 
 pub use self::losses::Wants;
-use self::{losses::Losses, scans::Beside};
+use self::{asked::Asked, losses::Losses, scans::Beside};
 use super::{
     decode,
     fact::{Fact, Host, Process, Timed},
@@ -25,11 +30,12 @@ use super::{
     select::Selection,
     tracker::Tracker,
     update::{Lost, Stays, Summary, Update},
+    waiting::Waiting,
     worst::worst,
 };
 
 /// What is asked for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Plan {
     /// Which sockets.
     pub selection: Selection,
@@ -39,8 +45,37 @@ pub struct Plan {
     pub transitions: bool,
     /// Shorter stays are not reported, ns.
     pub min_age_ns: u64,
+    /// Ask what the threads of a process wait in when its first leak is reported.
+    pub threads: bool,
     /// Stop after so many reports; with transitions, after so many of those.
     pub count: Option<u64>,
+}
+
+impl Default for Plan {
+    /// All that there is.
+    fn default() -> Self {
+        Self {
+            selection: Selection::default(),
+            states: u32::MAX,
+            transitions: false,
+            min_age_ns: 0,
+            threads: false,
+            count: None,
+        }
+    }
+}
+
+impl Plan {
+    /// Whether stays in this state are asked for. Who asks for CLOSE_WAIT wants to know of what
+    /// becomes of it by a reset, too.
+    fn watches(&self, state: TcpState) -> bool {
+        let with_ghosts = if self.states & TcpState::CloseWait.bit() != 0 {
+            self.states | TcpState::Close.bit()
+        } else {
+            self.states
+        };
+        with_ghosts & state.bit() != 0
+    }
 }
 
 /// What became known, and when.
@@ -68,6 +103,8 @@ pub struct Watch {
     beside: Option<Beside>,
     counters: Counters,
     histogram: Option<Box<Histogram>>,
+    /// What threads waited in.
+    threads: Asked,
     /// Reports so far, see [`Plan::count`].
     reports: u64,
     /// When the first fact became known.
@@ -93,6 +130,7 @@ impl Watch {
             beside: None,
             counters: Counters::default(),
             histogram: None,
+            threads: Asked::default(),
             reports: 0,
             began_ns: None,
         }
@@ -127,6 +165,7 @@ impl Watch {
             Fact::Scan(scan) => self.scan(scan, said),
             Fact::Counts(counts) => self.counts(counts),
             Fact::Skipped { count } => self.losses.skip(*count),
+            Fact::Threads(waiting) => self.threads.learn(waiting),
         }
     }
 
@@ -139,7 +178,7 @@ impl Watch {
     /// What the source is to do next. What is asked for here once is not asked for again.
     pub fn wants(&mut self, now: BootNs) -> Wants {
         let doubt = self.tracker.in_doubt();
-        self.losses.wants(now, doubt)
+        Wants { threads: self.threads.take_wanted(), ..self.losses.wants(now, doubt) }
     }
 
     /// Whether a scan has ended: before that, no row means that nothing is known yet.
@@ -169,6 +208,32 @@ impl Watch {
     #[must_use]
     pub fn process(&self, id: ProcessId) -> Option<&Process> {
         self.processes.get(id)
+    }
+
+    /// What the threads of a process waited in when a leak of it was reported first, where that was
+    /// asked for.
+    #[must_use]
+    pub fn threads(&self, id: ProcessId) -> Option<&Waiting> {
+        self.threads.get(id)
+    }
+
+    /// Whether a process with this pid was told of.
+    #[must_use]
+    pub fn has_known(&self, pid: u32) -> bool {
+        self.processes.get(ProcessId { pid, start_ns: 0 }).is_some()
+    }
+
+    /// What is known by now that scans do not say: with it, and a scan that lists everything, a
+    /// watch can begin at `now`.
+    pub fn known(&self, now: BootNs) -> impl Iterator<Item = Timed> {
+        let process = |process: &Process| Fact::Process(Box::new(process.clone()));
+        let cgroup =
+            |(id, path): (&u64, &Rc<str>)| Fact::Cgroup { id: *id, path: path.to_string() };
+        iter::once(Fact::Host(self.host.clone()))
+            .chain(self.cgroups.iter().map(cgroup))
+            .chain(self.processes.all().map(process))
+            .chain(self.threads.all().map(|waiting| Fact::Threads(Box::new(waiting.clone()))))
+            .map(move |fact| Timed { at: now, fact })
     }
 
     /// All counts so far.
@@ -219,6 +284,12 @@ impl Watch {
             _ => false,
         };
         self.reports += u64::from(counts);
+        if let Update::Stuck(record) = &update
+            && self.plan.threads
+            && record.is_leak()
+        {
+            self.threads.want(record);
+        }
         said.push(Said { time, update });
     }
 

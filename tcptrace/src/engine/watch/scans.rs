@@ -115,7 +115,10 @@ impl Watch {
         // What began after the scan did is the next one's.
         let young =
             socket.latest_ns > now || now.saturating_sub(socket.latest_ns) < self.plan.min_age_ns;
-        if self.is_done() || young || !self.plan.selection.matches_connection(&connection) {
+        let state = TcpState::from_number(socket.state);
+        let watched = state.is_none_or(|state| self.plan.watches(state));
+        let asked_for = watched && self.plan.selection.matches_connection(&connection);
+        if self.is_done() || young || !asked_for {
             return;
         }
         let cgroup = self.cgroups.get(&socket.cgroup).cloned();

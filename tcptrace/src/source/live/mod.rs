@@ -4,6 +4,7 @@
 pub mod bpf;
 pub mod cgroupfs;
 pub mod check;
+pub mod header;
 pub mod holders;
 pub mod host;
 pub mod limits;
@@ -19,6 +20,7 @@ pub mod snapshot;
 pub mod sock_diag;
 pub mod threads;
 pub mod tracing;
+pub mod waiter;
 
 use std::{fs, io, path::Path};
 

@@ -14,6 +14,7 @@ use crate::{
     engine::{
         assemble,
         counted::counted,
+        fact::Process,
         holdings::{self, ByCookie, Holdings},
         record::{BootNs, Connection, Holder, ProcessId, Record},
         report::Listening,
@@ -141,6 +142,12 @@ impl Snapshot {
             .map(|state| (state, count(state)))
             .filter(|(_, n)| *n > 0)
             .collect()
+    }
+
+    /// What is known of a process that was named.
+    #[must_use]
+    pub fn process(&self, id: ProcessId) -> Option<&Process> {
+        self.known.processes().get(id)
     }
 
     /// All listeners and who holds them.

@@ -1,0 +1,173 @@
+//! A process's story: how many leaks it has, since when, how fast it gains more, and when it runs
+//! out of descriptors.
+
+use std::{collections::HashMap, rc::Rc};
+
+use super::{
+    counting::{self, Counting, OfProcess, VERDICTS},
+    series::{AtProcess, Series},
+};
+use crate::engine::{
+    fact::Process,
+    language::{Language, language},
+    record::{BootNs, Holder, ProcessId, Record, Since},
+    report::full_in,
+};
+
+/// A process that held a socket, or its listener. Text may hold anything.
+#[derive(Clone, Debug)]
+pub struct ProcessStory {
+    /// The process, as it was seen first; the descriptor means nothing here.
+    pub holder: Holder,
+    /// Its command line, as far as it is kept; empty: unknown, or hidden by the process.
+    pub command: Rc<str>,
+    /// What it is written in, as far as its name tells.
+    pub language: Option<Language>,
+    /// When it was seen first.
+    pub seen_ns: BootNs,
+    /// Sockets that are open.
+    pub sockets_open: u64,
+    /// Leaks that are open.
+    pub leaks_open: u64,
+    /// Leaks that have ended.
+    pub leaks_resolved: u64,
+    /// The most leaks that were open at once, in any sample.
+    pub leaks_most: u64,
+    /// Leaks by verdict, those that have ended too.
+    pub by_verdict: [u64; VERDICTS],
+    resolved_by_verdict: [u64; VERDICTS],
+    /// When the oldest of the leaks that are open began.
+    pub oldest: Option<Since>,
+    /// Descriptors in use.
+    pub used: Option<u64>,
+    /// Descriptors that it may have.
+    pub limit: Option<u64>,
+    /// When it has no descriptor left at the pace of its leaks, ns of the boot clock; `None`: no
+    /// pace is certain.
+    pub full_at_ns: Option<BootNs>,
+}
+
+impl ProcessStory {
+    fn new(holder: &Holder, seen_ns: BootNs) -> Self {
+        Self {
+            holder: Holder { fd: 0, tid: None, opener: None, ..holder.clone() },
+            command: "".into(),
+            language: language("", &holder.comm),
+            seen_ns,
+            sockets_open: 0,
+            leaks_open: 0,
+            leaks_resolved: 0,
+            leaks_most: 0,
+            by_verdict: [0; VERDICTS],
+            resolved_by_verdict: [0; VERDICTS],
+            oldest: None,
+            used: None,
+            limit: None,
+            full_at_ns: None,
+        }
+    }
+
+    /// Leaks, those that have ended too.
+    #[must_use]
+    pub fn leaks(&self) -> u64 {
+        self.leaks_open + self.leaks_resolved
+    }
+
+    fn learn(&mut self, process: &Process) {
+        (self.used, self.limit) = (process.descriptors, process.descriptor_limit);
+        if self.command.is_empty() && !process.command.is_empty() {
+            let mut text = process.command.join(" ");
+            text.truncate(text.floor_char_boundary(COMMAND));
+            self.command = text.into();
+        }
+    }
+
+    fn count(&mut self, of: &OfProcess, now: BootNs) {
+        (self.sockets_open, self.leaks_open, self.oldest) = (of.sockets, of.leaks, of.oldest);
+        self.leaks_most = self.leaks_most.max(of.leaks);
+        self.by_verdict = std::array::from_fn(|n| self.resolved_by_verdict[n] + of.by_verdict[n]);
+        // What it uses is known once a minute: the leaks that it has certainly use as many.
+        let in_leaks = of.ages_ns.len() as u64;
+        let free = self.limit.map(|l| l.saturating_sub(self.used.unwrap_or(0).max(in_leaks)));
+        let left_ns = free.and_then(|free| full_in(&of.ages_ns, free));
+        self.full_at_ns = left_ns.and_then(|left| now.checked_add(left));
+    }
+}
+
+/// Of a command line no more than this is kept, bytes.
+const COMMAND: usize = 4_096;
+
+/// All processes, by number.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ProcessStories {
+    all: Vec<ProcessStory>,
+    numbers: HashMap<ProcessId, u32>,
+}
+
+impl ProcessStories {
+    /// More are not told apart.
+    const PROCESSES: usize = 4_096;
+
+    pub fn all(&self) -> &[ProcessStory] {
+        &self.all
+    }
+
+    /// The number of a holder's process; `None`: there are too many.
+    pub fn number(&mut self, holder: &Holder, seen_ns: BootNs) -> Option<u32> {
+        if let Some(number) = self.numbers.get(&holder.process) {
+            return Some(*number);
+        }
+        if self.all.len() >= Self::PROCESSES {
+            return None;
+        }
+        let number = u32::try_from(self.all.len()).ok()?;
+        self.all.push(ProcessStory::new(holder, seen_ns));
+        self.numbers.insert(holder.process, number);
+        Some(number)
+    }
+
+    /// A socket has ended.
+    pub fn resolved(&mut self, record: &Record) {
+        for id in counting::distinct(record).filter(|_| record.is_leak()) {
+            let number = self.numbers.get(&id).map(|n| *n as usize);
+            if let Some(story) = number.and_then(|n| self.all.get_mut(n)) {
+                story.leaks_resolved += 1;
+                story.resolved_by_verdict[counting::slot(record.verdict)] += 1;
+            }
+        }
+    }
+
+    /// Takes in what is open at `now`; of those with most, what a moment tells.
+    pub fn sample<'a>(
+        &mut self,
+        counting: &Counting,
+        now: BootNs,
+        process: &dyn Fn(ProcessId) -> Option<&'a Process>,
+    ) -> Vec<AtProcess> {
+        let none = OfProcess::default();
+        let mut list = Vec::new();
+        for (number, story) in self.all.iter_mut().enumerate() {
+            let id = story.holder.process;
+            let of = counting.processes.get(&id).unwrap_or(&none);
+            if of.sockets > 0
+                && let Some(process) = process(id)
+            {
+                story.learn(process);
+            }
+            story.count(of, now);
+            if of.sockets > 0 {
+                list.push(AtProcess {
+                    process: number as u32,
+                    close_wait: of.close_wait,
+                    leaks: of.leaks,
+                    used: story.used,
+                    limit: story.limit,
+                });
+            }
+        }
+        list.sort_by_key(|p| (std::cmp::Reverse((p.leaks, p.close_wait)), p.process));
+        list.truncate(Series::PROCESSES);
+        list.shrink_to_fit();
+        list
+    }
+}

@@ -1,0 +1,258 @@
+//! Writes a recording: takes the facts as a watch does, and hands them to the thread that writes.
+
+use std::{io, mem, path::PathBuf, time::Duration};
+
+use bytes::BytesMut;
+
+use super::{
+    Batch, Header,
+    writer::{Message, Opened, REMEMBERED, Writer},
+};
+use crate::engine::{
+    fact::{Fact, Timed},
+    record::BootNs,
+    watch::{Wants, Watch},
+};
+
+/// How a recording is kept.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The file; `None`: stdout.
+    pub path: Option<PathBuf>,
+    /// All its files together take no more, bytes.
+    pub max_size: Option<u64>,
+    /// As many files are kept at the most.
+    pub keep: Option<u32>,
+    /// A new file is begun when one is this old.
+    pub rotate: Option<Duration>,
+    /// Nothing is written before a leak is reported; then this much of what was before, too.
+    pub on_leak: Option<Duration>,
+    /// Command lines are kept without their arguments.
+    pub without_arguments: bool,
+}
+
+/// With a bound on the size of all files and none on their number, there are so many, if each may
+/// be as large as the smallest.
+const FILES: u64 = 8;
+/// A file may become this large at least: it holds something behind what each begins with.
+pub const SMALLEST: u64 = 1 << 20;
+/// Of what a flight recorder remembers, a quarter at a time is forgotten; but not more often than
+/// this: each begins with a scan of all that is live.
+const SHORTEST_SEGMENT: Duration = Duration::from_secs(5);
+/// A frame is written when this much has come,
+const FULL: usize = 256 << 10;
+/// or when its first fact is this old, ns.
+const LATE_NS: u64 = 1_000_000_000;
+
+impl Options {
+    /// How large one file may become, bytes.
+    pub(super) fn part_size(&self) -> Option<u64> {
+        self.max_size.map(|all| all / u64::from(self.keep()))
+    }
+
+    /// How many files are kept.
+    fn keep(&self) -> u32 {
+        let fit = self.max_size.map(|all| (all / SMALLEST).clamp(1, FILES));
+        self.keep.unwrap_or(fit.map_or(u32::MAX, |fit| fit as u32))
+    }
+
+    /// How many files are kept besides the one that is being written.
+    pub(super) fn keep_behind(&self) -> usize {
+        (self.keep() - 1) as usize
+    }
+
+    /// How long a segment is.
+    fn segment_ns(&self) -> Option<u64> {
+        let flight = self.on_leak.map(|kept| (kept / 4).max(SHORTEST_SEGMENT));
+        let each = flight.or(self.rotate)?;
+        Some(u64::try_from(each.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// A recording that was begun, while rights are still there. Threads start later.
+pub struct Prepared {
+    opened: Opened,
+    header: Header,
+    options: Options,
+}
+
+impl Prepared {
+    /// Makes the first file.
+    ///
+    /// # Errors
+    /// What the system answers; that the file exists.
+    pub fn new(options: Options, header: Header) -> io::Result<Self> {
+        Ok(Self { opened: Opened::new(&options)?, header, options })
+    }
+
+    /// The directory that files are made in later, if any are.
+    #[must_use]
+    pub fn directory(&self) -> Option<i32> {
+        self.opened.makes_files()
+    }
+
+    /// Starts the thread that writes.
+    ///
+    /// # Errors
+    /// What starting a thread answers; that files could not be made later with the rights that are
+    /// left.
+    pub fn start(self) -> io::Result<Recorder> {
+        let Self { opened, header, options } = self;
+        opened.check_rights()?;
+        let writer = Writer::start(opened, header, options.clone())?;
+        Ok(Recorder {
+            writer,
+            options,
+            frame: BytesMut::new(),
+            frame_began: None,
+            segment_began: None,
+            clock: None,
+            asked: false,
+            triggered: false,
+        })
+    }
+}
+
+/// Takes facts.
+pub struct Recorder {
+    writer: Writer,
+    options: Options,
+    /// What is to be written next.
+    frame: BytesMut,
+    frame_began: Option<BootNs>,
+    segment_began: Option<BootNs>,
+    /// The clock as it was said last.
+    clock: Option<Timed>,
+    /// The scan that begins next lists all, so that a segment can begin with it.
+    asked: bool,
+    triggered: bool,
+}
+
+/// What became of a recording.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Its files, as far as they are kept.
+    pub files: Vec<PathBuf>,
+    /// Bytes in all of them, those included that are not kept.
+    pub bytes: u64,
+    /// Facts.
+    pub facts: u64,
+    /// What was thrown away of the time before the leak, because memory for it is bounded.
+    pub forgotten: bool,
+}
+
+impl Recorder {
+    /// Adds what it needs itself of the next scan. To be called when that begins.
+    pub fn ask(&mut self, now: BootNs, wants: &mut Wants) {
+        let old = self.segment_ns().zip(self.segment_began);
+        let old = old.is_some_and(|(each, began)| now.saturating_sub(began) >= each);
+        let limit = if self.writes() { self.options.part_size() } else { Some(REMEMBERED / 4) };
+        // A scan that lists everything may be large itself: files are ended before they are full.
+        let large = limit.is_some_and(|limit| self.writer.size() >= limit - limit / 8);
+        self.asked = old || large;
+        wants.complete |= self.asked;
+    }
+
+    fn segment_ns(&self) -> Option<u64> {
+        match self.options.rotate {
+            None if self.triggered => None,
+            _ => self.options.segment_ns(),
+        }
+    }
+
+    /// Whether facts go into a file now.
+    fn writes(&self) -> bool {
+        self.options.on_leak.is_none() || self.triggered
+    }
+
+    /// Takes in facts, before the watch does.
+    ///
+    /// # Errors
+    /// What writing answered before: nothing is written any more.
+    pub fn take(&mut self, facts: &[Timed], watch: &Watch, now: BootNs) -> io::Result<()> {
+        self.segment_began.get_or_insert(now);
+        let begins = |fact: &Timed| matches!(fact.fact, Fact::ScanBegan);
+        let segment = facts.iter().rposition(begins).filter(|_| mem::take(&mut self.asked));
+        let (before, after) = facts.split_at(segment.unwrap_or(0));
+        if segment.is_some() {
+            // Those before are the watch's already when the next segment begins.
+            self.batch(before, now)?;
+            self.flush()?;
+            self.segment_began = Some(now);
+            self.writer.send(Message::Segment { began: now })?;
+            let known = self.clock.clone().into_iter().chain(watch.known(now));
+            let known: Vec<Timed> =
+                known.chain(before.iter().filter(is_lasting).cloned()).collect();
+            self.batch(&known, now)?;
+        }
+        self.batch(after, now)
+    }
+
+    fn batch(&mut self, facts: &[Timed], now: BootNs) -> io::Result<()> {
+        if facts.is_empty() {
+            return Ok(());
+        }
+        let clock = facts.iter().rfind(|fact| matches!(fact.fact, Fact::Clock { .. }));
+        self.clock = clock.cloned().or(self.clock.take());
+        if self.options.without_arguments {
+            let facts: Vec<Timed> = facts.iter().cloned().map(without_arguments).collect();
+            Batch::write(&facts, now, &mut self.frame);
+        } else {
+            Batch::write(facts, now, &mut self.frame);
+        }
+        self.writer.count(facts.len());
+        let began = *self.frame_began.get_or_insert(now);
+        if self.frame.len() >= FULL || now.saturating_sub(began) >= LATE_NS {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Hands over what there is.
+    fn flush(&mut self) -> io::Result<()> {
+        self.frame_began = None;
+        if self.frame.is_empty() {
+            return Ok(());
+        }
+        self.writer.send(Message::Frame(mem::take(&mut self.frame)))
+    }
+
+    /// A leak was reported: what was remembered is written, and all that follows.
+    ///
+    /// # Errors
+    /// As for [`Self::take`].
+    pub fn leak(&mut self) -> io::Result<()> {
+        if self.options.on_leak.is_none() || mem::replace(&mut self.triggered, true) {
+            return Ok(());
+        }
+        self.flush()?;
+        self.writer.send(Message::Trigger)
+    }
+
+    /// Nothing more comes. What was written.
+    ///
+    /// # Errors
+    /// What writing answers.
+    pub fn finish(mut self) -> io::Result<Written> {
+        self.flush()?;
+        self.writer.finish()
+    }
+}
+
+/// What is to be known in a segment that begins behind it.
+fn is_lasting(fact: &&Timed) -> bool {
+    matches!(fact.fact, Fact::Host(_) | Fact::Clock { .. } | Fact::Process(_) | Fact::Cgroup { .. })
+}
+
+/// The program stays, as far as it is a word of its own: titles that programs give themselves may
+/// hold anything.
+fn without_arguments(mut fact: Timed) -> Timed {
+    if let Fact::Process(process) = &mut fact.fact {
+        process.command.truncate(1);
+        if let Some(program) = process.command.first_mut() {
+            let word = program.split_whitespace().next().unwrap_or_default().to_owned();
+            *program = word;
+        }
+    }
+    fact
+}

@@ -1,0 +1,393 @@
+//! The thread that compresses and writes, and the files that it writes.
+//!
+//! When a frame is on the disk: it is written when it is full or a second old, and the disk is
+//! asked to keep it (fdatasync(2)) ten seconds later at the latest, and at the end of each file.
+//! SIGKILL so costs a second; a power cut, ten more.
+
+use std::{
+    collections::VecDeque,
+    ffi::{OsStr, OsString},
+    fs::File,
+    io::{self, Write},
+    mem,
+    os::fd::{AsRawFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use rustix::{
+    fs::{Access, AtFlags, Mode, OFlags, accessat, fdatasync, ftruncate, open, openat, unlinkat},
+    io::Errno,
+};
+
+use super::{
+    Header,
+    frame::{Kind, write as write_frame},
+    recorder::{Options, Written},
+};
+use crate::engine::record::BootNs;
+
+/// What is written is safe from a power cut after this time.
+const SYNC: Duration = Duration::from_secs(10);
+/// Frames that wait for the disk. When there are more, taking in facts waits, and the kernel's
+/// buffers count what they can't hold.
+const WAITING: usize = 64;
+/// A flight recorder remembers no more than this, bytes, compressed.
+pub const REMEMBERED: u64 = 64 << 20;
+
+/// What the thread is told.
+pub enum Message {
+    /// The contents of a frame.
+    Frame(BytesMut),
+    /// What follows can be read without what was before.
+    Segment {
+        /// When it began.
+        began: BootNs,
+    },
+    /// From here on all is written, what is remembered first.
+    Trigger,
+    /// That was all.
+    End,
+}
+
+/// Where to.
+pub struct Opened {
+    to: To,
+    /// Files are made later.
+    makes_files: bool,
+}
+
+enum To {
+    Stdout,
+    File { directory: OwnedFd, path: PathBuf, name: OsString, first: Option<File> },
+}
+
+impl Opened {
+    /// Makes the first file, unless that is for later.
+    pub fn new(options: &Options) -> io::Result<Self> {
+        let Some(path) = &options.path else {
+            return Ok(Self { to: To::Stdout, makes_files: false });
+        };
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?.to_owned();
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let directory = open(parent.unwrap_or(Path::new(".")), flags, Mode::empty())?;
+        let later = options.on_leak.is_some();
+        let first = if later {
+            // It would be found out when it is too late.
+            match accessat(&directory, &name, Access::EXISTS, AtFlags::empty()) {
+                Err(Errno::NOENT) => None,
+                Err(e) => return Err(e.into()),
+                Ok(()) => return Err(io::ErrorKind::AlreadyExists.into()),
+            }
+        } else {
+            Some(make(&directory, &name)?)
+        };
+        let makes_files = later || options.max_size.is_some() || options.rotate.is_some();
+        Ok(Self { to: To::File { directory, path: path.clone(), name, first }, makes_files })
+    }
+
+    /// The directory that files are made in later.
+    pub fn makes_files(&self) -> Option<i32> {
+        match &self.to {
+            To::File { directory, .. } if self.makes_files => Some(directory.as_raw_fd()),
+            _ => None,
+        }
+    }
+
+    /// Whether files can be made later with the rights that are left.
+    pub fn check_rights(&self) -> io::Result<()> {
+        match &self.to {
+            To::File { directory, .. } if self.makes_files => {
+                let access = Access::WRITE_OK | Access::EXEC_OK;
+                Ok(accessat(directory, ".", access, AtFlags::EACCESS)?)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A file that nobody else may read, and that was not there before.
+fn make(directory: &OwnedFd, name: &OsStr) -> io::Result<File> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    Ok(openat(directory, name, flags, Mode::RUSR | Mode::WUSR)?.into())
+}
+
+/// The thread.
+pub struct Writer {
+    messages: SyncSender<Message>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<Written>>,
+    facts: u64,
+}
+
+/// What both sides know.
+#[derive(Default)]
+struct Shared {
+    /// Bytes of the file that is being written, or of the segment that is remembered.
+    size: AtomicU64,
+    failed: Mutex<Option<io::Error>>,
+}
+
+impl Writer {
+    /// Starts it.
+    pub fn start(opened: Opened, header: Header, options: Options) -> io::Result<Self> {
+        let (messages, told) = sync_channel(WAITING);
+        let shared = Arc::<Shared>::default();
+        let mut work = Work::new(opened, header, options, Arc::clone(&shared));
+        let (started, is_started) = sync_channel(0);
+        let run = move || {
+            // The calls that set a thread up are over: from here on a filter may refuse them.
+            let _ = started.send(());
+            if let Err(e) = work.run(&told) {
+                *work.shared.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
+            }
+            work.written
+        };
+        let thread = thread::Builder::new().name("recorder".to_owned()).spawn(run)?;
+        let _ = is_started.recv();
+        Ok(Self { messages, shared, thread: Some(thread), facts: 0 })
+    }
+
+    /// Hands a message over; waits where the disk is slow.
+    pub fn send(&self, message: Message) -> io::Result<()> {
+        self.messages.send(message).map_err(|_| self.failure())
+    }
+
+    fn failure(&self) -> io::Error {
+        let failed = self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        failed.unwrap_or_else(|| io::Error::other("the thread that writes is gone"))
+    }
+
+    /// See [`Shared::size`].
+    pub fn size(&self) -> u64 {
+        self.shared.size.load(Relaxed)
+    }
+
+    /// So many facts went in.
+    pub fn count(&mut self, facts: usize) {
+        self.facts += facts as u64;
+    }
+
+    /// Waits until all is written.
+    pub fn finish(mut self) -> io::Result<Written> {
+        let told = self.send(Message::End);
+        let written = self.thread.take().and_then(|thread| thread.join().ok());
+        told?;
+        if self.shared.failed.lock().is_ok_and(|failed| failed.is_some()) {
+            return Err(self.failure());
+        }
+        Ok(Written { facts: self.facts, ..written.unwrap_or_default() })
+    }
+}
+
+/// What the thread has.
+struct Work {
+    opened: Opened,
+    header: Header,
+    options: Options,
+    shared: Arc<Shared>,
+    /// The file; none before the first leak of a flight recorder.
+    to: Option<Box<dyn Sink>>,
+    /// Bytes of the file that are whole frames.
+    whole: u64,
+    unsynced: Option<Instant>,
+    /// What a flight recorder remembers.
+    segments: VecDeque<Segment>,
+    /// The number of the next file.
+    part: u32,
+    /// Names of the files that are there, the oldest first.
+    names: VecDeque<OsString>,
+    written: Written,
+}
+
+/// What can be read without what was before.
+#[derive(Default)]
+struct Segment {
+    began: BootNs,
+    frames: Vec<u8>,
+}
+
+/// A file, or stdout.
+trait Sink: Write + Send {
+    /// Until what was written is on the disk.
+    fn sync(&self) -> io::Result<()>;
+    /// Throws away what is behind `length`.
+    fn cut(&self, length: u64);
+}
+
+impl Sink for File {
+    fn sync(&self) -> io::Result<()> {
+        match fdatasync(self) {
+            // A pipe or a device has nothing to be kept.
+            Err(Errno::INVAL | Errno::ROFS) | Ok(()) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn cut(&self, length: u64) {
+        // What is cut is half a frame, which readers leave out anyway.
+        let _ = ftruncate(self, length);
+    }
+}
+
+impl Sink for io::Stdout {
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn cut(&self, _: u64) {}
+}
+
+impl Work {
+    fn new(opened: Opened, header: Header, options: Options, shared: Arc<Shared>) -> Self {
+        Self {
+            segments: [Segment { began: header.began_ns, ..Segment::default() }].into(),
+            opened,
+            header,
+            options,
+            shared,
+            to: None,
+            whole: 0,
+            unsynced: None,
+            part: 0,
+            names: VecDeque::new(),
+            written: Written::default(),
+        }
+    }
+
+    fn run(&mut self, told: &Receiver<Message>) -> io::Result<()> {
+        if self.options.on_leak.is_none() {
+            self.begin_file(self.header.began_ns)?;
+        }
+        loop {
+            let patience = self.unsynced.map_or(SYNC, |since| SYNC.saturating_sub(since.elapsed()));
+            match told.recv_timeout(patience) {
+                Ok(Message::Frame(contents)) => self.frame(&contents)?,
+                Ok(Message::Segment { began }) => self.segment(began)?,
+                Ok(Message::Trigger) => self.trigger()?,
+                Err(RecvTimeoutError::Timeout) => self.sync()?,
+                // The watch is gone without a word: what is there is whole all the same.
+                Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => {
+                    return if self.to.is_some() { self.end_file(Kind::End) } else { Ok(()) };
+                }
+            }
+        }
+    }
+
+    fn frame(&mut self, contents: &[u8]) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        write_frame(Kind::Batches, contents, &mut bytes);
+        if self.to.is_some() {
+            return self.write(&bytes);
+        }
+        if let Some(segment) = self.segments.back_mut() {
+            segment.frames.extend_from_slice(&bytes);
+            self.shared.size.store(segment.frames.len() as u64, Relaxed);
+        }
+        Ok(())
+    }
+
+    fn segment(&mut self, began: BootNs) -> io::Result<()> {
+        if self.to.is_some() {
+            self.end_file(Kind::Continued)?;
+            return self.begin_file(began);
+        }
+        self.segments.push_back(Segment { began, frames: Vec::new() });
+        self.shared.size.store(0, Relaxed);
+        let kept = self.options.on_leak.unwrap_or_default().as_nanos();
+        let from = began.saturating_sub(u64::try_from(kept).unwrap_or(u64::MAX));
+        while let Some(second) = self.segments.get(1) {
+            let size: u64 = self.segments.iter().map(|s| s.frames.len() as u64).sum();
+            let old = second.began <= from;
+            if !old && size <= REMEMBERED {
+                break;
+            }
+            self.written.forgotten |= !old;
+            self.segments.pop_front();
+        }
+        Ok(())
+    }
+
+    fn trigger(&mut self) -> io::Result<()> {
+        let segments = mem::take(&mut self.segments);
+        let began = segments.front().map_or(self.header.began_ns, |first| first.began);
+        self.begin_file(began)?;
+        segments.into_iter().try_for_each(|segment| self.write(&segment.frames))
+    }
+
+    fn begin_file(&mut self, began_ns: BootNs) -> io::Result<()> {
+        let to: Box<dyn Sink> = match &mut self.opened.to {
+            To::Stdout => Box::new(io::stdout()),
+            To::File { directory, path, name, first } => {
+                let (name, path) =
+                    (numbered(name, self.part), numbered(path.as_os_str(), self.part));
+                let file = match first.take() {
+                    Some(file) => file,
+                    None => make(directory, &name)?,
+                };
+                self.names.push_back(name);
+                self.written.files.push(path.into());
+                while self.names.len() > self.options.keep_behind() + 1 {
+                    if let Some(oldest) = self.names.pop_front() {
+                        unlinkat(&*directory, &oldest, AtFlags::empty())?;
+                        self.written.files.remove(0);
+                    }
+                }
+                Box::new(file)
+            }
+        };
+        self.to = Some(to);
+        self.whole = 0;
+        let header = Header { part: self.part, began_ns, ..self.header.clone() };
+        self.part += 1;
+        let mut bytes = Vec::new();
+        let header = postcard::to_stdvec(&header).map_err(io::Error::other)?;
+        write_frame(Kind::Header, &header, &mut bytes);
+        self.write(&bytes)
+    }
+
+    fn end_file(&mut self, how: Kind) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        write_frame(how, &[], &mut bytes);
+        self.write(&bytes)?;
+        self.unsynced = Some(Instant::now());
+        self.sync()
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(to) = &mut self.to else { return Ok(()) };
+        if let Err(e) = to.write_all(bytes).and_then(|()| to.flush()) {
+            to.cut(self.whole);
+            return Err(e);
+        }
+        self.whole += bytes.len() as u64;
+        self.written.bytes += bytes.len() as u64;
+        self.shared.size.store(self.whole, Relaxed);
+        let since = *self.unsynced.get_or_insert_with(Instant::now);
+        if since.elapsed() >= SYNC { self.sync() } else { Ok(()) }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        match (&self.to, self.unsynced.take()) {
+            (Some(to), Some(_)) => to.sync(),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `FILE` for the first, then `FILE.1`, `FILE.2`.
+fn numbered(name: &OsStr, part: u32) -> OsString {
+    let mut name = name.to_owned();
+    if part > 0 {
+        name.push(format!(".{part}"));
+    }
+    name
+}
