@@ -101,7 +101,7 @@ fn a_process_as_a_page() {
         "TCP sockets (1 leak)",
         "unread-data",
         "queue 0 of 8",
-        "1 of 1 threads: read on pipe",
+        "the only thread: read on pipe",
         "look for",
         "what doesn't help",
     ] {
