@@ -172,7 +172,8 @@ fn some_that_end() {
 /// One process, many of one verdict and fewer of another: the lines it may have go to both.
 #[test]
 fn the_smaller_group_is_not_forgotten() {
-    let verdict = |n: u64| if n % 5 == 0 { Verdict::UnreadFin } else { Verdict::EofNotClosed };
+    let verdict =
+        |n: u64| if n.is_multiple_of(5) { Verdict::UnreadFin } else { Verdict::EofNotClosed };
     let leaks: Vec<Leak> =
         (0..1_000).map(|n| Leak { verdict: verdict(n), ..leak(n, 7, n * SECOND / 10) }).collect();
     let (mut reports, mut told) = (Reports::new(None, SECOND), HashMap::new());
