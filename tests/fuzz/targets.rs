@@ -194,7 +194,7 @@ fn judge(scan: Scan, width: usize) {
     watch.take(&fact, &mut said);
     let explained = watch.rows().filter_map(|record| {
         let (verdict, about) = (record.verdict?, About::Socket(Rc::clone(record)));
-        let explanation = Explanation { verdict, about, language: None };
+        let explanation = Explanation { verdict, about, language: None, role: None };
         Some(Said { time: NOW, update: Update::Explanation(Box::new(explanation)) })
     });
     said.extend(explained.collect::<Vec<_>>());

@@ -9,6 +9,7 @@ use tcptrace_common::{config::Config, state::TcpState};
 use crate::{
     confine::{capabilities, seccomp, seccomp::Profile},
     engine::{
+        counted::counted,
         fact::{Fact, Host},
         parse,
         select::Selection,
@@ -146,8 +147,8 @@ fn adopt(scans: &mut Scans, selection: &Selection, say: &mut dyn FnMut(&str)) ->
         "connections that have waited there to be accepted since before the start are not seen";
     if hidden > 0 {
         say(&format!(
-            "the network namespaces of {hidden} processes can't be told without CAP_SYS_PTRACE: \
-             {LOST}"
+            "the network namespaces of {} can't be told without CAP_SYS_PTRACE: {LOST}",
+            counted(hidden as u64, "process", "processes")
         ));
     }
     if let Some((netns, e)) = failed.first() {
@@ -155,8 +156,8 @@ fn adopt(scans: &mut Scans, selection: &Selection, say: &mut dyn FnMut(&str)) ->
         let refused = e.kind() == io::ErrorKind::PermissionDenied;
         let without = if refused { " without CAP_SYS_ADMIN" } else { "" };
         say(&format!(
-            "{} network namespaces could not be entered{without} ({path}: {e}): {LOST}",
-            failed.len()
+            "{} could not be entered{without} ({path}: {e}): {LOST}",
+            counted(failed.len() as u64, "network namespace", "network namespaces")
         ));
     }
     if !process::in_initial_pid_namespace() {

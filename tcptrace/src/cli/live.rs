@@ -16,7 +16,10 @@ use crate::{
     exit::{Exit, Failure},
     source::{
         Source,
-        recording::recorder::{Prepared, Recorder, Written},
+        recording::{
+            options::Written,
+            recorder::{Prepared, Recorder},
+        },
     },
     view::{View, report::IncidentReport},
 };

@@ -4,6 +4,7 @@
 pub mod alike;
 pub mod assemble;
 pub mod check;
+pub mod counted;
 pub mod decode;
 pub mod fact;
 pub mod group;
