@@ -9,7 +9,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{attach, ended_by, leaks, report, report::ReportFile, session::Session, warn};
+use super::{attach, leaks, report, report::ReportFile, session::Session, warn};
 use crate::{
     confine::seccomp::Profile,
     engine::{incident::Incident, reports::Reports, watch::Plan},
@@ -120,7 +120,12 @@ pub async fn run(job: Job<'_>) -> Result<(Option<Written>, Exit), Failure> {
     reported?;
     match written {
         Ok(written) => Ok((written, exit)),
-        Err(e) => ended_by(e).map(|exit| (None, exit)),
+        // A reader of the pipe that has seen enough is no failure.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok((None, exit)),
+        Err(e) => {
+            let message = format!("the recording ended early, what it has is whole: {e}");
+            Err(Failure { exit: Exit::Failed, message })
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{io, path::PathBuf, time::Duration};
 
-use jiff::Timestamp;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::yield_now,
@@ -157,8 +156,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let plan = args.plan(&header)?;
     let reports = args.reports(&plan);
     let selection = plan.selection.clone();
-    let began = i128::from(header.began_ns) + i128::from(header.offset_ns);
-    let began = Timestamp::from_nanosecond(began).unwrap_or(Timestamp::UNIX_EPOCH);
+    let began = header.began();
     let view = match args.output.view_at(began, header.began_ns, Columns::Watch) {
         Ok(view) => view,
         Err(e) => return ended_by(e),

@@ -5,7 +5,6 @@ mod file;
 use std::{io, io::Write, path::PathBuf};
 
 use clap::ValueEnum;
-use jiff::Timestamp;
 
 pub use self::file::ReportFile;
 use super::{ended_by, recording, replay, select, session::Session, warn};
@@ -103,7 +102,7 @@ pub fn made_here(missing: Vec<String>) -> Provenance {
     of_header(Header { tool, command, ..header::header() }, missing)
 }
 
-fn of_header(header: Header, missing: Vec<String>) -> Provenance {
+pub fn of_header(header: Header, missing: Vec<String>) -> Provenance {
     let known = |text: String| Some(text).filter(|text| !text.is_empty());
     Provenance {
         host: known(header.host),
@@ -203,8 +202,7 @@ impl Told {
         let Named { name, mut recording } = named;
         let header = recording.header().clone();
         let plan = replay::plan(&header, &args.select, None)?;
-        let began = i128::from(header.began_ns) + i128::from(header.offset_ns);
-        let began = Timestamp::from_nanosecond(began).unwrap_or(Timestamp::UNIX_EPOCH);
+        let began = header.began();
         let clock = Clock::new(began, header.began_ns, args.utc);
         let began_ns = header.began_ns;
         let mut incident = Incident::of_watch(of_header(header, Vec::new()), &plan);
