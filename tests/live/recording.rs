@@ -165,7 +165,7 @@ fn a_replay_with_another_selection() {
     let of_one = replay(&["--pid", &pid]);
     let holders = |e: &Value| e["holders"].as_array().map(Vec::len);
     assert!(count(&of_one, "stuck") > 0 && count(&of_one, "stuck") < count(&all, "stuck"));
-    let held = |e: &Value| e["event"] != "stuck" || e["holders"][0]["pid"].to_string() == pid;
+    let held = |e: &Value| e["event"] != "stuck" || e["holders"][0]["pid"] == staying.server.pid();
     assert!(of_one.iter().all(held), "{of_one:#?}");
     let queued = replay(&["--lport", &port]);
     let verdicts: Vec<_> = queued.iter().filter_map(|e| e["verdict"].as_str()).collect();
