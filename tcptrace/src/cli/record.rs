@@ -201,8 +201,8 @@ impl Args {
     }
 
     fn announcement(&self) -> String {
-        let watched = attach::watched(self.select.state.0, nanoseconds(self.min_age));
-        let watched = watched + &self.select.told();
+        let mut watched = attach::watched(self.select.state.0, nanoseconds(self.min_age));
+        watched += &self.select.told();
         let until = if self.duration.is_some() { "" } else { "; Ctrl-C ends it" };
         let file = self.file();
         match self.on_leak {

@@ -185,6 +185,7 @@ impl Args {
             cgroups: listed(&self.cgroup, find_cgroup)?,
             containers: listed(&self.container, find_container)?,
             netns: listed(&self.netns, find_netns)?,
+            comms: listed(&self.comm, find_comm)?,
             ..self.plain()?
         })
     }
@@ -202,12 +203,20 @@ impl Args {
             })
         };
         let cgroups = self.cgroup.iter().flat_map(|path| recorded_cgroup(path)).collect();
+        let mut comms = listed(&self.comm, |comm: &str| match comm.contains(',') {
+            true => Err(Failure::usage(format!("--comm {comm:?}: several"))),
+            false => command_name(comm),
+        })?;
+        // A name may hold a comma: either may be meant.
+        let whole = |comm: &&String| comm.contains(',') && comm.len() <= COMM_LEN;
+        comms.extend(self.comm.iter().filter(whole).cloned());
         Ok(Selection {
             comms: listed(&self.comm, command_name)?,
             processes: self.pid.iter().map(|pid| ProcessId { pid: *pid, start_ns: 0 }).collect(),
             cgroups,
             containers: listed(&self.container, |called: &str| Ok(called.to_owned()))?,
             netns: listed(&self.netns, find_netns)?,
+            comms,
             ..self.plain()?
         })
     }

@@ -2,7 +2,12 @@
 
 use tcptrace_common::state::TcpState;
 
-use super::{cure::cure, last_word::rounded, time::human, words::name};
+use super::{
+    cure::{Snippet, cure},
+    last_word::rounded,
+    time::human,
+    words::name,
+};
 use crate::engine::{
     incident::{
         Incident,
@@ -246,9 +251,10 @@ fn what_to_do(worst: &ProcessStory, verdicts: &[(Option<Verdict>, u64)]) -> Poin
     let mut list: Vec<String> = known
         .take(1)
         .filter_map(|v| {
-            let snippet = *cure(v).in_code_for(worst.language, None).first()?;
-            let ours = Some(snippet.language) == worst.language;
-            ours.then(|| format!("{}: {}", snippet.language.name(), snippet.code))
+            let Snippet { language, role, code } =
+                cure(v).in_code_for(worst.language, None).into_iter().next()?;
+            let role = role.map_or_else(String::new, |role| format!(" ({})", role.name()));
+            (Some(language) == worst.language).then(|| format!("{}{role}: {code}", language.name()))
         })
         .collect();
     list.push(format!(

@@ -23,7 +23,10 @@ pub fn text(group: &ThreadGroup) -> String {
         Whereabouts::Outside => "in the kernel, in no system call".to_owned(),
         Whereabouts::Unknown(reason) => format!("unknown ({reason})"),
     };
-    let mut text = format!("{} of {} threads: {place}", group.tids.len(), group.of);
+    let mut text = match group.of {
+        1 => format!("the only thread: {place}"),
+        of => format!("{} of {of} threads: {place}", group.tids.len()),
+    };
     if !group.fds.is_empty() {
         let fds: Vec<String> = group.fds.keys().take(SHOWN).map(u32::to_string).collect();
         let more = if group.fds.len() > SHOWN { ", …" } else { "" };
@@ -154,13 +157,13 @@ mod tests {
             ('S', Call::In { number: 99_999, first: 0, second: 0 }, "system call 99999"),
             ('S', Call::Unknown("not permitted"), "unknown (not permitted)"),
         ] {
-            assert_eq!(texts(&[thread(1, state, call)]), [format!("1 of 1 threads: {text}")]);
+            assert_eq!(texts(&[thread(1, state, call)]), [format!("the only thread: {text}")]);
         }
         let lock =
             Call::In { number: Sysno::fcntl.id().unsigned_abs().into(), first: 5, second: 7 };
         assert_eq!(
             texts(&[thread(1, 'S', lock)]),
-            ["1 of 1 threads: fcntl on file fd 5: waits for a file lock"]
+            ["the only thread: fcntl on file fd 5: waits for a file lock"]
         );
     }
 }

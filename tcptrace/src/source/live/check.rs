@@ -15,6 +15,7 @@ use crate::{
             call::{BpfFacts, Called},
             lockdown, unprivileged_bpf,
         },
+        counted::counted,
         record::BootNs,
     },
     formats::sock_diag::{Detail, TCP},
@@ -241,7 +242,8 @@ fn network_namespaces() -> Finding {
         found = format!("{found} ({}: {e})", netns.path.display());
     }
     if hidden > 0 {
-        found = format!("{found}; those of {hidden} processes are hidden");
+        let processes = counted(hidden as u64, "process", "processes");
+        found = format!("{found}; those of {processes} are hidden");
     }
     let left_out = process::some_hidden();
     if left_out {

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     engine::{
         incident::{Incident, counting, socket::SocketStory},
+        report::role_of,
         verdict::Verdict,
     },
     prose::{
@@ -277,7 +278,8 @@ fn behind_verdicts(report: &IncidentReport<'_>, out: &mut String) {
             html(&report.clock.long(oldest.record.seen_ns))
         );
         list(&evidence(&oldest.record, oldest.record.seen_ns), out);
-        let look_for: Vec<_> = cure.look_for(oldest.record.role).map(str::to_owned).collect();
+        let role = role_of(report.incident.sockets().iter().filter(of).map(|s| &*s.record));
+        let look_for: Vec<String> = cure.look_for(role).map(str::to_owned).collect();
         if !look_for.is_empty() {
             out.push_str("<h4>What to look for in the program</h4>");
             list(&look_for, out);
@@ -288,7 +290,7 @@ fn behind_verdicts(report: &IncidentReport<'_>, out: &mut String) {
             .iter()
             .filter(|p| p.by_verdict[counting::slot(Some(verdict))] > 0)
             .find_map(|p| p.language);
-        let code = cure.in_code_for(language, oldest.record.role);
+        let code = cure.in_code_for(language, role);
         if !code.is_empty() {
             out.push_str("<details><summary>How the cure is usually written</summary><dl>");
             for Snippet { language, code, .. } in code {

@@ -24,7 +24,7 @@ use crate::{
 /// From this width on, groups have their state.
 const WITH_STATE: usize = 100;
 /// The ends are padded to a share of the room, so that who holds them stands below one another.
-const SHARE: (usize, usize) = (3, 5);
+const SHARE: (usize, usize) = (2, 3);
 const LONGEST_PAD: usize = 44;
 
 /// Widths of the leading columns, each with its space.

@@ -49,7 +49,8 @@ impl<W: Write> Table<W> {
         let counts =
             format!("{} stuck, {} resolved, {} still open", s.stuck, s.resolved, s.still_open);
         self.styled(BOLD, &counts)?;
-        let seen = format!("; {} transitions of all sockets seen", s.seen);
+        let seen = counted(s.seen, "transition", "transitions");
+        let seen = format!("; {seen} of all sockets seen");
         let lost = match s.lost.total() {
             0 => ", none lost".to_owned(),
             n => format!(", {n} lost ({})", lost_text(&s.lost)),

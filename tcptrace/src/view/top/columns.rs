@@ -233,6 +233,6 @@ mod tests {
         rows[0].descriptors = Some((16_706, Some(20_000)));
         let columns: Vec<Column> =
             fitting(&rows, by, 72, 0).into_iter().map(|(column, _)| column).collect();
-        assert_eq!(columns[..6], [Age, Count, Growth, Verdict, Holder, Descriptors]);
+        assert!(columns.contains(&Descriptors) && !columns.contains(&Local), "{columns:?}");
     }
 }

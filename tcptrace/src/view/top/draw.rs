@@ -17,7 +17,7 @@ use super::{
     rows::{self, Row},
 };
 use crate::{
-    engine::{group::GroupBy, verdict::Verdict},
+    engine::{counted::counted, group::GroupBy, verdict::Verdict},
     view::{table, text::safe},
 };
 
@@ -129,7 +129,8 @@ fn nothing(app: &App) -> String {
     } else if app.filter.is_empty() {
         "none of its sockets is there any more; Esc goes back".to_owned()
     } else {
-        format!("none of {} sockets has this; Esc ends the filter", app.counted.sockets)
+        let sockets = counted(app.counted.sockets, "socket", "sockets");
+        format!("none of {sockets} has this; Esc ends the filter")
     }
 }
 
@@ -313,7 +314,10 @@ fn page_view(app: &App, page: &Page, screen: &mut Canvas<'_>) {
     let sockets =
         if page.by.is_none() || app.within.is_some() { "" } else { "  Enter its sockets" };
     let more = lines.len().saturating_sub(app.page_shown());
-    let more = if more > 0 { format!("  {more} more lines") } else { String::new() };
+    let more = match more {
+        0 => String::new(),
+        more => format!("  {}", counted(more as u64, "more line", "more lines")),
+    };
     let keys = app
         .message
         .clone()

@@ -110,10 +110,10 @@ fn story() -> Vec<(u64, Update)> {
 fn groups_at_80_columns() {
     assert_eq!(
         printed(80, true, &story()),
-        "TIME     COUNT    NEW OLDEST VERDICT        ENDS                 HOLDER\n\
-         00:00:02     1     +1 1.0s   eof-not-closed :8080,10.0.3.1:51000 python3[4711]\n\
-         00:00:03     2     +1 1.0s   eof-not-closed :8080,10.0.3.2:51000 python3[4711]\n\
-         00:00:04     3     +1 1.0s   eof-not-closed :8080,10.0.3.3:51000 python3[4711]\n\
+        "TIME     COUNT    NEW OLDEST VERDICT        ENDS                    HOLDER\n\
+         00:00:02     1     +1 1.0s   eof-not-closed :8080,10.0.3.1:51000   python3[4711]\n\
+         00:00:03     2     +1 1.0s   eof-not-closed :8080,10.0.3.2:51000   python3[4711]\n\
+         00:00:04     3     +1 1.0s   eof-not-closed :8080,10.0.3.3:51000   python3[4711]\n\
          00:00:06    40    +37 5.0s   eof-not-closed :8080,*        python3 leak.py[4711]\n\
          00:01:10     0    -40 1m05s  resolved       -              python3 leak.py[4711]\n"
     );
@@ -181,13 +181,13 @@ fn sockets_one_by_one() {
     assert_eq!(
         lines[..2],
         [
-            "TIME     AGE    STATE       VERDICT        ENDS                  HOLDER",
-            "00:00:02 1.0s   CLOSE_WAIT  eof-not-closed :8080,10.0.3.1:51000  python3[4711]",
+            "TIME     AGE    STATE       VERDICT        ENDS                    HOLDER",
+            "00:00:02 1.0s   CLOSE_WAIT  eof-not-closed :8080,10.0.3.1:51000    python3[4711]",
         ]
     );
     assert_eq!(
         lines[3],
-        "00:00:09 8.0s   CLOSE_WAIT  resolved       :8080,10.0.3.1:51000  python3[4711]"
+        "00:00:09 8.0s   CLOSE_WAIT  resolved       :8080,10.0.3.1:51000    python3[4711]"
     );
     assert!(lines[4].contains("no call on this socket ended it"), "{}", lines[4]);
     assert!(lines.iter().all(|line| line.width() <= 80), "{lines:#?}");
