@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use ratatui::{Terminal, backend::TestBackend};
 use tcptrace::{
+    engine::group::GroupBy,
     source::simulation::{schedule, settings, world::World},
     view::{
         Clock,
         top::{
             app::App,
             draw::draw,
-            rows::GroupedBy,
             seen::Seen,
             update::{Input, update},
         },
@@ -39,7 +39,7 @@ fn the_screen_shows_the_cores_rows() {
     for seed in 0..SEEDS {
         let mut world = World::new(settings(seed), false);
         let clock = Clock::new(Timestamp::UNIX_EPOCH, world.now(), true);
-        let mut app = App::new("all".to_owned(), clock, GroupedBy::Holder);
+        let mut app = App::new("all".to_owned(), clock, Some(GroupBy::Holder));
         update(&mut app, Input::Resize { width: SIZE.0, height: SIZE.1 });
         for step in schedule::from_seed(seed) {
             world.step(step).unwrap_or_else(|mistake| panic!("seed {seed}: {mistake}"));
@@ -51,10 +51,15 @@ fn the_screen_shows_the_cores_rows() {
             assert_eq!(app.counted.leaks, leaks as u64, "seed {seed}");
             most = most.max(known);
         }
-        for by in GroupedBy::ALL {
+        for by in GroupBy::ALL.map(Some).into_iter().chain([None]) {
             app.by = by;
             update(&mut app, Input::Seen(Box::new(Seen::of(world.watch(), world.now()))));
-            assert_eq!(all(&app), app.counted.sockets, "seed {seed}, by {}", by.name());
+            assert_eq!(
+                all(&app),
+                app.counted.sockets,
+                "seed {seed}, by {}",
+                by.map_or("none", GroupBy::name)
+            );
             assert!(counts(&app).starts_with(&format!("leaks {}", app.counted.leaks)));
         }
     }

@@ -94,7 +94,7 @@ pub fn ring(data: &[u8]) {
 /// One that reports all it hears of.
 fn watch() -> Watch {
     let selection = Selection { unleaked: true, ..Selection::default() };
-    Watch::new(Plan { selection, states: u32::MAX, transitions: true, min_age_ns: 1, count: None })
+    Watch::new(Plan { selection, transitions: true, min_age_ns: 1, ..Plan::default() })
 }
 
 /// One record of the ring buffer: what is decoded says no other than the bytes.
@@ -194,7 +194,7 @@ fn judge(scan: Scan, width: usize) {
     watch.take(&fact, &mut said);
     let explained = watch.rows().filter_map(|record| {
         let (verdict, about) = (record.verdict?, About::Socket(Rc::clone(record)));
-        let explanation = Explanation { verdict, about, language: None };
+        let explanation = Explanation { verdict, about, language: None, role: None };
         Some(Said { time: NOW, update: Update::Explanation(Box::new(explanation)) })
     });
     said.extend(explained.collect::<Vec<_>>());

@@ -198,7 +198,7 @@ fn as_root_all_that_is_needed_is_there() {
 fn a_table_says_what_works() {
     let output = tcptrace().arg("check").env("COLUMNS", "80").output().expect("it runs");
     let out = String::from_utf8(output.stdout).expect("UTF-8");
-    assert!(out.lines().any(|l| l == "works here: watch, snapshot, explain"), "{out}");
+    assert!(out.lines().any(|l| l == "works here: watch, top, snapshot, explain"), "{out}");
     assert!(out.lines().all(|l| l.chars().count() <= 80), "{out}");
     assert!(out.lines().any(|l| l.starts_with("ok       btf ")), "{out}");
 }

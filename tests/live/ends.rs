@@ -129,7 +129,11 @@ fn a_ghost_connects_again() {
         "{resolved}"
     );
     let why = resolved["unknown"]["closed_by"].as_str();
-    assert_eq!(why, Some("the descriptor connected anew"), "the change was seen: {resolved}");
+    assert_eq!(
+        why,
+        Some("the program used the descriptor for a new connection"),
+        "the change was seen: {resolved}"
+    );
     assert_eq!(tracer.finish().0["still_open"], 0);
 }
 

@@ -98,12 +98,12 @@ fn a_process_as_a_page() {
     let (status, page, err) = run(&["explain", &pid]);
     assert_eq!((status.code(), err.is_empty() || old_kernel()), (Some(0), true), "{err}");
     for text in [
-        "TCP sockets (leaks: 1)",
+        "TCP sockets (1 leak)",
         "unread-data",
         "queue 0 of 8",
         "1 of 1 threads: read on pipe",
         "look for",
-        "does not help",
+        "what doesn't help",
     ] {
         assert!(page.contains(text), "{text:?} is missing:\n{page}");
     }
@@ -217,7 +217,7 @@ fn a_process_without_sockets() {
     let idle = start(&netns());
     let (status, page, _) = run(&["explain", &idle.pid().to_string()]);
     assert_eq!(status.code(), Some(0));
-    assert!(page.contains("TCP sockets (leaks: 0)\n  none"), "{page}");
+    assert!(page.contains("TCP sockets (0 leaks)\n  none"), "{page}");
 }
 
 /// So many are read, and it is said that there are more.

@@ -169,14 +169,14 @@ fn a_pid_is_given_to_another() {
 fn a_pid_is_given_to_another_before_anybody_looks() {
     let ns = netns();
     let mut prompt = Tracer::watch(&ns, &BRIEF);
+    let (mut first, mut second) = (Pair::new(&ns), Pair::new(&ns));
+    first.server.tell("name first").expect("renames itself");
+    second.server.tell("name second").expect("renames itself");
     let by_name = |name| Tracer::watch(&ns, &[&BRIEF[..], &["--comm", name]].concat());
     let (mut of_the_first, mut of_the_second) = (by_name("first"), by_name("second"));
     for stopped in [&of_the_first, &of_the_second] {
         stopped.signal(Signal::STOP);
     }
-    let (mut first, mut second) = (Pair::new(&ns), Pair::new(&ns));
-    first.server.tell("name first").expect("renames itself");
-    second.server.tell("name second").expect("renames itself");
     let pid = first.server.number("fork").expect("forks");
     first.server_closes();
     first.client_closes();
@@ -188,7 +188,7 @@ fn a_pid_is_given_to_another_before_anybody_looks() {
         stopped.signal(Signal::CONT);
     }
     let stuck = of_the_first.next("stuck");
-    assert_eq!(stuck["unknown"]["holders"], "it ended before it could be looked at");
+    assert_eq!(stuck["unknown"]["holders"], "it ended before a scan could see it");
     assert_eq!(of_the_first.next("resolved")["closed_by"], json!({"pid": pid, "comm": "first"}));
     lost_nothing(&of_the_first.finish().0);
     // It leaks itself, later.

@@ -108,7 +108,7 @@ fn explain_gives_a_page() {
     let cookie = only(&ns)["cookie"].clone();
     let (status, page, _) = run(&["explain", &pair.server.pid().to_string()]);
     assert_eq!(status.code(), Some(0));
-    for text in ["TCP sockets (leaks: 1)", "unread-fin", "queue 0 of 8", "does not help"] {
+    for text in ["TCP sockets (1 leak)", "unread-fin", "queue 0 of 8", "what doesn't help"] {
         assert!(page.contains(text), "{text:?} is missing:\n{page}");
     }
     let (status, page, _) = run(&["explain", &format!("cookie:{cookie}")]);

@@ -173,7 +173,7 @@ fn a_leak_at_80x24() {
     tmux.press(&["Space"]);
     tmux.has(&name);
     tmux.press(&["Enter"]);
-    tmux.has("TCP sockets (leaks: 1)");
+    tmux.has("TCP sockets (1 leak)");
     tmux.press(&["Enter"]);
     tmux.has("  of leaky");
     tmux.press(&["Enter"]);

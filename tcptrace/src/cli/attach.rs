@@ -9,6 +9,7 @@ use tcptrace_common::{config::Config, state::TcpState};
 use crate::{
     confine::{capabilities, seccomp, seccomp::Profile},
     engine::{
+        counted::counted,
         fact::{Fact, Host},
         parse,
         select::Selection,
@@ -23,6 +24,7 @@ use crate::{
         ring::Ring,
         scanner::{self, Scanner, Scope},
         tracing::{Live, Pace},
+        waiter::Waiter,
     },
 };
 
@@ -73,6 +75,8 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
         kernel_names_processes: process::in_initial_pid_namespace(),
     };
     let scanner = Scanner::start(scans, scope).context("starting the thread that scans")?;
+    let waiter = plan.threads.then(Waiter::start).transpose();
+    let waiter = waiter.context("starting the thread that reads what threads wait in")?;
     let ring = Ring::new(ring).context("watching the ring buffer")?;
     let [shortest, longest] = USUAL_INTERVALS;
     let usual = Duration::from_nanos(plan.min_age_ns / 4).clamp(shortest, longest);
@@ -83,7 +87,7 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
     };
     // What loading took: the library has gone through all of the kernel's types.
     memory::give_back();
-    Ok(Live::new(kernel, ring, scanner, pace, first))
+    Ok(Live::new(kernel, ring, scanner, waiter, pace, first))
 }
 
 /// From here on only the system calls of the profile are made. What a kernel without filters says
@@ -143,8 +147,8 @@ fn adopt(scans: &mut Scans, selection: &Selection, say: &mut dyn FnMut(&str)) ->
         "connections that have waited there to be accepted since before the start are not seen";
     if hidden > 0 {
         say(&format!(
-            "the network namespaces of {hidden} processes can't be told without CAP_SYS_PTRACE: \
-             {LOST}"
+            "the network namespaces of {} can't be told without CAP_SYS_PTRACE: {LOST}",
+            counted(hidden as u64, "process", "processes")
         ));
     }
     if let Some((netns, e)) = failed.first() {
@@ -152,8 +156,8 @@ fn adopt(scans: &mut Scans, selection: &Selection, say: &mut dyn FnMut(&str)) ->
         let refused = e.kind() == io::ErrorKind::PermissionDenied;
         let without = if refused { " without CAP_SYS_ADMIN" } else { "" };
         say(&format!(
-            "{} network namespaces could not be entered{without} ({path}: {e}): {LOST}",
-            failed.len()
+            "{} could not be entered{without} ({path}: {e}): {LOST}",
+            counted(failed.len() as u64, "network namespace", "network namespaces")
         ));
     }
     if !process::in_initial_pid_namespace() {

@@ -5,17 +5,19 @@ use std::{io, rc::Rc};
 use tcptrace_common::state::TcpState;
 
 use crate::{
-    cli::{btf, ended_by, output},
+    cli::{btf, ended_by, output, select, warn},
     engine::{
         parse::{States, Target},
         record::{ProcessId, Record},
-        report::{About, Explanation},
+        report::{About, Explanation, role_of},
         select::Selection,
         update::Update,
     },
     exit::{Exit, Failure},
     source::live::{
-        boot_now, process, report,
+        boot_now,
+        netns::Netns,
+        process, report,
         snapshot::{Query, Snapshot},
     },
     view::{View, csv::Columns},
@@ -42,6 +44,10 @@ pub struct Args {
     /// PID, cookie:N, or LOCAL,REMOTE; a plain number is a pid, or if no process has it, a cookie
     #[arg(value_name = "TARGET")]
     target: Target,
+
+    /// Only sockets in this network namespace: a name as for ip netns, a path, or pid:N
+    #[arg(long, value_name = "NAME|PATH|pid:N")]
+    netns: Option<String>,
 
     /// Use sock_diag and /proc only
     #[arg(long, conflicts_with = "btf")]
@@ -75,7 +81,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         Target::Cookie(cookie) => Err(cookie),
         Target::Ends(..) => Err(0),
     };
-    let mut selection = Selection { unleaked: true, ..Selection::default() };
+    let netns = args.netns.as_deref().map(select::find_netns).transpose()?;
+    let netns = netns.into_iter().collect();
+    let mut selection = Selection { unleaked: true, netns, ..Selection::default() };
     match (found, args.target) {
         (Ok(process), _) => selection.processes = vec![process],
         (Err(_), Target::Ends(local, remote)) => {
@@ -86,7 +94,6 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let query = Query {
         selection,
         states: States::ALL.0 | TcpState::NewSynRecv.bit(),
-        min_age_ns: 0,
         without_bpf: args.no_bpf,
         btf: args.btf.resolve()?,
         clock: boot_now,
@@ -105,6 +112,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             if matches!(args.target, Target::Number(_)) { ", and no such process" } else { "" }
         )));
     }
+    if let Target::Ends(..) = args.target {
+        warn_of_twins(&snapshot, &records);
+    }
     let shown =
         args.output.view(snapshot.now, Columns::Snapshot).and_then(|mut view| match found {
             Ok(process) => {
@@ -113,6 +123,21 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             Err(_) => show_sockets(&snapshot, records, args.output.is_page(), &mut *view),
         });
     shown.map_or_else(ended_by, |()| Ok(Exit::Done))
+}
+
+/// Network namespaces do not know one another's addresses: the same ends may be in several.
+fn warn_of_twins(snapshot: &Snapshot, records: &[Record]) {
+    let of = |n: &&Netns| records.iter().any(|r| r.connection.netns == n.inode);
+    let places: Vec<String> =
+        snapshot.namespaces.iter().filter(of).map(|n| n.path.display().to_string()).collect();
+    if places.len() > 1 {
+        warn(&format!(
+            "{} network namespaces have sockets with these ends ({}): a page on each; --netns PATH \
+             shows one",
+            places.len(),
+            places.join(", ")
+        ));
+    }
 }
 
 fn show_process(
@@ -127,7 +152,10 @@ fn show_process(
     let verdicts = report.sockets.iter().filter_map(|c| Some((c.verdict?, c.count)));
     let language = report::language_of(std::slice::from_ref(&report.process));
     let explanations: Vec<Explanation> = verdicts
-        .map(|(verdict, count)| Explanation { verdict, about: About::Sockets(count), language })
+        .map(|(verdict, count)| {
+            let role = role_of(records.iter().filter(|r| r.verdict == Some(verdict)));
+            Explanation { verdict, about: About::Sockets(count), language, role }
+        })
         .collect();
     view.update(now, &Update::Process(Box::new(report)))?;
     let rows = records.into_iter().filter(|r| !page || r.is_leak()).take(if page {
@@ -158,7 +186,8 @@ fn show_sockets(
                 if !page {
                     view.update(now, &Update::Socket(Rc::clone(&record)))?;
                 }
-                let explanation = Explanation { verdict, about: About::Socket(record), language };
+                let (role, about) = (record.role, About::Socket(record));
+                let explanation = Explanation { verdict, about, language, role };
                 view.update(now, &Update::Explanation(Box::new(explanation)))?;
             }
             None => view.update(now, &Update::Socket(record))?,

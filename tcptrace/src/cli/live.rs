@@ -20,7 +20,10 @@ use crate::{
     exit::{Exit, Failure},
     source::{
         Source,
-        recording::recorder::{Prepared, Recorder, Written},
+        recording::{
+            options::Written,
+            recorder::{Prepared, Recorder},
+        },
     },
     view::{View, report::IncidentReport},
 };

@@ -7,7 +7,6 @@ mod explain;
 mod group;
 mod leaks;
 mod live;
-mod moment;
 mod output;
 mod record;
 mod recording;
@@ -18,6 +17,7 @@ mod session;
 mod snapshot;
 mod top;
 mod watch;
+mod when;
 
 use std::{
     io::{self, ErrorKind, Write},
@@ -95,8 +95,22 @@ pub fn usage(e: &clap::Error) -> Failure {
     let told = text.lines().map(str::trim).filter(|l| !l.is_empty());
     let told =
         told.take_while(|l| !l.starts_with("Usage:") && !l.starts_with("For more information"));
-    let line = told.collect::<Vec<_>>().join(" ");
-    Failure::usage(line.strip_prefix("error: ").unwrap_or(&line))
+    let line = told.map(clause).collect::<String>();
+    Failure::usage(line.strip_prefix(" error: ").unwrap_or(&line))
+}
+
+/// A line of the parser's message as a part of one sentence.
+fn clause(line: &str) -> String {
+    if let Some(values) = line.strip_prefix("[possible values: ") {
+        return format!("; there are {}", values.trim_end_matches(']'));
+    }
+    let Some(tip) = line.strip_prefix("tip: ") else { return format!(" {line}") };
+    match tip.split_once(": ") {
+        Some((similar, names)) if similar.contains("similar") => {
+            format!("; did you mean {}?", names.replace(", ", " or "))
+        }
+        _ => format!("; {tip}"),
+    }
 }
 
 /// A reader that has seen enough is no failure.

@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// Width of tables that go to no terminal.
-const FILE_WIDTH: usize = 160;
+/// Width of tables that go to no terminal: nothing is cut or wrapped.
+const UNBOUNDED: usize = 1 << 20;
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
@@ -119,7 +119,7 @@ fn buffered(out: io::Stdout) -> BufWriter<io::Stdout> {
 /// As wide as COLUMNS says, else as the terminal is, whenever a row is written.
 fn table<W: Write>(out: W, clock: Clock, terminal: bool) -> Table<W> {
     let named = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|c| *c > 0);
-    let table = Table::new(out, clock, named.unwrap_or(FILE_WIDTH));
+    let table = Table::new(out, clock, named.unwrap_or(UNBOUNDED));
     if terminal && named.is_none() { table.following(measured) } else { table }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     prose::words::bytes,
     source::{
         live::{boot_now, memory},
-        recording::recorder::{Options, SMALLEST, Written},
+        recording::options::{Options, SMALLEST, Written},
     },
     view::Clock,
 };
@@ -127,6 +127,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         states: args.select.state.0,
         transitions: args.transitions,
         min_age_ns: nanoseconds(args.min_age),
+        threads: true,
         count: None,
     };
     let btf = args.btf.resolve()?;
@@ -201,6 +202,7 @@ impl Args {
 
     fn announcement(&self) -> String {
         let watched = attach::watched(self.select.state.0, nanoseconds(self.min_age));
+        let watched = watched + &self.select.told();
         let until = if self.duration.is_some() { "" } else { "; Ctrl-C ends it" };
         let file = self.file();
         match self.on_leak {
@@ -220,14 +222,14 @@ impl Args {
         };
         match files.as_slice() {
             _ if *size == 0 => format!("no leak was reported, so {file} was not written"),
-            [] => format!("{} of {facts} facts were written", bytes(*size)),
+            [] => format!("{} with {facts} facts were written", bytes(*size)),
             [_] => format!(
-                "{file}: {} of {facts} facts{bound}; tcptrace replay {file} shows them, tcptrace \
+                "{file}: {} with {facts} facts{bound}; tcptrace replay {file} shows them, tcptrace \
                  report {file} makes a page of them",
                 bytes(*size)
             ),
             [.., last] => format!(
-                "{} files up to {}: {} of {facts} facts were written{bound}; tcptrace replay \
+                "{} files up to {}: {} with {facts} facts were written{bound}; tcptrace replay \
                  {file}* shows what is kept",
                 files.len(),
                 last.display(),

@@ -10,8 +10,8 @@ use tokio::{
 };
 
 use super::{
-    attach, ended_by, group::By, leaks, moment::Moment, nanoseconds, output, select,
-    session::Session, warn,
+    attach, ended_by, group::By, leaks, nanoseconds, output, select, session::Session, warn,
+    when::When,
 };
 use crate::{
     engine::{parse, record::BootNs, reports::Reports, select::Selection, watch::Plan},
@@ -46,11 +46,11 @@ pub struct Args {
 
     /// Leave out what was said before: 03:04:05, 2026-01-02T03:04:05Z, or +90s
     #[arg(long, value_name = "TIME")]
-    from: Option<Moment>,
+    from: Option<When>,
 
     /// End there
     #[arg(long, value_name = "TIME")]
-    to: Option<Moment>,
+    to: Option<When>,
 
     /// Take so many times less long than it took: 1 is as long, 60 a minute in a second
     /// [default: as fast as possible]
@@ -164,7 +164,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         Err(e) => return ended_by(e),
     };
     let utc = args.output.is_utc();
-    let moment = |moment: Moment| moment.on_boot_clock(&header, utc);
+    let moment = |moment: When| moment.on_boot_clock(&header, utc);
     let mut replay = Replay {
         from: args.from.map(moment),
         to: args.to.map(moment),

@@ -1,6 +1,8 @@
 //! Which sockets: the flags that every command shares, and what they mean on this host.
 
-use std::{ffi::OsStr, path::PathBuf, str::FromStr};
+mod told;
+
+use std::{ffi::OsStr, marker::PhantomData, path::PathBuf, str::FromStr};
 
 use clap::{
     Arg, Command, Error,
@@ -9,7 +11,7 @@ use clap::{
 
 use crate::{
     engine::{
-        parse::{EndPattern, States},
+        parse::{self, EndPattern, States},
         record::ProcessId,
         select::Selection,
         verdict::Verdict,
@@ -31,7 +33,13 @@ const COMM_LEN: usize = 15;
 #[command(next_help_heading = "Selection (kinds combine with and, values of one kind with or)")]
 pub struct Args {
     /// TCP states, as ss or the kernel spells them, or all
-    #[arg(short, long, value_name = "STATE[,…]", default_value = "close_wait")]
+    #[arg(
+        short,
+        long,
+        value_name = "STATE[,…]",
+        default_value = "close_wait",
+        value_parser = Named::<States>::new(States::NAMES)
+    )]
     pub state: States,
 
     /// Sockets that this process holds, or that wait in the queue of a listener it holds
@@ -40,7 +48,7 @@ pub struct Args {
         long,
         value_name = "PID[,…]",
         value_delimiter = ',',
-        value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX))
+        value_parser = parse::pid
     )]
     pid: Vec<u32>,
 
@@ -77,7 +85,7 @@ pub struct Args {
         long,
         value_name = "PORT[,…]",
         value_delimiter = ',',
-        value_parser = clap::value_parser!(u16).range(1..)
+        value_parser = parse::port
     )]
     lport: Vec<u16>,
 
@@ -86,7 +94,7 @@ pub struct Args {
         long,
         value_name = "PORT[,…]",
         value_delimiter = ',',
-        value_parser = clap::value_parser!(u16).range(1..)
+        value_parser = parse::port
     )]
     rport: Vec<u16>,
 
@@ -99,24 +107,36 @@ pub struct Args {
         long,
         value_name = "VERDICT[,…]",
         value_delimiter = ',',
-        value_parser = Verdicts
+        value_parser = Named::<Verdict>::new(Verdict::ALL.map(Verdict::name))
     )]
     verdict: Vec<Verdict>,
 }
 
-/// Reads verdicts in every spelling that the core takes, and tells completions their names.
+/// Reads values in every spelling that the core takes, and tells completions their names.
 #[derive(Clone)]
-struct Verdicts;
+struct Named<T> {
+    names: Vec<&'static str>,
+    value: PhantomData<fn() -> T>,
+}
 
-impl TypedValueParser for Verdicts {
-    type Value = Verdict;
+impl<T> Named<T> {
+    fn new(names: impl IntoIterator<Item = &'static str>) -> Self {
+        Self { names: names.into_iter().collect(), value: PhantomData }
+    }
+}
 
-    fn parse_ref(&self, cmd: &Command, arg: Option<&Arg>, text: &OsStr) -> Result<Verdict, Error> {
-        Verdict::from_str.parse_ref(cmd, arg, text)
+impl<T> TypedValueParser for Named<T>
+where
+    T: FromStr<Err = String> + Clone + Send + Sync + 'static,
+{
+    type Value = T;
+
+    fn parse_ref(&self, cmd: &Command, arg: Option<&Arg>, text: &OsStr) -> Result<T, Error> {
+        T::from_str.parse_ref(cmd, arg, text)
     }
 
     fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(Verdict::ALL.into_iter().map(|verdict| PossibleValue::new(verdict.name()))))
+        Some(Box::new(self.names.iter().map(PossibleValue::new)))
     }
 }
 
@@ -149,8 +169,19 @@ impl Args {
                 hidden()
             )))
         };
+        let find_comm = |comm: &str| {
+            let comm = command_name(comm)?;
+            if process::name_exists(&comm) {
+                return Ok(comm);
+            }
+            Err(Failure::usage(format!(
+                "--comm {comm}: no process has this command name; ps -eo comm lists them{}",
+                hidden()
+            )))
+        };
         Ok(Selection {
             processes: self.pid.iter().map(find_pid).collect::<Result<_, _>>()?,
+            comms: listed(&self.comm, find_comm)?,
             cgroups: listed(&self.cgroup, find_cgroup)?,
             containers: listed(&self.container, find_container)?,
             netns: listed(&self.netns, find_netns)?,
@@ -172,6 +203,7 @@ impl Args {
         };
         let cgroups = self.cgroup.iter().flat_map(|path| recorded_cgroup(path)).collect();
         Ok(Selection {
+            comms: listed(&self.comm, command_name)?,
             processes: self.pid.iter().map(|pid| ProcessId { pid: *pid, start_ns: 0 }).collect(),
             cgroups,
             containers: listed(&self.container, |called: &str| Ok(called.to_owned()))?,
@@ -185,13 +217,8 @@ impl Args {
         if self.family == Some(5) {
             return Err(Failure::usage("--family 5: there are 4 and 6"));
         }
-        let mut comms = listed(&self.comm, find_comm)?;
-        // A name may hold a comma: either may be meant.
-        let whole = |comm: &&String| comm.contains(',') && comm.len() <= COMM_LEN;
-        comms.extend(self.comm.iter().filter(whole).cloned());
         Ok(Selection {
             children: self.children,
-            comms,
             local: self.local.clone(),
             remote: self.remote.clone(),
             lport: self.lport.clone(),
@@ -235,8 +262,8 @@ fn listed<T>(
 }
 
 /// A command name as the kernel may have it.
-fn find_comm(comm: &str) -> Result<String, Failure> {
-    if comm.is_empty() || comm.len() > COMM_LEN || comm.contains(',') {
+fn command_name(comm: &str) -> Result<String, Failure> {
+    if comm.is_empty() || comm.len() > COMM_LEN {
         return Err(Failure::usage(format!(
             "--comm {comm:?}: command names have 1 to {COMM_LEN} bytes; ps -o comm shows them"
         )));
@@ -244,7 +271,8 @@ fn find_comm(comm: &str) -> Result<String, Failure> {
     Ok(comm.to_owned())
 }
 
-fn find_netns(text: &str) -> Result<u32, Failure> {
+/// The inode number of a network namespace.
+pub fn find_netns(text: &str) -> Result<u32, Failure> {
     let path = if let Some(pid) = text.strip_prefix("pid:") {
         let pid: u32 = pid
             .parse()
@@ -284,6 +312,7 @@ mod tests {
         assert_eq!(list(&["c,d", "a"]), Ok(vec![&"c,d", &"a"]));
         assert_eq!(list(&["a,c"]), Err("no c".to_owned()));
         assert_eq!(list(&["e"]), Err("no e".to_owned()));
-        assert!(find_comm("a,b").is_err() && find_comm("").is_err() && find_comm("java").is_ok());
+        assert!(command_name("a name too long").is_ok() && command_name("").is_err());
+        assert!(command_name("a name too long.").is_err());
     }
 }

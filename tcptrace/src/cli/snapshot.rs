@@ -45,7 +45,7 @@ use crate::{
     )
 )]
 pub struct Args {
-    /// List sockets whose age is certainly more than this
+    /// List sockets that are certainly older than this, and all ghosts: their age is not known
     #[arg(long, value_name = "DUR", default_value = "0", value_parser = parse::duration)]
     min_age: Duration,
 
@@ -81,7 +81,6 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         // What is not shown is counted.
         selection: Selection { unleaked: true, ..args.select.resolve()? },
         states: with_ghosts(args.select.state.0),
-        min_age_ns: nanoseconds(args.min_age),
         without_bpf: args.no_bpf,
         btf: args.btf.resolve()?,
         clock: boot_now,
@@ -125,10 +124,21 @@ fn show(
         ..Overview::default()
     };
     let mut groups = args.group_by.and_then(By::what).map(|by| Groups::new(by, now));
+    let min_age_ns = nanoseconds(args.min_age);
     let mut said = Ok(());
     for record in snapshot.records() {
+        let over = record.age(now).is_over(min_age_ns);
+        if over == Some(false) {
+            continue;
+        }
         if !record.is_shown() && !args.select.names_verdicts() {
             overview.in_use += 1;
+            continue;
+        }
+        // Nothing tells since when a ghost has been one.
+        let ghost = record.state == TcpState::Close && record.is_leak();
+        if over.is_none() && !ghost {
+            overview.age_unknown += 1;
             continue;
         }
         overview.add(&record);

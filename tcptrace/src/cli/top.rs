@@ -10,7 +10,6 @@ use std::{
 
 use anstream::{AutoStream, ColorChoice};
 use anyhow::Context;
-use clap::ValueEnum;
 use crossterm::event as terminal;
 use jiff::Timestamp;
 use tokio::{
@@ -19,7 +18,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{attach, btf, ended_by, nanoseconds, output::Color, select};
+use super::{attach, btf, ended_by, group::By, nanoseconds, output::Color, select};
 use crate::{
     confine::seccomp::Profile,
     engine::{
@@ -39,7 +38,6 @@ use crate::{
         top::{
             app::App,
             help,
-            rows::GroupedBy,
             screen::Screen,
             seen::Seen,
             update::{Effect, Input, update},
@@ -63,8 +61,8 @@ pub struct Args {
     min_age: Duration,
 
     /// What sockets of a row have in common, at the start
-    #[arg(long, value_name = "BY", default_value = "holder")]
-    group_by: GroupBy,
+    #[arg(long, value_name = "WHAT", default_value = "holder")]
+    group_by: By,
 
     /// Scan this often for what is live [default: a quarter of --min-age, between 50ms and 500ms]
     #[arg(long, value_name = "DUR", value_parser = attach::interval)]
@@ -84,30 +82,6 @@ pub struct Args {
     // Last: its heading would stand above what follows.
     #[command(flatten)]
     select: select::Args,
-}
-
-/// `--group-by`.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum GroupBy {
-    Holder,
-    Verdict,
-    Remote,
-    Listener,
-    Container,
-    None,
-}
-
-impl From<GroupBy> for GroupedBy {
-    fn from(by: GroupBy) -> Self {
-        match by {
-            GroupBy::Holder => Self::Holder,
-            GroupBy::Verdict => Self::Verdict,
-            GroupBy::Remote => Self::Remote,
-            GroupBy::Listener => Self::Listener,
-            GroupBy::Container => Self::Container,
-            GroupBy::None => Self::Nothing,
-        }
-    }
 }
 
 /// The keys, below the flags.
@@ -135,6 +109,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         selection: args.select.resolve()?,
         states: args.select.state.0,
         transitions: false,
+        threads: false,
         min_age_ns: nanoseconds(args.min_age),
         count: None,
     };
@@ -145,8 +120,14 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
 async fn top(args: &Args, plan: Plan, btf: &Path) -> Result<Exit, Failure> {
     let mut signals = Signals::new().context("signals")?;
     let clock = Clock::new(Timestamp::now(), boot_now(), args.utc);
-    let watched = format!("{} over {}", attach::state_names(plan.states), human(plan.min_age_ns));
-    let mut app = App::new(watched, clock, args.group_by.into());
+    let longer = match plan.min_age_ns {
+        0 => String::new(),
+        // As it is written on the command line: 1s.
+        ns => format!(" over {}", human(ns).replace(".0s", "s")),
+    };
+    let states = attach::state_names(plan.states);
+    let watched = format!("{states}{longer}{}", args.select.told());
+    let mut app = App::new(watched, clock, args.group_by.what());
     app.colour = match args.color {
         Color::Auto => AutoStream::choice(&io::stdout()) != ColorChoice::Never,
         Color::Always => true,

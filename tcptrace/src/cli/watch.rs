@@ -14,7 +14,7 @@ use crate::{
     exit::{Exit, Failure},
     source::{
         live::{boot_now, memory},
-        recording::recorder::{Options, Prepared},
+        recording::{options::Options, recorder::Prepared},
     },
     view::csv::Columns,
 };
@@ -107,6 +107,7 @@ impl Args {
             states: self.select.state.0,
             transitions: self.transitions,
             min_age_ns: nanoseconds(self.min_age),
+            threads: self.record.is_some(),
             count: self.count,
         }
     }
@@ -114,7 +115,7 @@ impl Args {
     fn announcement(&self) -> String {
         let until = if self.duration.is_some() { "" } else { "; Ctrl-C ends it" };
         let watched = attach::watched(self.select.state.0, nanoseconds(self.min_age));
-        format!("watching for {watched}{until}")
+        format!("watching for {watched}{}{until}", self.select.told())
     }
 
     /// Who tells sockets together; `None`: a line a socket.

@@ -14,7 +14,10 @@ use tcptrace_common::{
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
-use super::record::{BootNs, ProcessId};
+use super::{
+    record::{BootNs, ProcessId},
+    waiting::Waiting,
+};
 
 /// The version of the encoding.
 pub const VERSION: u32 = 1;
@@ -64,6 +67,8 @@ pub enum Fact {
         /// How many.
         count: u64,
     },
+    /// What the threads of a process wait in, as it was asked for ([`super::watch::Wants`]).
+    Threads(Box<Waiting>),
 }
 
 /// The host.

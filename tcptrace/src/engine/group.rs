@@ -52,6 +52,17 @@ pub enum GroupBy {
 }
 
 impl GroupBy {
+    /// Every one.
+    pub const ALL: [Self; 7] = [
+        Self::Holder,
+        Self::Verdict,
+        Self::Remote,
+        Self::Listener,
+        Self::Container,
+        Self::Pod,
+        Self::Cgroup,
+    ];
+
     /// As the interface spells it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -98,7 +109,7 @@ impl GroupBy {
 }
 
 /// What a record is grouped by. It may hold anything.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Value {
     /// What it is counted under; of a process `comm[pid]`.
     pub key: String,
@@ -130,12 +141,16 @@ pub struct Overview {
     pub leaks: u64,
     /// Half-closes in use, which nobody asked for and which are no leaks.
     pub in_use: u64,
+    /// Left out by their age, which may be as much as was asked for.
+    pub age_unknown: u64,
     /// Network namespaces looked into.
     pub namespaces: u64,
     /// All TCP sockets there, by state, listed or not.
     pub states: Vec<(TcpState, u64)>,
     /// Listed ones by holder (`comm[pid]`).
     pub by_holder: BTreeMap<String, u64>,
+    /// What people call those, where that is more; it may hold anything.
+    pub names: HolderNames,
     /// Listed ones by verdict.
     pub by_verdict: BTreeMap<&'static str, u64>,
     /// Listed ones by remote address, without the port.
@@ -147,18 +162,28 @@ impl Overview {
     pub fn add(&mut self, record: &Record) {
         self.sockets += 1;
         self.leaks += u64::from(record.is_leak());
-        for holder in holder_names(record) {
-            *self.by_holder.entry(holder).or_default() += 1;
+        for holder in GroupBy::Holder.values(record) {
+            count_holder(&holder, 1, &mut self.by_holder, &mut self.names);
         }
         *self.by_verdict.entry(record.verdict.map_or("unknown", Verdict::name)).or_default() += 1;
         *self.by_remote.entry(record.connection.remote.ip()).or_default() += 1;
     }
 }
 
-/// The processes that hold it, or its listener; each once.
-#[must_use]
-pub fn holder_names(record: &Record) -> Vec<String> {
-    GroupBy::Holder.values(record).into_iter().map(|value| value.key).collect()
+/// What people call processes, by `comm[pid]`, where that is more.
+pub type HolderNames = BTreeMap<String, String>;
+
+/// Counts so many sockets of a holder.
+pub fn count_holder(
+    holder: &Value,
+    n: u64,
+    counts: &mut BTreeMap<String, u64>,
+    names: &mut HolderNames,
+) {
+    *counts.entry(holder.key.clone()).or_default() += n;
+    if holder.name != holder.key {
+        names.entry(holder.key.clone()).or_insert_with(|| holder.name.clone());
+    }
 }
 
 /// Groups of sockets.

@@ -4,6 +4,7 @@
 pub mod alike;
 pub mod assemble;
 pub mod check;
+pub mod counted;
 pub mod decode;
 pub mod fact;
 pub mod group;
@@ -25,5 +26,6 @@ pub mod tracker;
 pub mod unknown;
 pub mod update;
 pub mod verdict;
+pub mod waiting;
 pub mod watch;
 pub mod worst;

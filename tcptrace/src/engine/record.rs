@@ -78,6 +78,15 @@ impl Age {
         }
     }
 
+    /// Whether it is more than this, ns; `None`: it may be.
+    #[must_use]
+    pub fn is_over(&self, ns: u64) -> Option<bool> {
+        if self.min_ns >= ns {
+            return Some(true);
+        }
+        self.max_ns.is_some_and(|max| max < ns).then_some(false)
+    }
+
     /// The beginning was traced.
     #[must_use]
     pub fn is_exact(&self) -> bool {
@@ -290,4 +299,18 @@ pub struct ClosedBy {
     pub pid: u32,
     /// Thread name; may hold anything.
     pub comm: Rc<str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_that_may_be_more() {
+        let age = |min_ns, max_ns| Age { min_ns, max_ns };
+        assert_eq!(age(5, Some(9)).is_over(5), Some(true));
+        assert_eq!(age(5, Some(9)).is_over(7), None);
+        assert_eq!(age(5, Some(9)).is_over(10), Some(false));
+        assert_eq!((age(5, None).is_over(7), age(0, None).is_over(0)), (None, Some(true)));
+    }
 }

@@ -7,7 +7,7 @@ use tcptrace_common::state::TcpState;
 use crate::{
     engine::{
         language::Language,
-        record::{Age, BootNs, Holder, ProcessId, Record},
+        record::{Age, BootNs, Holder, ProcessId, Record, Role},
         verdict::Verdict,
     },
     formats::threads,
@@ -126,6 +126,15 @@ pub struct Explanation {
     pub about: About,
     /// What the program is written in, as far as its name tells.
     pub language: Option<Language>,
+    /// Which side the program is of these connections, where of all the same.
+    pub role: Option<Role>,
+}
+
+/// The role that all of these have, if they have the same.
+pub fn role_of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<Role> {
+    let mut roles = records.into_iter().map(|record| record.role);
+    let first = roles.next()?;
+    first.filter(|_| roles.all(|role| role == first))
 }
 
 /// What an explanation is about.

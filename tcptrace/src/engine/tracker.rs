@@ -1,7 +1,7 @@
 //! All sockets that were reported, from the report to their end.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     rc::Rc,
 };
@@ -11,7 +11,7 @@ use tcptrace_common::state::TcpState;
 use super::{
     assemble,
     decode::Event,
-    group::holder_names,
+    group::{GroupBy, HolderNames, Value, count_holder},
     opener,
     record::{Age, BootNs, ClosedBy, HolderSource, Record, Since},
     tally::Tally,
@@ -41,7 +41,7 @@ struct Counts {
     resolved: u64,
     leaks: u64,
     leaks_open: u64,
-    by_holder: Tally<String>,
+    by_holder: Tally<Value>,
     by_verdict: Tally<&'static str>,
     by_remote: Tally<IpAddr>,
 }
@@ -317,13 +317,18 @@ impl Tracker {
     pub fn summary(&self) -> Summary {
         let Counts { stuck, resolved, leaks, leaks_open, by_holder, by_verdict, by_remote } =
             self.counts.clone();
+        let (mut holders, mut names) = (BTreeMap::new(), HolderNames::new());
+        for (holder, n) in by_holder.sorted() {
+            count_holder(&holder, n, &mut holders, &mut names);
+        }
         Summary {
             stuck,
             resolved,
             still_open: self.open.len() as u64,
             leaks,
             leaks_open,
-            by_holder: by_holder.sorted().into_iter().collect(),
+            by_holder: holders,
+            names,
             by_verdict: by_verdict.sorted().into_iter().collect(),
             by_remote: by_remote.sorted().into_iter().collect(),
             other_holders: by_holder.others(),
@@ -359,7 +364,8 @@ fn is_the_same(before: &Record, now: &Record) -> bool {
 impl Counts {
     /// Adds an open record.
     fn count(&mut self, record: &Record) {
-        holder_names(record).into_iter().for_each(|holder| self.by_holder.add(holder));
+        let holders = GroupBy::Holder.values(record);
+        holders.into_iter().for_each(|holder| self.by_holder.add(holder));
         self.by_verdict.add(record.verdict.map_or("unknown", Verdict::name));
         self.by_remote.add(record.connection.remote.ip());
         self.leaks += u64::from(record.is_leak());
@@ -368,7 +374,8 @@ impl Counts {
 
     /// Takes an open record out again, in whose place another comes.
     fn forget(&mut self, record: &Record) {
-        holder_names(record).iter().for_each(|holder| self.by_holder.remove(holder));
+        let holders = GroupBy::Holder.values(record);
+        holders.iter().for_each(|holder| self.by_holder.remove(holder));
         self.by_verdict.remove(&record.verdict.map_or("unknown", Verdict::name));
         self.by_remote.remove(&record.connection.remote.ip());
         self.leaks -= u64::from(record.is_leak());

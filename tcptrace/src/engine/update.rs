@@ -10,7 +10,7 @@ use tcptrace_common::{
 use super::{
     alike::Report,
     check::{Finding, Offers},
-    group::{Group, Overview},
+    group::{Group, HolderNames, Overview},
     record::{Age, ClosedBy, Connection, Record},
     report::{Explanation, ProcessReport},
     unknown::Reason,
@@ -127,6 +127,8 @@ pub struct Summary {
     pub leaks_open: u64,
     /// Stuck ones by holder (`comm[pid]`).
     pub by_holder: BTreeMap<String, u64>,
+    /// What people call those, where that is more; it may hold anything.
+    pub names: HolderNames,
     /// Stuck ones by verdict.
     pub by_verdict: BTreeMap<&'static str, u64>,
     /// Stuck ones by remote address, without the port.

@@ -1,6 +1,6 @@
 //! What a descriptor is, from what its link in `/proc/PID/fd` says (proc(5)).
 
-use std::rc::Rc;
+use std::{rc::Rc, str::FromStr};
 
 /// What a descriptor is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +27,30 @@ pub enum Kind {
     Other,
 }
 
+impl FromStr for Kind {
+    type Err = ();
+
+    /// From [`Kind::name`].
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name).ok_or(())
+    }
+}
+
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Listener,
+        Self::Socket,
+        Self::Pipe,
+        Self::File,
+        Self::Device,
+        Self::Epoll,
+        Self::Event,
+        Self::Timer,
+        Self::Ring,
+        Self::Other,
+    ];
+
     /// In a word.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -181,6 +181,31 @@ pub struct ThreadGroup {
 /// What threads of one group have in common.
 type Key = (Whereabouts, Option<Rc<str>>, Option<Kind>, Option<Waits>);
 
+/// What this architecture calls a system call with this number.
+#[must_use]
+pub fn call_name(number: u64) -> Option<&'static str> {
+    usize::try_from(number).ok().and_then(Sysno::new).map(|call| call.name())
+}
+
+/// The number that a system call has on this architecture.
+#[must_use]
+pub fn call_number(name: &str) -> Option<u64> {
+    name.parse().ok().map(|call: Sysno| call.id() as u64)
+}
+
+impl Thread {
+    /// The descriptor that its call was made on.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<u32> {
+        match (place(self), self.call) {
+            (Whereabouts::Call(name), Call::In { first, .. }) if takes_descriptor(name) => {
+                u32::try_from(first).ok()
+            }
+            _ => None,
+        }
+    }
+}
+
 /// Groups threads by system call, kernel function and kind of descriptor; the largest group first.
 /// `describe` says what a thread's descriptor is: (tid, fd).
 pub fn group(
@@ -190,12 +215,7 @@ pub fn group(
     let mut groups: HashMap<Key, ThreadGroup> = HashMap::new();
     for thread in threads {
         let place = place(thread);
-        let fd = match (place, thread.call) {
-            (Whereabouts::Call(name), Call::In { first, .. }) if takes_descriptor(name) => {
-                u32::try_from(first).ok()
-            }
-            _ => None,
-        };
+        let fd = thread.descriptor();
         let descriptor = fd.and_then(|fd| describe(thread.tid, fd));
         let on = descriptor.as_ref().map(|d| match place {
             // Only listeners are accepted from, whatever their protocol.

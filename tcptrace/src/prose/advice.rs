@@ -19,35 +19,35 @@ impl Verdict {
     pub const fn advice(self) -> &'static str {
         match self {
             Self::NeverAccepted => {
-                "the listening process does not call accept(): look at what its threads wait in, \
-                 or give it more workers; no sysctl helps"
+                "the process isn't calling accept(): see what its threads are waiting for, or give \
+                 it more workers; no sysctl helps"
             }
             Self::UnreadData => {
-                "data wait and the process does not come back to read them: look for a blocked \
-                 event loop or a used-up thread pool; then read to the end and close()"
+                "unread data is waiting; the process isn't reading it: look for a blocked event \
+                 loop or an exhausted thread pool, then read to the end and close()"
             }
             Self::UnreadFin => {
-                "all data was read, the end of the stream was not: an idle or pooled connection \
-                 that nobody looks at; close idle connections, or test them before use"
+                "the process has read all data but hasn't noticed that the peer closed, as is \
+                 usual for idle and pooled connections: close idle ones, or test them before use"
             }
             Self::EofNotClosed => {
-                "the stream was read to its end and the descriptor is still open: look for a \
-                 missing close() (finally, defer, with, try-with-resources) on this path; no \
-                 sysctl helps"
+                "the process has read everything and hasn't closed the socket: look for a missing \
+                 close() (finally, defer, with, try-with-resources); no sysctl helps"
             }
             Self::InheritedFd => {
-                "several processes hold this socket, and the connection ends when the last one \
-                 calls close(): close it in the process that does not serve it, or open it with \
+                "several processes hold this socket, and the connection ends only when the last \
+                 one calls close(): close it in the process that doesn't serve it, or open it with \
                  SOCK_CLOEXEC"
             }
             Self::HalfCloseInUse => {
-                "the peer sends no more but still receives: a deliberate half-close, not a leak"
+                "the peer has finished sending but is still receiving: a deliberate half-close, \
+                 not a leak"
             }
             Self::GhostFd => {
-                "the connection is over (a reset, or a shutdown() that both sides finished) and \
-                 its descriptor is still open, invisible to ss and netstat: close() it"
+                "the connection is over (reset, or shut down by both sides) but its descriptor is \
+                 still open, and ss and netstat don't show it: close() it"
             }
-            Self::Orphan => "no process holds it: the kernel is taking it down by itself",
+            Self::Orphan => "no process holds it: the kernel is cleaning it up",
         }
     }
 }

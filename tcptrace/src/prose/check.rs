@@ -1,9 +1,10 @@
 //! What a host's offers are needed for, what is lost without them, and what to do about it.
 
-use crate::engine::check::{Item, Remedy};
+use crate::engine::check::{Item, Mark, Remedy};
 
-const NO_BPF: &str =
-    "watch; snapshot and explain go on without BPF: no ghost-fd, no word on who connected";
+const NO_BPF: &str = "watch and top; snapshot and explain work without BPF, but don't see \
+                      ghost-fd, nor which side connected";
+const TRIAL: &str = "nothing, if the trial below (watch-programs) is ok";
 const NOTHING: &str = "nothing";
 
 /// What uses it.
@@ -11,47 +12,49 @@ const NOTHING: &str = "nothing";
 pub const fn needed_for(item: Item) -> &'static str {
     match item {
         Item::Kernel => {
-            "kernel programs: socket storage and cookies in tracing programs, Linux 5.12 or \
-             later"
+            "kernel programs: they use socket storage and cookies, which tracing programs have \
+             from Linux 5.12 on"
         }
         Item::Architecture => "kernel programs: they are tested on x86_64",
         Item::Btf => {
-            "kernel programs: where this kernel's structs keep things, and what can be \
-             attached to"
+            "kernel programs: it says where this kernel's structs have their fields, and what \
+             can be attached to"
         }
         Item::BpfSyscall | Item::Seccomp => {
-            "kernel programs: loading them and reading what they found"
+            "kernel programs: loading them and reading their results"
         }
         Item::CapBpf | Item::CapPerfmon => "kernel programs: loading them",
         Item::CapSysAdmin => "entering other network namespaces",
         Item::CapSysPtrace => {
             "finding the network namespaces of other users' processes; without BPF, their \
-             descriptors"
+             descriptors too"
         }
         Item::CapDacReadSearch => "without BPF: other users' descriptors",
         Item::Lockdown => {
             "kernel programs: they read kernel memory, which confidentiality mode forbids"
         }
         Item::UnprivilegedBpf => {
-            "nothing: kernel programs take CAP_BPF and CAP_PERFMON, whatever it says"
+            "nothing: loading kernel programs takes CAP_BPF and CAP_PERFMON, whatever this says"
         }
         Item::Tracefs => "nothing: tracepoints are attached by BTF",
         Item::CgroupV2 => "--cgroup with a v2 path, and a socket's own cgroup",
-        Item::PidNamespace => "seeing every process that holds a socket",
-        Item::NetworkNamespaces => "seeing the sockets of all of them",
-        Item::SockDiag => "snapshot and explain: which sockets there are",
+        Item::PidNamespace => "seeing all processes that hold sockets",
+        Item::NetworkNamespaces => "seeing the sockets in all of them",
+        Item::SockDiag => "snapshot and explain: listing the sockets",
         Item::Mptcp => "telling an MPTCP connection from its subflows",
-        Item::WatchPrograms => "watch",
+        Item::WatchPrograms => "watch and top",
         Item::SnapshotProgram => {
-            "snapshot and explain: ghost-fd, who connected, holders in one scan"
+            "snapshot and explain: ghost-fd, which side connected, all holders in one scan"
         }
     }
 }
 
-/// What is lost where it isn't there.
+/// What is lost where it isn't there, or may be where that is not known.
 #[must_use]
-pub const fn lost_without(item: Item) -> &'static str {
+pub const fn lost_without(item: Item, mark: Mark) -> &'static str {
     match item {
+        // It only speaks for or against what is tried anyway.
+        _ if matches!(mark, Mark::Unknown) && item.is_required() && !item.is_trial() => TRIAL,
         Item::Kernel
         | Item::Btf
         | Item::BpfSyscall
@@ -59,14 +62,14 @@ pub const fn lost_without(item: Item) -> &'static str {
         | Item::CapBpf
         | Item::CapPerfmon
         | Item::Lockdown => NO_BPF,
-        Item::Architecture => "perhaps watch: the trial below tells",
+        Item::Architecture => "perhaps watch and top: the trial below (watch-programs) tells",
         Item::CapSysAdmin | Item::NetworkNamespaces => {
-            "snapshot and explain: sockets of the namespaces out of reach; watch: connections \
-             there that have waited to be accepted since before the start"
+            "snapshot and explain: the sockets in namespaces that can't be entered; watch: \
+             connections there that were waiting to be accepted before it started"
         }
         Item::CapSysPtrace => {
-            "as without CAP_SYS_ADMIN, for namespaces that nothing else leads to; without BPF, \
-             who holds other users' sockets"
+            "the sockets in network namespaces that only other users' processes lead to; without \
+             BPF, who holds other users' sockets"
         }
         Item::CapDacReadSearch => "without BPF: who holds other users' sockets",
         Item::UnprivilegedBpf | Item::Tracefs => NOTHING,
@@ -74,7 +77,7 @@ pub const fn lost_without(item: Item) -> &'static str {
             "--cgroup goes by the holders' cgroups of v1, and a socket's own cgroup is unknown"
         }
         Item::PidNamespace => {
-            "holders outside this container; snapshot and explain: also ghost-fd and who \
+            "holders outside this container; snapshot and explain: also ghost-fd and which side \
              connected"
         }
         Item::SockDiag => {
@@ -82,8 +85,10 @@ pub const fn lost_without(item: Item) -> &'static str {
              state"
         }
         Item::Mptcp => "nothing: without it there are no MPTCP connections",
-        Item::WatchPrograms => "watch",
-        Item::SnapshotProgram => "ghost-fd, who connected; descriptors are read from /proc instead",
+        Item::WatchPrograms => "watch and top",
+        Item::SnapshotProgram => {
+            "ghost-fd, which side connected; descriptors are read from /proc instead"
+        }
     }
 }
 
@@ -91,7 +96,7 @@ pub const fn lost_without(item: Item) -> &'static str {
 const fn usual(item: Item) -> &'static str {
     match item {
         Item::Kernel => "a kernel from 5.12 on",
-        Item::Architecture => "see the trial below, and report what it says",
+        Item::Architecture => "see what the trial below (watch-programs) says, and report it",
         Item::Btf => {
             "--btf PATH with a copy of this kernel's /sys/kernel/btf/vmlinux, such as the \
              host's; without CONFIG_DEBUG_INFO_BTF in the kernel there is none"
@@ -130,7 +135,8 @@ pub const fn remedy(remedy: Remedy) -> &'static str {
         Remedy::HostUserNamespace => "run in the host's user namespace, as its root",
         Remedy::OwnBtf => "--btf PATH with a copy of this kernel's own /sys/kernel/btf/vmlinux",
         Remedy::MountSecurityfs => {
-            "to see it: mount -t securityfs none /sys/kernel/security; the trial below tells, too"
+            "to see it, mount -t securityfs none /sys/kernel/security; not needed if \
+             watch-programs below is ok"
         }
         Remedy::BpfRights => "run as root (sudo tcptrace …), or grant CAP_BPF and CAP_PERFMON",
         Remedy::AuditLog => {

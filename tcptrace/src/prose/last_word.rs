@@ -20,7 +20,7 @@ pub fn last_word(s: &Summary, time: &dyn Fn(BootNs) -> String) -> Vec<String> {
     let since = if worst.oldest.is_exact() {
         format!("since {} ({age})", time(worst.since_ns))
     } else {
-        format!("for {age} or more")
+        format!("for at least {age}")
     };
     let oldest = if worst.leaks == 1 { "" } else { "the oldest " };
     vec![format!("{count}, {oldest}{since}."), pace(worst), format!("Next: tcptrace explain {pid}")]
@@ -29,7 +29,7 @@ pub fn last_word(s: &Summary, time: &dyn Fn(BootNs) -> String) -> Vec<String> {
 fn nobody(s: &Summary) -> String {
     match (s.leaks, s.leaks_open) {
         (0, _) => "No leaks.",
-        (_, 0) => "No leaks are open any more.",
+        (_, 0) => "All leaks have been closed.",
         _ => "No process is known to hold the leaks that are open.",
     }
     .to_owned()
@@ -38,15 +38,15 @@ fn nobody(s: &Summary) -> String {
 fn pace(worst: &Worst) -> String {
     let limit = match (worst.limit, worst.full_in_ns) {
         (Some(limit), Some(ns)) => {
-            format!("; at this pace its {limit} descriptors last {} at the most", human(ns))
+            format!("; at this pace its {limit} descriptors run out within {}", human(ns))
         }
-        (Some(limit), None) => format!("; it may have {limit} descriptors"),
+        (Some(limit), None) => format!("; its limit is {limit} descriptors"),
         (None, _) => String::new(),
     };
     match worst.per_minute {
-        None => format!("It was not watched long enough to tell how fast it grows{limit}."),
-        Some(0) => format!("It has not gained any while it was watched{limit}."),
-        Some(n) => format!("It gains about {} a minute{limit}.", rounded(n)),
+        None => format!("The watch was too short to tell how fast it grows{limit}."),
+        Some(0) => format!("It has gained none during the watch{limit}."),
+        Some(n) => format!("It is gaining about {} a minute{limit}.", rounded(n)),
     }
 }
 

@@ -7,42 +7,46 @@ use crate::engine::unknown::Reason;
 pub const fn words(reason: Reason) -> &'static str {
     match reason {
         Reason::Subflows => "MPTCP keeps these in its subflows",
-        Reason::NoDescriptor => "no descriptor leads to it",
-        Reason::FinBeforeTracing => "the FIN came before tracing began",
-        Reason::ThereBefore => "it was there before tracing, and nothing bounds how long",
+        Reason::NoDescriptor => "no descriptor for it was found",
+        Reason::FinBeforeTracing => "the FIN arrived before tracing began",
+        Reason::ThereBefore => {
+            "it was there before tracing began, and the kernel doesn't say since when"
+        }
         Reason::HeldOutside => {
             "held outside descriptor tables: in flight over a unix socket, an io_uring fixed file, or a kernel socket"
         }
         Reason::NotHeld => "no process has a descriptor for it",
-        Reason::NotAllSeen => "not every process can be seen from here",
-        Reason::WhoConnected => "no listener on its port, and only BPF shows who connected",
-        Reason::NoFile => "it has no file",
-        Reason::OtherTimer => "another timer runs, or the kernel hides it",
+        Reason::NotAllSeen => "some processes can't be seen from here",
+        Reason::WhoConnected => {
+            "it has no listener on its port, and only BPF tells which side connected"
+        }
+        Reason::NoFile => "no process has a file for it",
+        Reason::OtherTimer => "another timer is running and hides it",
         Reason::OnlyHolder => {
-            "its only holder: nobody watched whether another opened it and let go"
+            "the only holder now; another process may have opened it and passed it on unseen"
         }
         Reason::OpenerUnwatched => {
-            "not told by parents and descriptor numbers, and nobody watched it being opened"
+            "it was opened unseen, and parents and descriptor numbers don't tell by whom"
         }
-        Reason::Gone => "it ended before it could be looked at",
+        Reason::Gone => "it ended before a scan could see it",
         Reason::NeverConnected => "it was never connected",
         Reason::NoVerdictOnState => {
-            "verdicts are about CLOSE_WAIT, and about CLOSE with an open descriptor"
+            "only CLOSE_WAIT, and CLOSE with an open descriptor, have verdicts"
         }
         Reason::QueuesUnread => "the socket's queues could not be read",
-        Reason::ConnectedAnew => "the descriptor connected anew",
+        Reason::ConnectedAnew => "the program used the descriptor for a new connection",
         Reason::ShutDown => "shutdown() ended the state; the descriptor is still open",
         Reason::ByNoCall => {
-            "no call on this socket ended it: a packet did, or the end of its listener"
+            "no call on this socket ended it: a packet did, or its listener was closed"
         }
-        Reason::InUse => "not closed: data is sent after the FIN, so it is in use and no leak",
-        Reason::NotAskedFor => "not closed: what is known of it now is not asked for",
+        Reason::InUse => "not closed: data was sent after the FIN, so it is in use and not a leak",
+        Reason::NotAskedFor => "not closed: it no longer matches the selection",
         Reason::ResetUnfollowed => {
-            "a reset ended the connection, and its descriptor was closed before anybody followed such ends"
+            "a reset ended the connection, and its descriptor was closed before such ends were traced"
         }
         Reason::EndLost => "the event that ended it was lost",
-        Reason::ListenersCookie => "at this moment the kernel would name the listener's",
-        Reason::Unwatched => "the state before was not watched, or had begun before tracing",
+        Reason::ListenersCookie => "at this moment the kernel would give the listener's",
+        Reason::Unwatched => "the previous state wasn't watched, or began before tracing",
     }
 }
 

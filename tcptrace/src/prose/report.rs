@@ -261,8 +261,9 @@ fn what_to_do(worst: &ProcessStory, verdicts: &[(Option<Verdict>, u64)]) -> Poin
     let mut list: Vec<String> = known
         .take(1)
         .filter_map(|v| {
-            let (language, code) = *cure(v).in_code_for(worst.language).first()?;
-            (Some(language) == worst.language).then(|| format!("{}: {code}", language.name()))
+            let snippet = *cure(v).in_code_for(worst.language, None).first()?;
+            let ours = Some(snippet.language) == worst.language;
+            ours.then(|| format!("{}: {}", snippet.language.name(), snippet.code))
         })
         .collect();
     list.push(format!(

@@ -3,85 +3,91 @@
 use tcptrace_common::state::TcpState;
 
 use super::{reasons, time::human};
-use crate::engine::record::{Holder, HolderSource, Record};
+use crate::engine::{
+    counted::counted,
+    record::{BootNs, Holder, HolderSource, Record},
+};
 
-/// A record's evidence in words, each piece with what it shows.
+/// A record's evidence in words at `now`, each piece with what it shows. It is as of the record's
+/// scan; times go on since.
 #[must_use]
-pub fn evidence(r: &Record) -> Vec<String> {
+pub fn evidence(r: &Record, now: BootNs) -> Vec<String> {
+    let since = now.saturating_sub(r.seen_ns);
+    let human = |ns: u64| human(ns.saturating_add(since));
     let e = &r.evidence;
     let mut words = Vec::new();
     if r.state == TcpState::Close {
         words.push(
-            "the state is CLOSE: a reset came, or both sides had shut down; ss and netstat do not \
-             list it"
+            "the state is CLOSE: the connection was reset, or both sides shut it down; ss and \
+             netstat don't list it"
                 .to_owned(),
         );
     }
     match (e.accepted, &r.listener) {
         (Some(false), Some(l)) => words.push(format!(
-            "it has no struct socket: nobody accepted it; it waits in the queue of {}, with {} \
-             others ({} may wait)",
+            "nobody has accepted it: it is waiting in the queue of {}, with {} ({} may wait)",
             l.local,
-            l.queue.saturating_sub(1),
+            counted(l.queue.saturating_sub(1).into(), "other", "others"),
             // The kernel lets one more in than the limit says.
             l.limit.saturating_add(1)
         )),
-        (Some(false), None) => words
-            .push("it has no struct socket and no listener: no program can reach it".to_owned()),
+        (Some(false), None) => words.push(
+            "it has no descriptor and waits for no listener: no program can reach it".to_owned(),
+        ),
         _ => {}
     }
     // The FIN is counted only while it is there: after it came and before it is read.
     let fin =
-        if r.state == TcpState::CloseWait { ", the end of the stream counted as one" } else { "" };
+        if r.state == TcpState::CloseWait { " (the end of the stream counts as one)" } else { "" };
     match e.recv_q {
         Some(0) if r.state == TcpState::CloseWait => words.push(
-            "Recv-Q is 0: everything was read, the end of the stream too (the last recv() may \
-             have returned data, and the program not have asked again)"
+            "Recv-Q is 0: the process has read everything, the end of the stream included, though \
+             perhaps no recv() has returned 0 yet"
                 .to_owned(),
         ),
-        Some(1) if r.state == TcpState::CloseWait => {
-            words.push("Recv-Q is 1: all data was read, the end of the stream was not".to_owned());
+        Some(1) if r.state == TcpState::CloseWait => words.push(
+            "Recv-Q is 1: the process has read all data, but not the end of the stream".to_owned(),
+        ),
+        Some(n) if n > 0 => {
+            let bytes = counted(n.into(), "byte is", "bytes are");
+            words.push(format!("Recv-Q is {n}: {bytes} unread{fin}"));
         }
-        Some(n) if n > 0 => words.push(format!("Recv-Q is {n}: so many bytes were not read{fin}")),
         _ => {}
     }
-    match e.send_q {
-        Some(n) if n > 0 => {
-            words.push(format!("Send-Q is {n}: so many bytes the peer has not taken yet"))
-        }
-        _ => {}
+    if let Some(n) = e.send_q.filter(|n| *n > 0) {
+        let bytes = counted(n.into(), "byte", "bytes");
+        words.push(format!("Send-Q is {n}: the peer hasn't acknowledged {bytes} yet"));
     }
     match e.bytes_sent_since_fin {
-        Some(0) => words.push("nothing was sent since the peer's FIN".to_owned()),
-        Some(n) => words.push(format!("{n} bytes were sent since the peer's FIN")),
+        Some(0) => words.push("nothing has been sent since the peer's FIN".to_owned()),
+        Some(n) => {
+            let bytes = counted(n, "byte has", "bytes have");
+            words.push(format!("{bytes} been sent since the peer's FIN"));
+        }
         None => {}
     }
     // Both stamps begin with the connection.
-    let times = [("came", e.received_ago_ns), ("was sent", e.sent_ago_ns)];
+    let times = [("arrived", e.received_ago_ns), ("was sent", e.sent_ago_ns)];
     for (what, ns) in times {
         if let Some(ns) = ns {
             words.push(format!(
-                "the last data {what} {} ago; if none ever did, the connection is that old",
+                "the last data {what} {} ago, or if there never was any, the connection is that old",
                 human(ns)
             ));
         }
     }
     if let Some(ns) = e.acked_ago_ns {
-        let by = if e.keepalive == Some(true) {
-            ", which may have been an answer to keepalive"
-        } else {
-            ""
-        };
-        words.push(format!("the last acknowledgement came {} ago{by}", human(ns)));
+        let by = if e.keepalive == Some(true) { ", perhaps in answer to keepalive" } else { "" };
+        words.push(format!("the last acknowledgement arrived {} ago{by}", human(ns)));
     }
     match e.keepalive {
         Some(true) if r.state == TcpState::CloseWait => words.push(
-            "keepalive is on: while the peer answers, nothing changes; once it is gone, a reset \
-             makes this a ghost-fd"
+            "keepalive is on: while the peer answers, nothing changes; once it doesn't, this \
+             becomes a ghost-fd"
                 .to_owned(),
         ),
         Some(false) if r.state == TcpState::CloseWait => {
-            words.push("keepalive is off: nothing but the program ends this".to_owned());
+            words.push("keepalive is off: only the program can end this".to_owned());
         }
         _ => {}
     }
@@ -98,14 +104,14 @@ pub fn holders(r: &Record) -> Vec<String> {
     let waits = r.holder_source == HolderSource::Listener;
     let line = |h: &Holder, former: bool| {
         let thread =
-            h.tid.map(|tid| format!(", in the table of thread {tid} alone")).unwrap_or_default();
+            h.tid.map(|tid| format!(", only in the table of thread {tid}")).unwrap_or_default();
         let fd = if waits {
             "holds its listener".to_owned()
         } else {
             format!("descriptor {}{thread}", h.fd)
         };
         let how = match h.opener {
-            _ if former => " (let go of it)",
+            _ if former => " (no longer has it)",
             Some(true) => " (had it first)",
             Some(false) => " (inherited it)",
             None => "",
@@ -116,7 +122,7 @@ pub fn holders(r: &Record) -> Vec<String> {
     now.chain(r.former_holders.iter().map(|h| line(h, true))).collect()
 }
 
-/// `java[4711]`, in a container with the pid inside.
+/// `java shop.jar[4711]`, in a container with the pid inside.
 #[must_use]
 pub fn name(h: &Holder) -> String {
     let container = h.cgroups.as_ref().and_then(|c| c.container());
@@ -124,7 +130,7 @@ pub fn name(h: &Holder) -> String {
     match container {
         None => format!(
             "{}[{}]{}",
-            h.comm,
+            h.called(),
             h.process.pid,
             h.inner_pid.map(|p| format!(" (pid {p} inside)")).unwrap_or_default()
         ),
@@ -132,7 +138,7 @@ pub fn name(h: &Holder) -> String {
             let runtime = c.runtime.map_or("container", |r| r.name());
             format!(
                 "{}[{}] ({runtime} {}{inner})",
-                h.comm,
+                h.called(),
                 h.process.pid,
                 c.id.get(..12).unwrap_or(&c.id)
             )

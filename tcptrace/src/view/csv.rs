@@ -249,7 +249,7 @@ impl<W: Write> View for Csv<W> {
                 row.maybe("ok", f.ok);
                 row.set("found", inert(&safe(&f.found)));
                 row.set("needed_for", check::needed_for(f.item));
-                row.set("lost_without", check::lost_without(f.item));
+                row.set("lost_without", check::lost_without(f.item, f.mark()));
                 row.set("remedy", inert(check::remedy(f.remedy)));
                 row
             }

@@ -25,11 +25,13 @@ pub enum Report {
     },
     /// Many.
     Group(GroupReport),
-    /// The last one of a group has left the state.
+    /// Some of a group have left the state.
     Ended {
-        /// The last one, as last reported.
+        /// The last of them, as last reported.
         record: Rc<Record>,
-        /// So many have, since the group was empty.
+        /// Open ones that are left.
+        left: u64,
+        /// How many have left the state since that was told last.
         count: u64,
         /// How long the longest stayed.
         stayed: Age,

@@ -76,6 +76,12 @@ impl Item {
         }
     }
 
+    /// It is itself the trial of kernel programs.
+    #[must_use]
+    pub const fn is_trial(self) -> bool {
+        matches!(self, Self::WatchPrograms | Self::SnapshotProgram)
+    }
+
     /// Without it watch does not start.
     #[must_use]
     pub const fn is_required(self) -> bool {

@@ -197,13 +197,11 @@ impl Reports {
         for key in due {
             let Some(group) = self.groups.get_mut(&key) else { continue };
             let budget = self.budgets.entry(key.payer()).or_insert_with(|| Budget::new(now));
-            let may = match group.len() {
-                0 => budget.may_end(now),
-                _ => budget.may_say(now, key.what()),
-            };
+            let ends = group.len() == 0 || group.has_shrunk();
+            let may = if ends { budget.may_end(now) } else { budget.may_say(now, key.what()) };
             if may {
-                let lines = group.say(&key, now, &mut reports);
-                budget.spend(now, lines, key.what().filter(|_| group.len() > 0));
+                let lines = group.say(&key, now, self.min_age_ns, &mut reports);
+                budget.spend(now, lines, key.what().filter(|_| !ends));
             } else {
                 // It is said when its time has come, as it is then.
                 self.touched.push(key);

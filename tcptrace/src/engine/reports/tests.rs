@@ -91,7 +91,10 @@ fn words(reports: &[Report]) -> Vec<String> {
             )
         }
         Report::Group(g) => format!("group {} +{} {}s", g.count, g.new, g.age.min_ns / SECOND),
-        Report::Ended { count, stayed, .. } => format!("ended {count} {}s", stayed.min_ns / SECOND),
+        Report::Ended { left, count, stayed, .. } => {
+            let left = if *left == 0 { String::new() } else { format!(", {left} left") };
+            format!("ended {count} {}s{left}", stayed.min_ns / SECOND)
+        }
     };
     reports.iter().map(word).collect()
 }
@@ -150,6 +153,19 @@ fn many_at_once_are_one_line() {
             (5, "group 300 +0 4s"),
             (9, "ended 300 8s")
         ]
+    );
+}
+
+#[test]
+fn some_that_end() {
+    let few: Vec<_> = (1..=2).map(|n| (leak(n, 7, SECOND), (n == 1).then_some(7))).collect();
+    assert_eq!(at(&played(None, &few, 7))[4..], [(7, "ended 1 6s, 1 left")], "of a few each");
+    let many: Vec<_> = (1..=10).map(|n| (leak(n, 7, SECOND), (n > 3).then_some(5 + n))).collect();
+    let said = played(None, &many, 20);
+    assert_eq!(
+        at(&said)[3..],
+        [(9, "group 9 +0 8s"), (14, "ended 6 13s, 4 left"), (17, "group 3 +0 16s")],
+        "of many half of them"
     );
 }
 
@@ -301,7 +317,7 @@ proptest! {
                 let (pid, count) = match &report {
                     Report::Socket { record, count, .. } => (record.holders[0].process.pid, *count),
                     Report::Group(g) => (g.oldest.holders[0].process.pid, g.count),
-                    Report::Ended { record, .. } => (record.holders[0].process.pid, 0),
+                    Report::Ended { record, left, .. } => (record.holders[0].process.pid, *left),
                 };
                 let truth = open.values().filter(|leak| leak.pid == pid).count() as u64;
                 prop_assert!(count <= truth && (count > 0 || truth == 0), "{report:?}, {truth}");

@@ -99,15 +99,23 @@ impl Together {
     /// is left.
     pub fn is_due(&mut self, now: BootNs, min_age_ns: u64) -> bool {
         let (count, told, told_age_ns) = (self.len(), self.told, self.told_age_ns);
+        let shrunk = self.has_shrunk();
         let few = self.seen <= SINGLES && !self.fresh.is_empty();
         match self.oldest() {
             None => self.ended > 0,
+            Some(_) if shrunk => true,
             Some(_) if told == 0 || few || count >= 2 * told => true,
             Some(oldest) => {
                 let age_ns = oldest.age(now).min_ns;
                 next_doubling(age_ns, min_age_ns) > next_doubling(told_age_ns, min_age_ns)
             }
         }
+    }
+
+    /// Whether that some have ended is worth a line: of a few each, of many half of them.
+    pub fn has_shrunk(&self) -> bool {
+        let few = self.seen <= SINGLES;
+        self.ended > 0 && (few || 2 * self.len() <= self.told)
     }
 
     /// Whether it has been empty for long.
@@ -121,7 +129,13 @@ impl Together {
     }
 
     /// Says what there is to say; in how many lines.
-    pub fn say(&mut self, key: &Key, now: BootNs, reports: &mut Vec<Report>) -> u32 {
+    pub fn say(
+        &mut self,
+        key: &Key,
+        now: BootNs,
+        min_age_ns: u64,
+        reports: &mut Vec<Report>,
+    ) -> u32 {
         let before = reports.len();
         let value = match key {
             Key::Value(value) => Some(value.to_string()),
@@ -130,6 +144,13 @@ impl Together {
         let Some(oldest) = self.oldest().map(Rc::clone) else {
             return self.say_ended(value, reports);
         };
+        if self.has_shrunk() {
+            self.say_ended(value.clone(), reports);
+            self.told = self.len();
+            if !self.is_due(now, min_age_ns) {
+                return 1;
+            }
+        }
         let age = oldest.age(now);
         if value.is_none() && self.seen <= SINGLES && !self.fresh.is_empty() {
             let mut fresh: Vec<&Rc<Record>> =
@@ -157,7 +178,8 @@ impl Together {
         let Some((stayed, last)) = self.longest.take().zip(self.last.take()) else { return 0 };
         let Last { record, closed_by, unknown } = last;
         let count = self.ended;
-        reports.push(Report::Ended { record, count, stayed, closed_by, unknown, value });
+        let left = self.len();
+        reports.push(Report::Ended { record, left, count, stayed, closed_by, unknown, value });
         self.ended = 0;
         1
     }

@@ -2,7 +2,7 @@
 
 use crate::engine::{
     fact::{Counts, Scan},
-    record::BootNs,
+    record::{BootNs, ProcessId},
     update::{Lost, Update},
 };
 
@@ -15,6 +15,8 @@ pub struct Wants {
     pub adopt: bool,
     /// Stays to be taken out of the nursery: the slot's number, and when the stay began.
     pub give_up: Vec<GivenUp>,
+    /// Processes whose threads are to be read.
+    pub threads: Vec<ProcessId>,
 }
 
 /// A stay in a slot of the nursery that is to be forgotten.
@@ -169,6 +171,7 @@ impl Losses {
             complete: self.resyncs > 0 || in_doubt || old,
             adopt,
             give_up: std::mem::take(&mut self.give_up),
+            ..Wants::default()
         }
     }
 }

@@ -2,8 +2,10 @@
 //! moment. It decides all that a user is told, and nothing else does.
 //!
 //! One file a stage, in the order of work: `events` takes in changes of state, `scans` what is
-//! live and who holds it, `losses` what could not be seen and what is to be looked up next.
+//! live and who holds it, `losses` what could not be seen and what is to be looked up next, `asked`
+//! what was asked of processes.
 
+mod asked;
 mod events;
 mod losses;
 mod scans;
@@ -18,7 +20,7 @@ use tcptrace_common::{
 };
 
 pub use self::losses::Wants;
-use self::{losses::Losses, scans::Beside};
+use self::{asked::Asked, losses::Losses, scans::Beside};
 use super::{
     decode,
     fact::{Fact, Host, Process, Timed},
@@ -28,6 +30,7 @@ use super::{
     select::Selection,
     tracker::Tracker,
     update::{Lost, Stays, Summary, Update},
+    waiting::Waiting,
     worst::worst,
 };
 
@@ -42,6 +45,8 @@ pub struct Plan {
     pub transitions: bool,
     /// Shorter stays are not reported, ns.
     pub min_age_ns: u64,
+    /// Ask what the threads of a process wait in when its first leak is reported.
+    pub threads: bool,
     /// Stop after so many reports; with transitions, after so many of those.
     pub count: Option<u64>,
 }
@@ -54,6 +59,7 @@ impl Default for Plan {
             states: u32::MAX,
             transitions: false,
             min_age_ns: 0,
+            threads: false,
             count: None,
         }
     }
@@ -97,6 +103,8 @@ pub struct Watch {
     beside: Option<Beside>,
     counters: Counters,
     histogram: Option<Box<Histogram>>,
+    /// What threads waited in.
+    threads: Asked,
     /// Reports so far, see [`Plan::count`].
     reports: u64,
     /// When the first fact became known.
@@ -122,6 +130,7 @@ impl Watch {
             beside: None,
             counters: Counters::default(),
             histogram: None,
+            threads: Asked::default(),
             reports: 0,
             began_ns: None,
         }
@@ -156,6 +165,7 @@ impl Watch {
             Fact::Scan(scan) => self.scan(scan, said),
             Fact::Counts(counts) => self.counts(counts),
             Fact::Skipped { count } => self.losses.skip(*count),
+            Fact::Threads(waiting) => self.threads.learn(waiting),
         }
     }
 
@@ -168,7 +178,7 @@ impl Watch {
     /// What the source is to do next. What is asked for here once is not asked for again.
     pub fn wants(&mut self, now: BootNs) -> Wants {
         let doubt = self.tracker.in_doubt();
-        self.losses.wants(now, doubt)
+        Wants { threads: self.threads.take_wanted(), ..self.losses.wants(now, doubt) }
     }
 
     /// Whether a scan has ended: before that, no row means that nothing is known yet.
@@ -200,6 +210,13 @@ impl Watch {
         self.processes.get(id)
     }
 
+    /// What the threads of a process waited in when a leak of it was reported first, where that was
+    /// asked for.
+    #[must_use]
+    pub fn threads(&self, id: ProcessId) -> Option<&Waiting> {
+        self.threads.get(id)
+    }
+
     /// Whether a process with this pid was told of.
     #[must_use]
     pub fn has_known(&self, pid: u32) -> bool {
@@ -215,6 +232,7 @@ impl Watch {
         iter::once(Fact::Host(self.host.clone()))
             .chain(self.cgroups.iter().map(cgroup))
             .chain(self.processes.all().map(process))
+            .chain(self.threads.all().map(|waiting| Fact::Threads(Box::new(waiting.clone()))))
             .map(move |fact| Timed { at: now, fact })
     }
 
@@ -266,6 +284,12 @@ impl Watch {
             _ => false,
         };
         self.reports += u64::from(counts);
+        if let Update::Stuck(record) = &update
+            && self.plan.threads
+            && record.is_leak()
+        {
+            self.threads.want(record);
+        }
         said.push(Said { time, update });
     }
 

@@ -20,6 +20,7 @@ pub mod snapshot;
 pub mod sock_diag;
 pub mod threads;
 pub mod tracing;
+pub mod waiter;
 
 use std::{fs, io, path::Path};
 

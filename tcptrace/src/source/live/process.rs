@@ -81,6 +81,13 @@ pub fn container_exists(called: &str) -> bool {
     })
 }
 
+/// Whether any process has this command name.
+#[must_use]
+pub fn name_exists(comm: &str) -> bool {
+    let name = |pid| find_with_name(pid).map(|(_, name)| name);
+    numbers("/proc").into_iter().flatten().any(|pid| name(pid).is_some_and(|name| *name == *comm))
+}
+
 /// What is said where other users' processes are hidden.
 pub const HIDDEN: &str = "/proc is mounted with hidepid: other users' processes are not seen; run \
                           as root or with CAP_SYS_PTRACE";

@@ -13,6 +13,7 @@ use self::dumped::{Dumped, Limits, limits_of};
 use crate::{
     engine::{
         assemble,
+        counted::counted,
         fact::Process,
         holdings::{self, ByCookie, Holdings},
         record::{BootNs, Connection, Holder, ProcessId, Record},
@@ -38,8 +39,6 @@ pub struct Query {
     pub selection: Selection,
     /// In which states: bit `1 << number`.
     pub states: u32,
-    /// Younger ones are not asked for, ns.
-    pub min_age_ns: u64,
     /// Without BPF.
     pub without_bpf: bool,
     /// The file with the kernel's BTF.
@@ -52,7 +51,7 @@ pub struct Query {
 #[derive(Debug)]
 pub struct Snapshot {
     query: Query,
-    /// When it was taken.
+    /// When the sockets were listed.
     pub now: BootNs,
     /// Those in the states asked for, the oldest first.
     sockets: Vec<Socket>,
@@ -83,8 +82,9 @@ impl Snapshot {
         let mut missing = Vec::new();
         if hidden > 0 && query.selection.netns.is_empty() {
             missing.push(format!(
-                "the network namespaces of {hidden} processes can't be told without \
-                 CAP_SYS_PTRACE: their sockets are not seen"
+                "the network namespaces of {} can't be told without CAP_SYS_PTRACE: their \
+                 sockets are not seen",
+                counted(hidden as u64, "process", "processes")
             ));
         }
         let mut known = Known::default();
@@ -118,8 +118,7 @@ impl Snapshot {
         };
         missing.append(&mut dumped.missing);
         dumped.sockets.sort_unstable_by_key(|s| (s.latest_ns, s.earliest_ns, s.cookie));
-        let Dumped { sockets, listeners, counts, .. } = dumped;
-        let now = (query.clock)();
+        let Dumped { sockets, listeners, counts, at: now, .. } = dumped;
         Ok(Self {
             query,
             now,
@@ -169,8 +168,7 @@ impl Snapshot {
             let cgroup = cgroup_ids.path(socket.cgroup);
             let record = assemble::record(socket, holdings, cgroup, None, now);
             let descends = |pid: u32, roots: &[ProcessId]| processes.descends(pid, roots);
-            let asked = record.age(now).min_ns >= query.min_age_ns
-                && query.selection.matches_record(&record, &descends);
+            let asked = query.selection.matches_record(&record, &descends);
             asked.then_some(record)
         })
     }

@@ -6,18 +6,19 @@ use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader, Read},
     iter,
-    sync::mpsc::{self, RecvTimeoutError, Sender},
+    sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::{Duration, Instant},
 };
 
 use crate::{
+    engine::{processes::same_start, record::ProcessId, waiting::Waiting},
     formats::{
         descriptor::{Descriptor, Kind, socket_inode},
         stat::Stat,
         threads::{Call, Thread, Threads, group, wchan},
     },
-    source::live::{is_gone, numbers, text},
+    source::live::{is_gone, numbers, process, text},
 };
 
 /// More threads than this say nothing more.
@@ -68,31 +69,87 @@ pub fn read(
     let (tell, told) = mpsc::channel();
     // On a thread of its own, which is left behind where a read does not come back.
     thread::Builder::new()
-        .spawn(move || tell_all(pid, most, &tell))
+        .spawn(move || tell_all(pid, most, |found| tell.send(found).is_ok()))
         .map_err(|_| "no thread could be started to read them")?;
-    let (mut threads, mut of, mut ended) = (Vec::new(), None, 0);
+    let mut found = Collected::of(pid);
     loop {
         match told.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(Ok(Found::Listed(n))) => of = Some(n),
-            Ok(Ok(Found::One(texts))) => match parse(texts) {
-                Some(thread) => threads.push(thread),
-                None => ended += 1,
-            },
-            Ok(Err(e)) if is_gone(&e, pid) => ended += 1,
-            Ok(Err(e)) => return Err(absent(&e)),
-            Err(RecvTimeoutError::Disconnected) => break,
-            Err(RecvTimeoutError::Timeout) if threads.is_empty() => return Err(SLOW),
-            Err(RecvTimeoutError::Timeout) => break,
+            Ok(one) => found.add(one)?,
+            Err(RecvTimeoutError::Disconnected) => return found.all(),
+            Err(RecvTimeoutError::Timeout) if found.threads.is_empty() => return Err(SLOW),
+            Err(RecvTimeoutError::Timeout) => return found.all(),
         }
     }
-    match of {
-        Some(of) if !threads.is_empty() => Ok((threads, of.saturating_sub(ended))),
+}
+
+/// The same on this thread: a read that does not come back holds it.
+///
+/// # Errors
+/// As for [`read`].
+pub fn read_here(
+    pid: u32,
+    most: usize,
+    longest: Duration,
+) -> Result<(Vec<Thread>, usize), &'static str> {
+    let deadline = Instant::now() + longest;
+    let mut found = Collected::of(pid);
+    let mut failed = None;
+    tell_all(pid, most, |one| {
+        failed = found.add(one).err();
+        failed.is_none() && Instant::now() < deadline
+    });
+    failed.map_or_else(|| found.all(), Err)
+}
+
+/// What its threads wait in, as a fact; read on this thread.
+#[must_use]
+pub fn waiting(id: ProcessId) -> Waiting {
+    let read = match process::find(id.pid) {
+        Some(now) if same_start(now.start_ns, id.start_ns) => read_here(id.pid, MOST, LONGEST),
         _ => Err("the process is gone"),
+    };
+    let descriptors = DescriptorTable::new(id.pid);
+    Waiting::new(id, read, |tid, fd| descriptors.describe(tid, fd))
+}
+
+/// Threads, as they are told of.
+struct Collected {
+    pid: u32,
+    threads: Vec<Thread>,
+    of: Option<usize>,
+    ended: usize,
+}
+
+impl Collected {
+    fn of(pid: u32) -> Self {
+        Self { pid, threads: Vec::new(), of: None, ended: 0 }
+    }
+
+    fn add(&mut self, found: io::Result<Found>) -> Result<(), &'static str> {
+        match found {
+            Ok(Found::Listed(n)) => self.of = Some(n),
+            Ok(Found::One(texts)) => match parse(texts) {
+                Some(thread) => self.threads.push(thread),
+                None => self.ended += 1,
+            },
+            Err(e) if is_gone(&e, self.pid) => self.ended += 1,
+            Err(e) => return Err(absent(&e)),
+        }
+        Ok(())
+    }
+
+    fn all(self) -> Result<(Vec<Thread>, usize), &'static str> {
+        match self.of {
+            Some(of) if !self.threads.is_empty() => {
+                Ok((self.threads, of.saturating_sub(self.ended)))
+            }
+            _ => Err("the process is gone"),
+        }
     }
 }
 
 /// Reads the threads one after the other, as long as somebody listens.
-fn tell_all(pid: u32, most: usize, tell: &Sender<io::Result<Found>>) {
+fn tell_all(pid: u32, most: usize, mut tell: impl FnMut(io::Result<Found>) -> bool) {
     let list = || {
         let tids = numbers(&format!("/proc/{pid}/task"))?;
         // Numbers of a 32-bit program's calls are another table's; it would be named wrongly.
@@ -101,7 +158,10 @@ fn tell_all(pid: u32, most: usize, tell: &Sender<io::Result<Found>>) {
     let (tids, foreign) = match list() {
         Ok(list) => list,
         // Nobody listens any more where it can't be told: it took too long.
-        Err(e) => return drop(tell.send(Err(e))),
+        Err(e) => {
+            tell(Err(e));
+            return;
+        }
     };
     let one = |tid| {
         let text = |file: &str| text(&format!("/proc/{pid}/task/{tid}/{file}"));
@@ -111,7 +171,7 @@ fn tell_all(pid: u32, most: usize, tell: &Sender<io::Result<Found>>) {
     };
     let listed = Ok(Found::Listed(tids.len()));
     for found in iter::once(listed).chain(tids.into_iter().take(most).map(one)) {
-        if tell.send(found).is_err() {
+        if !tell(found) {
             return;
         }
     }

@@ -13,6 +13,7 @@ use super::{
     lookup::Lookup,
     ring::Ring,
     scanner::{Scanned, Scanner, cpu_time},
+    waiter::Waiter,
 };
 use crate::{
     engine::{
@@ -39,6 +40,7 @@ pub struct Live {
     kernel: Kernel,
     ring: Ring,
     scanner: Scanner,
+    waiter: Option<Waiter>,
     pace: Pace,
     lookup: Lookup,
     /// Records of the streams; empty between two calls.
@@ -71,9 +73,17 @@ const STEP_NS: i64 = 500_000_000;
 const MOMENT_NS: u64 = 10_000_000;
 
 impl Live {
-    /// Puts the parts together; `first` are the facts that are known already.
+    /// Puts the parts together; `waiter` where what threads wait in may be asked. `first` are the
+    /// facts that are known already.
     #[must_use]
-    pub fn new(kernel: Kernel, ring: Ring, scanner: Scanner, pace: Pace, first: Vec<Fact>) -> Self {
+    pub fn new(
+        kernel: Kernel,
+        ring: Ring,
+        scanner: Scanner,
+        waiter: Option<Waiter>,
+        pace: Pace,
+        first: Vec<Fact>,
+    ) -> Self {
         let at = boot_now();
         let offset_ns = time_of_day().unwrap_or(0);
         let clock = Timed { at, fact: Fact::Clock { offset_ns } };
@@ -83,6 +93,7 @@ impl Live {
             kernel,
             ring,
             scanner,
+            waiter,
             pace,
             lookup: Lookup::default(),
             batch: Vec::new(),
@@ -186,6 +197,7 @@ impl Source for Live {
         let now = boot_now();
         self.drain(now, facts);
         self.next_poll = Instant::now() + POLL;
+        facts.extend(self.waiter.iter().flat_map(Waiter::answers));
         if let Some(Scanned { facts: found, cost }) = self.scanned.take() {
             facts.extend(found);
             // When all that was handed over has been taken in, the next call knows what that cost.
@@ -194,7 +206,11 @@ impl Source for Live {
         } else if !self.scanning && Instant::now() >= self.next_scan {
             self.follow_clock(facts);
             facts.push(Timed { at: now, fact: Fact::ScanBegan });
-            self.scanner.begin(now, ask(now));
+            let mut wants = ask(now);
+            if let Some(waiter) = &self.waiter {
+                wants.threads.drain(..).for_each(|id| waiter.ask(id));
+            }
+            self.scanner.begin(now, wants);
             self.scanning = true;
         }
         Ok(())
@@ -213,6 +229,7 @@ impl Source for Live {
         self.kernel.stop().map_err(io::Error::other)?;
         self.pace.streams = false;
         self.drain(BootNs::MAX, facts);
+        facts.extend(self.waiter.iter().flat_map(Waiter::answers));
         let counts = self.kernel.counts();
         let counts = Counts {
             counters: Wire(counts.counters()),

@@ -12,6 +12,7 @@
 
 pub mod file;
 pub mod frame;
+pub mod options;
 pub mod reader;
 pub mod recorder;
 #[cfg(test)]

@@ -32,7 +32,7 @@ impl<'a> FindingLine<'a> {
             mark: f.mark().name(),
             found: &f.found,
             needed_for: check::needed_for(f.item),
-            lost_without: check::lost_without(f.item),
+            lost_without: check::lost_without(f.item, f.mark()),
             remedy: check::remedy(f.remedy),
         }
     }

@@ -6,12 +6,11 @@ use serde::Serialize;
 
 use crate::{
     engine::{
-        language::Language,
-        record::{BootNs, Holder},
+        record::{BootNs, Holder, Role},
         report::{About, Answer, Explanation, Listening, ProcessReport},
     },
     prose::{
-        cure::{Cure, cure},
+        cure::{Snippet, cure},
         threads,
         words::evidence,
     },
@@ -156,7 +155,8 @@ pub struct ExplanationLine {
     cookie: Option<u64>,
     evidence: Vec<String>,
     means: &'static str,
-    look_for: &'static [&'static str],
+    role: Option<&'static str>,
+    look_for: Vec<&'static str>,
     in_code: Vec<CodeLine>,
     no_help: &'static [&'static str],
 }
@@ -164,14 +164,16 @@ pub struct ExplanationLine {
 #[derive(Serialize)]
 struct CodeLine {
     language: &'static str,
+    role: Option<&'static str>,
     code: &'static str,
 }
 
 impl ExplanationLine {
     pub fn new(time: String, e: &Explanation) -> Self {
-        let Cure { means, look_for, no_help, .. } = cure(e.verdict);
-        let code = |(language, code): (Language, &'static str)| CodeLine {
+        let cure = cure(e.verdict);
+        let code = |Snippet { language, role, code }: Snippet| CodeLine {
             language: language.name(),
+            role: role.map(Role::name),
             code,
         };
         let (sockets, record) = match &e.about {
@@ -184,11 +186,12 @@ impl ExplanationLine {
             verdict: e.verdict.name(),
             sockets,
             cookie: record.map(|r| r.connection.cookie),
-            evidence: record.map(|r| evidence(r)).unwrap_or_default(),
-            means,
-            look_for,
-            in_code: cure(e.verdict).in_code_for(e.language).into_iter().map(code).collect(),
-            no_help,
+            evidence: record.map(|r| evidence(r, r.seen_ns)).unwrap_or_default(),
+            means: cure.means,
+            role: e.role.map(Role::name),
+            look_for: cure.look_for(e.role).collect(),
+            in_code: cure.in_code_for(e.language, e.role).into_iter().map(code).collect(),
+            no_help: cure.no_help,
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::{
         verdict::Verdict,
     },
     prose::{
-        cure::cure,
+        cure::{Snippet, cure},
         report::{Account, answer, called, descriptors, state, verdicts},
         time::human,
         words::evidence,
@@ -281,10 +281,11 @@ fn behind_verdicts(report: &IncidentReport<'_>, out: &mut String) {
             html(&c.remote.to_string()),
             html(&report.clock.long(oldest.record.seen_ns))
         );
-        list(&evidence(&oldest.record), out);
-        if !cure.look_for.is_empty() {
+        list(&evidence(&oldest.record, oldest.record.seen_ns), out);
+        let look_for: Vec<_> = cure.look_for(oldest.record.role).map(str::to_owned).collect();
+        if !look_for.is_empty() {
             out.push_str("<h4>What to look for in the program</h4>");
-            list(&cure.look_for.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>(), out);
+            list(&look_for, out);
         }
         let language = report
             .incident
@@ -292,10 +293,10 @@ fn behind_verdicts(report: &IncidentReport<'_>, out: &mut String) {
             .iter()
             .filter(|p| p.by_verdict[counting::slot(Some(verdict))] > 0)
             .find_map(|p| p.language);
-        let code = cure.in_code_for(language);
+        let code = cure.in_code_for(language, oldest.record.role);
         if !code.is_empty() {
             out.push_str("<details><summary>How the cure is usually written</summary><dl>");
-            for (language, code) in code {
+            for Snippet { language, code, .. } in code {
                 let _ = write!(
                     out,
                     "<dt>{}</dt><dd><code>{}</code></dd>",

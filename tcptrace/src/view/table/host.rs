@@ -35,7 +35,7 @@ impl<W: Write> Table<W> {
         }
         let rows = [
             ("needed for", check::needed_for(f.item)),
-            ("lost without", check::lost_without(f.item)),
+            ("lost without", check::lost_without(f.item, f.mark())),
             ("remedy", check::remedy(f.remedy)),
         ];
         for (name, text) in rows {
@@ -48,7 +48,12 @@ impl<W: Write> Table<W> {
 
     pub(super) fn offers(&mut self, o: &Offers) -> io::Result<()> {
         writeln!(self.out)?;
-        let commands = [("watch", o.watch), ("snapshot", o.snapshot), ("explain", o.explain)];
+        let commands = [
+            ("watch", o.watch),
+            ("top", o.watch),
+            ("snapshot", o.snapshot),
+            ("explain", o.explain),
+        ];
         for (title, style, works) in
             [("works here", GOOD, true), ("does not work here", BAD, false)]
         {

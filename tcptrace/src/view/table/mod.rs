@@ -12,7 +12,8 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 use unicode_width::UnicodeWidthStr;
 
-pub(super) use self::{fit::cut, words::lost_text};
+pub use self::fit::cut;
+pub(super) use self::words::lost_text;
 use crate::{
     engine::{record::BootNs, update::Update},
     view::{Clock, View},

@@ -4,11 +4,12 @@ use std::io::{self, Write};
 
 use crate::{
     engine::{
-        record::{BootNs, Record},
+        counted::counted,
+        record::{BootNs, Record, Role},
         report::{About, Explanation, ProcessReport},
     },
     prose::{
-        cure::{Cure, cure},
+        cure::{Snippet, cure},
         reasons, threads,
         time::human,
         words::{evidence, holders, name},
@@ -24,6 +25,7 @@ use crate::{
 
 /// Listeners and thread groups beyond this many are only counted.
 const SHOWN: usize = 12;
+const SECOND_NS: u64 = 1_000_000_000;
 
 impl<W: Write> Table<W> {
     pub(super) fn process(&mut self, r: &ProcessReport, now: BootNs) -> io::Result<()> {
@@ -58,7 +60,7 @@ impl<W: Write> Table<W> {
     }
 
     fn sockets(&mut self, r: &ProcessReport) -> io::Result<()> {
-        self.title(&format!("TCP sockets (leaks: {})", r.leaks))?;
+        self.title(&format!("TCP sockets ({})", counted(r.leaks, "leak", "leaks")))?;
         if r.sockets.is_empty() {
             return writeln!(self.out, "  none");
         }
@@ -85,7 +87,10 @@ impl<W: Write> Table<W> {
             return Ok(());
         }
         let overflows = match r.overflows {
-            Ok(n) => format!("listeners ({n} overflows in its network namespace so far)"),
+            Ok(n) => {
+                let overflows = counted(n, "overflow", "overflows");
+                format!("listeners ({overflows} in its network namespace so far)")
+            }
             Err(why) => format!("listeners (overflows: {why})"),
         };
         self.title(&overflows)?;
@@ -141,41 +146,49 @@ impl<W: Write> Table<W> {
 
     pub(super) fn explanation(&mut self, e: &Explanation, now: BootNs) -> io::Result<()> {
         self.say_untold()?;
-        let Cure { means, look_for, no_help, .. } = cure(e.verdict);
+        let cure = cure(e.verdict);
         match &e.about {
             About::Socket(record) => {
                 self.socket(record, now)?;
                 self.title(e.verdict.name())?;
             }
-            About::Sockets(n) => self.title(&format!("{} (sockets: {n})", e.verdict.name()))?,
+            About::Sockets(n) => {
+                let role = e.role.map_or_else(String::new, |role| format!("{} ", role.name()));
+                let (one, many) = (format!("{role}socket"), format!("{role}sockets"));
+                self.title(&format!("{} ({})", e.verdict.name(), counted(*n, &one, &many)))?
+            }
         }
-        self.wrapped(2, means.split(' '))?;
-        self.list("look for", look_for)?;
-        let code = cure(e.verdict).in_code_for(e.language);
+        self.wrapped(2, cure.means.split(' '))?;
+        self.list("look for", &cure.look_for(e.role).collect::<Vec<_>>())?;
+        let code = cure.in_code_for(e.language, e.role);
         // Who knows the language needs no other; who does not, needs all.
-        let known = code.iter().any(|(language, _)| Some(*language) == e.language);
+        let known = code.iter().any(|snippet| Some(snippet.language) == e.language);
         if !code.is_empty() {
             writeln!(self.out, "  {DIM}in code{DIM:#}")?;
         }
         // Not wrapped: it is to be copied.
-        for (language, code) in
-            code.iter().filter(|(language, _)| !known || Some(*language) == e.language)
+        for Snippet { language, role, code } in
+            code.into_iter().filter(|snippet| !known || Some(snippet.language) == e.language)
         {
-            writeln!(self.out, "  - {DIM}{}{DIM:#}{code}", pad(language.name(), 8))?;
+            let role = role.filter(|_| e.role.is_none()).map(Role::name);
+            let side = role.map_or_else(String::new, |role| format!("{role}: "));
+            writeln!(self.out, "  - {DIM}{}{side}{DIM:#}{code}", pad(language.name(), 8))?;
         }
         let news: Vec<&str> =
-            no_help.iter().copied().filter(|text| !self.said.contains(text)).collect();
-        self.said.extend(no_help);
-        self.list("does not help", &news)
+            cure.no_help.iter().copied().filter(|text| !self.said.contains(text)).collect();
+        self.said.extend(cure.no_help);
+        self.list("what doesn't help", &news)
     }
 
     fn socket(&mut self, r: &Record, now: BootNs) -> io::Result<()> {
         let age = r.age(now);
         let since = match age.max_ns {
             _ if age.is_exact() => human(age.min_ns),
-            Some(max) if human(max) == human(age.min_ns) => human(max),
-            Some(max) => format!("{} to {}", human(age.min_ns), human(max)),
-            None => format!("{} or more", human(age.min_ns)),
+            Some(max) if human(max) != human(age.min_ns) => {
+                format!("{} to {}", human(age.min_ns), human(max))
+            }
+            // As rows say it.
+            _ => age_text(&age),
         };
         let c = &r.connection;
         self.styled(BOLD, &format!("{},{}", c.local, c.remote))?;
@@ -197,7 +210,11 @@ impl<W: Write> Table<W> {
         }
         let inode = r.evidence.inode.map(|i| format!(", inode {i}")).unwrap_or_default();
         self.field("names", &format!("cookie {}, network namespace {}{inode}", c.cookie, c.netns))?;
-        self.list("evidence", &evidence(r))?;
+        let scanned = match now.saturating_sub(r.seen_ns) {
+            0..SECOND_NS => String::new(),
+            ns => format!(", as of {} ago", human(ns)),
+        };
+        self.list(&format!("evidence{scanned}"), &evidence(r, now))?;
         if r.verdict.is_none() {
             let why = r.unknown.get("verdict").map_or("unknown", reasons::words);
             self.field("no verdict", why)?;
@@ -237,14 +254,14 @@ impl<W: Write> Table<W> {
     }
 }
 
-/// `8512 of 20000 (42%), none left in about 4m10s at this pace`.
+/// `8512 of 20000 (42%); at this pace they run out in about 4m10s`.
 fn descriptors(r: &ProcessReport) -> String {
     match (r.used, r.limit) {
         (Ok(used), Ok(limit)) => {
             let share = used.saturating_mul(100) / limit.max(1);
             let pace = r
                 .full_in_ns
-                .map(|ns| format!(", none left in about {} at this pace", human(ns)))
+                .map(|ns| format!("; at this pace they run out in about {}", human(ns)))
                 .unwrap_or_default();
             format!("{used} of {limit} ({share}%){pace}")
         }

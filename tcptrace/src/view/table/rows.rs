@@ -1,9 +1,6 @@
 //! Rows: of sockets, and of sockets that are told together.
 
-use std::{
-    io::{self, Write},
-    net::SocketAddr,
-};
+use std::io::{self, Write};
 
 use anstyle::Style;
 use unicode_width::UnicodeWidthStr;
@@ -18,17 +15,17 @@ use crate::{
     },
     view::table::{
         BAD, BOLD, DIM, GOOD, PLAIN, Table,
-        fit::{Ways, fit},
-        words::{age_text, common, ended, ends, pad, reason, who},
+        fit::{Last, Ways, fit},
+        words::{age_text, common, cookie, counts, ended, ends, more, pad, reason, who},
     },
     view::text::safe,
 };
 
 /// From this width on, groups have their state.
 const WITH_STATE: usize = 100;
-/// Who is padded to a share of the room, so that the ends stand below one another.
-const SHARE: (usize, usize) = (2, 5);
-const LONGEST_PAD: usize = 40;
+/// The ends are padded to a share of the room, so that who holds them stands below one another.
+const SHARE: (usize, usize) = (3, 5);
+const LONGEST_PAD: usize = 44;
 
 /// Widths of the leading columns, each with its space.
 const TIME: usize = 9;
@@ -44,8 +41,7 @@ struct Row {
     /// Its leading columns; the time is apart.
     time: String,
     lead: String,
-    who: Ways,
-    ends: Ways,
+    last: Last<Ways>,
 }
 
 impl<W: Write> Table<W> {
@@ -54,7 +50,8 @@ impl<W: Write> Table<W> {
         if std::mem::replace(&mut self.headed, true) {
             return Ok(());
         }
-        self.styled(DIM, columns)?;
+        let ends = ends_column(self.width().saturating_sub(columns.width()));
+        self.styled(DIM, &format!("{columns}{}HOLDER", pad("ENDS", ends)))?;
         writeln!(self.out)
     }
 
@@ -63,13 +60,14 @@ impl<W: Write> Table<W> {
         self.styled(row.style, &row.lead)?;
         let used = row.time.width() + row.lead.width();
         let room = self.width().saturating_sub(used);
-        let (who, ends) = fit(room, &row.who, &row.ends);
-        let column = (room * SHARE.0 / SHARE.1).min(LONGEST_PAD);
-        let space = room.saturating_sub(who.width() + ends.width());
-        let space = column.saturating_sub(who.width()).clamp(1, space.max(1));
+        let Last { ends, who, more } = fit(room, &row.last);
+        let rest = who.width() + more.width() + usize::from(!more.is_empty());
+        let space = room.saturating_sub(ends.width() + rest);
+        let space = ends_column(room).saturating_sub(ends.width()).clamp(1, space.max(1));
+        write!(self.out, "{ends}{}", " ".repeat(space))?;
         self.styled(BOLD, &who)?;
-        if !ends.is_empty() {
-            write!(self.out, "{}{ends}", " ".repeat(space))?;
+        if !more.is_empty() {
+            write!(self.out, " {more}")?;
         }
         writeln!(self.out)
     }
@@ -80,33 +78,32 @@ impl<W: Write> Table<W> {
         time: BootNs,
         style: Style,
         cells: [&str; 3],
-        who: Ways,
-        ends: Ways,
+        last: Last<Ways>,
     ) -> io::Result<()> {
         let head = [("TIME", TIME), ("AGE", AGE), ("STATE", STATE), ("VERDICT", VERDICT)];
         let head: String = head.iter().map(|(name, width)| pad(name, *width)).collect();
-        self.head(&format!("{head}HOLDER, ENDS"))?;
+        self.head(&head)?;
         let [age, state, verdict] = cells;
         self.row(&Row {
             style,
             time: pad(&self.clock.short(time), TIME),
             lead: format!("{}{}{}", pad(age, AGE), pad(state, STATE), pad(verdict, VERDICT)),
-            who,
-            ends,
+            last,
         })
     }
 
     pub(super) fn stuck(&mut self, time: BootNs, r: &Record) -> io::Result<()> {
         let cells = [&*age_text(&r.age(time)), r.state.name(), verdict(r)];
-        self.single(time, style(r), cells, who(r), ends(r))
+        self.single(time, style(r), cells, of_socket(r))
     }
 
     pub(super) fn change(&mut self, time: BootNs, c: &Change) -> io::Result<()> {
         let age = c.stayed.as_ref().map_or_else(|| "-".to_owned(), age_text);
         let to = format!("->{}", c.new.name());
-        let who = Ways::default().or(format!("cpu:{}", c.on_cpu_pid), 0);
+        let who = Ways::only(format!("cpu:{}", c.on_cpu_pid));
+        let last = Last { ends: ends(&c.connection, true), who, more: with_cookie(&c.connection) };
         let cells = [&*age, c.old.name(), &*to];
-        self.single(time, PLAIN, cells, who, plain_ends(&c.connection))
+        self.single(time, PLAIN, cells, last)
     }
 
     pub(super) fn resolved(
@@ -118,7 +115,7 @@ impl<W: Write> Table<W> {
         unknown: Reason,
     ) -> io::Result<()> {
         let cells = [&*age_text(stayed), r.state.name(), "resolved"];
-        self.single(time, GOOD, cells, ended(closed_by, unknown), plain_ends(&r.connection))
+        self.single(time, GOOD, cells, of_ended(r, closed_by, unknown))
     }
 
     /// A socket of one scan.
@@ -127,14 +124,13 @@ impl<W: Write> Table<W> {
             *leaks = leaks.saturating_sub(1);
         }
         let head = format!("{}{}{}", pad("AGE", AGE), pad("STATE", STATE), pad("VERDICT", VERDICT));
-        self.head(&format!("{head}HOLDER, ENDS"))?;
+        self.head(&head)?;
         let age = pad(&age_text(&r.age(now)), AGE);
         self.row(&Row {
             style: style(r),
             time: String::new(),
             lead: format!("{age}{}{}", pad(r.state.name(), STATE), pad(verdict(r), VERDICT)),
-            who: who(r),
-            ends: ends(r),
+            last: of_socket(r),
         })
     }
 
@@ -146,14 +142,14 @@ impl<W: Write> Table<W> {
             format!("{count}{new}{}{state}{}", pad(age, AGE), pad(verdict, VERDICT))
         };
         let head = columns("COUNT", "NEW", "OLDEST", "STATE", "VERDICT");
-        self.head(&format!("{}{head}HOLDER, ENDS", pad("TIME", TIME)))?;
+        self.head(&format!("{}{head}", pad("TIME", TIME)))?;
         let stamp = pad(&self.clock.short(time), TIME);
         let row = match report {
             Report::Socket { record: r, count, new } => {
                 let new = if *new { "+1" } else { "+0" };
                 let age = age_text(&r.age(time));
                 let lead = columns(&count.to_string(), new, &age, r.state.name(), called(r));
-                Row { style: style(r), time: stamp, lead, who: who(r), ends: ends(r) }
+                Row { style: style(r), time: stamp, lead, last: of_socket(r) }
             }
             Report::Group(group) => {
                 let style = if group.leaks > 0 { BAD } else { PLAIN };
@@ -164,25 +160,45 @@ impl<W: Write> Table<W> {
                 };
                 let state = group.oldest.state.name();
                 let lead = columns(&count, &new, &age_text(&group.age), state, verdict);
-                Row { style, time: stamp, lead, who: whose(group), ends: common(group) }
+                let (ends, more) = (common(group), counts(group));
+                Row { style, time: stamp, lead, last: Last { ends, who: whose(group), more } }
             }
-            Report::Ended { record: r, count, stayed, closed_by, unknown, value } => {
-                let new = format!("-{count}");
-                let lead = columns("0", &new, &age_text(stayed), r.state.name(), "resolved");
-                let (who, ends) = if *count == 1 && value.is_none() {
-                    (ended(closed_by.as_ref(), *unknown), plain_ends(&r.connection))
+            Report::Ended { record: r, left, count, stayed, closed_by, unknown, value } => {
+                let (left, new) = (left.to_string(), format!("-{count}"));
+                let lead = columns(&left, &new, &age_text(stayed), r.state.name(), "resolved");
+                let last = if *count == 1 && value.is_none() {
+                    of_ended(r, closed_by.as_ref(), *unknown)
                 } else {
                     let last = closed_by
                         .as_ref()
                         .map(|c| format!("the last one closed by {}[{}]", safe(&c.comm), c.pid));
-                    let all = Ways::default().or(last.unwrap_or_default(), 0).or("", 1);
-                    (value.as_ref().map_or_else(|| who(r), |value| of_value(value)), all)
+                    let more = Ways::default().or(last.unwrap_or_default(), 0).or("", 1);
+                    let who = value.as_ref().map_or_else(|| who(r), |value| of_value(value));
+                    Last { ends: Ways::only("-"), who, more }
                 };
-                Row { style: GOOD, time: stamp, lead, who, ends }
+                Row { style: GOOD, time: stamp, lead, last }
             }
         };
         self.row(&row)
     }
+}
+
+/// How wide the ends are with their padding, of so much room.
+fn ends_column(room: usize) -> usize {
+    (room * SHARE.0 / SHARE.1).min(LONGEST_PAD)
+}
+
+fn of_socket(r: &Record) -> Last<Ways> {
+    Last { ends: ends(&r.connection, true), who: who(r), more: more(r) }
+}
+
+fn of_ended(r: &Record, closed_by: Option<&ClosedBy>, unknown: Reason) -> Last<Ways> {
+    let who = ended(closed_by, unknown);
+    Last { ends: ends(&r.connection, false), who, more: with_cookie(&r.connection) }
+}
+
+fn with_cookie(c: &Connection) -> Ways {
+    Ways::default().or(cookie(c), 0).or("", 1)
 }
 
 fn right(text: &str, width: usize) -> String {
@@ -203,7 +219,7 @@ fn called(r: &Record) -> &'static str {
 }
 
 fn of_value(value: &str) -> Ways {
-    Ways::default().or(safe(value), 0)
+    Ways::only(safe(value))
 }
 
 fn whose(group: &GroupReport) -> Ways {
@@ -212,18 +228,6 @@ fn whose(group: &GroupReport) -> Ways {
         None if group.same_holders => who(&group.oldest),
         None => reason("several holders"),
     }
-}
-
-/// Both ends, as explain takes them.
-fn plain_ends(c: &Connection) -> Ways {
-    let short = |local: SocketAddr| format!(":{},{}", local.port(), c.remote);
-    let cookie = if c.cookie == 0 { String::new() } else { format!("cookie:{}", c.cookie) };
-    Ways::default()
-        .or(format!("{},{} {cookie}", c.local, c.remote).trim_end(), 0)
-        .or(format!("{},{}", c.local, c.remote), 1)
-        .or(short(c.local), 2)
-        .or(cookie, 6)
-        .or("", 9)
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::{
     engine::{
-        group::{Group, Overview},
+        counted::counted,
+        group::{Group, HolderNames, Overview},
         update::{Stays, Summary},
     },
     prose::{advice::advice, last_word::last_word, time::human},
@@ -62,7 +63,7 @@ impl<W: Write> Table<W> {
         }
         self.styled(style, &lost)?;
         writeln!(self.out)?;
-        self.tops(&s.by_holder, &s.by_remote, &s.by_verdict)?;
+        self.tops(&s.by_holder, &s.names, &s.by_remote, &s.by_verdict)?;
         s.stays.iter().try_for_each(|stays| self.stays(stays))?;
         self.advice(&s.by_verdict)?;
         match next {
@@ -91,8 +92,10 @@ impl<W: Write> Table<W> {
         if o.sockets > 0 {
             writeln!(self.out)?;
         }
-        self.styled(BOLD, &format!("{} sockets, {} leaks", o.sockets, o.leaks))?;
-        writeln!(self.out, " in {} network namespaces", o.namespaces)?;
+        let sockets = counted(o.sockets, "socket", "sockets");
+        self.styled(BOLD, &format!("{sockets}, {}", counted(o.leaks, "leak", "leaks")))?;
+        let places = counted(o.namespaces, "network namespace", "network namespaces");
+        writeln!(self.out, " in {places}")?;
         if o.in_use > 0 {
             let text = format!(
                 "{} more in use after a half-close: --verdict half-close-in-use lists them",
@@ -100,11 +103,19 @@ impl<W: Write> Table<W> {
             );
             writeln!(self.out, "  {text}")?;
         }
+        if o.age_unknown > 0 {
+            let text = format!(
+                "{} left out by --min-age: at least so old, that is not certain",
+                counted(o.age_unknown, "socket", "sockets")
+            );
+            self.wrapped(2, text.split(' '))?;
+        }
         let states: Vec<String> =
             o.states.iter().map(|(state, n)| format!("{} {n}", state.name())).collect();
         write!(self.out, "  {DIM}{}{DIM:#}", pad("all by state", 13))?;
-        self.continued(15, 16, states.join(", ").split(' '))?;
-        self.tops(&o.by_holder, &o.by_remote, &o.by_verdict)?;
+        let states = format!("{} (selected or not)", states.join(", "));
+        self.continued(15, 16, states.split(' '))?;
+        self.tops(&o.by_holder, &o.names, &o.by_remote, &o.by_verdict)?;
         self.advice(&o.by_verdict)
     }
 
@@ -148,10 +159,12 @@ impl<W: Write> Table<W> {
     fn tops(
         &mut self,
         holders: &BTreeMap<String, u64>,
+        names: &HolderNames,
         remotes: &BTreeMap<std::net::IpAddr, u64>,
         verdicts: &BTreeMap<&'static str, u64>,
     ) -> io::Result<()> {
-        self.top("by holder", holders.iter().map(|(k, n)| (safe(k).into_owned(), *n)).collect())?;
+        let name = |key| safe(names.get(key).unwrap_or(key)).into_owned();
+        self.top("by holder", holders.iter().map(|(key, n)| (name(key), *n)).collect())?;
         self.top("by remote", remotes.iter().map(|(k, n)| (k.to_string(), *n)).collect())?;
         self.top("by verdict", verdicts.iter().map(|(k, n)| ((*k).to_owned(), *n)).collect())
     }

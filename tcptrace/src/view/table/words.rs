@@ -7,7 +7,7 @@ use crate::{
     engine::{
         alike::{Common, GroupReport},
         parse::EndPattern,
-        record::{Age, ClosedBy, Holder, HolderSource, Record, Role},
+        record::{Age, ClosedBy, Connection, Holder, HolderSource, Record, Role},
         unknown::Reason,
         update::Lost,
         verdict::Verdict,
@@ -104,54 +104,72 @@ pub fn ended(closed_by: Option<&ClosedBy>, unknown: Reason) -> Ways {
     }
 }
 
-/// Descriptor, both ends as explain takes them, and what else there is room for.
-pub fn ends(r: &Record) -> Ways {
-    let c = &r.connection;
-    let fd = match distinct(&r.holders)[..] {
-        [one] if r.holder_source == HolderSource::FdTable => format!("fd {} ", one.fd),
-        _ => String::new(),
-    };
-    let both = format!("{},{}", c.local, c.remote);
-    let cookie = if c.cookie == 0 { String::new() } else { format!("cookie:{}", c.cookie) };
+/// Both ends as explain takes them: one word. `dear`: they are what the row is about.
+pub fn ends(c: &Connection, dear: bool) -> Ways {
+    let (by_cookie, none) = if dear { (10, 16) } else { (6, 9) };
+    let cookie = if c.cookie == 0 { "-".to_owned() } else { format!("cookie:{}", c.cookie) };
     Ways::default()
-        .or(format!("{fd}{both} {cookie} {}", detail(r)), 0)
-        .or(format!("{fd}{both} {cookie}"), 1)
-        .or(format!("{fd}{both}"), 2)
-        .or(both, 4)
-        .or(format!(":{},{}", c.local.port(), c.remote), 5)
-        .or(cookie, 14)
-        .or("", 20)
+        .or(format!("{},{}", c.local, c.remote), 0)
+        .or(format!(":{},{}", c.local.port(), c.remote), 1)
+        .or(cookie, by_cookie)
+        .or("-", none)
 }
 
-/// Ends of many, as far as they are common: `10.0.0.1:8080 <- 10.0.3.0/24, 37 peers`.
+/// Descriptor, cookie and what else is known of a socket.
+pub fn more(r: &Record) -> Ways {
+    let fd = match distinct(&r.holders)[..] {
+        [one] if r.holder_source == HolderSource::FdTable => format!("fd {}", one.fd),
+        _ => String::new(),
+    };
+    let cookie = cookie(&r.connection);
+    let joined = |parts: &[&str]| {
+        let parts: Vec<&str> = parts.iter().copied().filter(|part| !part.is_empty()).collect();
+        parts.join(" ")
+    };
+    Ways::default()
+        .or(joined(&[&fd, &cookie, &detail(r)]), 0)
+        .or(joined(&[&fd, &cookie]), 1)
+        .or(fd, 2)
+        .or("", 4)
+}
+
+/// `cookie:123`; empty where it is not known.
+pub fn cookie(c: &Connection) -> String {
+    if c.cookie == 0 { String::new() } else { format!("cookie:{}", c.cookie) }
+}
+
+/// Ends of many, as far as they are common, as explain takes them: `10.0.0.1:8080,10.0.3.0/24`.
 pub fn common(group: &GroupReport) -> Ways {
     let client = group.oldest.role == Some(Role::Client);
     let here = pattern(&group.local, !client);
     let there = pattern(&group.remote, client);
+    let ways = Ways::default().or(format!("{here},{there}"), 0);
+    if client {
+        return ways.or(format!("*,{there}"), 1).or("-", 12);
+    }
+    let port = group.local.port.map_or_else(|| "*".to_owned(), |port| format!(":{port}"));
+    ways.or(format!("{port},{there}"), 1).or(format!("{port},*"), 4).or("-", 12)
+}
+
+/// How many peers they are, and how many sockets have which verdict.
+pub fn counts(group: &GroupReport) -> Ways {
     let peers = match group.remote.addresses {
         1 => String::new(),
-        n => format!(", {n} peers"),
+        n => format!("{n} peers"),
     };
     let verdicts = match &group.verdicts[..] {
         [] | [_] => String::new(),
         list => {
             let list =
                 list.iter().map(|(v, n)| format!("{} {n}", v.map_or("unknown", Verdict::name)));
-            format!("; {}", list.collect::<Vec<_>>().join(", "))
+            list.collect::<Vec<_>>().join(", ")
         }
     };
-    if client {
-        let to = format!("-> {there}{peers}");
-        return Ways::default().or(format!("{to}{verdicts}"), 0).or(to, 1).or(there, 2).or("", 9);
-    }
-    let port = group.local.port.map(|port| format!(":{port}")).unwrap_or_default();
-    Ways::default()
-        .or(format!("{here} <- {there}{peers}{verdicts}"), 0)
-        .or(format!("{here} <- {there}{peers}"), 1)
-        .or(format!("{port} <- {there}{peers}").trim_start(), 4)
-        .or(format!("{port}{peers}").trim_start_matches(", "), 5)
-        .or(port, 6)
-        .or("", 9)
+    let all = match (&*peers, &*verdicts) {
+        ("", one) | (one, "") => one.to_owned(),
+        (peers, verdicts) => format!("{peers}; {verdicts}"),
+    };
+    Ways::default().or(all, 0).or(peers, 1).or("", 3)
 }
 
 /// As `--local` and `--remote` take it.
@@ -159,7 +177,7 @@ fn pattern(ends: &Common, with_port: bool) -> String {
     EndPattern { net: ends.net, port: ends.port.filter(|_| with_port) }.to_string()
 }
 
-pub fn detail(r: &Record) -> String {
+fn detail(r: &Record) -> String {
     let mut parts = Vec::new();
     if let Some(role) = r.role {
         parts.push(role.name().to_owned());

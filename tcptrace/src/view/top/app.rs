@@ -8,12 +8,13 @@ use super::{
     filter::Filter,
     history::History,
     page::{Basis, Page},
-    rows::{self, GroupedBy, Key, MINUTE_NS, Row},
+    rows::{self, Key, MINUTE_NS, Row},
     seen::Seen,
     sort::{self, Sort},
 };
 use crate::{
     engine::{
+        group::GroupBy,
         record::{BootNs, Record},
         update::Lost,
     },
@@ -36,7 +37,7 @@ pub enum Showing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Within {
     /// What they were grouped by, and will be again.
-    pub by: GroupedBy,
+    pub by: Option<GroupBy>,
     /// Which row it was.
     pub key: Key,
     /// How it is called; may hold anything.
@@ -75,7 +76,7 @@ pub struct App {
     /// Which screen.
     pub showing: Showing,
     /// What rows have in common.
-    pub by: GroupedBy,
+    pub by: Option<GroupBy>,
     /// What they are sorted by.
     pub sort: Sort,
     /// The other way round.
@@ -115,7 +116,7 @@ pub struct App {
 impl App {
     /// A screen on which nothing was seen yet.
     #[must_use]
-    pub fn new(watched: String, clock: Clock, by: GroupedBy) -> Self {
+    pub fn new(watched: String, clock: Clock, by: Option<GroupBy>) -> Self {
         Self {
             watched,
             colour: true,
@@ -125,7 +126,7 @@ impl App {
             height: 24,
             showing: Showing::Table,
             by,
-            sort: if by == GroupedBy::Nothing { Sort::Age } else { Sort::Count },
+            sort: if by.is_none() { Sort::Age } else { Sort::Count },
             reverse: false,
             filter: String::new(),
             typing: false,
@@ -216,7 +217,7 @@ impl App {
         }
     }
 
-    fn members(&self, by: GroupedBy, key: &Key) -> Vec<&Rc<Record>> {
+    fn members(&self, by: Option<GroupBy>, key: &Key) -> Vec<&Rc<Record>> {
         self.sockets().filter(|record| Key::of(record, by) == *key).collect()
     }
 

@@ -2,8 +2,12 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use super::rows::{GroupedBy, Key, Row, container, state, who};
-use crate::{engine::record::BootNs, prose::time::human, view::text::safe};
+use super::rows::{Key, Row, cgroup, container, pod, state, who};
+use crate::{
+    engine::{group::GroupBy, record::BootNs},
+    prose::time::human,
+    view::text::safe,
+};
 
 /// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +26,10 @@ pub enum Column {
     Holder,
     /// Container.
     Container,
+    /// Kubernetes pod.
+    Pod,
+    /// Cgroup.
+    Cgroup,
     /// Descriptors used of the limit.
     Descriptors,
     /// Local end.
@@ -35,11 +43,12 @@ pub enum Column {
 }
 
 use Column::{
-    Age, Container, Count, Descriptors, Growth, Holder, Local, RecvQ, Remote, SendQ, State, Verdict,
+    Age, Cgroup, Container, Count, Descriptors, Growth, Holder, Local, Pod, RecvQ, Remote, SendQ,
+    State, Verdict,
 };
 
 /// From left to right.
-const ORDER: [Column; 12] = [
+const ORDER: [Column; 14] = [
     Age,
     Count,
     Growth,
@@ -47,6 +56,8 @@ const ORDER: [Column; 12] = [
     Verdict,
     Holder,
     Container,
+    Pod,
+    Cgroup,
     Descriptors,
     Local,
     Remote,
@@ -59,9 +70,9 @@ const GROUPS: [Column; 12] = [
     Age,
     Holder,
     Verdict,
+    Descriptors,
     Growth,
     Local,
-    Descriptors,
     Remote,
     Container,
     State,
@@ -84,6 +95,8 @@ impl Column {
             Verdict => "VERDICT",
             Holder => "HOLDER",
             Container => "CONTAINER",
+            Pod => "POD",
+            Cgroup => "CGROUP",
             Descriptors => "FDS",
             Local => "LOCAL",
             Remote => "REMOTE",
@@ -101,7 +114,7 @@ impl Column {
     /// Cut to this, it still says something; `None`: it is never cut.
     const fn least(self) -> Option<usize> {
         match self {
-            Holder | Container => Some(10),
+            Holder | Container | Pod | Cgroup => Some(10),
             Local | Remote => Some(12),
             _ => None,
         }
@@ -112,6 +125,7 @@ impl Column {
         match self {
             Holder => 36,
             Container => 14,
+            Cgroup => 32,
             _ => 48,
         }
     }
@@ -133,6 +147,10 @@ impl Column {
             Holder => safe(&who(row)).into_owned(),
             Container => container(&row.oldest)
                 .map_or_else(|| "-".to_owned(), |id| safe(id.get(..12).unwrap_or(id)).into_owned()),
+            Pod => pod(&row.oldest).map_or_else(|| "-".to_owned(), |uid| safe(uid).into_owned()),
+            Cgroup => {
+                cgroup(&row.oldest).map_or_else(|| "-".to_owned(), |path| safe(path).into_owned())
+            }
             Descriptors => match row.descriptors {
                 Some((used, Some(limit))) => format!("{used}/{limit}"),
                 Some((used, None)) => used.to_string(),
@@ -162,16 +180,23 @@ fn verdict(row: &Row) -> String {
 
 /// The columns that fit into `width`, from left to right, and how wide each is for these rows.
 #[must_use]
-pub fn fitting(rows: &[Row], by: GroupedBy, width: usize, now: BootNs) -> Vec<(Column, usize)> {
-    let usual: &[Column] = if by == GroupedBy::Nothing { &SOCKETS } else { &GROUPS };
+pub fn fitting(
+    rows: &[Row],
+    by: Option<GroupBy>,
+    width: usize,
+    now: BootNs,
+) -> Vec<(Column, usize)> {
+    let usual: &[Column] = if by.is_none() { &SOCKETS } else { &GROUPS };
     // What rows have in common comes first.
     let common = match by {
-        GroupedBy::Verdict => Verdict,
-        GroupedBy::Remote => Remote,
-        GroupedBy::Listener => Local,
-        GroupedBy::Container => Container,
-        GroupedBy::Holder => Holder,
-        GroupedBy::Nothing => Age,
+        Some(GroupBy::Verdict) => Verdict,
+        Some(GroupBy::Remote) => Remote,
+        Some(GroupBy::Listener) => Local,
+        Some(GroupBy::Container) => Container,
+        Some(GroupBy::Pod) => Pod,
+        Some(GroupBy::Cgroup) => Cgroup,
+        Some(GroupBy::Holder) => Holder,
+        None => Age,
     };
     let rest = usual.iter().copied().filter(|column| *column != common);
     let (mut fits, mut left) = (Vec::new(), width);
@@ -191,4 +216,23 @@ pub fn fitting(rows: &[Row], by: GroupedBy, width: usize, now: BootNs) -> Vec<(C
     }
     fits.sort_by_key(|(column, _)| ORDER.iter().position(|c| c == column));
     fits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{rows::group, tests::sockets},
+        *,
+    };
+
+    /// How full a process is says more than where its leaks lead.
+    #[test]
+    fn descriptors_fit_before_ends_do() {
+        let by = Some(GroupBy::Holder);
+        let mut rows = group(sockets().iter(), std::iter::empty(), by, 0);
+        rows[0].descriptors = Some((16_706, Some(20_000)));
+        let columns: Vec<Column> =
+            fitting(&rows, by, 72, 0).into_iter().map(|(column, _)| column).collect();
+        assert_eq!(columns[..6], [Age, Count, Growth, Verdict, Holder, Descriptors]);
+    }
 }

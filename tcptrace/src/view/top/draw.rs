@@ -14,10 +14,10 @@ use super::{
     help,
     history::Sample,
     page::Page,
-    rows::{GroupedBy, Row},
+    rows::{self, Row},
 };
 use crate::{
-    engine::verdict::Verdict,
+    engine::{group::GroupBy, verdict::Verdict},
     view::{table, text::safe},
 };
 
@@ -199,7 +199,7 @@ fn line_of_heads(app: &App, fitting: &[(Column, usize)], y: usize, screen: &mut 
     let mut x = 0;
     for (column, width) in fitting {
         let name = match column {
-            Column::Local if app.by == GroupedBy::Listener => "LISTENER",
+            Column::Local if app.by == Some(GroupBy::Listener) => "LISTENER",
             column => column.head(),
         };
         aligned(*column, name, x, y, *width, style, screen);
@@ -249,8 +249,22 @@ fn aligned(
     style: Style,
     screen: &mut Canvas<'_>,
 ) {
+    let text = &*match column {
+        Column::Holder => named_within(text, width),
+        _ => text.to_owned(),
+    };
     let before = if column.is_number() { width.saturating_sub(text.width()) } else { 0 };
     screen.put_within(x + before, y, text, width, style);
+}
+
+/// A process's name cut to fit, but not its pid.
+fn named_within(text: &str, width: usize) -> String {
+    match text.rfind('[').map(|at| text.split_at(at)) {
+        Some((name, pid)) if text.width() > width && pid.width() < width => {
+            table::cut(name, width - pid.width()) + pid
+        }
+        _ => text.to_owned(),
+    }
 }
 
 /// The filter, what the last key did, or what keys do.
@@ -267,7 +281,7 @@ fn last_line(app: &App, screen: &mut Canvas<'_>) -> Option<(u16, u16)> {
         Some(message) => message.clone(),
         None => format!(
             "? help  Enter explain  / filter  g by {}  s by {}{order}  space pause{filter}",
-            app.by.name(),
+            rows::name(app.by),
             app.sort.name()
         ),
     };
@@ -296,11 +310,8 @@ fn page_view(app: &App, page: &Page, screen: &mut Canvas<'_>) {
     if screen.height < 2 {
         return;
     }
-    let sockets = if page.by == GroupedBy::Nothing || app.within.is_some() {
-        ""
-    } else {
-        "  Enter its sockets"
-    };
+    let sockets =
+        if page.by.is_none() || app.within.is_some() { "" } else { "  Enter its sockets" };
     let more = lines.len().saturating_sub(app.page_shown());
     let more = if more > 0 { format!("  {more} more lines") } else { String::new() };
     let keys = app
@@ -345,4 +356,17 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_cut_and_a_pid_is_not() {
+        assert_eq!(named_within("python3 leak.py[4711]", 30), "python3 leak.py[4711]");
+        assert_eq!(named_within("python3 leak.py[4711]", 14), "python3…[4711]");
+        assert_eq!(named_within("nobody known", 6), "nobody known");
+        assert_eq!(named_within("x[4711]", 5), "x[4711]", "cut later, as all cells are");
+    }
 }

@@ -4,7 +4,7 @@
 pub const KEYS: &[(&str, &str)] = &[
     ("up, down, k, j", "select a row; PgUp, PgDn, Home and End go further"),
     ("Enter", "explain the row: holders, evidence, cure; again: its sockets"),
-    ("g", "group by holder, verdict, remote, listener, container, none"),
+    ("g", "group by the next of what --group-by takes, in its order"),
     ("s or >", "sort by the next of count, age, growth, verdict, holder,"),
     ("S or <", "local, remote, recv-q, descriptors; S: by the one before"),
     ("r", "sort the other way round"),
@@ -13,7 +13,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("y", "copy the ends of the row's oldest socket, for explain"),
     ("mouse", "a click selects a row, another opens it; the wheel scrolls"),
     ("?", "this help"),
-    ("Esc", "back: from a page, a filter, a row's sockets; then quit"),
+    ("Esc", "back: from a page, a filter, a row's sockets"),
     ("q, Ctrl-C", "quit"),
 ];
 

@@ -5,12 +5,13 @@ use std::{collections::HashMap, rc::Rc};
 use unicode_width::UnicodeWidthChar;
 
 use super::{
-    rows::{GroupedBy, Key, Row, title},
+    rows::{Key, Row, title},
     seen::Seen,
 };
 use crate::{
     engine::{
         fact::Process,
+        group::GroupBy,
         language::{Language, language},
         record::{Holder, Record},
         report::{self, Explanation, ProcessReport},
@@ -24,7 +25,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Page {
     /// What the row's sockets have in common.
-    pub by: GroupedBy,
+    pub by: Option<GroupBy>,
     /// Which row.
     pub key: Key,
     /// How it is called; may hold anything.
@@ -71,7 +72,7 @@ pub struct Basis<'a> {
 impl Page {
     /// A row's, of these sockets.
     #[must_use]
-    pub fn new(row: &Row, by: GroupedBy, members: &[&Rc<Record>], basis: &Basis<'_>) -> Self {
+    pub fn new(row: &Row, by: Option<GroupBy>, members: &[&Rc<Record>], basis: &Basis<'_>) -> Self {
         let page = Self {
             by,
             key: row.key.clone(),
@@ -90,7 +91,7 @@ impl Page {
         let mut members = members.to_vec();
         members.sort_unstable_by_key(|r| (r.latest_ns, r.connection.cookie));
         let Some(oldest) = members.first() else { return Self { gone: true, ..self.clone() } };
-        let updates = if self.by == GroupedBy::Nothing {
+        let updates = if self.by.is_none() {
             of_socket(oldest, basis)
         } else {
             of_group(&members, self.by, basis)
@@ -104,12 +105,13 @@ fn of_socket(record: &Rc<Record>, basis: &Basis<'_>) -> Vec<Update> {
     let Some(verdict) = record.verdict else { return vec![Update::Socket(Rc::clone(record))] };
     let language = language_of(record, basis);
     let about = report::About::Socket(Rc::clone(record));
-    vec![Update::Explanation(Box::new(Explanation { verdict, about, language }))]
+    let role = record.role;
+    vec![Update::Explanation(Box::new(Explanation { verdict, about, language, role }))]
 }
 
-fn of_group(members: &[&Rc<Record>], by: GroupedBy, basis: &Basis<'_>) -> Vec<Update> {
+fn of_group(members: &[&Rc<Record>], by: Option<GroupBy>, basis: &Basis<'_>) -> Vec<Update> {
     let mut updates = Vec::new();
-    if by == GroupedBy::Holder {
+    if by == Some(GroupBy::Holder) {
         let mut holders: HashMap<_, &Holder> = HashMap::new();
         for holder in members.first().iter().flat_map(|record| &record.holders) {
             holders.insert((holder.process.pid, holder.process.start_ns), holder);
@@ -134,7 +136,9 @@ fn of_group(members: &[&Rc<Record>], by: GroupedBy, basis: &Basis<'_>) -> Vec<Up
     updates.extend(verdicts.into_iter().map(|(verdict, n, record)| {
         let language = language_of(record, basis);
         let about = report::About::Sockets(n);
-        Update::Explanation(Box::new(Explanation { verdict, about, language }))
+        let alike = members.iter().filter(|r| r.verdict == Some(verdict));
+        let role = report::role_of(alike.map(|r| &***r));
+        Update::Explanation(Box::new(Explanation { verdict, about, language, role }))
     }));
     updates
 }

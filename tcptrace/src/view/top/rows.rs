@@ -10,52 +10,23 @@ use tcptrace_common::state::TcpState;
 
 use super::ends::Ends;
 use crate::engine::{
+    group::GroupBy,
     record::{BootNs, Holder, HolderSource, ProcessId, Record},
     verdict::Verdict,
 };
 
-/// What sockets have in common in a row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum GroupedBy {
-    /// The processes that hold them, or their listener.
-    #[default]
-    Holder,
-    /// The verdict.
-    Verdict,
-    /// The remote address, without the port.
-    Remote,
-    /// The listener that they came in by.
-    Listener,
-    /// The container of the process.
-    Container,
-    /// Nothing: each has a row.
-    Nothing,
+/// As the command line spells what rows have in common; `None`: nothing, each socket has a row.
+#[must_use]
+pub fn name(by: Option<GroupBy>) -> &'static str {
+    by.map_or("none", GroupBy::name)
 }
 
-impl GroupedBy {
-    /// In the order in which a key goes through them.
-    pub const ALL: [Self; 6] =
-        [Self::Holder, Self::Verdict, Self::Remote, Self::Listener, Self::Container, Self::Nothing];
-
-    /// As the command line spells it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Holder => "holder",
-            Self::Verdict => "verdict",
-            Self::Remote => "remote",
-            Self::Listener => "listener",
-            Self::Container => "container",
-            Self::Nothing => "none",
-        }
-    }
-
-    /// The one after it, and after the last the first.
-    #[must_use]
-    pub fn next(self) -> Self {
-        let at = Self::ALL.iter().position(|by| *by == self).unwrap_or(0);
-        Self::ALL[(at + 1) % Self::ALL.len()]
-    }
+/// What a key goes on to: all groupings, then none, and from there the first.
+#[must_use]
+pub fn next(by: Option<GroupBy>) -> Option<GroupBy> {
+    let Some(by) = by else { return GroupBy::ALL.first().copied() };
+    let at = GroupBy::ALL.iter().position(|other| *other == by)?;
+    GroupBy::ALL.get(at + 1).copied()
 }
 
 /// What tells a row from all others, also from one moment to the next.
@@ -75,6 +46,10 @@ pub enum Key {
     Listener(Option<SocketAddr>),
     /// A container's id; none: on the host itself.
     Container(Option<String>),
+    /// A Kubernetes pod's uid; none: in no pod.
+    Pod(Option<String>),
+    /// A cgroup's path; none: not known.
+    Cgroup(Option<String>),
     /// One socket, by its cookie.
     Socket(u64),
 }
@@ -82,14 +57,16 @@ pub enum Key {
 impl Key {
     /// A socket's.
     #[must_use]
-    pub fn of(record: &Record, by: GroupedBy) -> Self {
+    pub fn of(record: &Record, by: Option<GroupBy>) -> Self {
         match by {
-            GroupedBy::Holder => holder_key(&record.holders),
-            GroupedBy::Verdict => Self::Verdict(record.verdict),
-            GroupedBy::Remote => Self::Remote(record.connection.remote.ip()),
-            GroupedBy::Listener => Self::Listener(record.came_in_by),
-            GroupedBy::Container => Self::Container(container(record).map(str::to_owned)),
-            GroupedBy::Nothing => Self::Socket(record.connection.cookie),
+            Some(GroupBy::Holder) => holder_key(&record.holders),
+            Some(GroupBy::Verdict) => Self::Verdict(record.verdict),
+            Some(GroupBy::Remote) => Self::Remote(record.connection.remote.ip()),
+            Some(GroupBy::Listener) => Self::Listener(record.came_in_by),
+            Some(GroupBy::Container) => Self::Container(container(record).map(str::to_owned)),
+            Some(GroupBy::Pod) => Self::Pod(pod(record).map(str::to_owned)),
+            Some(GroupBy::Cgroup) => Self::Cgroup(cgroup(record).map(str::to_owned)),
+            None => Self::Socket(record.connection.cookie),
         }
     }
 }
@@ -112,6 +89,19 @@ fn holder_key(holders: &[Holder]) -> Key {
 pub fn container(record: &Record) -> Option<&str> {
     let cgroups = record.holders.first()?.cgroups.as_ref()?;
     cgroups.container().map(|container| &*container.id)
+}
+
+/// The uid of the pod that the first holder runs in.
+#[must_use]
+pub fn pod(record: &Record) -> Option<&str> {
+    let cgroups = record.holders.first()?.cgroups.as_ref()?;
+    cgroups.container()?.pod.as_deref()
+}
+
+/// The cgroup that the first holder runs in. May hold anything.
+#[must_use]
+pub fn cgroup(record: &Record) -> Option<&str> {
+    record.holders.first()?.cgroups.as_ref()?.path()
 }
 
 /// A row: of one socket, or of several.
@@ -215,7 +205,7 @@ pub const MINUTE_NS: u64 = 60_000_000_000;
 pub fn group<'a>(
     sockets: impl Iterator<Item = &'a Rc<Record>>,
     ended: impl Iterator<Item = &'a Rc<Record>>,
-    by: GroupedBy,
+    by: Option<GroupBy>,
     now: BootNs,
 ) -> Vec<Row> {
     let then = now.saturating_sub(MINUTE_NS);
@@ -223,7 +213,7 @@ pub fn group<'a>(
     let mut rows: Vec<Row> = Vec::new();
     for record in sockets {
         let key = Key::of(record, by);
-        let row = if by == GroupedBy::Nothing {
+        let row = if by.is_none() {
             // Each is the only one of its kind.
             rows.push(Row::of(key, record));
             rows.len() - 1
@@ -281,20 +271,25 @@ pub fn waits_for_close(record: &Record) -> bool {
 
 /// How a row is called, in a title.
 #[must_use]
-pub fn title(row: &Row, by: GroupedBy) -> String {
+pub fn title(row: &Row, by: Option<GroupBy>) -> String {
     match by {
-        GroupedBy::Holder => who(row),
-        GroupedBy::Verdict => {
+        Some(GroupBy::Holder) => who(row),
+        Some(GroupBy::Verdict) => {
             row.oldest.verdict.map_or_else(|| "no verdict".to_owned(), |v| v.name().to_owned())
         }
-        GroupedBy::Remote => format!("remote {}", row.remote.first.ip()),
-        GroupedBy::Listener => row
+        Some(GroupBy::Remote) => format!("remote {}", row.remote.first.ip()),
+        Some(GroupBy::Listener) => row
             .oldest
             .came_in_by
             .map_or_else(|| "came in by no listener".to_owned(), |l| format!("listener {l}")),
-        GroupedBy::Container => container(&row.oldest)
+        Some(GroupBy::Container) => container(&row.oldest)
             .map_or_else(|| "in no container".to_owned(), |id| format!("container {id}")),
-        GroupedBy::Nothing => {
+        Some(GroupBy::Pod) => {
+            pod(&row.oldest).map_or_else(|| "in no pod".to_owned(), |uid| format!("pod {uid}"))
+        }
+        Some(GroupBy::Cgroup) => cgroup(&row.oldest)
+            .map_or_else(|| "in no known cgroup".to_owned(), |path| format!("cgroup {path}")),
+        None => {
             let connection = &row.oldest.connection;
             format!("{} <- {}", connection.local, connection.remote)
         }

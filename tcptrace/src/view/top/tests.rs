@@ -13,13 +13,13 @@ use tcptrace_common::state::TcpState;
 use super::{
     app::App,
     draw::draw,
-    rows::GroupedBy,
     seen::Seen,
     update::{Effect, Input, update},
 };
 use crate::{
     engine::{
         fact::Process,
+        group::GroupBy,
         record::{BootNs, Connection, Evidence, Holder, HolderSource, ProcessId, Record, Role},
         unknown::Unknown,
         update::Lost,
@@ -87,7 +87,7 @@ fn socket(cookie: u64, holder: Holder, verdict: Verdict, remote: &str, age: u64)
 }
 
 /// A server in a container that leaks, one that is stuck, and a ghost.
-fn sockets() -> Vec<Rc<Record>> {
+pub fn sockets() -> Vec<Rc<Record>> {
     let java = |n: u32| {
         let remote = format!("10.0.3.{}:{}", 9 + n % 37, 40_000 + n);
         let held = holder(4711, "java", 20 + n, CONTAINER);
@@ -139,7 +139,7 @@ fn seen(now: BootNs, sockets: Vec<Rc<Record>>, stuck: u64, resolved: u64) -> See
 fn app(width: u16, height: u16) -> App {
     let then: Timestamp = "2026-01-02T03:04:05Z".parse().expect("a time");
     let clock = Clock::new(then, NOW, true);
-    let mut app = App::new("CLOSE_WAIT over 1.0s".to_owned(), clock, GroupedBy::Holder);
+    let mut app = App::new("CLOSE_WAIT over 1s".to_owned(), clock, Some(GroupBy::Holder));
     update(&mut app, Input::Resize { width, height });
     let all = sockets();
     for second in 0..=20u64 {

@@ -8,11 +8,14 @@ use crossterm::event::{
 
 use super::{
     app::{App, Showing, Within},
-    rows::GroupedBy,
+    rows,
     seen::Seen,
     sort::Sort,
 };
-use crate::engine::record::{BootNs, Record};
+use crate::engine::{
+    group::GroupBy,
+    record::{BootNs, Record},
+};
 
 /// What happened.
 #[derive(Debug)]
@@ -119,10 +122,10 @@ fn typed(app: &mut App, key: KeyEvent) {
 fn in_table(app: &mut App, key: KeyEvent) -> Option<Effect> {
     match key.code {
         KeyCode::Char('q') => return Some(Effect::Quit),
-        KeyCode::Esc => return step_back(app),
+        KeyCode::Esc => step_back(app),
         KeyCode::Char('?') | KeyCode::F(1) => app.showing = Showing::Help,
         KeyCode::Char('/') => app.typing = true,
-        KeyCode::Char('g') => group_by(app, app.by.next()),
+        KeyCode::Char('g') => group_by(app, rows::next(app.by)),
         KeyCode::Char('s' | '>') => sort_by(app, app.sort.turned(false)),
         KeyCode::Char('S' | '<') => sort_by(app, app.sort.turned(true)),
         KeyCode::Char('r') => {
@@ -223,12 +226,12 @@ fn scroll(app: &mut App, by: isize) {
     }
 }
 
-fn group_by(app: &mut App, by: GroupedBy) {
+fn group_by(app: &mut App, by: Option<GroupBy>) {
     app.by = by;
     app.chosen = None;
     app.selected = 0;
     // One by one, all have the same count.
-    app.sort = if by == GroupedBy::Nothing { Sort::Age } else { Sort::Count };
+    app.sort = if by.is_none() { Sort::Age } else { Sort::Count };
     app.reverse = false;
     app.regroup();
 }
@@ -242,8 +245,8 @@ fn pause(app: &mut App) {
     app.paused = !app.paused;
 }
 
-/// From a row's sockets to all rows, from a filter to none, and from there out.
-fn step_back(app: &mut App) -> Option<Effect> {
+/// From a row's sockets to all rows, from a filter to none.
+fn step_back(app: &mut App) {
     if !app.filter.is_empty() {
         app.filter.clear();
         app.regroup();
@@ -252,9 +255,8 @@ fn step_back(app: &mut App) -> Option<Effect> {
         app.chosen = Some(scope.key);
         app.sort();
     } else {
-        return Some(Effect::Quit);
+        app.message = Some("nothing to go back from; q quits".to_owned());
     }
-    None
 }
 
 fn open(app: &mut App) {
@@ -268,12 +270,12 @@ fn open(app: &mut App) {
 /// From the page of a row to the list of its sockets.
 fn enter_scope(app: &mut App) {
     let Showing::Page(page) = &app.showing else { return };
-    if page.by == GroupedBy::Nothing || app.within.is_some() {
+    if page.by.is_none() || app.within.is_some() {
         return;
     }
     app.within = Some(Within { by: page.by, key: page.key.clone(), name: page.title.clone() });
     app.showing = Showing::Table;
-    group_by(app, GroupedBy::Nothing);
+    group_by(app, None);
 }
 
 /// The ends, as `tcptrace explain` takes them.

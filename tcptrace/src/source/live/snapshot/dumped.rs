@@ -13,7 +13,11 @@ use tcptrace_common::{
 
 use super::{Between, DescriptorsScanned, Query};
 use crate::{
-    engine::holdings::{self, Holdings},
+    engine::{
+        counted::counted,
+        holdings::{self, Holdings},
+        record::BootNs,
+    },
     formats::sock_diag::{Detail, MPTCP, TCP},
     source::live::{lookup::Known, netns, netns::Netns, sock_diag::SockDiag},
 };
@@ -58,6 +62,8 @@ pub struct Dumped {
     bound: HashMap<u64, u32>,
     /// By state number.
     pub counts: [u64; 16],
+    /// When that was.
+    pub at: BootNs,
     /// What could not be asked.
     pub missing: Vec<String>,
     /// No network namespace could be looked into at all: nothing is known, not "no sockets".
@@ -103,7 +109,7 @@ impl Dumped {
             ];
             Ok((tcp, mptcp.map(|dump| dump.sockets).unwrap_or_default()))
         });
-        let mut dumped = Self::default();
+        let mut dumped = Self { at: (query.clock)(), ..Self::default() };
         dumped.note(&failed);
         dumped.blind = dumps.is_empty() && !failed.is_empty();
         for (tcp, mptcp) in dumps {
@@ -129,8 +135,8 @@ impl Dumped {
         if let Some((netns, e)) = failed.first() {
             let path = netns.path.display();
             self.missing.push(format!(
-                "{} network namespaces could not be looked into ({path}: {e})",
-                failed.len()
+                "{} could not be looked into ({path}: {e})",
+                counted(failed.len() as u64, "network namespace", "network namespaces")
             ));
         }
     }

@@ -79,7 +79,7 @@ const RECORD: &[Field] = &[
     field("local", End, "Local end."),
     field("remote", End, "Remote end."),
     field("protocol", Word(|| vec!["tcp", "mptcp"]), "Protocol."),
-    field("role", Maybe(&Word(|| vec!["server", "client"])), "Accepted or connected out."),
+    field("role", ROLE, "Accepted or connected out."),
     field("state", STATE, "State."),
     field("age_ms", Object(AGE), "How long it has been in this state."),
     field("verdict", Maybe(&VERDICT), "Why it is there."),
@@ -132,6 +132,7 @@ const LOSSES: &[Field] = &[
 ];
 
 const ADVICE: Field = field("advice", Map(&Text), "What to do, for each verdict that was given.");
+const ROLE: super::Kind = Maybe(&Word(|| vec!["server", "client"]));
 const BY_HOLDER: Field = field("by_holder", Map(&Count("sockets")), "By `comm[pid]`.");
 const BY_VERDICT: Field = field("by_verdict", Map(&Count("sockets")), "By verdict.");
 const BY_REMOTE: Field = field("by_remote", Map(&Count("sockets")), "By remote address.");
@@ -175,8 +176,9 @@ const OVERVIEW: &[Field] = &[
     field("sockets", Count("sockets"), "Listed."),
     field("leaks", Count("sockets"), "Of these, with a verdict that is a leak."),
     field("half_closes_in_use", Count("sockets"), "Left out, as their peers still take data."),
+    field("age_unknown", Count("sockets"), "Left out by `--min-age`, and may be as old as that."),
     field("namespaces", Count(""), "Network namespaces that were looked at."),
-    field("states", Map(&Count("sockets")), "All sockets by state."),
+    field("states", Map(&Count("sockets")), "All sockets there by state, selected or not."),
     BY_HOLDER,
     BY_VERDICT,
     BY_REMOTE,
@@ -264,14 +266,16 @@ const EXPLANATION: &[Field] = &[
     field("cookie", Maybe(&Count("")), "The socket, where it is about one."),
     field("evidence", List(&Text), "Each piece of evidence in words, where it is about one."),
     field("means", Text, "What the verdict means."),
-    field("look_for", List(&Text), "Where the cause may be."),
+    field("role", ROLE, "Which side the program is, where of all these sockets the same."),
+    field("look_for", List(&Text), "Where the cause may be, for that role."),
     field(
         "in_code",
         List(&Object(&[
             field("language", Text, "Programming language."),
+            field("role", ROLE, "For which side; null: for both."),
             field("code", Text, "A line of code."),
         ])),
-        "How the cure looks.",
+        "How the cure looks, for that role.",
     ),
     field("no_help", List(&Text), "What does not help."),
 ];

@@ -31,8 +31,8 @@ fn groups_at_both_sizes() {
 fn sockets_at_both_sizes() {
     for (width, height) in SIZES {
         let mut app = app(width, height);
-        keys(&mut app, "ggggg");
-        assert_eq!(app.by, GroupedBy::Nothing);
+        keys(&mut app, "ggggggg");
+        assert_eq!(app.by, None);
         key(&mut app, KeyCode::PageDown);
         is_as_kept("sockets", &app);
     }
@@ -40,12 +40,17 @@ fn sockets_at_both_sizes() {
 
 #[test]
 fn other_groups() {
-    for (keys_, name) in
-        [("g", "verdict"), ("gg", "remote"), ("ggg", "listener"), ("gggg", "container")]
-    {
+    for (keys_, name) in [
+        ("g", "verdict"),
+        ("gg", "remote"),
+        ("ggg", "listener"),
+        ("gggg", "container"),
+        ("ggggg", "pod"),
+        ("gggggg", "cgroup"),
+    ] {
         let mut app = app(80, 24);
         keys(&mut app, keys_);
-        assert_eq!(app.by.name(), name);
+        assert_eq!(crate::view::top::rows::name(app.by), name);
         is_as_kept(name, &app);
     }
 }
@@ -103,7 +108,7 @@ fn nothing_to_show() {
     update(&mut app, Input::Seen(Box::new(seen(NOW + SECOND, Vec::new(), 160, 160))));
     let screen = lines(&app);
     assert!(screen[1].starts_with("leaks 0  lost 0"), "{screen:#?}");
-    assert_eq!(screen[6], "no socket in CLOSE_WAIT over 1.0s");
+    assert_eq!(screen[6], "no socket in CLOSE_WAIT over 1s");
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn from_a_row_to_its_page_to_its_sockets_and_back() {
     let Showing::Page(page) = &app.showing else { panic!("no page") };
     assert_eq!((&*page.title, &page.key), ("nginx[812]", &Key::Holder(812, 812)));
     key(&mut app, KeyCode::Enter);
-    assert_eq!((app.by, app.rows.len()), (GroupedBy::Nothing, 3), "its sockets");
+    assert_eq!((app.by, app.rows.len()), (None, 3), "its sockets");
     key(&mut app, KeyCode::Enter);
     let Showing::Page(page) = &app.showing else { panic!("no page") };
     assert_eq!(page.title, "10.0.0.1:8080 <- 10.0.7.1:50000");
@@ -102,10 +102,11 @@ fn from_a_row_to_its_page_to_its_sockets_and_back() {
     }
     assert_eq!(
         (app.by, app.selected, app.rows.len()),
-        (GroupedBy::Holder, 1, 3),
+        (Some(GroupBy::Holder), 1, 3),
         "the row as it was"
     );
-    assert_eq!(key(&mut app, KeyCode::Esc), Some(Effect::Quit));
+    assert_eq!(key(&mut app, KeyCode::Esc), None, "only q and Ctrl-C quit");
+    assert!(lines(&app)[23].starts_with("nothing to go back from; q quits"));
 }
 
 #[test]
@@ -113,12 +114,12 @@ fn a_page_is_live_until_its_sockets_are_gone() {
     let mut app = app(80, 60);
     key(&mut app, KeyCode::Enter);
     let said = |app: &App, text: &str| lines(app).iter().any(|line| line.contains(text));
-    assert!(said(&app, "871 of 1024 (85%)") && said(&app, "TCP sockets (leaks: 120)"));
+    assert!(said(&app, "871 of 1024 (85%)") && said(&app, "TCP sockets (120 leaks)"));
     let fewer: Vec<_> = sockets().into_iter().skip(100).collect();
     update(&mut app, Input::Seen(Box::new(seen(NOW, fewer, 124, 100))));
-    assert!(said(&app, "TCP sockets (leaks: 20)"));
+    assert!(said(&app, "TCP sockets (20 leaks)"));
     update(&mut app, Input::Seen(Box::new(seen(NOW, Vec::new(), 124, 124))));
-    assert!(said(&app, "ended: as last seen") && said(&app, "TCP sockets (leaks: 20)"));
+    assert!(said(&app, "ended: as last seen") && said(&app, "TCP sockets (20 leaks)"));
 }
 
 #[test]
@@ -143,7 +144,7 @@ fn a_pause_keeps_the_rows_and_not_the_header() {
     assert_eq!((holders(&app).len(), app.counted.sockets), (3, 0));
     assert!(lines(&app)[0].contains("PAUSED"));
     keys(&mut app, "g");
-    assert_eq!(app.by, GroupedBy::Verdict, "keys work");
+    assert_eq!(app.by, Some(GroupBy::Verdict), "keys work");
     keys(&mut app, " ");
     update(&mut app, Input::Seen(Box::new(seen(NOW + SECOND, Vec::new(), 160, 160))));
     assert!(app.rows.is_empty());
