@@ -185,7 +185,6 @@ impl Args {
             cgroups: listed(&self.cgroup, find_cgroup)?,
             containers: listed(&self.container, find_container)?,
             netns: listed(&self.netns, find_netns)?,
-            comms: listed(&self.comm, find_comm)?,
             ..self.plain()?
         })
     }
@@ -211,7 +210,6 @@ impl Args {
         let whole = |comm: &&String| comm.contains(',') && comm.len() <= COMM_LEN;
         comms.extend(self.comm.iter().filter(whole).cloned());
         Ok(Selection {
-            comms: listed(&self.comm, command_name)?,
             processes: self.pid.iter().map(|pid| ProcessId { pid: *pid, start_ns: 0 }).collect(),
             cgroups,
             containers: listed(&self.container, |called: &str| Ok(called.to_owned()))?,

@@ -13,7 +13,7 @@ use crate::{
     },
     engine::{
         group::{Groups, Overview},
-        incident::Incident,
+        incident::{Incident, about::Provenance},
         parse,
         record::{BootNs, Record},
         select::Selection,
@@ -102,8 +102,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     // The process ends behind it: the kernel is quicker in taking all its memory back.
     let mut snapshot = ManuallyDrop::new(super::take(query)?);
     let mut leaks = 0;
-    let mut incident =
-        report.as_ref().map(|_| Incident::of_snapshot(report::made_here(snapshot.missing.clone())));
+    let missing = snapshot.missing.clone();
+    let mut incident = report
+        .as_ref()
+        .map(|_| Incident::of_snapshot(Provenance { missing, ..report::made_here() }));
     let mut view = match args.output.view(snapshot.now, Columns::Snapshot) {
         Ok(view) => view,
         Err(e) => return ended_by(e),

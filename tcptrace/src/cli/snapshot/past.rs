@@ -7,7 +7,7 @@ use crate::{
     cli::{ended_by, leaks::Leaks, replay, report, warn},
     engine::{
         group::Overview,
-        incident::Incident,
+        incident::{Incident, about::Provenance},
         record::Record,
         select::Selection,
         update::Update,
@@ -68,7 +68,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let (mut leaks, listing) = (0, Listing { args, now, overview });
     let mut incident = report
         .as_ref()
-        .map(|_| Incident::of_snapshot(report::of_header(header.clone(), missing.clone())));
+        .map(|_| Provenance { missing, ..report::of_header(header.clone()) })
+        .map(Incident::of_snapshot);
     let records = &mut rows.iter().map(|record| Record::clone(record));
     let shown = listing.show(records, &mut *view, &mut leaks, incident.as_mut());
     if let Some((file, mut incident)) = report.zip(incident) {
