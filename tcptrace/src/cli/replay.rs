@@ -1,6 +1,10 @@
 //! `tcptrace replay`: shows a recording as a watch would have shown it.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io::{self, ErrorKind},
+    path::PathBuf,
+    time::Duration,
+};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -16,7 +20,11 @@ use crate::{
     engine::{parse, record::BootNs, reports::Reports, select::Selection, watch::Plan},
     exit::{Exit, Failure},
     prose::time::human,
-    source::recording::{Batch, Header, file::Recording},
+    source::recording::{
+        Batch, Header,
+        file::{Recording, Refused},
+        reader::Unreadable,
+    },
     view::csv::Columns,
 };
 
@@ -96,8 +104,10 @@ pub fn speed(text: &str) -> Result<f64, String> {
 
 /// Opens a recording; what is missing between its files is said.
 pub fn open(files: &[PathBuf]) -> Result<Recording, Failure> {
-    use crate::source::recording::file::Refused;
     Recording::open(files).map_err(|e| match e {
+        Refused::Unreadable(_, Unreadable::Io(ref io)) if io.kind() == ErrorKind::NotFound => {
+            Failure::usage(e)
+        }
         Refused::Unreadable(..) => Failure { exit: Exit::Failed, message: e.to_string() },
         _ => Failure::usage(e),
     })
