@@ -186,13 +186,13 @@ impl Reports {
         if other { Key::Other(what) } else { key }
     }
 
-    /// What is worth saying at `now`, the largest groups first.
+    /// What is worth saying at `now`, first of groups that have grown most since they were told.
     pub fn flush(&mut self, now: BootNs) -> Vec<Report> {
         let mut once = HashSet::new();
         let mut due = std::mem::take(&mut self.touched);
         due.retain(|key| once.insert(key.clone()));
         due.retain(|key| self.groups.get_mut(key).is_some_and(|g| g.is_due(now, self.min_age_ns)));
-        due.sort_by_key(|key| self.groups.get(key).map(|group| Reverse(group.len())));
+        due.sort_by_key(|key| self.groups.get(key).map(|g| Reverse((g.doublings(), g.len()))));
         let mut reports = Vec::new();
         for key in due {
             let Some(group) = self.groups.get_mut(&key) else { continue };

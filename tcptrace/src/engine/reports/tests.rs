@@ -169,6 +169,33 @@ fn some_that_end() {
     );
 }
 
+/// One process, many of one verdict and fewer of another: the lines it may have go to both.
+#[test]
+fn the_smaller_group_is_not_forgotten() {
+    let verdict =
+        |n: u64| if n.is_multiple_of(5) { Verdict::UnreadFin } else { Verdict::EofNotClosed };
+    let leaks: Vec<Leak> =
+        (0..1_000).map(|n| Leak { verdict: verdict(n), ..leak(n, 7, n * SECOND / 10) }).collect();
+    let (mut reports, mut told) = (Reports::new(None, SECOND), HashMap::new());
+    for second in 1..=110 {
+        let now = second * SECOND;
+        for leak in leaks.iter().filter(|leak| leak.since / SECOND + 2 == second) {
+            leak.stuck(&mut reports, now);
+        }
+        for report in reports.flush(now) {
+            match report {
+                Report::Socket { record, count, .. } => told.insert(record.verdict, count),
+                Report::Group(group) => told.insert(group.oldest.verdict, group.count),
+                Report::Ended { .. } => None,
+            };
+        }
+    }
+    for (verdict, all) in [(Verdict::EofNotClosed, 800), (Verdict::UnreadFin, 200)] {
+        let said = told.get(&Some(verdict)).copied().unwrap_or(0);
+        assert!(said * 4 >= all, "{verdict:?}: {said} of {all}");
+    }
+}
+
 #[test]
 fn one_that_comes_and_goes_between_two_flushes() {
     let mut reports = Reports::new(None, SECOND);

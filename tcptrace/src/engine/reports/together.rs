@@ -118,6 +118,11 @@ impl Together {
         self.ended > 0 && (few || 2 * self.len() <= self.told)
     }
 
+    /// How often it has doubled since it was told.
+    pub fn doublings(&self) -> u32 {
+        (self.len() / self.told.max(1)).checked_ilog2().unwrap_or(0)
+    }
+
     /// Whether it has been empty for long.
     pub fn is_over(&mut self, now: BootNs) -> bool {
         if !self.members.is_empty() {

@@ -201,8 +201,12 @@ pub fn fitting(
     let rest = usual.iter().copied().filter(|column| *column != common);
     let (mut fits, mut left) = (Vec::new(), width);
     for column in std::iter::once(common).chain(rest) {
-        let cells = rows.iter().map(|row| column.cell(row, now).width());
-        let wanted = cells.max().unwrap_or(0).min(column.most()).max(column.head().width());
+        let cells: Vec<String> = rows.iter().map(|row| column.cell(row, now)).collect();
+        if column == Container && column != common && cells.iter().all(|cell| cell == "-") {
+            continue;
+        }
+        let widest = cells.iter().map(|cell| cell.width()).max().unwrap_or(0);
+        let wanted = widest.min(column.most()).max(column.head().width());
         let space = usize::from(!fits.is_empty());
         let room = left.saturating_sub(space);
         let given = match column.least() {
