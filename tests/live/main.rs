@@ -22,6 +22,7 @@ mod limits;
 mod needs;
 mod old_kernel;
 mod output;
+mod recording;
 mod sandbox;
 mod selection;
 mod snapshot;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         limits::TESTS,
         sandbox::TESTS,
         output::TESTS,
+        recording::TESTS,
         snapshot::TESTS,
         hidden::TESTS,
         explain::TESTS,

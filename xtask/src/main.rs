@@ -3,6 +3,7 @@
 
 mod audit;
 mod bench;
+mod browser;
 mod cargo;
 mod demo;
 mod dist;
@@ -33,6 +34,8 @@ Usage: cargo xtask COMMAND
   demo           make a leak in a network namespace of its own and watch tcptrace name it
   pictures [BINARY]
                  docs/watch.svg and docs/top.svg, of a real run in a terminal; as root
+  browser        the page of a report in Chromium (installed as a package): clicks, keys, widths,
+                 light and dark, paper, without scripts; pictures in target/browser
   json-docs      docs/json.md and docs/json.schema.json, as the code is
   test           everything that CI runs: formatting, clippy, tidy, unit, command-line and live \
                     tests
@@ -90,6 +93,7 @@ fn run(args: &[String]) -> Result<()> {
         ["demo"] => demo::run(),
         ["json-docs"] => test::json_docs(),
         ["pictures", rest @ ..] => pictures::run(rest),
+        ["browser"] => browser::run(),
         ["test"] => test::run(),
         ["stories"] => stories::run(None),
         ["stories", name] => stories::run(Some(name)),

@@ -9,14 +9,21 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{attach, ended_by, leaks, report, report::ReportFile, session::Session, warn};
+use super::{attach, leaks, report, report::ReportFile, session::Session, warn};
 use crate::{
     confine::seccomp::Profile,
-    engine::{incident::Incident, reports::Reports, watch::Plan},
+    engine::{
+        incident::{Incident, about::Provenance},
+        reports::Reports,
+        watch::Plan,
+    },
     exit::{Exit, Failure},
     source::{
         Source,
-        recording::recorder::{Prepared, Recorder, Written},
+        recording::{
+            options::Written,
+            recorder::{Prepared, Recorder},
+        },
     },
     view::{View, report::IncidentReport},
 };
@@ -49,6 +56,8 @@ pub struct Job<'a> {
 pub async fn run(job: Job<'_>) -> Result<(Option<Written>, Exit), Failure> {
     let mut stop = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    // Before system calls are given up that it takes.
+    let made = job.report.as_ref().map(|_| report::made_here());
     let mut missing = Vec::new();
     let mut say = |text: &str| {
         warn(text);
@@ -68,8 +77,7 @@ pub async fn run(job: Job<'_>) -> Result<(Option<Written>, Exit), Failure> {
     let writes = keeper.recorder.is_some() || report.is_some();
     let profile = if writes { Profile::Record { directory } } else { Profile::Watch };
     attach::confine(profile, &mut warn);
-    let incident =
-        report.as_ref().map(|_| Incident::of_watch(report::made_here(missing), &job.plan));
+    let incident = made.map(|made| Incident::of_watch(Provenance { missing, ..made }, &job.plan));
     let mut session = Session::new(job.plan, job.view, job.reports).with_incident(incident);
     warn(&job.announcement);
 
@@ -117,7 +125,12 @@ pub async fn run(job: Job<'_>) -> Result<(Option<Written>, Exit), Failure> {
     reported?;
     match written {
         Ok(written) => Ok((written, exit)),
-        Err(e) => ended_by(e).map(|exit| (None, exit)),
+        // A reader of the pipe that has seen enough is no failure.
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok((None, exit)),
+        Err(e) => {
+            let message = format!("the recording ended early, what it has is whole: {e}");
+            Err(Failure { exit: Exit::Failed, message })
+        }
     }
 }
 

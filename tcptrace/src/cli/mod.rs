@@ -7,7 +7,6 @@ mod explain;
 mod group;
 mod leaks;
 mod live;
-mod moment;
 mod output;
 mod record;
 mod recording;
@@ -18,6 +17,7 @@ mod session;
 mod snapshot;
 mod top;
 mod watch;
+mod when;
 
 use std::{
     io::{self, ErrorKind, Write},

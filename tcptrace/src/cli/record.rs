@@ -15,7 +15,7 @@ use crate::{
     prose::words::bytes,
     source::{
         live::{boot_now, memory},
-        recording::recorder::{Options, SMALLEST, Written},
+        recording::options::{Options, SMALLEST, Written},
     },
     view::Clock,
 };
@@ -222,14 +222,14 @@ impl Args {
         };
         match files.as_slice() {
             _ if *size == 0 => format!("no leak was reported, so {file} was not written"),
-            [] => format!("{} of {facts} facts were written", bytes(*size)),
+            [] => format!("{} with {facts} facts were written", bytes(*size)),
             [_] => format!(
-                "{file}: {} of {facts} facts{bound}; tcptrace replay {file} shows them, tcptrace \
+                "{file}: {} with {facts} facts{bound}; tcptrace replay {file} shows them, tcptrace \
                  report {file} makes a page of them",
                 bytes(*size)
             ),
             [.., last] => format!(
-                "{} files up to {}: {} of {facts} facts were written{bound}; tcptrace replay \
+                "{} files up to {}: {} with {facts} facts were written{bound}; tcptrace replay \
                  {file}* shows what is kept",
                 files.len(),
                 last.display(),

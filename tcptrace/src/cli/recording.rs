@@ -7,10 +7,7 @@ use crate::{
     exit::Failure,
     source::{
         live::header,
-        recording::{
-            Header,
-            recorder::{Options, Prepared},
-        },
+        recording::{Header, options::Options, recorder::Prepared},
     },
 };
 

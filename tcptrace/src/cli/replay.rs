@@ -1,8 +1,11 @@
 //! `tcptrace replay`: shows a recording as a watch would have shown it.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io::{self, ErrorKind},
+    path::PathBuf,
+    time::Duration,
+};
 
-use jiff::Timestamp;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::yield_now,
@@ -10,14 +13,18 @@ use tokio::{
 };
 
 use super::{
-    attach, ended_by, group::By, leaks, moment::Moment, nanoseconds, output, select,
-    session::Session, warn,
+    attach, ended_by, group::By, leaks, nanoseconds, output, select, session::Session, warn,
+    when::When,
 };
 use crate::{
     engine::{parse, record::BootNs, reports::Reports, select::Selection, watch::Plan},
     exit::{Exit, Failure},
     prose::time::human,
-    source::recording::{Batch, Header, file::Recording},
+    source::recording::{
+        Batch, Header,
+        file::{Recording, Refused},
+        reader::Unreadable,
+    },
     view::csv::Columns,
 };
 
@@ -46,11 +53,11 @@ pub struct Args {
 
     /// Leave out what was said before: 03:04:05, 2026-01-02T03:04:05Z, or +90s
     #[arg(long, value_name = "TIME")]
-    from: Option<Moment>,
+    from: Option<When>,
 
     /// End there
     #[arg(long, value_name = "TIME")]
-    to: Option<Moment>,
+    to: Option<When>,
 
     /// Take so many times less long than it took: 1 is as long, 60 a minute in a second
     /// [default: as fast as possible]
@@ -97,8 +104,10 @@ pub fn speed(text: &str) -> Result<f64, String> {
 
 /// Opens a recording; what is missing between its files is said.
 pub fn open(files: &[PathBuf]) -> Result<Recording, Failure> {
-    use crate::source::recording::file::Refused;
     Recording::open(files).map_err(|e| match e {
+        Refused::Unreadable(_, Unreadable::Io(ref io)) if io.kind() == ErrorKind::NotFound => {
+            Failure::usage(e)
+        }
         Refused::Unreadable(..) => Failure { exit: Exit::Failed, message: e.to_string() },
         _ => Failure::usage(e),
     })
@@ -157,14 +166,13 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let plan = args.plan(&header)?;
     let reports = args.reports(&plan);
     let selection = plan.selection.clone();
-    let began = i128::from(header.began_ns) + i128::from(header.offset_ns);
-    let began = Timestamp::from_nanosecond(began).unwrap_or(Timestamp::UNIX_EPOCH);
+    let began = header.began();
     let view = match args.output.view_at(began, header.began_ns, Columns::Watch) {
         Ok(view) => view,
         Err(e) => return ended_by(e),
     };
     let utc = args.output.is_utc();
-    let moment = |moment: Moment| moment.on_boot_clock(&header, utc);
+    let moment = |moment: When| moment.on_boot_clock(&header, utc);
     let mut replay = Replay {
         from: args.from.map(moment),
         to: args.to.map(moment),

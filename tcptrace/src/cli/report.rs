@@ -5,7 +5,6 @@ mod file;
 use std::{io, io::Write, path::PathBuf};
 
 use clap::ValueEnum;
-use jiff::Timestamp;
 
 pub use self::file::ReportFile;
 use super::{ended_by, recording, replay, select, session::Session, warn};
@@ -97,20 +96,21 @@ pub struct Args {
 }
 
 /// Where and how a report is made that is of this host, now.
-pub fn made_here(missing: Vec<String>) -> Provenance {
+pub fn made_here() -> Provenance {
     let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     let tool = concat!("tcptrace ", env!("CARGO_PKG_VERSION")).to_owned();
-    of_header(Header { tool, command, ..header::header() }, missing)
+    of_header(Header { tool, command, ..header::header() })
 }
 
-fn of_header(header: Header, missing: Vec<String>) -> Provenance {
+/// The same of a recording.
+pub fn of_header(header: Header) -> Provenance {
     let known = |text: String| Some(text).filter(|text| !text.is_empty());
     Provenance {
         host: known(header.host),
         kernel: known(header.kernel),
         tool: header.tool,
         command: header.command,
-        missing,
+        missing: Vec::new(),
     }
 }
 
@@ -203,11 +203,10 @@ impl Told {
         let Named { name, mut recording } = named;
         let header = recording.header().clone();
         let plan = replay::plan(&header, &args.select, None)?;
-        let began = i128::from(header.began_ns) + i128::from(header.offset_ns);
-        let began = Timestamp::from_nanosecond(began).unwrap_or(Timestamp::UNIX_EPOCH);
+        let began = header.began();
         let clock = Clock::new(began, header.began_ns, args.utc);
         let began_ns = header.began_ns;
-        let mut incident = Incident::of_watch(of_header(header, Vec::new()), &plan);
+        let mut incident = Incident::of_watch(of_header(header), &plan);
         incident.begin(began_ns);
         let view = Box::new(Nobody(clock));
         let mut session = Session::new(plan, view, None).with_incident(Some(incident));

@@ -181,10 +181,10 @@ impl Args {
         };
         Ok(Selection {
             processes: self.pid.iter().map(find_pid).collect::<Result<_, _>>()?,
+            comms: listed(&self.comm, find_comm)?,
             cgroups: listed(&self.cgroup, find_cgroup)?,
             containers: listed(&self.container, find_container)?,
             netns: listed(&self.netns, find_netns)?,
-            comms: listed(&self.comm, find_comm)?,
             ..self.plain()?
         })
     }

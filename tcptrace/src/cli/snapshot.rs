@@ -1,24 +1,27 @@
 //! `tcptrace snapshot`: one scan of what exists now.
 
-use std::{io, mem::ManuallyDrop, rc::Rc, time::Duration};
+mod past;
+
+use std::{io, mem::ManuallyDrop, path::PathBuf, rc::Rc, time::Duration};
 
 use tcptrace_common::state::TcpState;
 
 use crate::{
-    cli::{btf, ended_by, group::By, leaks, leaks::Leaks, nanoseconds, output, report, select},
+    cli::{
+        btf, ended_by, group::By, leaks, leaks::Leaks, nanoseconds, output, report, select,
+        when::When,
+    },
     engine::{
         group::{Groups, Overview},
-        incident::Incident,
+        incident::{Incident, about::Provenance},
         parse,
+        record::{BootNs, Record},
         select::Selection,
         update::Update,
         watch::Said,
     },
     exit::{Exit, Failure},
-    source::live::{
-        boot_now,
-        snapshot::{Query, Snapshot},
-    },
+    source::live::{boot_now, snapshot::Query},
     view::{View, csv::Columns, report::IncidentReport},
 };
 
@@ -45,6 +48,14 @@ use crate::{
     )
 )]
 pub struct Args {
+    /// A recording, one file or all that it was cut into: what there was then instead of now
+    #[arg(value_name = "FILE", conflicts_with_all = ["no_bpf", "btf"])]
+    files: Vec<PathBuf>,
+
+    /// Of a recording: at this moment [default: its end]: 03:04:05, 2026-01-02T03:04:05Z, or +90s
+    #[arg(long, value_name = "TIME", requires = "files")]
+    at: Option<When>,
+
     /// List sockets that are certainly older than this, and all ghosts: their age is not known
     #[arg(long, value_name = "DUR", default_value = "0", value_parser = parse::duration)]
     min_age: Duration,
@@ -76,6 +87,9 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
+    if !args.files.is_empty() {
+        return past::run(args);
+    }
     let report = args.report.open()?;
     let query = Query {
         // What is not shown is counted.
@@ -88,13 +102,22 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     // The process ends behind it: the kernel is quicker in taking all its memory back.
     let mut snapshot = ManuallyDrop::new(super::take(query)?);
     let mut leaks = 0;
-    let mut incident =
-        report.as_ref().map(|_| Incident::of_snapshot(report::made_here(snapshot.missing.clone())));
+    let missing = snapshot.missing.clone();
+    let mut incident = report
+        .as_ref()
+        .map(|_| Incident::of_snapshot(Provenance { missing, ..report::made_here() }));
     let mut view = match args.output.view(snapshot.now, Columns::Snapshot) {
         Ok(view) => view,
         Err(e) => return ended_by(e),
     };
-    let said = show(&mut snapshot, args, &mut *view, &mut leaks, incident.as_mut());
+    let now = snapshot.now;
+    let overview = Overview {
+        namespaces: snapshot.namespaces.len() as u64,
+        states: Some(snapshot.states()),
+        ..Overview::default()
+    };
+    let listing = Listing { args, now, overview };
+    let said = listing.show(&mut snapshot.records(), &mut *view, &mut leaks, incident.as_mut());
     if let Some((file, mut incident)) = report.zip(incident) {
         incident.finish_snapshot(snapshot.now, &|id| snapshot.process(id));
         file.write(&IncidentReport { incident: &incident, clock: view.clock() })?;
@@ -107,54 +130,58 @@ fn with_ghosts(states: u32) -> u32 {
     if states & TcpState::CloseWait.bit() != 0 { states | TcpState::Close.bit() } else { states }
 }
 
-/// Counts the leaks: all of them, also where the reader goes meanwhile.
-fn show(
-    snapshot: &mut Snapshot,
-    args: &Args,
-    view: &mut dyn View,
-    leaks: &mut u64,
-    mut incident: Option<&mut Incident>,
-) -> io::Result<()> {
-    let now = snapshot.now;
-    let mut overview = Overview {
-        namespaces: snapshot.namespaces.len() as u64,
-        states: snapshot.states(),
-        ..Overview::default()
-    };
-    let mut groups = args.group_by.and_then(By::what).map(|by| Groups::new(by, now));
-    let min_age_ns = nanoseconds(args.min_age);
-    let mut said = Ok(());
-    for record in snapshot.records() {
-        let over = record.age(now).is_over(min_age_ns);
-        if over == Some(false) {
-            continue;
+/// What is shown, and as of when.
+struct Listing<'a> {
+    args: &'a Args,
+    now: BootNs,
+    overview: Overview,
+}
+
+impl Listing<'_> {
+    /// Counts the leaks: all of them, also where the reader goes meanwhile.
+    fn show(
+        self,
+        records: &mut dyn Iterator<Item = Record>,
+        view: &mut dyn View,
+        leaks: &mut u64,
+        mut incident: Option<&mut Incident>,
+    ) -> io::Result<()> {
+        let Self { args, now, mut overview } = self;
+        let mut groups = args.group_by.and_then(By::what).map(|by| Groups::new(by, now));
+        let min_age_ns = nanoseconds(args.min_age);
+        let mut said = Ok(());
+        for record in records {
+            let over = record.age(now).is_over(min_age_ns);
+            if over == Some(false) {
+                continue;
+            }
+            if !record.is_shown() && !args.select.names_verdicts() {
+                overview.in_use += 1;
+                continue;
+            }
+            // Nothing tells since when a ghost has been one.
+            let ghost = record.state == TcpState::Close && record.is_leak();
+            if over.is_none() && !ghost {
+                overview.age_unknown += 1;
+                continue;
+            }
+            overview.add(&record);
+            let record = Rc::new(record);
+            if let Some(incident) = &mut incident {
+                incident.take(&Said { time: now, update: Update::Socket(Rc::clone(&record)) });
+            }
+            match &mut groups {
+                Some(groups) => groups.add(&record),
+                None if said.is_ok() => said = view.update(now, &Update::Socket(record)),
+                None => {}
+            }
         }
-        if !record.is_shown() && !args.select.names_verdicts() {
-            overview.in_use += 1;
-            continue;
+        *leaks = overview.leaks;
+        said?;
+        for group in groups.into_iter().flat_map(Groups::sorted) {
+            view.update(now, &Update::Group(Box::new(group)))?;
         }
-        // Nothing tells since when a ghost has been one.
-        let ghost = record.state == TcpState::Close && record.is_leak();
-        if over.is_none() && !ghost {
-            overview.age_unknown += 1;
-            continue;
-        }
-        overview.add(&record);
-        let record = Rc::new(record);
-        if let Some(incident) = &mut incident {
-            incident.take(&Said { time: now, update: Update::Socket(Rc::clone(&record)) });
-        }
-        match &mut groups {
-            Some(groups) => groups.add(&record),
-            None if said.is_ok() => said = view.update(now, &Update::Socket(record)),
-            None => {}
-        }
+        view.update(now, &Update::Overview(Box::new(overview)))?;
+        view.flush()
     }
-    *leaks = overview.leaks;
-    said?;
-    for group in groups.into_iter().flat_map(Groups::sorted) {
-        view.update(now, &Update::Group(Box::new(group)))?;
-    }
-    view.update(now, &Update::Overview(Box::new(overview)))?;
-    view.flush()
 }

@@ -14,7 +14,7 @@ use crate::{
     exit::{Exit, Failure},
     source::{
         live::{boot_now, memory},
-        recording::recorder::{Options, Prepared},
+        recording::{options::Options, recorder::Prepared},
     },
     view::csv::Columns,
 };

@@ -145,8 +145,9 @@ pub struct Overview {
     pub age_unknown: u64,
     /// Network namespaces looked into.
     pub namespaces: u64,
-    /// All TCP sockets there, by state, listed or not.
-    pub states: Vec<(TcpState, u64)>,
+    /// All TCP sockets there, by state, listed or not; `None`: only those that were watched are
+    /// known.
+    pub states: Option<Vec<(TcpState, u64)>>,
     /// Listed ones by holder (`comm[pid]`).
     pub by_holder: BTreeMap<String, u64>,
     /// What people call those, where that is more; it may hold anything.

@@ -64,7 +64,7 @@ impl Lost {
     /// All kinds together.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.named().iter().map(|(_, n)| n).sum()
+        self.named().iter().fold(0, |sum, (_, n)| sum.saturating_add(*n))
     }
 }
 
@@ -93,12 +93,13 @@ impl Stays {
     /// From a histogram's row; `None` where it is empty.
     #[must_use]
     pub fn new(state: TcpState, row: &[u64]) -> Option<Self> {
-        let count: u64 = row.iter().sum();
+        // A recording may claim any numbers.
+        let count = row.iter().fold(0, |sum: u64, n| sum.saturating_add(*n));
         let quantile = |hundredths: u64| {
-            let wanted = (count * hundredths).div_ceil(100);
+            let wanted = (u128::from(count) * u128::from(hundredths)).div_ceil(100);
             let mut sum = 0;
             let slot = row.iter().position(|n| {
-                sum += n;
+                sum += u128::from(*n);
                 sum >= wanted
             });
             slot.and_then(below)

@@ -20,14 +20,14 @@ pub struct Waiting {
     /// How many threads it had.
     pub of: u64,
     /// Those that were read: the first ones.
-    pub threads: Vec<Waiter>,
+    pub threads: Vec<WaitingThread>,
     /// Why nothing is known of them.
     pub unknown: Option<String>,
 }
 
 /// A thread.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waiter {
+pub struct WaitingThread {
     /// Thread id.
     pub tid: u32,
     /// Its name.
@@ -37,14 +37,14 @@ pub struct Waiter {
     /// The kernel function it slept in.
     pub wchan: Option<String>,
     /// What it was in.
-    pub call: Called,
+    pub call: WaitsIn,
     /// What the descriptor was that the call was made on.
     pub on: Option<On>,
 }
 
 /// What a thread was in; see [`Call`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Called {
+pub enum WaitsIn {
     /// It ran or could run.
     Running,
     /// It waited in the kernel, and not for a call.
@@ -102,7 +102,8 @@ impl Waiting {
         match read {
             Err(why) => Self { unknown: Some(why.to_owned()), ..of_process },
             Ok((threads, of)) => {
-                let threads = threads.iter().map(|thread| Waiter::new(thread, &describe)).collect();
+                let threads =
+                    threads.iter().map(|thread| WaitingThread::new(thread, &describe)).collect();
                 Self { of: of as u64, threads, ..of_process }
             }
         }
@@ -116,7 +117,7 @@ impl Waiting {
         if let Some(why) = &self.unknown {
             return Err(reason(why));
         }
-        let threads: Vec<Thread> = self.threads.iter().map(Waiter::thread).collect();
+        let threads: Vec<Thread> = self.threads.iter().map(WaitingThread::thread).collect();
         let on: HashMap<u32, &On> =
             self.threads.iter().filter_map(|w| Some((w.tid, w.on.as_ref()?))).collect();
         let describe = |tid, _| on.get(&tid).map(|on| on.descriptor());
@@ -126,15 +127,15 @@ impl Waiting {
     }
 }
 
-impl Waiter {
+impl WaitingThread {
     fn new(thread: &Thread, describe: impl Fn(u32, u32) -> Option<Descriptor>) -> Self {
         let call = match thread.call {
-            Call::Running => Called::Running,
-            Call::Outside => Called::Outside,
-            Call::Unknown(why) => Called::Unknown(why.to_owned()),
+            Call::Running => WaitsIn::Running,
+            Call::Outside => WaitsIn::Outside,
+            Call::Unknown(why) => WaitsIn::Unknown(why.to_owned()),
             Call::In { number, first, second } => match call_name(number) {
-                Some(name) => Called::In { name: name.to_owned(), first, second },
-                None => Called::Numbered(number),
+                Some(name) => WaitsIn::In { name: name.to_owned(), first, second },
+                None => WaitsIn::Numbered(number),
             },
         };
         let descriptor = thread.descriptor().and_then(|fd| describe(thread.tid, fd));
@@ -151,11 +152,11 @@ impl Waiter {
 
     fn thread(&self) -> Thread {
         let call = match &self.call {
-            Called::Running => Call::Running,
-            Called::Outside => Call::Outside,
-            Called::Unknown(why) => Call::Unknown(reason(why)),
-            Called::Numbered(number) => Call::In { number: *number, first: 0, second: 0 },
-            Called::In { name, first, second } => match call_number(name) {
+            WaitsIn::Running => Call::Running,
+            WaitsIn::Outside => Call::Outside,
+            WaitsIn::Unknown(why) => Call::Unknown(reason(why)),
+            WaitsIn::Numbered(number) => Call::In { number: *number, first: 0, second: 0 },
+            WaitsIn::In { name, first, second } => match call_number(name) {
                 Some(number) => Call::In { number, first: *first, second: *second },
                 None => Call::Unknown("a call that this architecture does not have"),
             },

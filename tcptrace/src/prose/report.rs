@@ -158,7 +158,12 @@ fn who(incident: &Incident, worst: &ProcessStory, others: &[&ProcessStory]) -> P
     let mut list: Vec<String> =
         others.iter().take(OTHERS).map(|p| format!("{}: {}", called(p), count(p))).collect();
     if let Some(more) = others.len().checked_sub(OTHERS).filter(|n| *n > 0) {
-        list.push(format!("and {more} more processes"));
+        let more = if more == 1 {
+            "one more process".to_owned()
+        } else {
+            format!("{more} more processes")
+        };
+        list.push(format!("and {more}"));
     }
     let unheld = incident.open().unheld;
     if unheld > 0 {
@@ -179,9 +184,11 @@ fn since(worst: &ProcessStory, incident: &Incident, times: &Times<'_>) -> Point 
             let (ago, latest) = (human(age.min_ns), (times.long)(latest_ns));
             if age.is_exact() {
                 format!("Since {latest}, {ago} before the end of this report.")
-            } else if age.max_ns.is_some() {
+            } else if age.max_ns.is_some() && (times.long)(earliest_ns) != latest {
                 let earliest = (times.long)(earliest_ns);
                 format!("Since some time between {earliest} and {latest}: for {ago} or more.")
+            } else if age.max_ns.is_some() {
+                format!("Since {latest}, {ago} before the end of this report.")
             } else {
                 format!("Since {latest} or before: for {ago} or more.")
             }
@@ -199,6 +206,7 @@ fn pace(worst: &ProcessStory, incident: &Incident, times: &Times<'_>) -> Point {
         .and_then(|s| s.worst.as_deref())
         .filter(|w| w.holder.process == worst.holder.process);
     let gained = match (incident.mode, of_worst.map(|w| w.per_minute)) {
+        _ if worst.leaks_open == 0 => "All of its leaks have ended.".to_owned(),
         (Mode::Snapshot, _) => "One snapshot does not show how fast it gains leaks.".to_owned(),
         (_, Some(Some(0))) => "It has not gained any while it was watched.".to_owned(),
         (_, Some(Some(n))) => format!("It gains about {} leaks a minute.", rounded(n)),
@@ -210,8 +218,15 @@ fn pace(worst: &ProcessStory, incident: &Incident, times: &Times<'_>) -> Point {
 /// What is left of a process's descriptors.
 #[must_use]
 pub fn descriptors(p: &ProcessStory, times: &Times<'_>) -> String {
-    let used = p.used.map_or_else(|| "an unknown number".to_owned(), |n| n.to_string());
+    let used = match p.in_use() {
+        None => "an unknown number".to_owned(),
+        Some(n) if p.used == Some(n) => n.to_string(),
+        Some(n) => format!("at least {n}"),
+    };
     match (p.limit, p.full_at_ns) {
+        (Some(limit), _) if p.leaks_open == 0 => {
+            format!("It used {used} of {limit} descriptors when that was last known.")
+        }
         (Some(limit), Some(at)) => format!(
             "It uses {used} of {limit} descriptors. At this pace none is left {}.",
             (times.hour)(at)
@@ -323,10 +338,11 @@ pub const fn uncounted(why: Uncounted) -> &'static str {
 pub const fn per(per: Per) -> &'static str {
     match per {
         Per::Connections => {
-            "leaks per 1,000 connections whose peer closed first (those that came into \
-             CLOSE_WAIT, and left it however soon, or are in it still)"
+            "leaks that began while it was watched, per 1,000 connections whose peer closed first \
+             meanwhile (those that came into CLOSE_WAIT, and left it however soon, or are in it \
+             still)"
         }
-        Per::Hour => "leaks per hour",
+        Per::Hour => "leaks that began while it was watched, per hour",
     }
 }
 

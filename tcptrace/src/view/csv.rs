@@ -236,7 +236,7 @@ impl<W: Write> View for Csv<W> {
             Update::Overview(o) => {
                 let mut row = Row::new(&self.columns, "summary", stamp);
                 row.advice(&o.by_verdict);
-                let states = o.states.iter().map(|(state, n)| (state.name(), *n));
+                let states = o.states.iter().flatten().map(|(state, n)| (state.name(), *n));
                 row.set(
                     "counts",
                     named([("sockets", o.sockets), ("leaks", o.leaks)].into_iter().chain(states)),

@@ -18,11 +18,11 @@ pub struct Digest {
     pub uncounted: Option<Uncounted>,
     /// How long it was watched, ns.
     pub length_ns: u64,
-    /// Leaks.
+    /// Leaks whose beginning was seen: what was there before is of other connections.
     pub leaks: u64,
-    /// Leaks by verdict.
+    /// Those by verdict.
     pub by_verdict: [u64; VERDICTS],
-    /// Leaks by what people call the process that held them: its pid is another one after each
+    /// Those by what people call the process that held them: its pid is another one after each
     /// restart. It may hold anything.
     pub by_process: BTreeMap<String, u64>,
 }
@@ -32,16 +32,16 @@ impl Digest {
     #[must_use]
     pub fn of(incident: &Incident) -> Self {
         let mut by_process = BTreeMap::new();
-        for story in incident.processes().iter().filter(|story| story.leaks() > 0) {
-            *by_process.entry(story.holder.called().to_owned()).or_default() += story.leaks();
+        for story in incident.processes().iter().filter(|story| story.leaks_new > 0) {
+            *by_process.entry(story.holder.called().to_owned()).or_default() += story.leaks_new;
         }
         let connections = incident.connections();
         Self {
             connections: connections.ok(),
             uncounted: connections.err(),
             length_ns: incident.span().map_or(0, |span| span.length_ns()),
-            leaks: incident.totals().leaks,
-            by_verdict: incident.leaks_by_verdict(),
+            leaks: incident.new_by_verdict().iter().sum(),
+            by_verdict: incident.new_by_verdict(),
             by_process,
         }
     }

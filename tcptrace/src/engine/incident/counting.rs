@@ -38,6 +38,10 @@ pub struct Counting {
     pub leaks: u64,
     /// Leaks by verdict.
     pub leaks_by_verdict: [u64; VERDICTS],
+    /// Leaks whose beginning was seen, by verdict.
+    pub new_by_verdict: [u64; VERDICTS],
+    /// Sockets in CLOSE_WAIT whose beginning there was seen.
+    pub new_close_wait: u64,
     /// By age.
     pub ages: Ages,
     /// By process.
@@ -57,6 +61,8 @@ pub struct OfProcess {
     pub close_wait: u64,
     /// Leaks.
     pub leaks: u64,
+    /// Of those: leaks whose beginning was seen.
+    pub new: u64,
     /// Leaks by verdict.
     pub by_verdict: [u64; VERDICTS],
     /// What is certain of the ages of those leaks that have a descriptor, ns.
@@ -73,6 +79,9 @@ impl Counting {
         self.by_verdict[slot(record.verdict)] += 1;
         self.leaks += u64::from(leak);
         self.leaks_by_verdict[slot(record.verdict)] += u64::from(leak);
+        let new = is_new(record);
+        self.new_by_verdict[slot(record.verdict)] += u64::from(leak && new);
+        self.new_close_wait += u64::from(record.state == TcpState::CloseWait && new);
         self.ages.add(age);
         self.unheld += u64::from(leak && record.holders.is_empty());
         for (field, why) in record.unknown.iter() {
@@ -87,6 +96,7 @@ impl Counting {
                 continue;
             }
             of.leaks += 1;
+            of.new += u64::from(new);
             of.by_verdict[slot(record.verdict)] += 1;
             if has_descriptor {
                 of.ages_ns.push(age);
@@ -97,6 +107,12 @@ impl Counting {
             }
         }
     }
+}
+
+/// Whether its beginning was seen: it was not there before.
+#[must_use]
+pub fn is_new(record: &Record) -> bool {
+    record.earliest_ns == record.latest_ns
 }
 
 /// The processes that hold it, or its listener; each once.
@@ -144,7 +160,7 @@ mod tests {
     #[test]
     fn ages_by_powers_of_two() {
         let mut ages = Ages::default();
-        for second in [0, 1, 2, 3, 4, 1 << 40] {
+        for second in [0, 1, 2, 3, 4, 1 << 30] {
             ages.add(second * Ages::FIRST_NS);
         }
         ages.add(Ages::FIRST_NS - 1);

@@ -31,6 +31,10 @@ use super::{
     watch::{Plan, Said, Watch},
 };
 
+/// Samples are so far apart for each socket that is open, ns: whatever their number, taking them
+/// in takes a small share of a CPU.
+const EACH_NS: u64 = 20_000;
+
 /// All of it.
 #[derive(Clone, Debug)]
 pub struct Incident {
@@ -51,6 +55,7 @@ pub struct Incident {
     taken_back: u64,
     resolved_leaks: u64,
     resolved_verdicts: [u64; counting::VERDICTS],
+    resolved_new: [u64; counting::VERDICTS],
     resolved_ages: Ages,
     /// What is open, as of the last sample.
     now: Counting,
@@ -95,6 +100,7 @@ impl Incident {
             taken_back: 0,
             resolved_leaks: 0,
             resolved_verdicts: [0; counting::VERDICTS],
+            resolved_new: [0; counting::VERDICTS],
             resolved_ages: Ages::default(),
             now: Counting::default(),
             remotes: Tally::default(),
@@ -136,7 +142,7 @@ impl Incident {
 
     /// Takes in what the watch knows at `now`, if the last sample is long enough ago.
     pub fn sample(&mut self, now: BootNs, watch: &Watch) {
-        if self.series.is_due(now) {
+        if self.series.is_due(now, watch.rows().len() as u64 * EACH_NS) {
             self.sample_now(now, watch);
         }
     }
@@ -242,7 +248,9 @@ impl Incident {
         self.resolved += 1;
         self.taken_back += u64::from(why.takes_back());
         self.resolved_leaks += u64::from(record.is_leak());
-        self.resolved_verdicts[counting::slot(record.verdict)] += u64::from(record.is_leak());
+        let slot = counting::slot(record.verdict);
+        self.resolved_verdicts[slot] += u64::from(record.is_leak());
+        self.resolved_new[slot] += u64::from(record.is_leak() && counting::is_new(record));
         self.resolved_ages.add(stayed.min_ns);
         self.processes.resolved(record);
         let place = self.open.remove(&record.connection.cookie).flatten();
@@ -342,8 +350,14 @@ impl Incident {
         std::array::from_fn(|n| self.resolved_verdicts[n] + self.now.leaks_by_verdict[n])
     }
 
-    /// How many connections the leaks are of: those whose peer closed first. They came into
-    /// CLOSE_WAIT and left it, however soon, or are in it still.
+    /// The same of those whose beginning was seen.
+    #[must_use]
+    pub fn new_by_verdict(&self) -> [u64; counting::VERDICTS] {
+        std::array::from_fn(|n| self.resolved_new[n] + self.now.new_by_verdict[n])
+    }
+
+    /// How many connections were closed by their peers first, from the beginning to the end: they
+    /// came into CLOSE_WAIT and left it, however soon, or are in it still.
     ///
     /// # Errors
     /// Why that is not known.
@@ -359,8 +373,7 @@ impl Incident {
         }
         let summary = self.summary.as_deref().ok_or(Uncounted::NoScan)?;
         let ended = summary.stays.iter().find(|s| s.state == TcpState::CloseWait);
-        let open = self.now.by_state[TcpState::CloseWait as usize];
-        let all = ended.map_or(0, |s| s.count) + open;
+        let all = ended.map_or(0, |s| s.count) + self.now.new_close_wait;
         if all == 0 && summary.seen == 0 { Err(Uncounted::NoScan) } else { Ok(all) }
     }
 }

@@ -33,13 +33,18 @@ pub struct ProcessStory {
     pub leaks_resolved: u64,
     /// The most leaks that were open at once, in any sample.
     pub leaks_most: u64,
+    /// Leaks whose beginning was seen, those that have ended too.
+    pub leaks_new: u64,
+    resolved_new: u64,
     /// Leaks by verdict, those that have ended too.
     pub by_verdict: [u64; VERDICTS],
     resolved_by_verdict: [u64; VERDICTS],
     /// When the oldest of the leaks that are open began.
     pub oldest: Option<Since>,
-    /// Descriptors in use.
+    /// Descriptors in use, as the host said once a minute.
     pub used: Option<u64>,
+    /// Descriptors that its open leaks have.
+    pub in_leaks: u64,
     /// Descriptors that it may have.
     pub limit: Option<u64>,
     /// When it has no descriptor left at the pace of its leaks, ns of the boot clock; `None`: no
@@ -58,10 +63,13 @@ impl ProcessStory {
             leaks_open: 0,
             leaks_resolved: 0,
             leaks_most: 0,
+            leaks_new: 0,
+            resolved_new: 0,
             by_verdict: [0; VERDICTS],
             resolved_by_verdict: [0; VERDICTS],
             oldest: None,
             used: None,
+            in_leaks: 0,
             limit: None,
             full_at_ns: None,
         }
@@ -71,6 +79,12 @@ impl ProcessStory {
     #[must_use]
     pub fn leaks(&self) -> u64 {
         self.leaks_open + self.leaks_resolved
+    }
+
+    /// Descriptors that it certainly uses: what the host said may be a minute old.
+    #[must_use]
+    pub fn in_use(&self) -> Option<u64> {
+        self.used.map(|used| used.max(self.in_leaks))
     }
 
     fn learn(&mut self, process: &Process) {
@@ -85,10 +99,11 @@ impl ProcessStory {
     fn count(&mut self, of: &OfProcess, now: BootNs) {
         (self.sockets_open, self.leaks_open, self.oldest) = (of.sockets, of.leaks, of.oldest);
         self.leaks_most = self.leaks_most.max(of.leaks);
+        self.leaks_new = self.resolved_new + of.new;
         self.by_verdict = std::array::from_fn(|n| self.resolved_by_verdict[n] + of.by_verdict[n]);
-        // What it uses is known once a minute: the leaks that it has certainly use as many.
-        let in_leaks = of.ages_ns.len() as u64;
-        let free = self.limit.map(|l| l.saturating_sub(self.used.unwrap_or(0).max(in_leaks)));
+        self.in_leaks = of.ages_ns.len() as u64;
+        let in_use = self.in_use().unwrap_or(self.in_leaks);
+        let free = self.limit.map(|limit| limit.saturating_sub(in_use));
         let left_ns = free.and_then(|free| full_in(&of.ages_ns, free));
         self.full_at_ns = left_ns.and_then(|left| now.checked_add(left));
     }
@@ -132,6 +147,7 @@ impl ProcessStories {
             let number = self.numbers.get(&id).map(|n| *n as usize);
             if let Some(story) = number.and_then(|n| self.all.get_mut(n)) {
                 story.leaks_resolved += 1;
+                story.resolved_new += u64::from(counting::is_new(record));
                 story.resolved_by_verdict[counting::slot(record.verdict)] += 1;
             }
         }
@@ -160,7 +176,7 @@ impl ProcessStories {
                     process: number as u32,
                     close_wait: of.close_wait,
                     leaks: of.leaks,
-                    used: story.used,
+                    used: story.in_use(),
                     limit: story.limit,
                 });
             }

@@ -58,10 +58,11 @@ impl Series {
     /// At first, moments are so far apart, ns.
     const FIRST_NS: u64 = 250_000_000;
 
-    /// Whether the last moment is long enough ago.
+    /// Whether the last moment is long enough ago: so long at least, ns.
     #[must_use]
-    pub fn is_due(&self, now: BootNs) -> bool {
-        self.moments.last().is_none_or(|last| now >= last.at_ns.saturating_add(self.apart_ns))
+    pub fn is_due(&self, now: BootNs, least_ns: u64) -> bool {
+        let apart = self.apart_ns.max(least_ns);
+        self.moments.last().is_none_or(|last| now >= last.at_ns.saturating_add(apart))
     }
 
     /// Adds a moment; one of the same time takes the place of the one before.
@@ -87,10 +88,12 @@ impl Series {
         &self.moments
     }
 
-    /// Moments are no closer than this, ns.
+    /// How far moments are apart, ns; of fewer than two, nothing.
     #[must_use]
     pub fn apart_ns(&self) -> u64 {
-        self.apart_ns
+        let ends = self.moments.first().zip(self.moments.last());
+        let between = self.moments.len().saturating_sub(1) as u64;
+        ends.map_or(0, |(first, last)| (last.at_ns - first.at_ns).checked_div(between).unwrap_or(0))
     }
 }
 
@@ -103,17 +106,17 @@ mod tests {
         let mut series = Series::default();
         let (mut now, end) = (7, 7 + 30 * 86_400 * 1_000_000_000);
         while now < end {
-            if series.is_due(now) {
+            if series.is_due(now, 0) {
                 series.push(Moment { at_ns: now, stuck: now, ..Moment::default() });
             }
             assert!(series.moments().len() <= Series::MOMENTS);
-            now += 200_000_000 + series.apart_ns() / 3;
+            now += 200_000_000 + series.apart_ns / 3;
         }
         let moments = series.moments();
         assert!(moments.len() > Series::MOMENTS / 3, "{}", moments.len());
         assert!(moments.is_sorted_by(|a, b| a.at_ns < b.at_ns));
-        assert!(moments[0].at_ns <= 7 + 2 * series.apart_ns(), "the beginning is there");
-        assert!(now - moments[moments.len() - 1].at_ns <= 2 * series.apart_ns());
+        assert!(moments[0].at_ns <= 7 + 2 * series.apart_ns, "the beginning is there");
+        assert!(now - moments[moments.len() - 1].at_ns <= 2 * series.apart_ns);
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub(super) struct Losses {
 impl Losses {
     /// So many records made no sense.
     pub fn skip(&mut self, count: u64) {
-        self.skipped += count;
+        self.skipped = self.skipped.saturating_add(count);
     }
 
     /// A socket stays in CLOSE: its end is to be seen. What ended before that shows by its absence.
@@ -95,8 +95,8 @@ impl Losses {
     pub fn count(&mut self, counts: &Counts) {
         let counters = &counts.counters.0;
         self.lost = Lost {
-            ring_full: counters.ring_full + counters.destroy_ring_full,
-            storage_failed: counters.storage_failed + counters.scan_failed,
+            ring_full: counters.ring_full.saturating_add(counters.destroy_ring_full),
+            storage_failed: counters.storage_failed.saturating_add(counters.scan_failed),
             recursion: counts.missed,
             skipped: self.skipped,
             unverified: self.lost.unverified,

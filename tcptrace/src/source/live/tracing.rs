@@ -73,7 +73,8 @@ const STEP_NS: i64 = 500_000_000;
 const MOMENT_NS: u64 = 10_000_000;
 
 impl Live {
-    /// Puts the parts together; `waiter` where what threads wait in may be asked; `first` are the facts that are known already.
+    /// Puts the parts together; `waiter` where what threads wait in may be asked. `first` are the
+    /// facts that are known already.
     #[must_use]
     pub fn new(
         kernel: Kernel,

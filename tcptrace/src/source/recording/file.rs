@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Batch, Header,
-    reader::{Damage, Ending, Item, Reader, Unreadable},
+    reader::{Damage, Ending, Piece, Reader, Unreadable},
 };
 
 /// A recording that is being read.
@@ -90,14 +90,14 @@ impl Recording {
     pub fn next_batch(&mut self) -> io::Result<Option<Batch>> {
         loop {
             let name = &self.now.name;
-            match self.now.reader.next_item() {
-                Ok(Some(Item::Batch(batch))) => return Ok(Some(batch)),
-                Ok(Some(Item::Header(_))) => {}
-                Ok(Some(Item::Damage(Damage { at, bytes }))) => self.missing.push(format!(
+            match self.now.reader.next_piece() {
+                Ok(Some(Piece::Batch(batch))) => return Ok(Some(batch)),
+                Ok(Some(Piece::Header(_))) => {}
+                Ok(Some(Piece::Damage(Damage { at, bytes }))) => self.missing.push(format!(
                     "{name}: damaged at byte {at}: {bytes} bytes can't be read, what is behind \
                      them is shown"
                 )),
-                Ok(Some(Item::End(ending))) => {
+                Ok(Some(Piece::End(ending))) => {
                     self.missing.extend(ends(ending).map(|how| format!("{name}: {how}")));
                 }
                 Ok(None) => match self.rest.pop() {

@@ -34,7 +34,7 @@ const SHORT: usize = 64;
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Kind {
+pub enum FrameKind {
     /// A [`super::Header`], as postcard encodes it.
     Header = 0,
     /// [`super::Batch`]es.
@@ -45,7 +45,7 @@ pub enum Kind {
     Continued = 3,
 }
 
-impl Kind {
+impl FrameKind {
     fn new(byte: u8) -> Option<Self> {
         [Self::Header, Self::Batches, Self::End, Self::Continued]
             .into_iter()
@@ -57,14 +57,14 @@ impl Kind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// What it holds.
-    pub kind: Kind,
+    pub kind: FrameKind,
     /// The contents, uncompressed.
     pub contents: Vec<u8>,
 }
 
 /// What the beginning of some bytes is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum Beginning {
     /// A frame, and how many bytes it takes.
     Frame(Frame, usize),
     /// The beginning of a frame: it takes so many bytes in all, as far as can be told.
@@ -76,7 +76,7 @@ pub enum Found {
 }
 
 /// Appends a frame.
-pub fn write(kind: Kind, contents: &[u8], to: &mut Vec<u8>) {
+pub fn write(kind: FrameKind, contents: &[u8], to: &mut Vec<u8>) {
     let compressed = (contents.len() >= SHORT)
         .then(|| compress_to_vec(contents, CompressionLevel::Fastest))
         .filter(|compressed| compressed.len() < contents.len());
@@ -99,27 +99,27 @@ pub fn write(kind: Kind, contents: &[u8], to: &mut Vec<u8>) {
 
 /// Reads the frame that the bytes begin with.
 #[must_use]
-pub fn read(bytes: &[u8]) -> Found {
+pub fn read(bytes: &[u8]) -> Beginning {
     let begun = bytes.len().min(MARK.len());
     if bytes[..begun] != MARK[..begun] {
-        return Found::Garbled;
+        return Beginning::Garbled;
     }
-    let Some(head) = bytes.first_chunk::<HEAD>() else { return Found::Short(HEAD) };
+    let Some(head) = bytes.first_chunk::<HEAD>() else { return Beginning::Short(HEAD) };
     let number =
         |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
     let (stored, length) = (number(8) as usize, number(12) as usize);
     if crc32fast::hash(&head[4..16]) != number(16) || stored > LONGEST || length > LONGEST {
-        return Found::Garbled;
+        return Beginning::Garbled;
     }
     let Some(contents) = bytes.get(HEAD..HEAD + stored) else {
-        return Found::Short(HEAD + stored);
+        return Beginning::Short(HEAD + stored);
     };
     if crc32fast::hash(contents) != number(20) {
-        return Found::Garbled;
+        return Beginning::Garbled;
     }
     let version = u16::from_le_bytes([head[6], head[7]]);
     if u32::from(version) > VERSION {
-        return Found::Newer(version);
+        return Beginning::Newer(version);
     }
     let contents = match head[5] {
         0 => Some(contents.to_vec()),
@@ -127,9 +127,9 @@ pub fn read(bytes: &[u8]) -> Found {
         _ => None,
     };
     let contents = contents.filter(|contents| contents.len() == length);
-    match (Kind::new(head[4]), contents) {
-        (Some(kind), Some(contents)) => Found::Frame(Frame { kind, contents }, HEAD + stored),
-        _ => Found::Garbled,
+    match (FrameKind::new(head[4]), contents) {
+        (Some(kind), Some(contents)) => Beginning::Frame(Frame { kind, contents }, HEAD + stored),
+        _ => Beginning::Garbled,
     }
 }
 
@@ -154,12 +154,12 @@ mod tests {
             more: Vec<u8>,
         ) {
             let mut bytes = Vec::new();
-            write(Kind::Batches, &contents, &mut bytes);
+            write(FrameKind::Batches, &contents, &mut bytes);
             let length = bytes.len();
             prop_assert!(length <= HEAD + contents.len());
             bytes.extend_from_slice(&more);
-            let frame = Frame { kind: Kind::Batches, contents };
-            prop_assert_eq!(read(&bytes), Found::Frame(frame, length));
+            let frame = Frame { kind: FrameKind::Batches, contents };
+            prop_assert_eq!(read(&bytes), Beginning::Frame(frame, length));
         }
 
         #[test]
@@ -169,11 +169,11 @@ mod tests {
             bit in 0u32..8,
         ) {
             let mut bytes = Vec::new();
-            write(Kind::Header, &contents, &mut bytes);
+            write(FrameKind::Header, &contents, &mut bytes);
             let cut = at.index(bytes.len());
-            prop_assert!(matches!(read(&bytes[..cut]), Found::Short(all) if all > cut));
+            prop_assert!(matches!(read(&bytes[..cut]), Beginning::Short(all) if all > cut));
             bytes[cut] ^= 1 << bit;
-            prop_assert!(!matches!(read(&bytes), Found::Frame(..)));
+            prop_assert!(!matches!(read(&bytes), Beginning::Frame(..)));
         }
 
         #[test]
@@ -183,7 +183,7 @@ mod tests {
             head[8..12].copy_from_slice(&length.to_le_bytes());
             let sums = [crc32fast::hash(&head), crc32fast::hash(&contents)].map(u32::to_le_bytes);
             let bytes = [&MARK[..], &head, &sums[0], &sums[1], &contents].concat();
-            if let Found::Frame(frame, all) = read(&bytes) {
+            if let Beginning::Frame(frame, all) = read(&bytes) {
                 prop_assert_eq!((frame.contents.len(), all), (length as usize, bytes.len()));
             }
         }

@@ -12,6 +12,7 @@
 
 pub mod file;
 pub mod frame;
+pub mod options;
 pub mod reader;
 pub mod recorder;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 mod writer;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{
@@ -70,6 +72,15 @@ pub struct Header {
     /// Settings of the kernel that bear on connections, of tcptrace's own network namespace: the
     /// name as sysctl(8) has it, and the value.
     pub sysctls: Vec<(String, String)>,
+}
+
+impl Header {
+    /// The time of day when this file was begun.
+    #[must_use]
+    pub fn began(&self) -> Timestamp {
+        let ns = i128::from(self.began_ns) + i128::from(self.offset_ns);
+        Timestamp::from_nanosecond(ns).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
 }
 
 /// Facts that were handed over at once.

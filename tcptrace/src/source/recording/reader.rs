@@ -6,12 +6,12 @@ use bytes::Bytes;
 
 use super::{
     Batch, Header, VERSION,
-    frame::{Found, HEAD, Kind, MARK, read as read_frame},
+    frame::{Beginning, FrameKind, HEAD, MARK, read as read_frame},
 };
 
 /// What comes next.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Item {
+pub enum Piece {
     /// The header: comes first.
     Header(Box<Header>),
     /// Facts.
@@ -108,8 +108,8 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// [`Unreadable`].
     pub fn header(&mut self) -> Result<Header, Unreadable> {
-        match self.next_item()? {
-            Some(Item::Header(header)) => Ok(*header),
+        match self.next_piece()? {
+            Some(Piece::Header(header)) => Ok(*header),
             _ => Err(Unreadable::Foreign),
         }
     }
@@ -118,7 +118,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// [`Unreadable`]; then there is nothing more.
-    pub fn next_item(&mut self) -> Result<Option<Item>, Unreadable> {
+    pub fn next_piece(&mut self) -> Result<Option<Piece>, Unreadable> {
         if self.done {
             return Ok(None);
         }
@@ -131,37 +131,37 @@ impl<R: Read> Reader<R> {
             let damage = Damage { at: place - skipped, bytes: skipped };
             match read_frame(&self.buffer[self.used..]) {
                 _ if skipped > 0 && self.starts_whole()? => {
-                    return Ok(Some(Item::Damage(damage)));
+                    return Ok(Some(Piece::Damage(damage)));
                 }
-                Found::Short(all) if !self.ended => self.fill(all)?,
-                Found::Short(_) => return self.cut(damage),
-                Found::Newer(version) => {
+                Beginning::Short(all) if !self.ended => self.fill(all)?,
+                Beginning::Short(_) => return self.cut(damage),
+                Beginning::Newer(version) => {
                     self.done = true;
                     return Err(Unreadable::Newer(version));
                 }
-                Found::Frame(frame, length) => {
+                Beginning::Frame(frame, length) => {
                     self.used += length;
                     match frame.kind {
-                        Kind::Header => match postcard::from_bytes(&frame.contents) {
+                        FrameKind::Header => match postcard::from_bytes(&frame.contents) {
                             Ok(header) if !self.begun => {
                                 self.begun = true;
-                                return Ok(Some(Item::Header(Box::new(header))));
+                                return Ok(Some(Piece::Header(Box::new(header))));
                             }
                             _ => skipped += length as u64,
                         },
                         _ if !self.begun => return self.foreign(),
-                        Kind::Batches => {
+                        FrameKind::Batches => {
                             self.batches = frame.contents.into();
                         }
-                        Kind::End | Kind::Continued => {
-                            let whole = frame.kind == Kind::End;
+                        FrameKind::End | FrameKind::Continued => {
+                            let whole = frame.kind == FrameKind::End;
                             let ending = if whole { Ending::Whole } else { Ending::Continued };
                             self.ending = Some(ending);
                         }
                     }
                 }
-                Found::Garbled if !self.begun => return self.foreign(),
-                Found::Garbled => {
+                Beginning::Garbled if !self.begun => return self.foreign(),
+                Beginning::Garbled => {
                     self.used += 1;
                     skipped += 1 + self.skip_to_mark() as u64;
                 }
@@ -170,25 +170,25 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next batch of the frame.
-    fn batch(&mut self) -> Item {
+    fn batch(&mut self) -> Piece {
         let bytes = self.batches.len() as u64;
         if let Ok(batch) = Batch::read(&mut self.batches) {
-            return Item::Batch(batch);
+            return Piece::Batch(batch);
         }
         // The checksum is right and the contents are not: a writer's mistake.
         self.batches.clear();
-        Item::Damage(Damage { at: self.place(), bytes })
+        Piece::Damage(Damage { at: self.place(), bytes })
     }
 
     /// Whether a whole frame, or the end, is where the reader is: behind damage.
     fn starts_whole(&mut self) -> Result<bool, Unreadable> {
         loop {
             match read_frame(&self.buffer[self.used..]) {
-                Found::Short(all) if !self.ended => self.fill(all)?,
-                Found::Garbled => return Ok(false),
+                Beginning::Short(all) if !self.ended => self.fill(all)?,
+                Beginning::Garbled => return Ok(false),
                 // What is cut off behind damage is part of it.
-                Found::Short(_) => return Ok(self.used == self.buffer.len()),
-                Found::Frame(..) | Found::Newer(_) => return Ok(true),
+                Beginning::Short(_) => return Ok(self.used == self.buffer.len()),
+                Beginning::Frame(..) | Beginning::Newer(_) => return Ok(true),
             }
         }
     }
@@ -203,18 +203,18 @@ impl<R: Read> Reader<R> {
         far
     }
 
-    fn foreign(&mut self) -> Result<Option<Item>, Unreadable> {
+    fn foreign(&mut self) -> Result<Option<Piece>, Unreadable> {
         self.done = true;
         Err(Unreadable::Foreign)
     }
 
     /// The file is over.
-    fn cut(&mut self, damage: Damage) -> Result<Option<Item>, Unreadable> {
+    fn cut(&mut self, damage: Damage) -> Result<Option<Piece>, Unreadable> {
         let rest = (self.buffer.len() - self.used) as u64;
         if damage.bytes > 0 {
             self.used = self.buffer.len();
             let bytes = damage.bytes + rest;
-            return Ok(Some(Item::Damage(Damage { bytes, ..damage })));
+            return Ok(Some(Piece::Damage(Damage { bytes, ..damage })));
         }
         self.done = true;
         if !self.begun {
@@ -225,7 +225,7 @@ impl<R: Read> Reader<R> {
             });
         }
         let ending = self.ending.filter(|_| rest == 0).unwrap_or(Ending::Cut { rest });
-        Ok(Some(Item::End(ending)))
+        Ok(Some(Piece::End(ending)))
     }
 
     fn place(&self) -> u64 {

@@ -1,11 +1,12 @@
 //! Writes a recording: takes the facts as a watch does, and hands them to the thread that writes.
 
-use std::{io, mem, path::PathBuf, time::Duration};
+use std::{io, mem};
 
 use bytes::BytesMut;
 
 use super::{
     Batch, Header,
+    options::{Options, Written},
     writer::{Message, Opened, REMEMBERED, Writer},
 };
 use crate::engine::{
@@ -14,60 +15,10 @@ use crate::engine::{
     watch::{Wants, Watch},
 };
 
-/// How a recording is kept.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// The file; `None`: stdout.
-    pub path: Option<PathBuf>,
-    /// All its files together take no more, bytes.
-    pub max_size: Option<u64>,
-    /// As many files are kept at the most.
-    pub keep: Option<u32>,
-    /// A new file is begun when one is this old.
-    pub rotate: Option<Duration>,
-    /// Nothing is written before a leak is reported; then this much of what was before, too.
-    pub on_leak: Option<Duration>,
-    /// Command lines are kept without their arguments.
-    pub without_arguments: bool,
-}
-
-/// With a bound on the size of all files and none on their number, there are so many, if each may
-/// be as large as the smallest.
-const FILES: u64 = 8;
-/// A file may become this large at least: it holds something behind what each begins with.
-pub const SMALLEST: u64 = 1 << 20;
-/// Of what a flight recorder remembers, a quarter at a time is forgotten; but not more often than
-/// this: each begins with a scan of all that is live.
-const SHORTEST_SEGMENT: Duration = Duration::from_secs(5);
 /// A frame is written when this much has come,
 const FULL: usize = 256 << 10;
 /// or when its first fact is this old, ns.
 const LATE_NS: u64 = 1_000_000_000;
-
-impl Options {
-    /// How large one file may become, bytes.
-    pub(super) fn part_size(&self) -> Option<u64> {
-        self.max_size.map(|all| all / u64::from(self.keep()))
-    }
-
-    /// How many files are kept.
-    fn keep(&self) -> u32 {
-        let fit = self.max_size.map(|all| (all / SMALLEST).clamp(1, FILES));
-        self.keep.unwrap_or(fit.map_or(u32::MAX, |fit| fit as u32))
-    }
-
-    /// How many files are kept besides the one that is being written.
-    pub(super) fn keep_behind(&self) -> usize {
-        (self.keep() - 1) as usize
-    }
-
-    /// How long a segment is.
-    fn segment_ns(&self) -> Option<u64> {
-        let flight = self.on_leak.map(|kept| (kept / 4).max(SHORTEST_SEGMENT));
-        let each = flight.or(self.rotate)?;
-        Some(u64::try_from(each.as_nanos()).unwrap_or(u64::MAX))
-    }
-}
 
 /// A recording that was begun, while rights are still there. Threads start later.
 pub struct Prepared {
@@ -126,19 +77,6 @@ pub struct Recorder {
     /// The scan that begins next lists all, so that a segment can begin with it.
     asked: bool,
     triggered: bool,
-}
-
-/// What became of a recording.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Its files, as far as they are kept.
-    pub files: Vec<PathBuf>,
-    /// Bytes in all of them, those included that are not kept.
-    pub bytes: u64,
-    /// Facts.
-    pub facts: u64,
-    /// What was thrown away of the time before the leak, because memory for it is bounded.
-    pub forgotten: bool,
 }
 
 impl Recorder {

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use super::{
     Batch, Header,
     file::{Recording, Refused},
-    reader::{Damage, Ending, Item, Reader, Unreadable},
-    recorder::{Options, Prepared, Recorder, Written},
+    options::{Options, Written},
+    reader::{Damage, Ending, Piece, Reader, Unreadable},
+    recorder::{Prepared, Recorder},
 };
 use crate::engine::{
     fact::{Fact, Process, Scan, Timed},
@@ -64,19 +65,19 @@ impl Live {
     }
 }
 
-fn items(bytes: &[u8]) -> Vec<Item> {
+fn pieces(bytes: &[u8]) -> Vec<Piece> {
     let mut reader = Reader::new(Cursor::new(bytes));
-    let mut items = Vec::new();
-    while let Some(item) = reader.next_item().expect("no error") {
-        items.push(item);
+    let mut pieces = Vec::new();
+    while let Some(piece) = reader.next_piece().expect("no error") {
+        pieces.push(piece);
     }
-    items
+    pieces
 }
 
-fn batches(items: &[Item]) -> Vec<Batch> {
+fn batches(pieces: &[Piece]) -> Vec<Batch> {
     let batch =
-        |item: &Item| if let Item::Batch(batch) = item { Some(batch.clone()) } else { None };
-    items.iter().filter_map(batch).collect()
+        |piece: &Piece| if let Piece::Batch(batch) = piece { Some(batch.clone()) } else { None };
+    pieces.iter().filter_map(batch).collect()
 }
 
 fn facts(paths: &[std::path::PathBuf]) -> Vec<Timed> {
@@ -104,7 +105,7 @@ fn small() -> (Vec<u8>, Vec<Batch>) {
     let written = live.finish();
     let bytes = fs::read(&written.files[0]).expect("the file");
     assert_eq!((written.bytes, written.facts), (bytes.len() as u64, 9));
-    let batches = batches(&items(&bytes));
+    let batches = batches(&pieces(&bytes));
     assert_eq!(batches.len(), 6);
     (bytes, batches)
 }
@@ -112,10 +113,10 @@ fn small() -> (Vec<u8>, Vec<Batch>) {
 #[test]
 fn what_was_taken_is_read() {
     let (bytes, _) = small();
-    let items = items(&bytes);
-    assert_eq!(items.first(), Some(&Item::Header(Box::new(header()))));
-    assert_eq!(items.last(), Some(&Item::End(Ending::Whole)));
-    let Some(Item::Batch(batch)) = items.get(1) else { panic!("{items:?}") };
+    let pieces = pieces(&bytes);
+    assert_eq!(pieces.first(), Some(&Piece::Header(Box::new(header()))));
+    assert_eq!(pieces.last(), Some(&Piece::End(Ending::Whole)));
+    let Some(Piece::Batch(batch)) = pieces.get(1) else { panic!("{pieces:?}") };
     let first = [at(2, process(1)), at(1, scan(2, true))];
     assert_eq!(*batch, Batch { facts: first.to_vec(), now: 2 * SECOND });
 }
@@ -136,11 +137,11 @@ fn a_file_that_is_cut_anywhere_is_read_to_its_last_whole_frame() {
                 continue;
             }
         }
-        while let Some(item) = reader.next_item().expect("no error") {
-            match item {
-                Item::Batch(batch) => read.push(batch),
-                Item::End(end) => ending = Some(end),
-                item => panic!("{cut}: {item:?}"),
+        while let Some(piece) = reader.next_piece().expect("no error") {
+            match piece {
+                Piece::Batch(batch) => read.push(batch),
+                Piece::End(end) => ending = Some(end),
+                piece => panic!("{cut}: {piece:?}"),
             }
         }
         assert_eq!(read, all[..read.len()], "{cut}");
@@ -163,10 +164,10 @@ proptest! {
         // Without a header nothing is known of it.
         let Ok(_) = reader.header() else { return Ok(()) };
         let (mut read, mut lost) = (Vec::new(), 0);
-        while let Some(item) = reader.next_item().expect("no error") {
-            match item {
-                Item::Batch(batch) => read.push(batch),
-                Item::Damage(Damage { bytes, .. }) => lost += bytes,
+        while let Some(piece) = reader.next_piece().expect("no error") {
+            match piece {
+                Piece::Batch(batch) => read.push(batch),
+                Piece::Damage(Damage { bytes, .. }) => lost += bytes,
                 _ => {}
             }
         }

@@ -29,8 +29,8 @@ use rustix::{
 
 use super::{
     Header,
-    frame::{Kind, write as write_frame},
-    recorder::{Options, Written},
+    frame::{FrameKind, write as write_frame},
+    options::{Options, Written},
 };
 use crate::engine::record::BootNs;
 
@@ -276,7 +276,7 @@ impl Work {
                 Err(RecvTimeoutError::Timeout) => self.sync()?,
                 // The watch is gone without a word: what is there is whole all the same.
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => {
-                    return if self.to.is_some() { self.end_file(Kind::End) } else { Ok(()) };
+                    return if self.to.is_some() { self.end_file(FrameKind::End) } else { Ok(()) };
                 }
             }
         }
@@ -284,7 +284,7 @@ impl Work {
 
     fn frame(&mut self, contents: &[u8]) -> io::Result<()> {
         let mut bytes = Vec::new();
-        write_frame(Kind::Batches, contents, &mut bytes);
+        write_frame(FrameKind::Batches, contents, &mut bytes);
         if self.to.is_some() {
             return self.write(&bytes);
         }
@@ -297,7 +297,7 @@ impl Work {
 
     fn segment(&mut self, began: BootNs) -> io::Result<()> {
         if self.to.is_some() {
-            self.end_file(Kind::Continued)?;
+            self.end_file(FrameKind::Continued)?;
             return self.begin_file(began);
         }
         self.segments.push_back(Segment { began, frames: Vec::new() });
@@ -350,11 +350,11 @@ impl Work {
         self.part += 1;
         let mut bytes = Vec::new();
         let header = postcard::to_stdvec(&header).map_err(io::Error::other)?;
-        write_frame(Kind::Header, &header, &mut bytes);
+        write_frame(FrameKind::Header, &header, &mut bytes);
         self.write(&bytes)
     }
 
-    fn end_file(&mut self, how: Kind) -> io::Result<()> {
+    fn end_file(&mut self, how: FrameKind) -> io::Result<()> {
         let mut bytes = Vec::new();
         write_frame(how, &[], &mut bytes);
         self.write(&bytes)?;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Serialize, Serializer};
+use tcptrace_common::state::TcpState;
 
 use crate::{
     engine::{
@@ -196,11 +197,15 @@ pub struct OverviewLine<'a> {
     half_closes_in_use: u64,
     age_unknown: u64,
     namespaces: u64,
-    states: BTreeMap<&'static str, u64>,
+    states: Option<BTreeMap<&'static str, u64>>,
     by_holder: &'a BTreeMap<String, u64>,
     by_verdict: &'a BTreeMap<&'static str, u64>,
     by_remote: &'a BTreeMap<IpAddr, u64>,
     advice: BTreeMap<&'static str, &'static str>,
+}
+
+fn by_state(states: &[(TcpState, u64)]) -> BTreeMap<&'static str, u64> {
+    states.iter().map(|(state, n)| (state.name(), *n)).collect()
 }
 
 impl<'a> OverviewLine<'a> {
@@ -213,7 +218,7 @@ impl<'a> OverviewLine<'a> {
             half_closes_in_use: o.in_use,
             age_unknown: o.age_unknown,
             namespaces: o.namespaces,
-            states: o.states.iter().map(|(state, n)| (state.name(), *n)).collect(),
+            states: o.states.as_deref().map(by_state),
             by_holder: &o.by_holder,
             by_verdict: &o.by_verdict,
             by_remote: &o.by_remote,

@@ -84,6 +84,7 @@ impl Chart<'_> {
         }
         self.forecast(out, top);
         out.push_str("</svg>");
+        self.ticks(out, top, step);
         self.below(out);
         out.push_str("</svg>");
         self.table(out);
@@ -129,17 +130,20 @@ impl Chart<'_> {
     fn grid(&self, out: &mut String, top: u64, step: u64) {
         for value in (0..=top / step).map(|n| n * step) {
             let y = 8.0 + height(value, top);
-            let _ = write!(
-                out,
-                "<line class=\"grid\" x2=\"100%\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>\
-                 <text class=\"tick\" x=\"100%\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-                y - 3.0,
-                number(value)
-            );
+            let _ = write!(out, "<line class=\"grid\" x2=\"100%\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>");
         }
         if let Some(limit) = self.limit {
             let y = 8.0 + height(limit, top);
             let _ = write!(out, "<line class=\"limit\" x2=\"100%\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>");
+        }
+    }
+
+    /// Above all lines and areas, so that they can be read.
+    fn ticks(&self, out: &mut String, top: u64, step: u64) {
+        for value in (1..=top / step).map(|n| n * step) {
+            let y = 8.0 + height(value, top) - 3.0;
+            let value = number(value);
+            let _ = write!(out, "<text class=\"tick\" x=\"0\" y=\"{y:.1}\">{value}</text>");
         }
     }
 
@@ -312,7 +316,8 @@ pub fn bars(
     let most = most.unwrap_or(0).max(1) as f64;
     let _ = write!(
         out,
-        "<table class=\"bars\"><caption class=\"unseen\">{}</caption><thead class=\"unseen\"><tr>\
+        "<table class=\"bars\"><caption class=\"unseen\">{}</caption><colgroup>\
+         <col class=\"name\"><col><col class=\"count\"></colgroup><thead class=\"unseen\"><tr>\
          <th scope=\"col\">What</th><th scope=\"col\">Bar</th><th scope=\"col\">Count</th></tr>\
          </thead><tbody>",
         html(title)
@@ -331,8 +336,10 @@ pub fn bars(
             );
             x += width;
         }
-        let counts: Vec<String> = bar.parts.iter().map(|(n, _)| number(*n)).collect();
-        let _ = write!(out, "</svg></td><td>{}</td></tr>", counts.join(" + "));
+        let counts = bar.parts.iter().filter(|(n, _)| *n > 0).map(|(n, _)| number(*n));
+        let counts = counts.collect::<Vec<_>>().join(" + ");
+        let counts = if counts.is_empty() { "0" } else { &counts };
+        let _ = write!(out, "</svg></td><td>{counts}</td></tr>");
     }
     out.push_str("</tbody></table></figure>");
 }

@@ -32,7 +32,7 @@ const ROWS: usize = 10;
 /// Intervals in which what is new is counted.
 const INTERVALS: u64 = 48;
 /// Colours that there are.
-const COLOURS: usize = 8;
+pub const COLOURS: usize = 8;
 /// Of what is not told apart.
 const GREY: usize = COLOURS;
 
@@ -182,11 +182,9 @@ impl IncidentReport<'_> {
         let mut times = Vec::new();
         let (mut new, mut resolved) = (Vec::new(), Vec::new());
         let at = |time: BootNs| {
-            let seen = self.moments().partition_point(|m| m.at_ns <= time);
-            seen.checked_sub(1).map_or((0, 0), |n| {
-                let moment = &self.moments()[n];
-                (moment.stuck, moment.resolved)
-            })
+            let after = self.moments().partition_point(|m| m.at_ns <= time);
+            let before = after.checked_sub(1).and_then(|n| self.moments().get(n));
+            between(before, self.moments().get(after), time)
         };
         let mut before = (0, 0);
         for n in 1..=count {
@@ -260,7 +258,7 @@ impl IncidentReport<'_> {
         let tally = self.incident.ends();
         let name = |end: LocalEnd| match end {
             LocalEnd::Listener(at) => format!("listener {at}"),
-            LocalEnd::At(at) => format!("came in at {at}"),
+            LocalEnd::At(at) => at.to_string(),
             LocalEnd::Outgoing => "outgoing".to_owned(),
             LocalEnd::Unknown => "unknown".to_owned(),
         };
@@ -293,6 +291,23 @@ impl IncidentReport<'_> {
             }
             chart.write(out);
         }
+    }
+}
+
+/// Sockets that got stuck, and that were resolved, by a time between two moments: as if they had
+/// come evenly.
+fn between(before: Option<&Moment>, after: Option<&Moment>, time: BootNs) -> (u64, u64) {
+    let count = |m: &Moment| (m.stuck, m.resolved);
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            let length = (after.at_ns - before.at_ns).max(1) as f64;
+            let part = (time - before.at_ns) as f64 / length;
+            let ((a, b), (c, d)) = (count(before), count(after));
+            let on = |from: u64, to: u64| from + ((to - from) as f64 * part).round() as u64;
+            (on(a, c), on(b, d))
+        }
+        (Some(before), None) => count(before),
+        (None, _) => (0, 0),
     }
 }
 

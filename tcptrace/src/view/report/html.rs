@@ -102,8 +102,13 @@ fn header(report: &IncidentReport<'_>, answer: &Account, out: &mut String) {
     let tone = if answer.is_bad { "bad" } else { "good" };
     let _ = write!(
         out,
-        "<header class=\"{tone}\"><div class=\"top\"><p class=\"kind\">tcptrace report</p>\
+        "<header class=\"{tone}\"><div class=\"top\"><p class=\"kind\">tcptrace report <b>{}</b></p>\
          <button type=\"button\" id=\"theme\" class=\"tool\" hidden>Dark</button></div><h1>{}</h1>",
+        match (answer.is_bad, report.incident.totals().leaks) {
+            (true, _) => "leaks are open",
+            (false, 0) => "no leaks",
+            (false, _) => "no leak is open any more",
+        },
         html(&answer.headline)
     );
     let made = report.made();
@@ -136,8 +141,8 @@ fn figures(report: &IncidentReport<'_>, out: &mut String) {
         if let Some(n) = gained {
             list.push(("New a minute", number(n)));
         }
-        if let (Some(used), Some(limit)) = (p.used, p.limit) {
-            list.push(("Descriptors", format!("{} of {}", number(used), number(limit))));
+        if let (Some(used), Some(limit)) = (p.in_use(), p.limit) {
+            list.push(("Descriptors", format!("{}/{}", number(used), number(limit))));
         }
         if let Some(full) = p.full_at_ns {
             list.push(("Run out in", human(full.saturating_sub(at))));
@@ -183,8 +188,8 @@ fn processes(report: &IncidentReport<'_>, out: &mut String) {
     out.push_str(
         "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Processes\"><table>\
          <thead><tr><th scope=\"col\">Process</th><th scope=\"col\">Leaks open</th><th \
-         scope=\"col\">ended</th><th scope=\"col\">most at once</th><th scope=\"col\">Verdicts\
-         </th><th scope=\"col\">Descriptors</th></tr></thead><tbody>",
+         scope=\"col\">ended</th><th scope=\"col\">most at once</th><th scope=\"col\" \
+         class=\"text\">Verdicts</th><th scope=\"col\" class=\"text\">Descriptors</th></tr></thead><tbody>",
     );
     for (_, p) in worst.iter().take(PROCESSES) {
         let verdicts: Vec<String> = verdicts(p)

@@ -114,7 +114,7 @@ impl IncidentReport<'_> {
         let apart = incident.series().apart_ns();
         if incident.series().moments().len() > 1 {
             lines.push(format!(
-                "The charts have a moment each {}: what came and went between two of them is in \
+                "The charts have a moment about every {}: what came and went between two of them is in \
                  the counts only.",
                 human(apart)
             ));

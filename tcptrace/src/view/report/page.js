@@ -85,20 +85,20 @@
   };
 
   const columns = [
-    ["Verdict", (row) => data.verdicts[row[VERDICT]], (n) => rows[n][VERDICT]],
-    ["State", (row) => data.states[row[STATE]], (n) => rows[n][STATE]],
-    ["Since", (row) => short(row[SINCE]), (n) => rows[n][SINCE]],
-    ["Age", (row) => length(row[AGE]) + (row[EARLIEST] === row[SINCE] ? "" : "+"), (n) => rows[n][AGE], true],
-    ["Held by", (row) => text(row[HELD]), (n) => rank[rows[n][HELD]]],
-    ["Local", (row) => text(row[LOCAL]), (n) => rank[rows[n][LOCAL]]],
-    ["Remote", (row) => row[REMOTE], (n) => remotes()[n]],
-    ["Recv-Q", (row) => orUnknown(row[RECV]), (n) => (rows[n][RECV] === null ? -1 : rows[n][RECV]), true],
+    ["Verdict", (row) => data.verdicts[row[VERDICT]], (n) => rows[n][VERDICT], false, 8.4],
+    ["State", (row) => data.states[row[STATE]], (n) => rows[n][STATE], false, 7],
+    ["Since", (row) => short(row[SINCE]), (n) => rows[n][SINCE], false, 8],
+    ["Age", (row) => length(row[AGE]) + (row[EARLIEST] === row[SINCE] ? "" : "+"), (n) => rows[n][AGE], true, 5],
+    ["Held by", (row) => text(row[HELD]), (n) => rank[rows[n][HELD]], false, 13],
+    ["Local", (row) => text(row[LOCAL]), (n) => rank[rows[n][LOCAL]], false, 9.2],
+    ["Remote", (row) => row[REMOTE], (n) => remotes()[n], false, 10],
+    ["Recv-Q", (row) => orUnknown(row[RECV]), (n) => (rows[n][RECV] === null ? -1 : rows[n][RECV]), true, 5],
     ["End", (row) => (row[END] === null ? "open" : `${short(row[END])} ${text(row[HOW])}`),
-      (n) => (rows[n][END] === null ? Infinity : rows[n][END])],
+      (n) => (rows[n][END] === null ? Infinity : rows[n][END]), false, 8.4],
   ];
 
   // The table: as many rows as can be seen, between two that are as high as all the others.
-  const HIGH = 33;
+  let high = 33;
   const MORE = 8;
   const view = make("div", undefined, {
     class: "view", tabindex: "0", "aria-label": "All sockets. Arrow keys choose a row, Enter shows more of it.",
@@ -109,7 +109,13 @@
   const headings = make("tr", undefined, { role: "row", "aria-rowindex": 1 });
   const body = make("tbody", undefined, { role: "rowgroup" });
   head.append(headings);
-  table.append(head, body);
+  const widths = make("colgroup");
+  for (const [, , , , wide] of columns) {
+    const column = make("col");
+    column.style.width = `${wide}rem`;
+    widths.append(column);
+  }
+  table.append(widths, head, body);
   view.append(table);
   $("grid").append(view);
 
@@ -207,10 +213,10 @@
   };
 
   function draw() {
-    const first = Math.max(0, Math.floor(view.scrollTop / HIGH) - MORE);
-    const last = Math.min(shown.length, Math.ceil((view.scrollTop + view.clientHeight) / HIGH) + MORE);
+    const first = Math.max(0, Math.floor(view.scrollTop / high) - MORE);
+    const last = Math.min(shown.length, Math.ceil((view.scrollTop + view.clientHeight) / high) + MORE);
     const lines = [];
-    if (first > 0) lines.push(pad(first * HIGH));
+    if (first > 0) lines.push(pad(first * high));
     for (let at = first; at < last; at += 1) {
       const row = rows[shown[at]];
       const tr = make("tr", undefined, {
@@ -220,13 +226,20 @@
         const said = cell(row);
         const td = make("td", said, { role: "gridcell" });
         if (isNumber) td.className = "number";
-        if (said.length > 24) td.title = said;
+        if (said.length > 12) td.title = said;
         tr.append(td);
       }
       lines.push(tr);
     }
-    if (last < shown.length) lines.push(pad((shown.length - last) * HIGH));
+    if (last < shown.length) lines.push(pad((shown.length - last) * high));
     body.replaceChildren(...lines);
+    // Larger letters make higher rows.
+    const one = body.querySelector("tr[id]");
+    if (one && Math.abs(one.getBoundingClientRect().height - high) > 0.01) {
+      high = one.getBoundingClientRect().height;
+      draw();
+      return;
+    }
     view.setAttribute("aria-rowcount", shown.length + 1);
     if (chosen >= first && chosen < last) view.setAttribute("aria-activedescendant", `row${chosen}`);
     else view.removeAttribute("aria-activedescendant");
@@ -247,17 +260,17 @@
       $("detail").hidden = true;
       return;
     }
-    const top = at * HIGH;
+    const top = at * high;
     const room = view.clientHeight - head.offsetHeight;
     if (top < view.scrollTop) view.scrollTop = top;
-    else if (top + HIGH > view.scrollTop + room) view.scrollTop = top + HIGH - room;
+    else if (top + high > view.scrollTop + room) view.scrollTop = top + high - room;
     draw();
     if (!$("detail").hidden) tell(rows[shown[at]]);
   }
 
   view.addEventListener("keydown", (event) => {
     if (event.target !== view || !shown.length) return;
-    const page = Math.max(1, Math.floor(view.clientHeight / HIGH) - 2);
+    const page = Math.max(1, Math.floor(view.clientHeight / high) - 2);
     const to = {
       ArrowDown: chosen + 1, ArrowUp: chosen - 1, PageDown: chosen + page, PageUp: chosen - page,
       Home: 0, End: shown.length - 1,

@@ -1,12 +1,15 @@
 //! Sockets as bars over time: in which state they were, who held them when, and how they ended.
 
-use std::fmt::Write;
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt::Write,
+};
 
 use tcptrace_common::state::TcpState;
 
 use super::{
     IncidentReport,
-    charts::of_state,
+    charts::{COLOURS, of_state},
     escape::{html, number},
 };
 use crate::{
@@ -22,9 +25,13 @@ use crate::{
 };
 
 /// Sockets that are drawn.
-const SHOWN: usize = 32;
-/// Of those: sockets that changed hands, state or verdict, and those that have ended.
-const TELLING: usize = 10;
+const SHOWN: usize = 24;
+/// Of those: sockets that changed hands, state or verdict.
+const TELLING: usize = 7;
+/// Sockets that have ended.
+const ENDED: usize = 5;
+/// Sockets of a verdict and a process that no other has.
+const KINDS: usize = 8;
 /// Who held a socket, at the most.
 const HOLDS: usize = 4;
 /// What began before the watch is drawn from here on: so many times as long ago as the watch took.
@@ -41,8 +48,8 @@ pub fn write(report: &IncidentReport<'_>, out: &mut String) {
     let all = report.incident.sockets().len() as u64 + report.incident.left_out();
     let told = if all > shown.len() as u64 {
         format!(
-            "{} of {} sockets: those that changed hands, some that ended, and of the rest the \
-             oldest. ",
+            "{} of {} sockets: some that several processes held, or that ended, one of \
+             each kind, and of the rest the oldest. ",
             shown.len(),
             number(all)
         )
@@ -65,6 +72,7 @@ pub fn write(report: &IncidentReport<'_>, out: &mut String) {
             state.name()
         );
     }
+    legend(report, &shown, out);
     let _ = write!(
         out,
         "</ul><div class=\"axis\" aria-hidden=\"true\"><span>{}</span><span>{}</span></div>\
@@ -78,27 +86,47 @@ pub fn write(report: &IncidentReport<'_>, out: &mut String) {
     out.push_str("</ol>");
 }
 
+/// The processes that held what is shown, by the colours of their lines.
+fn legend(report: &IncidentReport<'_>, shown: &[&SocketStory], out: &mut String) {
+    let held: BTreeSet<u32> =
+        shown.iter().flat_map(|s| s.holds.iter().take(HOLDS)).filter_map(|h| h.process).collect();
+    let named = |number: &u32| report.incident.processes().get(*number as usize).map(called);
+    for (number, name) in held.iter().filter_map(|n| Some((n, named(n)?))).take(COLOURS) {
+        let _ = write!(
+            out,
+            "<li><svg class=\"swatch\" width=\"12\" height=\"12\" aria-hidden=\"true\"><rect \
+             class=\"f{}\" y=\"5\" width=\"12\" height=\"3\" rx=\"1\"/></svg>{}</li>",
+            *number as usize % COLOURS,
+            html(&name)
+        );
+    }
+}
+
 /// Those that tell most, by their beginning.
 fn chosen(all: &[SocketStory]) -> Vec<&SocketStory> {
-    let telling = |s: &&SocketStory| s.holds.len() > 1 || s.stays.len() > 1 || s.verdicts.len() > 1;
-    let ended = |s: &&SocketStory| s.end.is_some();
     let mut by_age: Vec<&SocketStory> = all.iter().collect();
     by_age.sort_by_key(|s| s.since().latest_ns);
-    let mut shown: Vec<&SocketStory> = Vec::new();
-    let mut add = |of: &dyn Fn(&&SocketStory) -> bool, most: usize| {
-        let new = by_age
-            .iter()
-            .filter(|s| of(s))
-            .filter(|s| !shown.iter().any(|t| std::ptr::eq(*t, **s)));
-        let new: Vec<&SocketStory> = new.take(most).copied().collect();
-        shown.extend(new);
-    };
-    add(&telling, TELLING);
-    add(&ended, TELLING);
-    add(&|_| true, SHOWN);
-    shown.truncate(SHOWN);
-    shown.sort_by_key(|s| s.since().latest_ns);
-    shown
+    let mut kinds = HashSet::new();
+    let mut left = [TELLING, ENDED, KINDS];
+    // What a socket tells that others do not: the first of these that holds.
+    let telling: Vec<Option<usize>> = by_age
+        .iter()
+        .map(|s| {
+            let changed = s.holds.len() > 1 || s.stays.len() > 1 || s.verdicts.len() > 1;
+            let new = kinds.insert((s.record.verdict, s.holds.first().map(|h| h.process)));
+            let kinds = [changed, s.end.is_some(), new];
+            let kind = (0..kinds.len()).find(|n| kinds[*n] && left[*n] > 0)?;
+            left[kind] -= 1;
+            Some(kind)
+        })
+        .collect();
+    let mut rest = SHOWN.saturating_sub(telling.iter().flatten().count());
+    let shown = by_age.into_iter().zip(telling).filter(|(_, telling)| {
+        let takes = telling.is_some() || rest > 0;
+        rest -= usize::from(telling.is_none() && takes);
+        takes
+    });
+    shown.map(|(story, _)| story).collect()
 }
 
 /// From when to when bars are drawn.
@@ -154,7 +182,7 @@ fn bar(report: &IncidentReport<'_>, story: &SocketStory, range: [BootNs; 2], out
         rect(out, range, [since.latest_ns, until], 0, 14, &format!("f{colour}"));
     }
     for (n, hold) in story.holds.iter().take(HOLDS).enumerate() {
-        let colour = hold.process.map_or(8, |n| n as usize % 8);
+        let colour = hold.process.map_or(COLOURS, |n| n as usize % COLOURS);
         let until = hold.until_ns.unwrap_or(end);
         rect(out, range, [hold.from_ns, until], 17 + 5 * n, 3, &format!("f{colour}"));
     }

@@ -111,11 +111,13 @@ impl<W: Write> Table<W> {
             );
             self.wrapped(2, text.split(' '))?;
         }
-        let states: Vec<String> =
-            o.states.iter().map(|(state, n)| format!("{} {n}", state.name())).collect();
-        write!(self.out, "  {DIM}{}{DIM:#}", pad("all by state", 13))?;
-        let states = format!("{} (selected or not)", states.join(", "));
-        self.continued(15, 16, states.split(' '))?;
+        if let Some(states) = &o.states {
+            let states: Vec<String> =
+                states.iter().map(|(state, n)| format!("{} {n}", state.name())).collect();
+            write!(self.out, "  {DIM}{}{DIM:#}", pad("all by state", 13))?;
+            let states = format!("{} (selected or not)", states.join(", "));
+            self.continued(15, 16, states.split(' '))?;
+        }
         self.tops(&o.by_holder, &o.names, &o.by_remote, &o.by_verdict)?;
         self.advice(&o.by_verdict)
     }

@@ -178,7 +178,12 @@ const OVERVIEW: &[Field] = &[
     field("half_closes_in_use", Count("sockets"), "Left out, as their peers still take data."),
     field("age_unknown", Count("sockets"), "Left out by `--min-age`, and may be as old as that."),
     field("namespaces", Count(""), "Network namespaces that were looked at."),
-    field("states", Map(&Count("sockets")), "All sockets there by state, selected or not."),
+    field(
+        "states",
+        Maybe(&Map(&Count("sockets"))),
+        "All sockets there by state, selected or not; null of a recording: it knows those only \
+         that were watched.",
+    ),
     BY_HOLDER,
     BY_VERDICT,
     BY_REMOTE,

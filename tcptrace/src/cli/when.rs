@@ -12,7 +12,7 @@ use crate::{
 
 /// A moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum When {
     /// Itself.
     At(Timestamp),
     /// Date and time of day where we are.
@@ -23,7 +23,7 @@ pub enum Moment {
     After(Duration),
 }
 
-impl FromStr for Moment {
+impl FromStr for When {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -43,7 +43,7 @@ impl FromStr for Moment {
     }
 }
 
-impl Moment {
+impl When {
     /// On the boot clock of the recorded host. Without a zone it is meant in UTC (`utc`) or in the
     /// zone that this process runs in.
     pub fn on_boot_clock(self, header: &Header, utc: bool) -> BootNs {
@@ -84,7 +84,7 @@ mod tests {
         let offset_ns = i64::try_from(began.as_nanosecond()).expect("now") - began_ns as i64;
         let header = Header { began_ns, offset_ns, ..Header::default() };
         let at = |text: &str| -> i64 {
-            let moment: Moment = text.parse().expect(text);
+            let moment: When = text.parse().expect(text);
             let ns = moment.on_boot_clock(&header, true);
             i64::try_from(ns).expect("small") - began_ns as i64
         };
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(at("01:00"), 7_200 * second - second / 2, "the next day");
         assert_eq!(at("2020-01-01T00:00:00Z"), -(began_ns as i64), "before all");
         for wrong in ["", "yesterday", "25:00", "90s", "+", "2026-13-01T00:00:00"] {
-            assert!(wrong.parse::<Moment>().is_err(), "{wrong}");
+            assert!(wrong.parse::<When>().is_err(), "{wrong}");
         }
     }
 }
