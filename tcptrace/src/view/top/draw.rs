@@ -130,7 +130,7 @@ fn nothing(app: &App) -> String {
         "none of its sockets is there any more; Esc goes back".to_owned()
     } else {
         let sockets = counted(app.counted.sockets, "socket", "sockets");
-        format!("none of {sockets} has this; Esc ends the filter")
+        format!("no match in {sockets}; Esc ends the filter")
     }
 }
 
@@ -138,7 +138,8 @@ fn title(app: &App, screen: &mut Canvas<'_>) {
     screen.fill(0, BAR);
     let paused = if app.paused { "  PAUSED" } else { "" };
     let scope = app.within.as_ref().map(|scope| format!("  of {}", scope.name)).unwrap_or_default();
-    let name = format!("tcptrace top  {}{scope}", app.watched);
+    // The row first: what is selected may be cut.
+    let name = format!("tcptrace top{scope}  {}", app.watched);
     // Before the first scan nothing is known, not even as of when.
     let time = if app.now == 0 { String::new() } else { app.clock.short(app.now) };
     let right = format!("{paused}  {time}");
