@@ -19,7 +19,7 @@ impl Args {
             ("command", text(&self.comm), ""),
             ("cgroup", text(&self.cgroup), ""),
             ("container", text(&self.container), ""),
-            ("network namespace", text(&self.netns), ""),
+            ("netns", text(&self.netns), ""),
             ("local end", shown(&self.local), ""),
             ("remote end", shown(&self.remote), ""),
             ("local port", shown(&self.lport), ""),
@@ -76,7 +76,7 @@ mod tests {
         );
         assert_eq!(
             told(&["--netns", "web", "--remote", "10.0.0.0/8", "--family", "4"]),
-            " of network namespace web, remote end 10.0.0.0/8, family IPv4"
+            " of netns web, remote end 10.0.0.0/8, family IPv4"
         );
         assert_eq!(told(&["--verdict", "ghost-fd"]), " of verdict ghost-fd");
         let long = told(&["--cgroup", &"x".repeat(9_999), "--comm", "a\x1b[2J"]);

@@ -41,9 +41,9 @@ pub fn who(r: &Record) -> Ways {
     let [full, called, short] =
         [&contained as &dyn Fn(&Holder) -> String, &named, &process].map(|name| all(name));
     let first = process(holders[0]);
-    let one = match holders.len() {
-        1 => format!("{lead}{first}"),
-        n => format!("{lead}{first}+{}", n - 1),
+    let bare = match holders.len() {
+        1 => first,
+        n => format!("{first}+{}", n - 1),
     };
     let cut = format!("{}[{}]", cut(&safe(&holders[0].comm), SHORT), holders[0].process.pid);
     let waits = |text: &str| format!("{text}{}", queue.as_deref().unwrap_or_default());
@@ -52,8 +52,9 @@ pub fn who(r: &Record) -> Ways {
         .or(waits(&called), 3)
         .or(called, 4)
         .or(short, 7)
-        .or(one, 8)
-        .or(cut, 9)
+        .or(format!("{lead}{bare}"), 8)
+        .or(bare, 8)
+        .or(cut, 10)
 }
 
 /// The first holder of each process.
@@ -106,7 +107,7 @@ pub fn ended(closed_by: Option<&ClosedBy>, unknown: Reason) -> Ways {
 
 /// Both ends as explain takes them: one word. `dear`: they are what the row is about.
 pub fn ends(c: &Connection, dear: bool) -> Ways {
-    let (by_cookie, none) = if dear { (10, 16) } else { (6, 9) };
+    let (by_cookie, none) = if dear { (12, 16) } else { (6, 9) };
     let cookie = if c.cookie == 0 { "-".to_owned() } else { format!("cookie:{}", c.cookie) };
     Ways::default()
         .or(format!("{},{}", c.local, c.remote), 0)
