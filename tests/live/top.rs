@@ -179,7 +179,7 @@ fn a_leak_at_80x24() {
     tmux.press(&["Enter"]);
     tmux.has("  of leaky");
     tmux.press(&["Enter"]);
-    tmux.has("nothing was sent since the peer's FIN");
+    tmux.has("nothing has been sent since the peer's FIN");
     tmux.press(&["Escape"]);
     tmux.has("  of leaky");
     pair.server_closes();

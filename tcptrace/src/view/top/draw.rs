@@ -149,7 +149,8 @@ fn title(app: &App, screen: &mut Canvas<'_>) {
     screen.fill(0, BAR);
     let paused = how(app);
     let scope = app.within.as_ref().map(|scope| format!("  of {}", scope.name)).unwrap_or_default();
-    let name = format!("tcptrace top  {}{scope}", app.watched);
+    // What the user went into, before what is cut first.
+    let name = format!("tcptrace top{scope}  {}", app.watched);
     // Before the first scan nothing is known, not even as of when.
     let time = if app.now == 0 { String::new() } else { app.clock.short(app.now) };
     let right = format!("{paused}  {time}");
