@@ -64,7 +64,9 @@ fn holders_unknown(command: impl Fn() -> Command, args: &[&str]) -> String {
     };
     assert_eq!((&socket["verdict"], &socket["holders"]), (&json!("unread-fin"), &json!([])));
     assert!(
-        socket["unknown"]["holders"].as_str().is_some_and(|why| why.contains("not every process")),
+        socket["unknown"]["holders"]
+            .as_str()
+            .is_some_and(|why| why.contains("some processes can't be seen")),
         "{socket}"
     );
     err
