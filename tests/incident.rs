@@ -1,12 +1,19 @@
 //! The story that a report tells, held against what the core says: on simulated hosts.
 
-use std::collections::HashSet;
+#[path = "incident/made.rs"]
+mod made;
+#[path = "incident/page.rs"]
+mod page;
+
+use std::{collections::HashSet, rc::Rc};
 
 use tcptrace::{
     engine::{
         fact::Timed,
         incident::{Incident, about::Provenance, counting, socket::SocketStory},
-        record::HolderSource,
+        record::{Age, Connection, HolderSource, Record},
+        unknown::Reason,
+        update::Update,
         watch::{Plan, Said, Watch},
     },
     source::simulation::{
@@ -127,4 +134,37 @@ fn in_order(story: &SocketStory) {
         assert!(hold.until_ns.is_none_or(|until| until >= hold.from_ns), "{story:?}");
         assert!(story.end.is_none() || hold.until_ns.is_some(), "{story:?}");
     }
+}
+
+/// A hundred and twenty thousand sockets: what is not told one by one is counted.
+#[test]
+fn memory_is_bounded() {
+    const SOCKETS: u64 = 120_000;
+    let one = made::made(1, None).incident.sockets()[0].record.clone();
+    let mut incident = Incident::of_watch(Provenance::default(), &Plan::default());
+    for n in 1..=SOCKETS {
+        let connection = Connection { cookie: n, ..one.connection };
+        let record = Rc::new(Record { connection, ..Record::clone(&one) });
+        incident.take(&Said { time: n, update: Update::Stuck(Rc::clone(&record)) });
+        if n % 3 == 0 {
+            let stayed = Age { min_ns: n, max_ns: Some(n) };
+            let (closed_by, unknown) = (None, Reason::EndLost);
+            let update = Update::Resolved { record, stayed, closed_by, unknown };
+            incident.take(&Said { time: n, update });
+        }
+    }
+    let totals = incident.totals();
+    assert_eq!((totals.stuck, totals.resolved), (SOCKETS, SOCKETS / 3));
+    let told = incident.sockets().len();
+    assert!(told <= Incident::SOCKETS && told > Incident::SOCKETS / 2, "{told}");
+    assert_eq!(told as u64 + incident.left_out(), SOCKETS);
+    // Those that are open have the places of those that ended soon.
+    let open = incident.sockets().iter().filter(|s| s.end.is_none()).count();
+    assert!(open > Incident::SOCKETS * 9 / 10, "{open}");
+    for cookie in 1..=SOCKETS {
+        let connection = Connection { cookie, ..one.connection };
+        let record = Rc::new(Record { connection, ..Record::clone(&one) });
+        incident.take(&Said { time: SOCKETS, update: Update::Stuck(record) });
+    }
+    assert_eq!(incident.totals().stuck, SOCKETS + SOCKETS / 3, "who is open is not new");
 }

@@ -17,6 +17,9 @@
 //! takes it over with `-merge=1 -use_counters=0 tests/fuzz/corpus/TARGET
 //! target/fuzz/corpus/TARGET`.
 
+#[path = "recording.rs"]
+mod of_recordings;
+
 use std::{
     ffi::OsString,
     net::SocketAddr,
@@ -24,7 +27,7 @@ use std::{
     rc::Rc,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use clap::Parser;
 use jiff::Timestamp;
 use tcptrace::{
@@ -61,11 +64,6 @@ use tcptrace::{
         limits, netstat, process,
         threads::listener,
     },
-    source::recording::{
-        Batch, Header,
-        frame::{self, Beginning, Frame, FrameKind},
-        reader::{Piece, Reader},
-    },
     view::{
         Clock, View,
         csv::{Columns, Csv},
@@ -80,6 +78,8 @@ use tcptrace_common::{
     state::TcpState,
 };
 use zerocopy::{FromBytes, IntoBytes};
+
+pub use of_recordings::recording;
 
 /// When the bytes were read.
 const NOW: BootNs = 100_000_000_000;
@@ -187,71 +187,6 @@ pub fn netlink(data: &[u8]) {
         "what follows a message does not change it"
     );
     judge(Scan { now_ns: NOW, sockets: Records(dump.sockets), ..Scan::default() }, data.len());
-}
-
-/// A recording: the first byte says whether the rest is a file, a frame's contents compressed or
-/// not, or facts.
-pub fn recording(data: &[u8]) {
-    let Some((what, data)) = data.split_first() else { return };
-    match what % 4 {
-        0 => file(data),
-        1 => {
-            let mut bytes = Vec::new();
-            frame::write(FrameKind::Batches, data, &mut bytes);
-            let frame = Frame { kind: FrameKind::Batches, contents: data.to_vec() };
-            assert_eq!(frame::read(&bytes), Beginning::Frame(frame, bytes.len()));
-        }
-        2 => file(&with_header(compressed(data))),
-        _ => batches(data),
-    }
-}
-
-/// A frame that claims to hold these bytes compressed.
-fn compressed(data: &[u8]) -> Vec<u8> {
-    let mut head = vec![1, 1, 1, 0];
-    head.extend((data.len() as u32).to_le_bytes());
-    head.extend(5_000_u32.to_le_bytes());
-    let sums = [crc32fast::hash(&head), crc32fast::hash(data)].map(u32::to_le_bytes);
-    [&frame::MARK[..], &head, &sums[0], &sums[1], data].concat()
-}
-
-fn with_header(rest: Vec<u8>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let header = postcard::to_stdvec(&Header::default()).expect("memory");
-    frame::write(FrameKind::Header, &header, &mut bytes);
-    [bytes, rest].concat()
-}
-
-/// Whatever it is, it is read to its end, and each byte once.
-fn file(data: &[u8]) {
-    let mut reader = Reader::new(data);
-    if reader.header().is_err() {
-        return;
-    }
-    let (mut damaged, mut end) = (0, None);
-    while let Ok(Some(piece)) = reader.next_piece() {
-        assert!(end.is_none(), "the end is the last");
-        match piece {
-            Piece::Damage(damage) => damaged += damage.bytes,
-            Piece::End(ending) => end = Some(ending),
-            Piece::Header(_) | Piece::Batch(_) => {}
-        }
-    }
-    assert!(damaged <= data.len() as u64, "{damaged} bytes of {}", data.len());
-}
-
-/// Facts as any writer may put them together: the core takes them, and all formats show it.
-fn batches(data: &[u8]) {
-    let (mut watch, mut said) = (watch(), Vec::new());
-    let mut bytes = Bytes::copy_from_slice(data);
-    while let Ok(batch) = Batch::read(&mut bytes) {
-        for fact in &batch.facts {
-            watch.take(fact, &mut said);
-        }
-    }
-    watch.finish(NOW, &mut said);
-    said.retain(|said| !matches!(said.update, Update::Clock(_)));
-    show(&said, data.len());
 }
 
 /// From a scan to records to lines, as facts that were written down and read again.

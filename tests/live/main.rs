@@ -23,6 +23,7 @@ mod needs;
 mod old_kernel;
 mod output;
 mod recording;
+mod report;
 mod sandbox;
 mod selection;
 mod snapshot;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         sandbox::TESTS,
         output::TESTS,
         recording::TESTS,
+        report::TESTS,
         snapshot::TESTS,
         hidden::TESTS,
         explain::TESTS,

@@ -78,7 +78,7 @@ impl Drop for Recorder {
 }
 
 /// Waits until something is so.
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !is_so() {
         assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}");
@@ -100,7 +100,7 @@ fn count(events: &[Value], event: &str) -> usize {
     events.iter().filter(|e| e["event"] == event).count()
 }
 
-fn plain(path: &Path) -> &str {
+pub fn plain(path: &Path) -> &str {
     path.to_str().expect("a plain path")
 }
 
@@ -219,10 +219,10 @@ fn one_that_was_killed() {
 }
 
 /// A file system in memory, with little room.
-struct Small(tempfile::TempDir);
+pub struct Small(pub tempfile::TempDir);
 
 impl Small {
-    fn new(size: &str) -> Self {
+    pub fn new(size: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(dir.path());

@@ -23,6 +23,8 @@ tests![
     a_leak_at_200x60,
     sigterm_leaves_the_terminal_as_it_was,
     a_panic_leaves_the_terminal_as_it_was,
+    a_recording_is_played,
+    a_recording_is_played_from_a_pipe,
 ];
 
 /// What this executable plays when it is started so.
@@ -217,4 +219,49 @@ fn a_panic_leaves_the_terminal_as_it_was() {
     let tmux = Tmux::run(80, 24, &format!("{} {PANICS}", exe.display()));
     assert_eq!(tmux.ended(), "1");
     tmux.has("a bug in tcptrace: with a screen");
+}
+
+/// Twelve simulated hosts, one after the other.
+const RECORDING: &[u8] = include_bytes!("../recordings/v1.tct");
+
+fn a_recording_is_played() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("x.tct");
+    fs::write(&file, RECORDING).expect("a file");
+    let exe = env!("CARGO_BIN_EXE_tcptrace");
+    let tmux = Tmux::run(100, 24, &format!("{exe} top --replay {} --speed 0.01", file.display()));
+    tmux.has("REPLAY x0.01");
+    tmux.press(&["Space"]);
+    tmux.has("REPLAY STOPPED");
+    tmux.press(&["Space", "+"]);
+    tmux.has("REPLAY x0.02");
+    tmux.press(&["?"]);
+    tmux.has("10 s back, forward");
+    tmux.press(&["Escape"]);
+    tmux.has("REPLAY x0.02");
+    let ended = tmux.shows("the end", |screen| {
+        tmux.press(&["]"]);
+        screen.contains("REPLAY ENDED")
+    });
+    assert!(ended.contains("leaks ") && !ended.contains("leaks -"), "{ended}");
+    tmux.press(&["["]);
+    tmux.shows("the beginning again", |screen| !screen.contains("REPLAY ENDED"));
+    tmux.press(&["."]);
+    tmux.has("REPLAY STOPPED");
+    tmux.press(&["q"]);
+    assert_eq!(tmux.ended(), "0");
+}
+
+fn a_recording_is_played_from_a_pipe() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("x.tct");
+    fs::write(&file, RECORDING).expect("a file");
+    let exe = env!("CARGO_BIN_EXE_tcptrace");
+    let command = format!("cat {} | {exe} top --replay - --speed 100", file.display());
+    let tmux = Tmux::run(100, 24, &command);
+    tmux.has("REPLAY ENDED");
+    tmux.press(&["Left"]);
+    tmux.has("what comes by a pipe does not go back");
+    tmux.press(&["q"]);
+    assert_eq!(tmux.ended(), "0");
 }

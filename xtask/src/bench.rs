@@ -34,6 +34,7 @@ const OPTIONS: &[(&str, &[&str])] = &[
     ("cost", &["--rounds", "--only"]),
     ("host", &["--rounds", "--only"]),
     ("snapshot", &["--rounds", "--only"]),
+    ("record", &["--rounds", "--only"]),
     ("micro", &["--only"]),
     ("soak", &[]),
 ];
@@ -41,7 +42,9 @@ const OPTIONS: &[(&str, &[&str])] = &[
 /// `bench`: all but the soak; `bench NAME [--rounds N] [--only X]`.
 pub fn run(words: &[&str]) -> Result<()> {
     if words.is_empty() {
-        return ["cost", "host", "snapshot", "micro"].iter().try_for_each(|name| run(&[name]));
+        return ["cost", "host", "snapshot", "record", "micro"]
+            .iter()
+            .try_for_each(|name| run(&[name]));
     }
     let (name, options) = parse(words)?;
     match name {

@@ -63,14 +63,8 @@ pub async fn run(job: Job<'_>) -> Result<(Option<Written>, Exit), Failure> {
         warn(text);
         missing.push(text.to_owned());
     };
-    let attached = attach::attach(job.how, &job.plan, &mut say);
-    let (mut source, report) = match (attached, job.report) {
-        (Ok(source), report) => (source, report),
-        (Err(failure), report) => {
-            report.into_iter().for_each(ReportFile::discard);
-            return Err(failure);
-        }
-    };
+    let mut source = attach::attach(job.how, &job.plan, &mut say)?;
+    let report = job.report;
     let directory = job.recording.as_ref().and_then(Prepared::directory);
     let recorder = job.recording.map(Prepared::start).transpose();
     let mut keeper = Keeper::new(recorder.context("recording")?, job.only_records);

@@ -13,7 +13,7 @@ use crate::{
     },
     engine::{
         group::{Groups, Overview},
-        incident::{Incident, about::Provenance},
+        incident::{Incident, about::Provenance, process::LookedUp},
         parse,
         record::{BootNs, Record},
         select::Selection,
@@ -21,7 +21,7 @@ use crate::{
         watch::Said,
     },
     exit::{Exit, Failure},
-    source::live::{boot_now, snapshot::Query},
+    source::live::{boot_now, snapshot::Query, threads},
     view::{View, csv::Columns, report::IncidentReport},
 };
 
@@ -119,7 +119,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let listing = Listing { args, now, overview };
     let said = listing.show(&mut snapshot.records(), &mut *view, &mut leaks, incident.as_mut());
     if let Some((file, mut incident)) = report.zip(incident) {
-        incident.finish_snapshot(snapshot.now, &|id| snapshot.process(id));
+        let looked_up = LookedUp {
+            process: &|id| snapshot.process(id),
+            threads: &|id| Some(threads::groups(id.pid)),
+        };
+        incident.finish_snapshot(snapshot.now, &looked_up);
         file.write(&IncidentReport { incident: &incident, clock: view.clock() })?;
     }
     args.leaks.exit(Leaks { open: leaks, all: leaks }, said)

@@ -1,8 +1,12 @@
 //! `tcptrace top`: who lets sockets sit, live, on the whole screen.
 
+mod feed;
+
 use std::{
+    fs::File,
     io::{self, IsTerminal},
-    path::Path,
+    os::fd::IntoRawFd,
+    path::{Path, PathBuf},
     sync::mpsc,
     thread,
     time::Duration,
@@ -18,7 +22,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{attach, btf, ended_by, group::By, nanoseconds, output::Color, select};
+use self::feed::Feed;
+use super::{attach, btf, ended_by, group::By, nanoseconds, output::Color, replay, select};
 use crate::{
     confine::seccomp::Profile,
     engine::{
@@ -31,16 +36,17 @@ use crate::{
     prose::time::human,
     source::{
         Source,
-        live::{boot_now, memory, scanner::cpu_time, tracing::Live},
+        live::{boot_now, memory, scanner::cpu_time},
+        recording::player::Player,
     },
     view::{
         Clock,
         top::{
-            app::App,
+            app::{App, Played},
             help,
             screen::Screen,
             seen::Seen,
-            update::{Effect, Input, update},
+            update::{Effect, Input, Play, update},
         },
     },
 };
@@ -56,9 +62,18 @@ use crate::{
     after_help = keys()
 )]
 pub struct Args {
-    /// Show stays longer than this
-    #[arg(long, value_name = "DUR", default_value = "1s", value_parser = parse::duration)]
-    min_age: Duration,
+    /// Show stays longer than this [default: 1s, or as recorded]
+    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
+    min_age: Option<Duration>,
+
+    /// Play a recording instead: one file, or all that it was cut into; - is stdin
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["interval", "btf"])]
+    replay: Vec<PathBuf>,
+
+    /// Play it so many times faster than it was
+    #[arg(long, value_name = "N", requires = "replay", default_value = "1",
+          value_parser = replay::speed)]
+    speed: f64,
 
     /// What sockets of a row have in common, at the start
     #[arg(long, value_name = "WHAT", default_value = "holder")]
@@ -90,6 +105,8 @@ fn keys() -> String {
     format!("Keys:{}\n\n{}", keys.collect::<String>(), help::COPYING)
 }
 
+/// Shorter stays are what servers do.
+const USUAL_MIN_AGE: Duration = Duration::from_secs(1);
 /// Rows are made anew this often where something is new, so that eyes can follow.
 const LIVELY: Duration = Duration::from_millis(500);
 /// And this often where nothing is: ages go on.
@@ -103,6 +120,9 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         return Err(Failure::usage("top needs a terminal; tcptrace watch writes to pipes"));
     }
     memory::keep_little();
+    if !args.replay.is_empty() {
+        return attach::runtime()?.block_on(play(&args));
+    }
     args.select.state =
         args.select.state.traceable().map_err(|why| Failure::usage(format!("--state: {why}")))?;
     let plan = Plan {
@@ -110,7 +130,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         states: args.select.state.0,
         transitions: false,
         threads: false,
-        min_age_ns: nanoseconds(args.min_age),
+        min_age_ns: nanoseconds(args.min_age.unwrap_or(USUAL_MIN_AGE)),
         count: None,
     };
     let btf = args.btf.resolve()?;
@@ -118,8 +138,48 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
 }
 
 async fn top(args: &Args, plan: Plan, btf: &Path) -> Result<Exit, Failure> {
-    let mut signals = Signals::new().context("signals")?;
+    let signals = Signals::new().context("signals")?;
     let clock = Clock::new(Timestamp::now(), boot_now(), args.utc);
+    let how = attach::How { btf, ring_kib: None, interval: args.interval };
+    let mut notes = Vec::new();
+    let source = attach::attach(how, &plan, &mut |note| notes.push(note.to_owned()))?;
+    on_screen(args, plan, clock, Feed::Live(Box::new(source)), notes, signals).await
+}
+
+/// Plays a recording.
+async fn play(args: &Args) -> Result<Exit, Failure> {
+    let signals = Signals::new().context("signals")?;
+    let mut files = args.replay.clone();
+    for file in files.iter_mut().filter(|file| file.as_os_str() == "-") {
+        *file = terminal_for_stdin().context("the terminal, in place of stdin")?;
+    }
+    let recording = replay::open(&files)?;
+    let header = recording.header().clone();
+    let plan = replay::plan(&header, &args.select, args.min_age)?;
+    let clock = Clock::new(header.began(), header.began_ns, args.utc);
+    let player = Player::start(recording, files, args.speed);
+    let player = player.context("starting the thread that reads")?;
+    on_screen(args, plan, clock, Feed::Played(player), Vec::new(), signals).await
+}
+
+/// Puts the terminal in the place of stdin, for keys are read there; where stdin can be read now.
+fn terminal_for_stdin() -> io::Result<PathBuf> {
+    let pipe = rustix::io::dup(io::stdin())?;
+    let terminal = File::options().read(true).write(true).open("/dev/tty")?;
+    rustix::stdio::dup2_stdin(terminal)?;
+    // It is read, and maybe again, as long as this runs.
+    Ok(PathBuf::from(format!("/dev/fd/{}", pipe.into_raw_fd())))
+}
+
+/// Shows what comes from there, until somebody ends it.
+async fn on_screen(
+    args: &Args,
+    plan: Plan,
+    clock: Clock,
+    source: Feed,
+    mut notes: Vec<String>,
+    mut signals: Signals,
+) -> Result<Exit, Failure> {
     let longer = match plan.min_age_ns {
         0 => String::new(),
         // As it is written on the command line: 1s.
@@ -133,16 +193,16 @@ async fn top(args: &Args, plan: Plan, btf: &Path) -> Result<Exit, Failure> {
         Color::Always => true,
         Color::Never => false,
     };
-    let how = attach::How { btf, ring_kib: None, interval: args.interval };
-    let mut notes = Vec::new();
-    let source = attach::attach(how, &plan, &mut |note| notes.push(note.to_owned()))?;
     let mut screen = Screen::enter(app.colour).context("the terminal")?;
     let (width, height) = screen.size();
     update(&mut app, Input::Resize { width, height });
     let typed = typed().context("reading keys")?;
+    // The library looks once for how time is asked for (PR_GET_AUXV), while it still may.
+    cpu_time();
     attach::confine(Profile::Screen, &mut |note| notes.push(note.to_owned()));
     app.notes = notes;
-    let mut live = Running { screen, app, watch: Watch::new(plan), source, typed };
+    let watch = Watch::new(plan.clone());
+    let mut live = Running { screen, app, plan, watch, source, typed };
     let ended = tokio::select! {
         () = signals.any() => Ok(()),
         ended = live.run() => ended,
@@ -199,9 +259,15 @@ struct Running {
     /// First: the terminal is left before a scan that is under way is waited for.
     screen: Screen,
     app: App,
+    plan: Plan,
     watch: Watch,
-    source: Live,
+    source: Feed,
     typed: UnboundedReceiver<io::Result<terminal::Event>>,
+}
+
+/// How a recording is played now.
+fn played(player: &Player) -> Played {
+    Played { speed: player.speed(), stands: player.stands(), is_over: player.is_over() }
 }
 
 /// Facts that were handed over, and what they mean; empty between two rounds.
@@ -228,6 +294,10 @@ impl Running {
                 }
                 () = sleep_until(looked + pause) => {
                     let before = cpu_time();
+                    if let Feed::Played(player) = &mut self.source {
+                        self.app.notes.extend(player.take_missing());
+                        update(&mut self.app, Input::Played(played(player)));
+                    }
                     if self.watch.has_scanned() {
                         let seen = Seen::of(&self.watch, self.source.now());
                         update(&mut self.app, Input::Seen(Box::new(seen)));
@@ -260,11 +330,34 @@ impl Running {
             match event.and_then(|event| update(&mut self.app, event)) {
                 Some(Effect::Quit) => return Ok(true),
                 Some(Effect::Copy(text)) => self.screen.copy(&text)?,
+                Some(Effect::Play(what)) => self.play(what),
                 None => {}
             }
             next = self.typed.try_recv().ok().transpose()?;
         }
         Ok(false)
+    }
+
+    /// Does something with the recording; what is shown follows.
+    fn play(&mut self, what: Play) {
+        let Feed::Played(player) = &mut self.source else { return };
+        const SECOND_NS: u64 = 1_000_000_000;
+        match what {
+            Play::Pause => player.pause(),
+            Play::Step => player.step(),
+            Play::Faster => player.hurry(2.0),
+            Play::Slower => player.hurry(0.5),
+            Play::Forward(seconds) => player.forward(seconds * SECOND_NS),
+            Play::Back(seconds) => {
+                if player.back(seconds * SECOND_NS) {
+                    self.watch = Watch::new(self.plan.clone());
+                    update(&mut self.app, Input::Rewound);
+                } else {
+                    self.app.message = Some("what comes by a pipe does not go back".to_owned());
+                }
+            }
+        }
+        update(&mut self.app, Input::Played(played(player)));
     }
 
     /// Takes in the facts that there are. Whether something is new.

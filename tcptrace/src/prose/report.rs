@@ -53,6 +53,8 @@ pub struct Account {
 
 /// More processes are counted.
 const OTHERS: usize = 3;
+/// Groups of threads in the answer.
+const THREADS: usize = 3;
 /// More verdicts of one process are counted.
 const VERDICTS: usize = 3;
 
@@ -71,7 +73,7 @@ pub fn answer(incident: &Incident, times: &Times<'_>) -> Account {
                 who(incident, worst, others),
                 since(worst, incident, times),
                 pace(worst, incident, times),
-                why(&verdicts),
+                why(worst, &verdicts),
                 what_to_do(worst, &verdicts),
                 what_it_is_not(&verdicts),
             ]
@@ -248,7 +250,7 @@ pub fn verdicts(p: &ProcessStory) -> Vec<(Option<Verdict>, u64)> {
     list
 }
 
-fn why(verdicts: &[(Option<Verdict>, u64)]) -> Point {
+fn why(worst: &ProcessStory, verdicts: &[(Option<Verdict>, u64)]) -> Point {
     let line = |(verdict, n): &(Option<Verdict>, u64)| match verdict {
         Some(v) => format!("{} ({n}): {}", v.name(), cure(*v).means),
         None => format!("unknown ({n}): what a verdict rests on could not be read"),
@@ -257,7 +259,22 @@ fn why(verdicts: &[(Option<Verdict>, u64)]) -> Point {
     if let Some(more) = verdicts.len().checked_sub(VERDICTS).filter(|n| *n > 0) {
         said.push(format!("{more} more verdicts are below."));
     }
-    Point { question: "Why", said, list: Vec::new() }
+    let mut list = threads(worst);
+    list.truncate(THREADS);
+    if !list.is_empty() {
+        said.push("What its threads waited in, when that was looked at first:".to_owned());
+    }
+    Point { question: "Why", said, list }
+}
+
+/// What a process's threads waited in, group by group, the largest first. It may hold anything.
+#[must_use]
+pub fn threads(p: &ProcessStory) -> Vec<String> {
+    match p.threads.as_deref() {
+        None => Vec::new(),
+        Some(Err(why)) => vec![format!("its threads are not known: {why}")],
+        Some(Ok(threads)) => threads.groups.iter().map(super::threads::text).collect(),
+    }
 }
 
 fn what_to_do(worst: &ProcessStory, verdicts: &[(Option<Verdict>, u64)]) -> Point {

@@ -23,7 +23,7 @@ pub struct ReportFile {
     flag: &'static str,
     path: PathBuf,
     file: File,
-    /// It was not there before.
+    /// It was not there before, and holds nothing yet: it goes again if nothing is written.
     is_new: bool,
 }
 
@@ -65,14 +65,6 @@ impl ReportFile {
         }
     }
 
-    /// Nothing is to be written after all.
-    pub fn discard(self) {
-        if self.is_new {
-            // If it stays, it is empty.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-
     /// Writes the report.
     pub fn write(self, report: &IncidentReport<'_>) -> Result<(), Failure> {
         let page = page(report, Self::format(&self.path));
@@ -88,10 +80,20 @@ impl ReportFile {
     }
 
     fn written(&mut self, page: &[u8]) -> io::Result<()> {
+        self.is_new = false;
         self.file.rewind()?;
         self.file.write_all(page)?;
         self.file.set_len(page.len() as u64)?;
         self.file.sync_data()
+    }
+}
+
+impl Drop for ReportFile {
+    fn drop(&mut self) {
+        if self.is_new {
+            // If it stays, it is empty.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -112,7 +114,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let path = dir.path().join("leak.html");
         let mode = || fs::metadata(&path).expect("it is there").permissions().mode() & 0o777;
-        ReportFile::open("--report", &path).expect("new").discard();
+        drop(ReportFile::open("--report", &path).expect("new"));
         assert!(!path.exists(), "nothing is left behind");
         fs::write(&path, "what was there before, and is longer").expect("written");
         fs::set_permissions(&path, Permissions::from_mode(0o644)).expect("allowed");
@@ -121,7 +123,7 @@ mod tests {
         assert_eq!(fs::read(&path).expect("it is there").len(), 36, "kept until then");
         file.replace("short").expect("written");
         assert_eq!(fs::read_to_string(&path).expect("it is there"), "short");
-        ReportFile::open("--report", &path).expect("it is a file").discard();
+        drop(ReportFile::open("--report", &path).expect("it is a file"));
         assert!(path.exists(), "what was there before stays");
     }
 

@@ -7,10 +7,11 @@ use crate::{
     cli::{ended_by, leaks::Leaks, replay, report, warn},
     engine::{
         group::Overview,
-        incident::{Incident, about::Provenance},
+        incident::{Incident, about::Provenance, process::LookedUp},
         record::Record,
         select::Selection,
         update::Update,
+        waiting::Waiting,
         watch::{Plan, Watch},
     },
     exit::{Exit, Failure},
@@ -73,7 +74,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let records = &mut rows.iter().map(|record| Record::clone(record));
     let shown = listing.show(records, &mut *view, &mut leaks, incident.as_mut());
     if let Some((file, mut incident)) = report.zip(incident) {
-        incident.finish_snapshot(now, &|id| watch.process(id));
+        let looked_up = LookedUp {
+            process: &|id| watch.process(id),
+            threads: &|id| watch.threads(id).map(Waiting::groups),
+        };
+        incident.finish_snapshot(now, &looked_up);
         file.write(&IncidentReport { incident: &incident, clock: view.clock() })?;
     }
     match args.leaks.exit(Leaks { open: leaks, all: leaks }, read.and(shown))? {

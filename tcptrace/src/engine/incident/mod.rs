@@ -16,18 +16,18 @@ use tcptrace_common::state::TcpState;
 use self::{
     about::{LocalEnd, Mode, Provenance, Span, Totals, Uncounted},
     counting::{Ages, Counting},
-    process::{ProcessStories, ProcessStory},
+    process::{LookedUp, ProcessStories, ProcessStory},
     series::{Moment, Series},
     socket::{Ended, SocketStory},
 };
 use super::{
-    fact::Process,
     group::Overview,
-    record::{Age, BootNs, ClosedBy, ProcessId, Record},
+    record::{Age, BootNs, ClosedBy, Record},
     select::Selection,
     tally::Tally,
     unknown::Reason,
     update::{Lost, Summary, Update},
+    waiting::Waiting,
     watch::{Plan, Said, Watch},
 };
 
@@ -157,25 +157,21 @@ impl Incident {
         }
         self.now = counting;
         self.lost = watch.losses();
-        self.close_sample(now, &|id| watch.process(id));
+        let looked_up = LookedUp {
+            process: &|id| watch.process(id),
+            threads: &|id| watch.threads(id).map(Waiting::groups),
+        };
+        self.close_sample(now, &looked_up);
     }
 
     /// All that the snapshot at `now` has was said.
-    pub fn finish_snapshot<'a>(
-        &mut self,
-        now: BootNs,
-        process: &dyn Fn(ProcessId) -> Option<&'a Process>,
-    ) {
+    pub fn finish_snapshot(&mut self, now: BootNs, looked_up: &LookedUp<'_>) {
         self.begin(now);
-        self.close_sample(now, process);
+        self.close_sample(now, looked_up);
     }
 
-    fn close_sample<'a>(
-        &mut self,
-        now: BootNs,
-        process: &dyn Fn(ProcessId) -> Option<&'a Process>,
-    ) {
-        let processes = self.processes.sample(&self.now, now, process);
+    fn close_sample(&mut self, now: BootNs, looked_up: &LookedUp<'_>) {
+        let processes = self.processes.sample(&self.now, now, looked_up);
         self.series.push(Moment {
             at_ns: now,
             by_state: self.now.by_state,

@@ -7,11 +7,14 @@ use super::{
     counting::{self, Counting, OfProcess, VERDICTS},
     series::{AtProcess, Series},
 };
-use crate::engine::{
-    fact::Process,
-    language::{Language, language},
-    record::{BootNs, Holder, ProcessId, Record, Since},
-    report::full_in,
+use crate::{
+    engine::{
+        fact::Process,
+        language::{Language, language},
+        record::{BootNs, Holder, ProcessId, Record, Since},
+        report::full_in,
+    },
+    formats::threads::Threads,
 };
 
 /// A process that held a socket, or its listener. Text may hold anything.
@@ -47,6 +50,8 @@ pub struct ProcessStory {
     pub in_leaks: u64,
     /// Descriptors that it may have.
     pub limit: Option<u64>,
+    /// What its threads waited in when a leak of it was reported first, or why that is not known.
+    pub threads: Option<Rc<Result<Threads, &'static str>>>,
     /// When it has no descriptor left at the pace of its leaks, ns of the boot clock; `None`: no
     /// pace is certain.
     pub full_at_ns: Option<BootNs>,
@@ -71,6 +76,7 @@ impl ProcessStory {
             used: None,
             in_leaks: 0,
             limit: None,
+            threads: None,
             full_at_ns: None,
         }
     }
@@ -107,6 +113,14 @@ impl ProcessStory {
         let left_ns = free.and_then(|free| full_in(&of.ages_ns, free));
         self.full_at_ns = left_ns.and_then(|left| now.checked_add(left));
     }
+}
+
+/// What else is known of processes.
+pub struct LookedUp<'a> {
+    /// What the host said of one.
+    pub process: &'a dyn Fn(ProcessId) -> Option<&'a Process>,
+    /// What its threads wait in; `None`: nobody asked.
+    pub threads: &'a dyn Fn(ProcessId) -> Option<Result<Threads, &'static str>>,
 }
 
 /// Of a command line no more than this is kept, bytes.
@@ -154,11 +168,11 @@ impl ProcessStories {
     }
 
     /// Takes in what is open at `now`; of those with most, what a moment tells.
-    pub fn sample<'a>(
+    pub fn sample(
         &mut self,
         counting: &Counting,
         now: BootNs,
-        process: &dyn Fn(ProcessId) -> Option<&'a Process>,
+        looked_up: &LookedUp<'_>,
     ) -> Vec<AtProcess> {
         let none = OfProcess::default();
         let mut list = Vec::new();
@@ -166,7 +180,7 @@ impl ProcessStories {
             let id = story.holder.process;
             let of = counting.processes.get(&id).unwrap_or(&none);
             if of.sockets > 0
-                && let Some(process) = process(id)
+                && let Some(process) = (looked_up.process)(id)
             {
                 story.learn(process);
             }
@@ -184,6 +198,12 @@ impl ProcessStories {
         list.sort_by_key(|p| (std::cmp::Reverse((p.leaks, p.close_wait)), p.process));
         list.truncate(Series::PROCESSES);
         list.shrink_to_fit();
+        for at in list.iter().filter(|at| at.leaks > 0) {
+            let story = &mut self.all[at.process as usize];
+            if story.threads.is_none() {
+                story.threads = (looked_up.threads)(story.holder.process).map(Rc::new);
+            }
+        }
         list
     }
 }

@@ -24,7 +24,7 @@ pub struct Recording {
 struct Opened {
     name: String,
     header: Header,
-    reader: Reader<Box<dyn Read>>,
+    reader: Reader<Box<dyn Read + Send>>,
 }
 
 /// Why there is nothing to be read.
@@ -127,7 +127,7 @@ fn ends(ending: Ending) -> Option<String> {
 }
 
 fn open(path: &Path) -> Result<Opened, Refused> {
-    let (name, from): (String, Box<dyn Read>) = if path == Path::new("-") {
+    let (name, from): (String, Box<dyn Read + Send>) = if path == Path::new("-") {
         ("stdin".to_owned(), Box::new(io::stdin()))
     } else {
         let name = path.display().to_string();

@@ -13,6 +13,7 @@
 pub mod file;
 pub mod frame;
 pub mod options;
+pub mod player;
 pub mod reader;
 pub mod recorder;
 #[cfg(test)]

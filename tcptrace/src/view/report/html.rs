@@ -19,7 +19,7 @@ use crate::{
     },
     prose::{
         cure::{Snippet, cure},
-        report::{Account, answer, called, descriptors, state, verdicts},
+        report::{Account, answer, called, descriptors, state, threads, verdicts},
         time::human,
         words::evidence,
     },
@@ -30,6 +30,9 @@ const SCRIPT: &str = include_str!("page.js");
 
 /// Processes in the list of all of them.
 const PROCESSES: usize = 50;
+/// Processes whose threads are listed, and groups of those.
+const WAITING: usize = 8;
+const GROUPS: usize = 8;
 /// Reasons in the list of what is not known.
 const REASONS: usize = 40;
 
@@ -212,6 +215,18 @@ fn processes(report: &IncidentReport<'_>, out: &mut String) {
     let more = worst.len().saturating_sub(PROCESSES);
     if more > 0 {
         let _ = write!(out, "<p>{} more processes are not listed.</p>", number(more as u64));
+    }
+    let known = worst.iter().map(|(_, p)| (p, threads(p))).filter(|(_, list)| !list.is_empty());
+    for (p, lines) in known.take(WAITING) {
+        let _ = write!(
+            out,
+            "<h3 class=\"later\">What the threads of {} waited in</h3>",
+            html(&called(p))
+        );
+        list(&lines[..lines.len().min(GROUPS)], out);
+        if let Some(more) = lines.len().checked_sub(GROUPS).filter(|n| *n > 0) {
+            let _ = write!(out, "<p>{more} more groups of threads are not listed.</p>");
+        }
     }
 }
 

@@ -55,6 +55,17 @@ pub struct HeadCount {
     pub states: Vec<(TcpState, u64)>,
 }
 
+/// How a recording is played.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Played {
+    /// So many times faster than it was.
+    pub speed: f64,
+    /// It stands still.
+    pub stands: bool,
+    /// It is over.
+    pub is_over: bool,
+}
+
 /// All that ended in a minute is remembered up to so many: more would be a flood, and no leak.
 const ENDED: usize = 1 << 16;
 
@@ -89,6 +100,8 @@ pub struct App {
     pub within: Option<Within>,
     /// Rows stay as they are.
     pub paused: bool,
+    /// How the recording is played; `None`: this is live.
+    pub played: Option<Played>,
     /// What the last key did, where that does not show otherwise.
     pub message: Option<String>,
     /// When the header is of, ns of the boot clock.
@@ -132,6 +145,7 @@ impl App {
             typing: false,
             within: None,
             paused: false,
+            played: None,
             message: None,
             now: 0,
             counted: HeadCount::default(),
@@ -187,6 +201,15 @@ impl App {
             self.ended.pop_front();
         }
         self.ended.push_back((at, record));
+    }
+
+    /// Forgets what was counted and has ended.
+    pub(super) fn forget(&mut self) {
+        self.history = History::default();
+        self.ended.clear();
+        self.seen = Seen::default();
+        (self.now, self.counted, self.lost) = (0, HeadCount::default(), Lost::default());
+        self.regroup();
     }
 
     /// Makes the rows anew.

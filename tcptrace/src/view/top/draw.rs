@@ -134,11 +134,22 @@ fn nothing(app: &App) -> String {
     }
 }
 
+/// Whether rows stand still, and how a recording is played.
+fn how(app: &App) -> String {
+    match &app.played {
+        Some(played) if played.is_over => "  REPLAY ENDED".to_owned(),
+        Some(played) if played.stands => "  REPLAY STOPPED".to_owned(),
+        Some(played) => format!("  REPLAY x{}", played.speed),
+        None if app.paused => "  PAUSED".to_owned(),
+        None => String::new(),
+    }
+}
+
 fn title(app: &App, screen: &mut Canvas<'_>) {
     screen.fill(0, BAR);
-    let paused = if app.paused { "  PAUSED" } else { "" };
+    let paused = how(app);
     let scope = app.within.as_ref().map(|scope| format!("  of {}", scope.name)).unwrap_or_default();
-    // The row first: what is selected may be cut.
+    // What the user went into, before what is cut first.
     let name = format!("tcptrace top{scope}  {}", app.watched);
     // Before the first scan nothing is known, not even as of when.
     let time = if app.now == 0 { String::new() } else { app.clock.short(app.now) };
@@ -282,9 +293,10 @@ fn last_line(app: &App, screen: &mut Canvas<'_>) -> Option<(u16, u16)> {
     let keys = match &app.message {
         Some(message) => message.clone(),
         None => format!(
-            "? help  Enter explain  / filter  g by {}  s by {}{order}  space pause{filter}",
+            "? help  Enter explain  / filter  g by {}  s by {}{order}  {}{filter}",
             rows::name(app.by),
-            app.sort.name()
+            app.sort.name(),
+            if app.played.is_some() { "space stop  left, right seek" } else { "space pause" },
         ),
     };
     let of = match app.rows.len() {
@@ -300,7 +312,7 @@ fn last_line(app: &App, screen: &mut Canvas<'_>) -> Option<(u16, u16)> {
 fn page_view(app: &App, page: &Page, screen: &mut Canvas<'_>) {
     screen.fill(0, BAR);
     let gone = if page.gone { "  ended: as last seen" } else { "" };
-    let paused = if app.paused { "  PAUSED" } else { "" };
+    let paused = how(app);
     let right = format!("{gone}{paused}  {}", app.clock.short(app.now));
     let room = screen.width.saturating_sub(right.width());
     screen.put_within(0, 0, &safe(&page.title), room, BAR.add_modifier(Modifier::BOLD));
@@ -332,7 +344,10 @@ fn help_view(app: &App, screen: &mut Canvas<'_>) {
     screen.fill(0, BAR);
     screen.put(0, 0, "tcptrace top: keys; any key goes back", BAR.add_modifier(Modifier::BOLD));
     let mut y = 1;
-    for (name, text) in help::KEYS.iter().chain(help::COLUMNS) {
+    let playing: &[_] = if app.played.is_some() { help::PLAYING } else { &[] };
+    let live = |(name, _): &&(&str, _)| playing.is_empty() || !name.starts_with("space");
+    let keys = help::KEYS.iter().filter(live).chain(playing);
+    for (name, text) in keys.chain(help::COLUMNS) {
         screen.put(0, y, name, BOLD);
         screen.put(16, y, text, PLAIN);
         y += 1;

@@ -17,6 +17,14 @@ pub const KEYS: &[(&str, &str)] = &[
     ("q, Ctrl-C", "quit"),
 ];
 
+/// Keys of a recording (`--replay`).
+pub const PLAYING: &[(&str, &str)] = &[
+    ("space", "stop; again: go on"),
+    (".", "go on to what comes next, and stop there"),
+    ("+, -", "twice, half as fast"),
+    ("left, right", "10 s back, forward; [ and ]: a minute"),
+];
+
 /// What the columns mean that need a word.
 pub const COLUMNS: &[(&str, &str)] = &[
     (">AGE", "was there before us: at least so old"),

@@ -7,7 +7,7 @@ use crossterm::event::{
 };
 
 use super::{
-    app::{App, Showing, Within},
+    app::{App, Played, Showing, Within},
     rows,
     seen::Seen,
     sort::Sort,
@@ -42,6 +42,10 @@ pub enum Input {
     },
     /// From here on, the time of day is the boot clock plus so many ns.
     Clock(i64),
+    /// How the recording is played.
+    Played(Played),
+    /// The recording has gone back: nothing of what was counted is known any more.
+    Rewound,
 }
 
 /// What is to be done.
@@ -51,6 +55,25 @@ pub enum Effect {
     Quit,
     /// Hand this to the terminal's clipboard.
     Copy(String),
+    /// Do this with the recording that is played.
+    Play(Play),
+}
+
+/// What is to be done with a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Play {
+    /// Stop, or go on.
+    Pause,
+    /// To the next facts, and stop.
+    Step,
+    /// Twice as fast.
+    Faster,
+    /// Half as fast.
+    Slower,
+    /// So many seconds forward.
+    Forward(u64),
+    /// So many seconds back.
+    Back(u64),
 }
 
 /// Longer filters find nothing that is shown.
@@ -76,6 +99,8 @@ pub fn update(app: &mut App, input: Input) -> Option<Effect> {
         Input::Seen(seen) => app.see(*seen),
         Input::Ended { at, record } => app.end(at, record),
         Input::Clock(offset_ns) => drop(app.clock.set(offset_ns)),
+        Input::Played(played) => app.played = Some(played),
+        Input::Rewound => app.forget(),
     }
     None
 }
@@ -88,6 +113,9 @@ fn pressed(app: &mut App, key: KeyEvent) -> Option<Effect> {
         typed(app, key);
         return None;
     }
+    if let Some(play) = app.played.as_ref().and_then(|_| played_by(key.code)) {
+        return Some(Effect::Play(play));
+    }
     match app.showing {
         Showing::Table => in_table(app, key),
         Showing::Page(_) => in_page(app, key),
@@ -96,6 +124,25 @@ fn pressed(app: &mut App, key: KeyEvent) -> Option<Effect> {
             (key.code == KeyCode::Char('q')).then_some(Effect::Quit)
         }
     }
+}
+
+/// Seconds that an arrow goes by, and a bracket.
+const ARROW: u64 = 10;
+const BRACKET: u64 = 60;
+
+/// What a key does with a recording.
+fn played_by(code: KeyCode) -> Option<Play> {
+    Some(match code {
+        KeyCode::Char(' ') => Play::Pause,
+        KeyCode::Char('.') => Play::Step,
+        KeyCode::Char('+' | '=') => Play::Faster,
+        KeyCode::Char('-') => Play::Slower,
+        KeyCode::Right => Play::Forward(ARROW),
+        KeyCode::Left => Play::Back(ARROW),
+        KeyCode::Char(']') => Play::Forward(BRACKET),
+        KeyCode::Char('[') => Play::Back(BRACKET),
+        _ => return None,
+    })
 }
 
 /// A key while the filter is typed: rows follow each letter.

@@ -4,7 +4,12 @@ use crossterm::event::{MouseButton, MouseEvent, MouseEventKind};
 use proptest::prelude::*;
 
 use super::{
-    super::{app::Showing, rows::Key, sort::Sort},
+    super::{
+        app::{Played, Showing},
+        rows::Key,
+        sort::Sort,
+        update::Play,
+    },
     *,
 };
 
@@ -257,4 +262,34 @@ proptest! {
             prop_assert!(app.rows.is_empty() || shown.contains(&app.selected));
         }
     }
+}
+
+#[test]
+fn keys_of_a_recording() {
+    let mut app = app(80, 24);
+    let press =
+        |app: &mut App, code| update(app, Input::Key(KeyEvent::new(code, KeyModifiers::NONE)));
+    press(&mut app, KeyCode::Char(' '));
+    assert!(app.paused, "without a recording it is the rows that stand still");
+    press(&mut app, KeyCode::Char(' '));
+    let played = Played { speed: 2.0, stands: false, is_over: false };
+    update(&mut app, Input::Played(played));
+    for (code, play) in [
+        (KeyCode::Char(' '), Play::Pause),
+        (KeyCode::Char('.'), Play::Step),
+        (KeyCode::Char('+'), Play::Faster),
+        (KeyCode::Char('-'), Play::Slower),
+        (KeyCode::Right, Play::Forward(10)),
+        (KeyCode::Left, Play::Back(10)),
+        (KeyCode::Char(']'), Play::Forward(60)),
+        (KeyCode::Char('['), Play::Back(60)),
+    ] {
+        assert_eq!(press(&mut app, code), Some(Effect::Play(play)));
+    }
+    assert!(!app.paused);
+    press(&mut app, KeyCode::Char('/'));
+    assert_eq!(press(&mut app, KeyCode::Char('-')), None, "a filter is typed");
+    assert_eq!(app.filter, "-");
+    update(&mut app, Input::Rewound);
+    assert!(app.rows.is_empty() && app.now == 0, "nothing is known at the beginning");
 }
