@@ -5,7 +5,7 @@
 //! | [`engine`] | what is known and concluded: pure, time is an argument | formats, common |
 //! | [`formats`] | readers of what others wrote: pure | common |
 //! | [`prose`] | all text for people | engine, formats |
-//! | [`source`] | where facts come from: this host | engine, formats, common |
+//! | [`source`] | where facts come from: this host, a recording, a simulation | engine, formats, common |
 //! | [`view`] | table, JSON, CSV, the full screen | engine, prose, formats |
 //! | [`confine`] | what a running watch gives up | |
 //! | [`cli`] | commands, flags | all |
