@@ -87,7 +87,8 @@ impl Recorder {
         let limit = if self.writes() { self.options.part_size() } else { Some(REMEMBERED / 4) };
         // A scan that lists everything may be large itself: files are ended before they are full.
         let large = limit.is_some_and(|limit| self.writer.size() >= limit - limit / 8);
-        self.asked = old || large;
+        // It stays so until a scan could begin.
+        self.asked |= old || large || self.writer.takes_in_the_middle();
         wants.complete |= self.asked;
     }
 
@@ -148,11 +149,11 @@ impl Recorder {
 
     /// Hands over what there is.
     fn flush(&mut self) -> io::Result<()> {
-        self.frame_began = None;
+        let began = self.frame_began.take();
         if self.frame.is_empty() {
             return Ok(());
         }
-        self.writer.send(Message::Frame(mem::take(&mut self.frame)))
+        self.writer.send(Message::Frame(mem::take(&mut self.frame), began.unwrap_or_default()))
     }
 
     /// A leak was reported: what was remembered is written, and all that follows.

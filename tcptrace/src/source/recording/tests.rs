@@ -287,3 +287,39 @@ fn before_a_leak_nothing_is_written_and_then_what_was_before_it() {
     let known = |f: &Timed| matches!(&f.fact, Fact::Process(p) if p.pid == 5);
     assert!(facts.iter().any(known), "what was known by then is there");
 }
+
+/// Facts that are as long as others, and can't be compressed.
+fn noise(second: u64, bytes: usize) -> Fact {
+    let mut state = second;
+    let mut next = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'!' + (state >> 58) as u8)
+    };
+    Fact::Cgroup { id: second, path: (0..bytes).map(|_| next()).collect() }
+}
+
+#[test]
+fn all_files_take_no_more_than_they_may() {
+    let most = 2 << 20;
+    let dir = tempfile::tempdir().expect("a directory");
+    let options = Options { max_size: Some(most), ..file(dir.path()) };
+    let sizes = || {
+        let files = fs::read_dir(dir.path()).expect("it is there").flatten();
+        files.filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).collect::<Vec<_>>()
+    };
+    let mut live = Live::new(options);
+    for second in 1..60 {
+        // Faster than scans come: one in four seconds.
+        live.take(second, &[at(second, noise(second, 300_000))]);
+        if second % 4 == 0 {
+            live.scan(second);
+        }
+        assert!(sizes().iter().sum::<u64>() <= most, "{:?}", sizes());
+    }
+    let written = live.finish();
+    assert!(sizes().iter().sum::<u64>() <= most && written.bytes > 3 * most, "{written:?}");
+    assert!(written.files.len() > 1 && written.files.iter().all(|file| file.exists()));
+    let facts = facts(&written.files);
+    assert_eq!(facts.last().map(|fact| fact.at / SECOND), Some(59), "the newest are there");
+}

@@ -14,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::{self, JoinHandle},
@@ -29,7 +29,7 @@ use rustix::{
 
 use super::{
     Header,
-    frame::{FrameKind, write as write_frame},
+    frame::{self, FrameKind, write as write_frame},
     options::{Options, Written},
 };
 use crate::engine::record::BootNs;
@@ -39,13 +39,15 @@ const SYNC: Duration = Duration::from_secs(10);
 /// Frames that wait for the disk. When there are more, taking in facts waits, and the kernel's
 /// buffers count what they can't hold.
 const WAITING: usize = 64;
+/// The frame that ends a file takes this much.
+const END: u64 = frame::HEAD as u64;
 /// A flight recorder remembers no more than this, bytes, compressed.
 pub const REMEMBERED: u64 = 64 << 20;
 
 /// What the thread is told.
 pub enum Message {
-    /// The contents of a frame.
-    Frame(BytesMut),
+    /// The contents of a frame, and when its first facts were taken in.
+    Frame(BytesMut, BootNs),
     /// What follows can be read without what was before.
     Segment {
         /// When it began.
@@ -133,6 +135,8 @@ pub struct Writer {
 struct Shared {
     /// Bytes of the file that is being written, or of the segment that is remembered.
     size: AtomicU64,
+    /// A file began in the middle of a segment.
+    in_the_middle: AtomicBool,
     failed: Mutex<Option<io::Error>>,
 }
 
@@ -171,6 +175,11 @@ impl Writer {
         self.shared.size.load(Relaxed)
     }
 
+    /// Whether a file began in the middle of a segment since this was asked last.
+    pub fn takes_in_the_middle(&self) -> bool {
+        self.shared.in_the_middle.swap(false, Relaxed)
+    }
+
     /// So many facts went in.
     pub fn count(&mut self, facts: usize) {
         self.facts += facts as u64;
@@ -196,16 +205,26 @@ struct Work {
     shared: Arc<Shared>,
     /// The file; none before the first leak of a flight recorder.
     to: Option<Box<dyn Sink>>,
+    /// When the first facts of the last frame were taken in.
+    began: BootNs,
     /// Bytes of the file that are whole frames.
     whole: u64,
+    /// The end of a file is being written.
+    ending: bool,
     unsynced: Option<Instant>,
     /// What a flight recorder remembers.
     segments: VecDeque<Segment>,
     /// The number of the next file.
     part: u32,
-    /// Names of the files that are there, the oldest first.
-    names: VecDeque<OsString>,
+    /// The files that are there, the oldest first.
+    there: VecDeque<There>,
     written: Written,
+}
+
+/// A file that is there.
+struct There {
+    name: OsString,
+    size: u64,
 }
 
 /// What can be read without what was before.
@@ -255,10 +274,12 @@ impl Work {
             options,
             shared,
             to: None,
+            began: 0,
             whole: 0,
+            ending: false,
             unsynced: None,
             part: 0,
-            names: VecDeque::new(),
+            there: VecDeque::new(),
             written: Written::default(),
         }
     }
@@ -270,7 +291,10 @@ impl Work {
         loop {
             let patience = self.unsynced.map_or(SYNC, |since| SYNC.saturating_sub(since.elapsed()));
             match told.recv_timeout(patience) {
-                Ok(Message::Frame(contents)) => self.frame(&contents)?,
+                Ok(Message::Frame(contents, began)) => {
+                    self.began = began;
+                    self.frame(&contents)?;
+                }
                 Ok(Message::Segment { began }) => self.segment(began)?,
                 Ok(Message::Trigger) => self.trigger()?,
                 Err(RecvTimeoutError::Timeout) => self.sync()?,
@@ -333,19 +357,16 @@ impl Work {
                     Some(file) => file,
                     None => make(directory, &name)?,
                 };
-                self.names.push_back(name);
+                self.there.push_back(There { name, size: 0 });
                 self.written.files.push(path.into());
-                while self.names.len() > self.options.keep_behind() + 1 {
-                    if let Some(oldest) = self.names.pop_front() {
-                        unlinkat(&*directory, &oldest, AtFlags::empty())?;
-                        self.written.files.remove(0);
-                    }
-                }
                 Box::new(file)
             }
         };
         self.to = Some(to);
         self.whole = 0;
+        while self.there.len() > self.options.keep_behind() + 1 {
+            self.remove_oldest()?;
+        }
         let header = Header { part: self.part, began_ns, ..self.header.clone() };
         self.part += 1;
         let mut bytes = Vec::new();
@@ -354,21 +375,56 @@ impl Work {
         self.write(&bytes)
     }
 
+    fn remove_oldest(&mut self) -> io::Result<()> {
+        if let (To::File { directory, .. }, Some(oldest)) =
+            (&self.opened.to, self.there.pop_front())
+        {
+            unlinkat(directory, &oldest.name, AtFlags::empty())?;
+            self.written.files.remove(0);
+        }
+        Ok(())
+    }
+
+    /// Makes room for so many bytes among those that all files may take.
+    fn make_room(&mut self, bytes: u64) -> io::Result<()> {
+        let Some(most) = self.options.max_size else { return Ok(()) };
+        // What comes faster than scans that list everything can't wait for one: then a file begins
+        // in the middle, and the next is to begin with such a scan soon.
+        if self.whole + bytes + END > most / 2 && self.whole > 0 && !self.ending {
+            self.shared.in_the_middle.store(true, Relaxed);
+            self.end_file(FrameKind::Continued)?;
+            self.begin_file(self.began)?;
+        }
+        while self.there.len() > 1
+            && self.there.iter().map(|file| file.size).sum::<u64>() + bytes + END > most
+        {
+            self.remove_oldest()?;
+        }
+        Ok(())
+    }
+
     fn end_file(&mut self, how: FrameKind) -> io::Result<()> {
         let mut bytes = Vec::new();
         write_frame(how, &[], &mut bytes);
-        self.write(&bytes)?;
+        self.ending = true;
+        let written = self.write(&bytes);
+        self.ending = false;
+        written?;
         self.unsynced = Some(Instant::now());
         self.sync()
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.make_room(bytes.len() as u64)?;
         let Some(to) = &mut self.to else { return Ok(()) };
         if let Err(e) = to.write_all(bytes).and_then(|()| to.flush()) {
             to.cut(self.whole);
             return Err(e);
         }
         self.whole += bytes.len() as u64;
+        if let Some(last) = self.there.back_mut() {
+            last.size = self.whole;
+        }
         self.written.bytes += bytes.len() as u64;
         self.shared.size.store(self.whole, Relaxed);
         let since = *self.unsynced.get_or_insert_with(Instant::now);
