@@ -296,7 +296,9 @@ fn noise(second: u64, bytes: usize) -> Fact {
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         char::from(b'!' + (state >> 58) as u8)
     };
-    Fact::Cgroup { id: second, path: (0..bytes).map(|_| next()).collect() }
+    // Of a process what came last is known, and all that a next file begins with.
+    let command = vec![(0..bytes).map(|_| next()).collect()];
+    Fact::Process(Box::new(Process { pid: 1, command, ..Process::default() }))
 }
 
 #[test]
