@@ -2,13 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use procfs::{net::TcpState, process::Process};
-use serde_json::Value;
+use rustix::process::Signal;
+use serde_json::{Value, json};
 
 use crate::{
     support::{actor::Actor, netns::Netns},
@@ -39,8 +41,18 @@ impl Scene {
     }
 
     pub fn with_min_age(min_age: &str) -> Self {
+        Self::watched_by(&["--min-age", min_age])
+    }
+
+    /// One that keeps what the watch learns.
+    pub fn recorded(file: &Path) -> Self {
+        let file = file.to_str().expect("a plain path");
+        Self::watched_by(&["--min-age", "200ms", "--record", file])
+    }
+
+    fn watched_by(args: &[&str]) -> Self {
         let ns = netns();
-        let tracer = Tracer::watch(&ns, &["--min-age", min_age]);
+        let tracer = Tracer::watch(&ns, args);
         let witness = start(&ns);
         Self { ns, tracer, witness }
     }
@@ -80,6 +92,14 @@ impl Scene {
             assert_eq!(summary["lost"][kind], 0, "{summary}");
         }
         summary
+    }
+
+    /// The same of one that is recorded; all that the watch said.
+    pub fn ends_recorded(mut self, open: usize) -> Vec<Value> {
+        self.tracer.signal(Signal::INT);
+        let (summary, status) = self.tracer.ended();
+        assert_eq!((status.code(), &summary["still_open"]), (Some(0), &json!(open)), "{summary}");
+        std::mem::take(&mut self.tracer.heard)
     }
 
     /// The kernel's CLOSE_WAIT sockets, once there are `count`.
