@@ -1,4 +1,4 @@
-//! The page and the ticket, taken apart: whole, in order, and the same whatever programs are called.
+//! The page and the ticket, taken apart: whole, in order, the same whatever programs are called.
 
 use std::{collections::HashSet, sync::LazyLock};
 

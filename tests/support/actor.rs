@@ -7,7 +7,10 @@ use std::{
     io::{self, BufRead, BufReader, IoSlice, Write},
     mem::MaybeUninit,
     net::SocketAddr,
-    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd, RawFd},
+        unix::process::CommandExt,
+    },
     process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
     time::Duration,
 };
@@ -30,7 +33,19 @@ pub struct Actor {
 impl Actor {
     /// Starts one in a namespace, with this executable.
     pub fn start(netns: Option<&Netns>) -> io::Result<Self> {
+        Self::begin(netns, Command::new(std::env::current_exe()?))
+    }
+
+    /// Starts one whose command line begins with this name, and that is called so.
+    pub fn start_as(netns: Option<&Netns>, name: &str) -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
+        command.arg0(name);
+        let mut actor = Self::begin(netns, command)?;
+        actor.tell(&format!("name {name}"))?;
+        Ok(actor)
+    }
+
+    fn begin(netns: Option<&Netns>, mut command: Command) -> io::Result<Self> {
         command.arg("actor").stdin(Stdio::piped()).stdout(Stdio::piped());
         if let Some(netns) = netns {
             netns.enter_in(&mut command)?;

@@ -33,7 +33,7 @@ Usage: cargo xtask COMMAND
                     kernel programs say what they do on rare paths
   demo           make a leak in a network namespace of its own and watch tcptrace name it
   pictures [BINARY]
-                 docs/watch.svg and docs/top.svg, of a real run in a terminal; as root
+                 docs/watch.svg, docs/top.svg and docs/report.png, of real runs; as root
   browser        the page of a report in Chromium (installed as a package): clicks, keys, widths,
                  light and dark, paper, without scripts; pictures in target/browser
   json-docs      docs/json.md and docs/json.schema.json, as the code is

@@ -51,7 +51,8 @@ fn pace(worst: &Worst) -> String {
 }
 
 /// To two digits: a pace is no more exact.
-pub(super) fn rounded(n: u64) -> u64 {
+#[must_use]
+pub fn rounded(n: u64) -> u64 {
     let unit = 10_u64.pow(n.max(1).ilog10().saturating_sub(1));
     n.saturating_add(unit / 2) / unit * unit
 }

@@ -87,15 +87,19 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// A picture of the top of a page, for the documents.
-pub fn picture(page: &Path, to: &Path, [width, height]: [u32; 2]) -> Result<()> {
+/// A picture of the top of a page, for the documents; what can be read there.
+pub fn picture(page: &Path, to: &Path, [width, height]: [u32; 2]) -> Result<String> {
     let mut browser = start(&directory()?)?;
     browser.resize(width, height, false)?;
     browser.open(page)?;
     quiet(&mut browser, page)?;
     let picture = browser.picture(Some(height))?;
     fs::write(to, STANDARD.decode(picture)?)?;
-    Ok(())
+    let text = browser.ask(&format!(
+        "[...document.querySelectorAll('body *')].filter(e => !e.children.length && \
+         e.getBoundingClientRect().top < {height}).map(e => e.textContent).join('\\n')"
+    ))?;
+    text.as_str().map(str::to_owned).context("no text")
 }
 
 fn quiet(browser: &mut Browser, page: &Path) -> Result<()> {

@@ -1,4 +1,5 @@
-//! The README's pictures, made anew: real leaks in a network namespace, watched in a terminal.
+//! The documents' pictures, made anew: real leaks in a network namespace, watched in a terminal,
+//! and told in a report.
 
 mod svg;
 mod terminal;
@@ -6,7 +7,7 @@ mod terminal;
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -15,6 +16,7 @@ use anyhow::{Context, Result, bail};
 
 use self::terminal::Terminal;
 use crate::{
+    browser,
     cargo::{self, root},
     setup,
     support::{actor::Actor, netns::Netns},
@@ -47,6 +49,51 @@ pub fn run(words: &[&str]) -> Result<()> {
             eprintln!("{} has no {command}: no picture of it", binary.display());
         }
     }
+    report(&binary)
+}
+
+/// How long new leaks come before a report is made.
+const REPORTED: Duration = Duration::from_secs(40);
+/// What the report calls the host.
+const HOST: &str = "shop-7";
+/// The picture of the report's top, pixels.
+const TOP: [u32; 2] = [1180, 1010];
+
+/// `docs/report.png`: the page of a watch, as a browser shows its top.
+fn report(binary: &Path) -> Result<()> {
+    let directory = root().join("target/browser");
+    fs::create_dir_all(&directory)?;
+    let page = directory.join("picture.html");
+    let netns = Netns::new().context("making a network namespace")?;
+    let mut town = Town::new(&netns)?;
+    let length = REPORTED.as_secs();
+    let shown = format!(
+        "tcptrace watch --netns {NAME} --utc --duration {length}s --report {}",
+        page.display()
+    );
+    // With a name of its own, and without the cgroups of whoever makes it.
+    let within = script(&netns.path(), &binary.display(), &shown);
+    let command = format!("unshare --uts --cgroup sh -c 'hostname {HOST}; exec \"$@\"' - {within}");
+    let mut watch = Command::new("sh");
+    watch.args(["-c", &command]).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut watch = watch.spawn().context("starting the watch")?;
+    let began = Instant::now();
+    while began.elapsed() < REPORTED - Duration::from_secs(2) {
+        town.leak()?;
+        thread::sleep(Duration::from_millis(150));
+    }
+    let ended = watch.wait()?;
+    if !ended.success() {
+        bail!("the watch failed ({ended}): {command}");
+    }
+    let file = root().join("docs/report.png");
+    let text = browser::picture(&page, &file, TOP)?;
+    for private in private() {
+        if text.contains(&private) {
+            bail!("the picture tells of this machine ({private}):\n{text}");
+        }
+    }
+    eprintln!("{}", file.display());
     Ok(())
 }
 
@@ -147,7 +194,7 @@ impl Town {
         Ok(Self {
             shop: Server::start(netns, "shop-api", "127.0.0.1:8080", 128)?,
             tornado: Server::start(netns, "tornado", "127.0.0.2:8888", 128)?,
-            pool: Server::start(netns, "thrift-pool", "127.0.0.3:9090", 16)?,
+            pool: Server::start(netns, "thrift-pool", "127.0.0.3:9090", 64)?,
             pages: Server::start(netns, "pages", "127.0.0.4:80", 128)?,
             crawler: named(netns, "crawler")?,
             browser: named(netns, "browser")?,
@@ -183,7 +230,5 @@ impl Town {
 }
 
 fn named(netns: &Netns, name: &str) -> Result<Actor> {
-    let mut actor = Actor::start(Some(netns))?;
-    actor.tell(&format!("name {name}"))?;
-    Ok(actor)
+    Ok(Actor::start_as(Some(netns), name)?)
 }

@@ -19,6 +19,7 @@ use crate::{
     },
     prose::{
         cure::{Snippet, cure},
+        last_word::rounded,
         report::{Account, answer, called, descriptors, state, threads, verdicts},
         time::human,
         words::evidence,
@@ -142,7 +143,7 @@ fn figures(report: &IncidentReport<'_>, out: &mut String) {
         }
         let gained = report.incident.summary().and_then(|s| s.worst.as_deref()?.per_minute);
         if let Some(n) = gained {
-            list.push(("New a minute", number(n)));
+            list.push(("New a minute", number(rounded(n))));
         }
         if let (Some(used), Some(limit)) = (p.in_use(), p.limit) {
             list.push(("Descriptors", format!("{}/{}", number(used), number(limit))));
