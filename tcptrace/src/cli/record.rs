@@ -128,7 +128,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         transitions: args.transitions,
         min_age_ns: nanoseconds(args.min_age),
         threads: true,
-        count: None,
+        ..Plan::default()
     };
     let btf = args.btf.resolve()?;
     let prepared = recording::prepare("--output", options, &plan)?;

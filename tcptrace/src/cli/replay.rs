@@ -33,7 +33,7 @@ use crate::{
 #[command(
     long_about = concat!(
         "Show a recording as a watch would have shown it, with any selection.\n\n",
-        "Of the same flags comes the same output, byte for byte in JSON. What the recording left ",
+        "With the same flags it writes what watch --record wrote, byte for byte in JSON. What it left ",
         "out can't be asked for: other states, shorter stays, and, unless it was made with ",
         "--transitions, changes of state. Needs no rights, and works on any machine. Exit code 1 ",
         "says that something could not be read; what could is shown.",
@@ -137,7 +137,8 @@ pub fn plan(
         )));
     }
     let selection = select.recorded(&header.namespaces)?;
-    Ok(Plan { selection, states, min_age_ns, ..Plan::default() })
+    let listed_from_ns = Some(header.min_age_ns);
+    Ok(Plan { selection, states, min_age_ns, listed_from_ns, ..Plan::default() })
 }
 
 impl Args {

@@ -128,10 +128,8 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
     let plan = Plan {
         selection: args.select.resolve()?,
         states: args.select.state.0,
-        transitions: false,
-        threads: false,
         min_age_ns: nanoseconds(args.min_age.unwrap_or(USUAL_MIN_AGE)),
-        count: None,
+        ..Plan::default()
     };
     let btf = args.btf.resolve()?;
     attach::runtime()?.block_on(top(&args, plan, &btf))

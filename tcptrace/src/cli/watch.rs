@@ -109,6 +109,7 @@ impl Args {
             min_age_ns: nanoseconds(self.min_age),
             threads: self.record.is_some() || self.report.is_given(),
             count: self.count,
+            ..Plan::default()
         }
     }
 

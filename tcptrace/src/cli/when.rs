@@ -47,6 +47,13 @@ impl When {
     /// On the boot clock of the recorded host. Without a zone it is meant in UTC (`utc`) or in the
     /// zone that this process runs in.
     pub fn on_boot_clock(self, header: &Header, utc: bool) -> BootNs {
+        let at = self.exactly(header, utc);
+        // Times are shown without fractions: the second in which it began is meant.
+        let meant = at < header.began_ns && header.began_ns - at < 1_000_000_000;
+        if meant { header.began_ns } else { at }
+    }
+
+    fn exactly(self, header: &Header, utc: bool) -> BootNs {
         let zone = if utc { TimeZone::UTC } else { TimeZone::system() };
         let boot = |at: Timestamp| {
             let ns = at.as_nanosecond() - i128::from(header.offset_ns);
@@ -93,8 +100,8 @@ mod tests {
         assert_eq!(at("2026-01-02T23:00:01.5Z"), second);
         assert_eq!(at("2026-01-03T00:00:01.5+01:00"), second);
         assert_eq!(at("2026-01-02 23:00:02"), 3 * second / 2);
-        assert_eq!(at("2026-01-02T23:00"), -second / 2);
-        assert_eq!(at("23:00"), -second / 2);
+        assert_eq!(at("2026-01-02T23:00"), 0, "within the second in which it began");
+        assert_eq!(at("23:00"), 0);
         assert_eq!(at("23:01:00"), 119 * second / 2);
         assert_eq!(at("01:00"), 7_200 * second - second / 2, "the next day");
         assert_eq!(at("2020-01-01T00:00:00Z"), -(began_ns as i64), "before all");

@@ -13,7 +13,7 @@ use crate::formats::cgroup::Cgroups;
 const SLACK_NS: u64 = 20_000_000;
 /// More processes than this are looked through for those that are gone.
 const KEPT: usize = 16_384;
-/// A source says again what it still asks about every minute: what is older is over.
+/// A source says again what it still asks about: what is older is over.
 const FRESH_NS: u64 = 180_000_000_000;
 
 /// Whether two starts are one, as far as `/proc` can tell.

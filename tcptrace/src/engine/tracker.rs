@@ -192,8 +192,14 @@ impl Tracker {
     /// the peer has not acknowledged. What is said, if it is new, another stay, or its age has
     /// doubled.
     pub fn stuck(&mut self, record: Record, una: u32) -> Option<Update> {
+        let now = record.seen_ns;
+        self.stuck_at(record, una, now)
+    }
+
+    /// The same at `now`, which may be later than it was seen.
+    pub fn stuck_at(&mut self, record: Record, una: u32, now: BootNs) -> Option<Update> {
         let record = Rc::new(record);
-        let (cookie, now) = (record.connection.cookie, record.seen_ns);
+        let cookie = record.connection.cookie;
         let before = self.unwanted.remove(&cookie).unwrap_or_default();
         let age = now.saturating_sub(record.latest_ns);
         let next = record.latest_ns.saturating_add(next_doubling(age, self.min_age_ns));

@@ -4,7 +4,7 @@ use std::{collections::HashMap, rc::Rc};
 
 use super::{
     processes::Processes,
-    record::{Age, BootNs, Holder, ProcessId, Record},
+    record::{Age, BootNs, Holder, HolderSource, ProcessId, Record},
     verdict::Verdict,
 };
 
@@ -40,6 +40,9 @@ pub struct Worst {
 struct Leaks<'a> {
     count: u64,
     recent: u64,
+    /// Of those, and of the recent ones: with a descriptor. Others wait in a listener's queue.
+    held: u64,
+    recent_held: u64,
     oldest: Option<(&'a Rc<Record>, &'a Holder)>,
     verdicts: HashMap<Option<Verdict>, u64>,
 }
@@ -67,7 +70,11 @@ pub fn worst<'a>(
             }
             let of = leaks.entry(holder.process).or_default();
             of.count += 1;
-            of.recent += u64::from(record.latest_ns > from && record.latest_ns <= until);
+            let recent = u64::from(record.latest_ns > from && record.latest_ns <= until);
+            let held = u64::from(record.holder_source == HolderSource::FdTable);
+            of.recent += recent;
+            of.held += held;
+            of.recent_held += recent * held;
             *of.verdicts.entry(record.verdict).or_default() += 1;
             if of.oldest.is_none_or(|(oldest, _)| record.latest_ns < oldest.latest_ns) {
                 of.oldest = Some((record, holder));
@@ -77,12 +84,15 @@ pub fn worst<'a>(
     let (id, leaks) = leaks.into_iter().max_by_key(|(id, leaks)| (leaks.count, id.pid))?;
     let (record, holder) = leaks.oldest?;
     let most = leaks.verdicts.into_iter().max_by_key(|(verdict, n)| (*n, *verdict));
-    let per_minute = (window_ns >= SHORTEST_NS)
-        .then(|| (u128::from(leaks.recent) * u128::from(MINUTE_NS)).div_ceil(window_ns.into()))
-        .and_then(|n| u64::try_from(n).ok());
+    let a_minute = |recent: u64| {
+        (window_ns >= SHORTEST_NS)
+            .then(|| (u128::from(recent) * u128::from(MINUTE_NS)).div_ceil(window_ns.into()))
+            .and_then(|n| u64::try_from(n).ok())
+    };
+    let per_minute = a_minute(leaks.recent);
     let limit = processes.get(id).and_then(|process| process.descriptor_limit);
-    let left = limit.and_then(|limit| limit.checked_sub(leaks.count));
-    let pace = per_minute.filter(|n| *n > 0);
+    let left = limit.and_then(|limit| limit.checked_sub(leaks.held));
+    let pace = a_minute(leaks.recent_held).filter(|n| *n > 0);
     Some(Box::new(Worst {
         holder: holder.clone(),
         leaks: leaks.count,

@@ -196,8 +196,7 @@ fn since(worst: &ProcessStory, incident: &Incident, times: &Times<'_>) -> Point 
             }
         }
     };
-    let about =
-        "That is when the oldest leak began that is open. What closed earlier is not known.";
+    let about = "That is when the oldest leak began that is open at the end.";
     let said = if worst.oldest.is_some() { vec![text, about.to_owned()] } else { vec![text] };
     Point { question: "Since when", said, list: Vec::new() }
 }

@@ -56,7 +56,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             break Ok(());
         }
     };
-    if let Some(at) = at.filter(|at| *at < header.began_ns || *at > now) {
+    if let Some(at) = at.filter(|at| *at < header.began_ns) {
+        let [began, at] = [header.began_ns, at].map(|time| view.clock().rfc3339(time));
+        let message = format!("--at: {at} is before the recording, which begins at {began}");
+        return Err(Failure::usage(message));
+    }
+    if let Some(at) = at.filter(|at| *at > now) {
         let [from, to, at] = [header.began_ns, now, at].map(|time| view.clock().rfc3339(time));
         let message = format!("--at: {at} is not in the recording, which goes from {from} to {to}");
         return Err(Failure::usage(message));

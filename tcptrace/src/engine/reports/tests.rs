@@ -164,7 +164,7 @@ fn some_that_end() {
     let said = played(None, &many, 20);
     assert_eq!(
         at(&said)[3..],
-        [(9, "group 9 +0 8s"), (14, "ended 6 13s, 4 left"), (17, "group 3 +0 16s")],
+        [(9, "group 9 +0 8s"), (13, "ended 5 12s, 5 left"), (17, "group 3 +0 16s")],
         "of many half of them"
     );
 }

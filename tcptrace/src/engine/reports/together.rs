@@ -112,10 +112,12 @@ impl Together {
         }
     }
 
-    /// Whether that some have ended is worth a line: of a few each, of many half of them.
+    /// Whether that some have ended is worth a line: of a few each, of many half of those that there
+    /// were, told before or not.
     pub fn has_shrunk(&self) -> bool {
         let few = self.seen <= SINGLES;
-        self.ended > 0 && (few || 2 * self.len() <= self.told)
+        let half = 2 * self.len() <= self.told || self.ended >= self.len();
+        self.ended > 0 && (few || half)
     }
 
     /// How often it has doubled since it was told.

@@ -26,7 +26,11 @@ impl Watch {
         if event.ghost {
             self.losses.ghost();
         }
-        match self.tracker.event(event) {
+        let outcome = self.tracker.event(event);
+        if !matches!(outcome, Outcome::Unreported) {
+            self.early.remove(&event.change.connection.cookie);
+        }
+        match outcome {
             Outcome::Say(update) => self.say(event.time, update, said),
             Outcome::Unreported => self.ended_unseen(event, said),
             Outcome::Silence => {}
@@ -50,7 +54,13 @@ impl Watch {
         if !self.plan.watches(event.change.old) {
             return;
         }
+        let early = self.early.remove(&event.change.connection.cookie);
+        let seen = early.map(|(record, _)| record).filter(|r| r.state == event.change.old);
         let record = assemble::ended(event, self.host.all_processes);
+        // Its end may say more of it than a scan could.
+        if let Some(seen) = seen.filter(|_| record.is_shown()) {
+            return self.ended_early(seen, event, said);
+        }
         let closer = event.closed_by.as_ref();
         let closer = closer.map(|c| self.processes.caller(c.pid, Some(&c.comm), event.time));
         let held = Record { holders: closer.into_iter().collect(), ..record.clone() };
@@ -58,6 +68,19 @@ impl Watch {
             return;
         }
         if let Some(update) = self.tracker.stuck(record, 0) {
+            self.say(event.time, update, said);
+        }
+        if let Outcome::Say(update) = self.tracker.event(event) {
+            self.say(event.time, update, said);
+        }
+    }
+
+    /// The same of one that a scan had listed when it was too young: as that saw it.
+    fn ended_early(&mut self, record: Record, event: &Event, said: &mut Vec<Said>) {
+        if !self.asks_for(&record) {
+            return;
+        }
+        if let Some(update) = self.tracker.stuck_at(record, 0, event.time) {
             self.say(event.time, update, said);
         }
         if let Outcome::Say(update) = self.tracker.event(event) {

@@ -45,6 +45,9 @@ pub struct Plan {
     pub transitions: bool,
     /// Shorter stays are not reported, ns.
     pub min_age_ns: u64,
+    /// From this age on scans list stays, ns; where that is less than [`Self::min_age_ns`], what is
+    /// too young is kept until it is not: a recording may know of shorter stays than are asked for.
+    pub listed_from_ns: Option<u64>,
     /// Ask what the threads of a process wait in when its first leak is reported.
     pub threads: bool,
     /// Stop after so many reports; with transitions, after so many of those.
@@ -59,6 +62,7 @@ impl Default for Plan {
             states: u32::MAX,
             transitions: false,
             min_age_ns: 0,
+            listed_from_ns: None,
             threads: false,
             count: None,
         }
@@ -103,6 +107,8 @@ pub struct Watch {
     beside: Option<Beside>,
     counters: Counters,
     histogram: Option<Box<Histogram>>,
+    /// Listed, and too young to be reported, with the first byte that was not acknowledged.
+    early: HashMap<u64, (Record, u32)>,
     /// What threads waited in.
     threads: Asked,
     /// Reports so far, see [`Plan::count`].
@@ -130,6 +136,7 @@ impl Watch {
             beside: None,
             counters: Counters::default(),
             histogram: None,
+            early: HashMap::new(),
             threads: Asked::default(),
             reports: 0,
             began_ns: None,

@@ -10,7 +10,7 @@ use crate::engine::{
     decode::Event,
     fact::{Counts, Scan, Unplaced},
     holdings::{self, Holdings},
-    record::{BootNs, Connection},
+    record::{BootNs, Connection, Record},
 };
 
 /// What ended while a scan was under way: the scan may have listed it before.
@@ -83,6 +83,28 @@ impl Watch {
         if scan.complete {
             self.reconcile(scan, said);
         }
+        self.report_early(now, said);
+    }
+
+    /// Whether stays are listed that are too young.
+    fn keeps_early(&self) -> bool {
+        self.plan.listed_from_ns.is_some_and(|from| from < self.plan.min_age_ns)
+    }
+
+    /// Reports what has come of age since it was listed, as it was seen then.
+    fn report_early(&mut self, now: BootNs, said: &mut Vec<Said>) {
+        let min_age_ns = self.plan.min_age_ns;
+        let of_age = |(record, _): &(Record, u32)| now >= record.latest_ns + min_age_ns;
+        let mut due: Vec<(Record, u32)> =
+            self.early.extract_if(|_, early| of_age(early)).map(|(_, early)| early).collect();
+        due.sort_by_key(|(record, _)| (record.latest_ns, record.connection.cookie));
+        for (record, una) in due {
+            if self.asks_for(&record)
+                && let Some(update) = self.tracker.stuck_at(record, una, now)
+            {
+                self.say(now, update, said);
+            }
+        }
     }
 
     /// Takes in what was counted since the start.
@@ -113,17 +135,22 @@ impl Watch {
     ) {
         let connection = Connection::new(socket.cookie, &socket.tuple, socket.protocol);
         // What began after the scan did is the next one's.
-        let young =
-            socket.latest_ns > now || now.saturating_sub(socket.latest_ns) < self.plan.min_age_ns;
+        let began = socket.latest_ns > now;
+        let young = now.saturating_sub(socket.latest_ns) < self.plan.min_age_ns;
         let state = TcpState::from_number(socket.state);
         let watched = state.is_none_or(|state| self.plan.watches(state));
         let asked_for = watched && self.plan.selection.matches_connection(&connection);
-        if self.is_done() || young || !asked_for {
+        if self.is_done() || began || young && !self.keeps_early() || !asked_for {
             return;
         }
         let cgroup = self.cgroups.get(&socket.cgroup).cloned();
         let stalled_ns = self.tracker.stalled(socket.cookie, socket.snd_una, now);
         let mut record = assemble::record(socket, holdings, cgroup, stalled_ns, now);
+        if young {
+            self.early.insert(socket.cookie, (record, socket.snd_una));
+            return;
+        }
+        self.early.remove(&socket.cookie);
         if self.tracker.doubts(&record) {
             return;
         }
@@ -159,6 +186,7 @@ impl Watch {
         let listed = scan.sockets.0.iter().map(|s| s.cookie);
         let unplaced = scan.unplaced.iter().map(|u| u.socket.0.cookie);
         let live: HashSet<u64> = listed.chain(unplaced).chain(scan.young.iter().copied()).collect();
+        self.early.retain(|cookie, _| live.contains(cookie));
         for update in self.tracker.reconcile(&live, scan.now_ns) {
             self.say(scan.now_ns, update, said);
         }

@@ -238,3 +238,36 @@ fn losses_are_said_now_and_then() {
     assert!((10..=11).contains(&lines), "{lines} lines in 100 seconds");
     assert_eq!(watch.losses().recursion, 400);
 }
+
+/// A recording knows of stays from a second on, and is asked for those of five.
+#[test]
+fn what_was_listed_too_young_is_reported_when_it_is_not() {
+    let longer = || {
+        let plan = Plan { listed_from_ns: Some(SECOND), min_age_ns: 5 * SECOND, ..Plan::default() };
+        let mut watch = Watch::new(plan);
+        let said = scanned(&mut watch, scan(12 * SECOND, &[socket(10 * SECOND)], &[9]));
+        assert_eq!(names(&said), [] as [&str; 0], "it is two seconds old");
+        watch
+    };
+    let pids = |update: &Update| match update {
+        Update::Stuck(record) => record.holders.iter().map(|h| h.process.pid).collect(),
+        _ => Vec::new(),
+    };
+    // No scan lists it when it is five: its age has not doubled.
+    let mut watch = longer();
+    assert_eq!(scanned(&mut watch, scan(14 * SECOND, &[], &[])).len(), 0);
+    let said = scanned(&mut watch, scan(15 * SECOND, &[], &[]));
+    assert_eq!((names(&said), pids(&said[0])), (vec!["stuck"], vec![9]));
+    let said = scanned(&mut watch, scan(18 * SECOND, &[socket(10 * SECOND)], &[9]));
+    assert_eq!(names(&said), [] as [&str; 0], "it is said again at ten");
+    // Its end comes before the next scan: who held it is known all the same.
+    let mut watch = longer();
+    let change = end(16 * SECOND, 10 * SECOND, TcpState::LastAck);
+    let said = take(&mut watch, 16 * SECOND, Fact::Change(Wire(change)));
+    assert_eq!((names(&said), pids(&said[0])), (vec!["stuck", "resolved"], vec![9]));
+    // Or too early to be of interest.
+    let mut watch = longer();
+    let change = end(13 * SECOND, 10 * SECOND, TcpState::LastAck);
+    assert_eq!(take(&mut watch, 13 * SECOND, Fact::Change(Wire(change))).len(), 0);
+    assert_eq!(scanned(&mut watch, scan(20 * SECOND, &[], &[])).len(), 0);
+}

@@ -1,5 +1,5 @@
 //! What the core is told of processes and cgroups: when they are named for the first time, and
-//! again when what is known is a minute old.
+//! again when what is known is ten seconds old.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,8 +16,8 @@ use crate::engine::{
     record::ProcessId,
 };
 
-/// What a process is in may change, rarely.
-const FRESH: Duration = Duration::from_secs(60);
+/// What is known of a process is asked again after this time: its descriptors grow with its leaks.
+const FRESH: Duration = Duration::from_secs(10);
 /// More than these are not remembered, and said again.
 const KEPT: usize = 10_000;
 /// Of a command line no more than this is said, bytes.

@@ -6,7 +6,7 @@
 //! full disk or by SIGKILL, can be read up to its last whole frame, and one that was damaged goes
 //! on behind the damage.
 //!
-//! What is in it: all that a watch learns (see [`fact`](crate::engine::fact)). Each file of a
+//! What is in it: all that a watch learns (see [`fact`]). Each file of a
 //! recording that was cut into several begins with what was known by then, and with a scan that
 //! lists everything, so that it can be read without those before it.
 

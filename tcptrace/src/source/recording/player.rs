@@ -1,5 +1,5 @@
 //! A recording as a source that takes its time: its clock runs as fast as is asked for, stands
-//! still, and goes to and fro.
+//! still, and goes back and forward.
 
 use std::{fs, future, io, path::PathBuf, sync::mpsc as commands, thread, time::Duration};
 

@@ -64,7 +64,9 @@ fn headline(c: &Comparison) -> String {
         Trend::Fixed => "Fixed: there are no leaks any more",
         Trend::Better => "Better, and not fixed: there are fewer leaks",
         Trend::Unchanged if c.all.before + c.all.after == 0 => "No leaks, before and after",
-        Trend::Unchanged => "Unchanged: there are as many leaks as before",
+        Trend::Unchanged => {
+            "Unchanged: leaks come as fast as before, as far as chance lets one tell"
+        }
         Trend::Worse => "Worse: there are more leaks",
         Trend::New => "New: there were no leaks before",
         Trend::Unclear => "Unclear: too little was seen to tell",

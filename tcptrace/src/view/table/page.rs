@@ -38,10 +38,10 @@ impl<W: Write> Table<W> {
         let parent = r
             .parent
             .as_ref()
-            .map(|(pid, comm)| format!("by {}[{pid}]", safe(comm)))
+            .map(|(pid, comm)| format!(", its parent is {}[{pid}]", safe(comm)))
             .unwrap_or_default();
         if started != 0 {
-            self.field("started", &format!("{} ago {parent}", human(now.saturating_sub(started))))?;
+            self.field("started", &format!("{} ago{parent}", human(now.saturating_sub(started))))?;
         }
         if let Some(c) = r.process.cgroups.as_ref().and_then(|c| c.container()) {
             let runtime = c.runtime.map_or("unknown runtime", |runtime| runtime.name());
