@@ -112,8 +112,8 @@ impl Together {
         }
     }
 
-    /// Whether that some have ended is worth a line: of a few each, of many half of those that there
-    /// were, told before or not.
+    /// Whether that some have ended is worth a line: of a few each, of many half of those that
+    /// there were, told before or not.
     pub fn has_shrunk(&self) -> bool {
         let few = self.seen <= SINGLES;
         let half = 2 * self.len() <= self.told || self.ended >= self.len();
