@@ -59,7 +59,7 @@ pub fn run() -> Result<()> {
     step("unit, property and command-line tests");
     check(cargo()?.args([
         "test", "--locked", "--quiet", "--lib", "--bins", "--test", "cli", "--test", "docs",
-        "--test", "fuzz", "--test", "top",
+        "--test", "fuzz", "--test", "top", "--test", "replay", "--test", "incident",
     ]))?;
     step("the slot protocol in all interleavings");
     check(cargo()?.args([
