@@ -104,8 +104,9 @@ pub fn plain(path: &Path) -> &str {
     path.to_str().expect("a plain path")
 }
 
-/// Leaks that end, that are passed on, that turn into ghosts, that nobody accepted.
-fn much_happens(ns: &Netns) -> (Pair, Unaccepted) {
+/// Leaks that end, that are passed on, that turn into ghosts, that nobody accepted. `said`: all
+/// that was said so far.
+fn much_happens(ns: &Netns, said: impl Fn() -> String) -> (Pair, Unaccepted) {
     let mut staying = Pair::new(ns);
     staying.client_closes();
     let mut ended = Pair::new(ns);
@@ -119,11 +120,18 @@ fn much_happens(ns: &Netns) -> (Pair, Unaccepted) {
     let mut unaccepted = Unaccepted::new(ns, 5);
     unaccepted.clients_give_up(3);
     load(ns, 500);
-    // Long enough to have been reported: others end before.
-    thread::sleep(Duration::from_millis(500));
+    // What is to end has been reported before: a line each, and again.
+    let reported = |pid: u32| said().matches(&pid.to_string()).count() > 1;
+    until("all are reported", || {
+        [&ended, &inherited].iter().all(|pair| reported(pair.server.pid()))
+            && said().contains("never-accepted")
+    });
     ended.server_closes();
     inherited.server_closes();
-    thread::sleep(Duration::from_millis(500));
+    until("their ends are", || {
+        let said = said();
+        said.contains("inherited-fd") && said.contains("resolved")
+    });
     (staying, unaccepted)
 }
 
@@ -134,8 +142,7 @@ fn a_replay_says_what_the_watch_said() {
         let (path, out) = (dir.path().join("x.tct"), dir.path().join("out"));
         let args = [&["watch", "--record", plain(&path)][..], flags].concat();
         let recorder = Recorder::start(&ns, &args, File::create(&out).expect("a file").into());
-        let _there = much_happens(&ns);
-        until("an end", || fs::read_to_string(&out).is_ok_and(|said| said.contains("resolved")));
+        let _there = much_happens(&ns, || fs::read_to_string(&out).unwrap_or_default());
         assert_eq!(recorder.finish(), Some(0));
         let live = fs::read_to_string(&out).expect("UTF-8");
         let (replayed, code) = said(&["replay"], std::slice::from_ref(&path), flags);
@@ -151,10 +158,10 @@ fn a_replay_with_another_selection() {
     let (ns, dir) = (netns(), tempfile::tempdir().expect("a directory"));
     let path = dir.path().join("x.tct");
     let recorder = Recorder::start(&ns, &["record", "-o", plain(&path)], Stdio::null());
-    let (staying, unaccepted) = much_happens(&ns);
+    let files = [path];
+    let (staying, unaccepted) = much_happens(&ns, || said(&["replay", "--json"], &files, &[]).0);
     let (pid, port) = (staying.server.pid().to_string(), unaccepted.address.port().to_string());
     assert_eq!(recorder.finish(), Some(0));
-    let files = [path];
     let replay = |args: &[&str]| {
         let (text, code) = said(&["replay", "--json"], &files, args);
         assert_eq!(code, Some(0), "{args:?}");
