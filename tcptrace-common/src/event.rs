@@ -315,7 +315,94 @@ pub struct Queued {
     pub listener: u64,
 }
 
+/// See [`KIND_SOCKET`].
+pub const KIND_ORIGIN: u32 = 4;
+
+/// A moment in a connection's life, and the thread whose call it was.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Moment {
+    /// When; 0: it was not seen, and nothing else is known.
+    pub time_ns: u64,
+    /// The name of the thread's user stack, see [`UserStack::name`]; 0: not known.
+    pub stack: u64,
+    /// When the process started: tells it from a later one with its pid.
+    pub start_ns: u64,
+    /// Process.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Thread name.
+    pub comm: [u8; 16],
+}
+
+/// [`Origin::flags`]: the connection was accepted, by `accept` or `accept4`.
+pub const ACCEPTED: u32 = 1;
+/// [`Origin::flags`]: the connection was opened: SYN_SENT was entered in the calling thread.
+pub const CONNECTED: u32 = 2;
+
+/// Where a connection comes from, and who read from it.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Origin {
+    /// [`KIND_ORIGIN`].
+    pub kind: u32,
+    /// [`ACCEPTED`] or [`CONNECTED`]; 0 where [`Self::opened`] was not seen.
+    pub flags: u32,
+    /// The socket.
+    pub cookie: u64,
+    /// It was accepted or opened.
+    pub opened: Moment,
+    /// The last read that returned data.
+    pub read: Moment,
+    /// A read was told that the stream has ended (it returned 0).
+    pub end: Moment,
+}
+
+/// Return addresses of a [`UserStack`], at most.
+pub const CHAIN: usize = 64;
+/// Bytes of a [`UserStack`], at most.
+pub const STACK_BYTES: usize = 16 << 10;
+
+/// A thread's user stack in a system call, as it is handed over once for each name.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct UserStack {
+    /// Its name: a number that stands for the calls that led here. Never 0.
+    pub name: u64,
+    /// When.
+    pub time_ns: u64,
+    /// When the process started.
+    pub start_ns: u64,
+    /// Process.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Frame pointer register, whatever the program uses it for.
+    pub fp: u64,
+    /// Link register, where the architecture has one; else 0.
+    pub lr: u64,
+    /// How many of [`Self::chain`] there are.
+    pub calls: u32,
+    /// How many of [`Self::bytes`] there are.
+    pub length: u32,
+    /// The instruction pointer, then return addresses by frame pointers, the innermost first. What
+    /// code without frame pointers makes of it is anything.
+    pub chain: [u64; CHAIN],
+    /// Memory from the stack pointer up.
+    pub bytes: [u8; STACK_BYTES],
+}
+
 const _: () = {
+    assert!(size_of::<Moment>() == 48);
+    assert!(size_of::<Origin>() == 160);
+    assert!(size_of::<UserStack>() == 72 + 8 * CHAIN + STACK_BYTES);
     assert!(NURSERY_SLOTS.is_power_of_two());
     assert!(size_of::<NurserySlot>() == 80);
     assert!(size_of::<Streamed>() == 64);

@@ -10,12 +10,13 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use tcptrace_common::{
     counters::{Counters, Histogram},
-    event::{Holding, Queued, Socket, Streamed, Transition},
+    event::{Holding, Origin, Queued, Socket, Streamed, Transition},
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
     record::{BootNs, ProcessId},
+    stack::Stack,
     waiting::Waiting,
 };
 
@@ -69,6 +70,19 @@ pub enum Fact {
     },
     /// What the threads of a process wait in, as it was asked for ([`super::watch::Wants`]).
     Threads(Box<Waiting>),
+    /// Who opened sockets and who read from them; comes before the scan that lists them.
+    Origins(Records<Origin>),
+    /// A user stack that [`Fact::Origins`] names, in words; comes before that.
+    Stack(Box<NamedStack>),
+}
+
+/// A user stack and the name it has in the kernel programs' records.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedStack {
+    /// [`Moment::stack`](tcptrace_common::event::Moment::stack).
+    pub name: u64,
+    /// What it says.
+    pub stack: Stack,
 }
 
 /// The host.

@@ -21,6 +21,7 @@ pub mod record;
 pub mod report;
 pub mod reports;
 pub mod select;
+pub mod stack;
 pub mod tally;
 pub mod tracker;
 pub mod unknown;

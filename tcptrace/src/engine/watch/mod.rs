@@ -173,6 +173,7 @@ impl Watch {
             Fact::Counts(counts) => self.counts(counts),
             Fact::Skipped { count } => self.losses.skip(*count),
             Fact::Threads(waiting) => self.threads.learn(waiting),
+            Fact::Origins(_) | Fact::Stack(_) => {}
         }
     }
 
