@@ -15,6 +15,7 @@ use tcptrace_common::{
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
+    blocked::reading::Reading,
     record::{BootNs, ProcessId},
     stack::Stack,
     waiting::Waiting,
@@ -74,6 +75,9 @@ pub enum Fact {
     Origins(Records<Origin>),
     /// A user stack that [`Fact::Origins`] names, in words; comes before that.
     Stack(Box<NamedStack>),
+    /// What processes wait for, followed from process to process; comes with their
+    /// [`Fact::Threads`].
+    Blocked(Box<Reading>),
 }
 
 /// A user stack and the name it has in the kernel programs' records.

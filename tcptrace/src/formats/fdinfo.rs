@@ -3,7 +3,8 @@
 
 /// The descriptors that an epoll instance has: the numbers that they had when they were added.
 pub fn epoll_set(text: &str) -> impl Iterator<Item = u32> {
-    text.lines().filter_map(|line| line.strip_prefix("tfd:")?.split_whitespace().next()?.parse().ok())
+    text.lines()
+        .filter_map(|line| line.strip_prefix("tfd:")?.split_whitespace().next()?.parse().ok())
 }
 
 /// Whether what it is can be read and written, by the flags that it was opened with.

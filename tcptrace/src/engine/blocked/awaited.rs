@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::reading::{HeldBy, OtherEnd, ReadEntry, ReadList, ReadProcess, ReadWhat, Reading, TcpEnd};
+use super::reading::{
+    HeldBy, OtherEnd, ReadEntry, ReadList, ReadProcess, ReadWhat, Reading, TcpEnd,
+};
 use crate::{
     engine::waiting::{On, WaitingThread, WaitsIn},
     formats::{
@@ -201,12 +203,7 @@ impl Awaited {
     }
 
     /// At a descriptor.
-    fn on(
-        reading: &Reading,
-        process: &ReadProcess,
-        on: Option<&On>,
-        direction: Direction,
-    ) -> Self {
+    fn on(reading: &Reading, process: &ReadProcess, on: Option<&On>, direction: Direction) -> Self {
         let Some(on) = on else { return Self::Unread("it was closed meanwhile".to_owned()) };
         match reading.object(&on.target) {
             Some(ReadWhat::Tcp(end)) => Self::Tcp(direction, end.clone()),
@@ -241,7 +238,10 @@ impl Awaited {
             | Self::Page
             | Self::File(_)
             | Self::Process => 2,
-            Self::Unread(_) | Self::Futex { .. } | Self::Child(_) | Self::Sleep
+            Self::Unread(_)
+            | Self::Futex { .. }
+            | Self::Child(_)
+            | Self::Sleep
             | Self::Device(_) => 1,
             Self::Connections
             | Self::Events { .. }
@@ -302,8 +302,14 @@ impl Awaited {
 }
 
 impl OtherEnd {
+    /// Who has a descriptor for it, where it is here.
+    #[must_use]
+    pub fn held(&self) -> &[HeldBy] {
+        if let Self::Here { held, .. } = self { held } else { &[] }
+    }
+
     fn pids(&self) -> Vec<u32> {
-        if let Self::Here { held, .. } = self { pids(held) } else { Vec::new() }
+        pids(self.held())
     }
 }
 

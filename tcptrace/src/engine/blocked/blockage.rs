@@ -46,10 +46,7 @@ pub struct Unserved {
 
 impl Unserved {
     /// Of these processes, among all sockets that are known.
-    pub fn count<'a>(
-        workers: &[Party],
-        records: impl IntoIterator<Item = &'a Record>,
-    ) -> Self {
+    pub fn count<'a>(workers: &[Party], records: impl IntoIterator<Item = &'a Record>) -> Self {
         let mut counts = Self::default();
         for record in records {
             if !record.holders.iter().any(|h| workers.iter().any(|w| w.id.pid == h.process.pid)) {
@@ -83,6 +80,38 @@ pub struct Kept {
     pub cause: Blockage,
     /// The effect.
     pub effect: Unserved,
+}
+
+/// How far the cause explains the effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// No thread could have taken a connection.
+    Why,
+    /// No thread waits for connections; some may have come back to that.
+    Likely,
+    /// Some thread takes connections: the two are there at the same time.
+    Meanwhile,
+}
+
+impl Kept {
+    /// How far the cause explains the effect.
+    #[must_use]
+    pub fn claim(&self) -> Claim {
+        match self.cause.takes {
+            Takes::Not => Claim::Why,
+            Takes::Maybe => Claim::Likely,
+            Takes::Yes => Claim::Meanwhile,
+        }
+    }
+
+    /// Whether it is worth telling who looks for the cause of leaks.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        match self.claim() {
+            Claim::Why | Claim::Likely => self.effect.any(),
+            Claim::Meanwhile => self.effect.unread > 0 && counts(self.cause.threads, self.cause.of),
+        }
+    }
 }
 
 /// What keeps a process, and those that share its listeners: the group with most threads first.

@@ -151,6 +151,24 @@ pub fn follow(reading: &Reading, process: &ReadProcess, first: &Waiters) -> (Vec
     }
 }
 
+/// The processes that have what threads of this one wait for, those with most threads first: where
+/// to read on. Of one that was asked about, by all its groups of threads; of others, by the first.
+#[must_use]
+pub fn leads_to(reading: &Reading, process: &ReadProcess, asked: bool) -> Vec<HeldBy> {
+    let all = waiters(reading, process).into_iter().filter(|w| w.awaited.weight() > 0);
+    let mut held: Vec<HeldBy> = Vec::new();
+    for waiters in all.take(if asked { LONGEST } else { 1 }) {
+        match waiters.awaited {
+            Awaited::Tcp(_, end) => held.extend(end.other.held()),
+            Awaited::Unix { other, .. } => held.extend(other.held()),
+            Awaited::Pipe { held: of, .. } | Awaited::Child(of) => held.extend(of),
+            Awaited::FileLock { holder, .. } => held.extend(holder),
+            _ => {}
+        }
+    }
+    held
+}
+
 fn link(process: &ReadProcess, all: &[Waiters], of: &Waiters, sure: bool) -> Link {
     let alive = all.iter().filter(|w| w.awaited != Awaited::Over).map(|w| w.tids.len()).sum();
     Link {
@@ -184,7 +202,9 @@ fn next<'a>(reading: &'a Reading, process: &'a ReadProcess, last: &Link) -> Step
         Awaited::FileLock { holder: Some(holder), .. } => {
             with(reading, std::slice::from_ref(holder), last)
         }
-        Awaited::FileLock { holder: None, .. } => unknown("the kernel does not say who has the lock"),
+        Awaited::FileLock { holder: None, .. } => {
+            unknown("the kernel does not say who has the lock")
+        }
         Awaited::Child(children) if children.is_empty() => Step::End(ChainEnd::Itself),
         Awaited::Child(children) => with(reading, children, last),
         Awaited::Mutex { owner } => {

@@ -197,9 +197,8 @@ impl Reading {
     /// What is known of a process.
     #[must_use]
     pub fn process(&self, id: ProcessId) -> Option<&ReadProcess> {
-        let same = |p: &&ReadProcess| {
-            p.waiting.pid == id.pid && same(p.waiting.start_ns, id.start_ns)
-        };
+        let same =
+            |p: &&ReadProcess| p.waiting.pid == id.pid && same(p.waiting.start_ns, id.start_ns);
         self.processes.iter().find(same)
     }
 
