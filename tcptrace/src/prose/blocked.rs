@@ -255,21 +255,17 @@ fn step(before: &Link, link: &Link) -> String {
             _ => format!("The other end is in {who}, too: {group}."),
         };
     }
-    let of_many = |held: &[HeldBy]| match held.len() {
-        0 | 1 => String::new(),
-        n => format!(" (and {} has it, too)", counted(n as u64 - 1, "other", "others"))
-            .replace("others has", "others have"),
-    };
     match &before.awaited {
         Awaited::Tcp(_, end) => {
-            let held = of_many(end.other.held());
-            format!("{} is {who}{held} on this host{}: {group}.", end.remote, read(&end.other))
+            let held = others(end.other.held());
+            format!("{} is {who} on this host{held}{}; {group}.", end.remote, read(&end.other))
         }
         Awaited::Unix { other, .. } => {
-            format!("The other end is {who}{}{}: {group}.", of_many(other.held()), read(other))
+            let held = others(other.held());
+            format!("The other end is in {who}{held}{}; {group}.", read(other))
         }
         Awaited::Pipe { held, .. } => {
-            format!("The other end of the pipe is in {who}{}: {group}.", of_many(held))
+            format!("The other end of the pipe is in {who}{}; {group}.", others(held))
         }
         Awaited::FileLock { .. } => format!("{who} has the lock: {group}."),
         Awaited::Child(children) if children.len() > 1 => {
@@ -280,16 +276,25 @@ fn step(before: &Link, link: &Link) -> String {
     }
 }
 
+/// That others have a descriptor for the same.
+fn others(held: &[HeldBy]) -> String {
+    match held.len() {
+        0 | 1 => String::new(),
+        2 => " (one more process has it, too)".to_owned(),
+        n => format!(" ({} more processes have it, too)", n - 1),
+    }
+}
+
 /// What the other end of a connection shows.
 fn read(other: &OtherEnd) -> String {
     match other {
         OtherEnd::Here { accepted: false, .. } => {
-            ", which has not accepted this connection".to_owned()
+            ", and has not accepted this connection".to_owned()
         }
-        OtherEnd::Here { recv_q: 0, .. } => ", which has read all that was sent".to_owned(),
+        OtherEnd::Here { recv_q: 0, .. } => ", and has read all that was sent".to_owned(),
         OtherEnd::Here { recv_q, .. } => {
             let bytes = counted((*recv_q).into(), "byte", "bytes");
-            format!(", which has {bytes} of it unread")
+            format!(", and has {bytes} unread")
         }
         _ => String::new(),
     }
@@ -300,7 +305,8 @@ fn end(cause: &Blockage) -> Option<String> {
     let last = cause.links.last()?;
     let at_end = |party: &Party| match &last.awaited {
         Awaited::Tcp(_, end) => {
-            format!("{} is {} on this host{}", end.remote, named(party), read(&end.other))
+            let held = others(end.other.held());
+            format!("{} is {} on this host{held}{}", end.remote, named(party), read(&end.other))
         }
         Awaited::Mutex { owner } => format!("Thread {owner} has it"),
         _ => format!("The other end is in {}", named(party)),

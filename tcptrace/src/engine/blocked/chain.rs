@@ -76,7 +76,7 @@ pub enum ChainEnd {
     Cycle {
         /// The number of that link.
         to: usize,
-        /// All threads of all processes in between wait so: none of them will go on by itself.
+        /// All threads that could break it wait so: none of them will go on by itself.
         whole: bool,
     },
     /// With somebody who is not known, and why.
@@ -140,7 +140,10 @@ pub fn follow(reading: &Reading, process: &ReadProcess, first: &Waiters) -> (Vec
             link.process.id == process.id() && waiters.tids.iter().any(|t| link.tids.contains(t))
         });
         if let Some(to) = again {
-            let whole = links[to..].iter().all(|link| link.is_all() && link.sure) && sure;
+            // Who has a lock is one thread: no other can give it back.
+            let exact = |link: &Link| matches!(link.awaited, Awaited::Mutex { .. });
+            let stays = |link: &Link| link.sure && (exact(link) || link.is_all());
+            let whole = sure && links[to..].iter().all(stays);
             return (links, ChainEnd::Cycle { to, whole });
         }
         if links.len() == LONGEST {

@@ -65,8 +65,8 @@ impl<W: Write> Table<W> {
         self.styled(style, &lost)?;
         writeln!(self.out)?;
         self.tops(&s.by_holder, &s.names, &s.by_remote, &s.by_verdict)?;
-        self.kept_ones(s)?;
         s.stays.iter().try_for_each(|stays| self.stays(stays))?;
+        self.kept_ones(s)?;
         self.advice(&s.by_verdict)?;
         match next {
             Some(next) => {
@@ -87,7 +87,7 @@ impl<W: Write> Table<W> {
             writeln!(self.out)?;
             self.one_kept(kept)?;
         }
-        if s.kept.is_empty() { Ok(()) } else { writeln!(self.out) }
+        Ok(())
     }
 
     fn stays(&mut self, stays: &Stays) -> io::Result<()> {
