@@ -338,8 +338,12 @@ fn end(cause: &Blockage) -> Option<String> {
                 format!("That closes a circle: {}", names.join(" waits for "))
             };
             match whole {
-                true => format!("{round}. None of them will go on by itself."),
-                false => format!("{round}. Unless another thread breaks it, none goes on."),
+                true => {
+                    format!("{round}. None goes on by itself, unless a timeout ends its wait.")
+                }
+                false => {
+                    format!("{round}. None goes on unless another thread breaks it, or a timeout.")
+                }
             }
         }
         ChainEnd::Unknown(why) => format!("It can't be followed further: {why}."),
