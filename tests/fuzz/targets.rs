@@ -55,7 +55,7 @@ use tcptrace::{
         cgroup::{CgroupPattern, Cgroups},
         container::container,
         descriptor::{Kind, socket_inode},
-        fdinfo, mounts,
+        mounts,
         sock_diag::{Detail, Dump, MPTCP, TCP},
         stat::Stat,
         threads,
@@ -142,8 +142,11 @@ fn mapped(end: SocketAddr) -> [u8; 16] {
 pub fn iter(data: &[u8]) {
     let mut listing = Listing::default();
     listing.take(data);
-    let Listing { sockets, holders, queued, skipped } = listing;
-    let taken = size_of_val(&sockets[..]) + size_of_val(&holders[..]) + size_of_val(&queued[..]);
+    let Listing { sockets, holders, queued, origins, skipped } = listing;
+    let taken = size_of_val(&sockets[..])
+        + size_of_val(&holders[..])
+        + size_of_val(&queued[..])
+        + size_of_val(&origins[..]);
     assert!(
         taken <= data.len() && (skipped == 0) == (taken == data.len()),
         "each byte once, or counted as skipped"
