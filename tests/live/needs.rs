@@ -58,7 +58,7 @@ pub fn missing(name: &str) -> Option<String> {
 
 fn needs_bpf(name: &str) -> bool {
     match name.split("::").next() {
-        Some("snapshot" | "hidden" | "explain" | "old_kernel" | "blocked") => {
+        Some("snapshot" | "hidden" | "explain" | "old_kernel" | "blocked" | "chains") => {
             BY_BPF_ONLY.contains(&name)
         }
         _ => !BEFORE_BPF.contains(&name),
