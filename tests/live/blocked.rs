@@ -22,6 +22,7 @@ tests![
     a_blocking_call_to_a_silent_backend,
     a_call_with_a_timeout,
     a_watch_says_what_keeps_it,
+    a_watch_knows_times_at_home,
     a_report_says_what_keeps_it,
     top_says_what_keeps_it,
     a_real_event_loop,
@@ -45,7 +46,10 @@ struct Kept {
 impl Kept {
     /// `call` is what the server waits in for the backend.
     fn new(ns: &Netns, call: &str) -> Self {
-        let (mut server, mut backend, mut client) = (start(ns), start(ns), start(ns));
+        Self::between([start(ns), start(ns), start(ns)], call)
+    }
+
+    fn between([mut server, mut backend, mut client]: [Actor; 3], call: &str) -> Self {
         let behind = backend.number("listen 127.0.0.1:0 8").expect("listens");
         let at = backend.address(&format!("address {behind}")).expect("an address");
         let fd = server.number(&format!("connect {at}")).expect("connects");
@@ -156,9 +160,14 @@ fn a_call_with_a_timeout() {
 /// A watch that has read what threads wait for, and its last line: how long that takes is not
 /// known, so it is given more time until it was enough.
 fn watched(ns: &Netns, args: &[&str]) -> Value {
+    let path = ns.path();
+    watched_with(&[&["--netns", plain(&path)], args].concat())
+}
+
+fn watched_with(args: &[&str]) -> Value {
     let deadline = Instant::now() + DEADLINE;
     for turn in 4.. {
-        let mut tracer = Tracer::watch(ns, &[&["--min-age", "100ms"], args].concat());
+        let mut tracer = Tracer::unscoped(&[&["--min-age", "100ms"], args].concat());
         for _ in 0..turn {
             tracer.next("stuck");
         }
@@ -168,7 +177,8 @@ fn watched(ns: &Netns, args: &[&str]) -> Value {
             return summary;
         }
         assert!(Instant::now() < deadline, "{summary:#}");
-        for file in args.iter().filter(|arg| arg.starts_with('/')) {
+        // A recording is never overwritten.
+        for file in args.iter().filter(|arg| arg.ends_with(".tct")) {
             let _ = std::fs::remove_file(file);
         }
     }
@@ -197,6 +207,18 @@ fn a_watch_says_what_keeps_it() {
     let screen = screen.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(screen.contains("what keeps it, as of"), "{screen}");
     assert!(screen.contains("that is why 3 connections were never accepted"), "{screen}");
+}
+
+/// Of its own network namespace a running watch knows the times, too.
+fn a_watch_knows_times_at_home() {
+    let actor = || Actor::start(None).expect("it starts");
+    let waits = Kept::between([actor(), actor(), actor()], "poll FD");
+    let summary = watched_with(&["--pid", &waits.server.pid().to_string()]);
+    let finding = &summary["blocked"][0];
+    explains(&waits, finding);
+    let connection = &finding["links"][0]["connection"];
+    assert!(connection["last_data_recv_ms"].as_f64().is_some(), "{connection}");
+    assert!(text(finding).contains(", silent for "), "{finding:#}");
 }
 
 fn a_report_says_what_keeps_it() {
@@ -323,10 +345,19 @@ fn a_peer_in_another_namespace() {
     let at = backend.address(&format!("address {behind}")).expect("an address");
     let fd = server.number(&format!("connect {at}")).expect("connects");
     backend.number(&format!("accept {behind}")).expect("accepts");
+    let listener = server.number("listen 127.0.0.1:0 8").expect("listens");
+    let front = server.address(&format!("address {listener}")).expect("an address");
+    let mut client = start(&here);
+    let gives_up = client.number(&format!("connect {front}")).expect("connects");
+    client.tell(&format!("close {gives_up}")).expect("closes");
     server.leave_with(&format!("recv {fd} 10")).expect("is told");
-    let finding = first(server.pid(), "data");
-    assert_eq!(finding["links"][0]["held_by"], json!([backend.pid()]), "{finding:#}");
-    assert_eq!(finding["links"][0]["connection"]["peer_on_this_host"], true);
+    let explained = first(server.pid(), "data");
+    // A watch has entered none of the two: it reads files about them.
+    let summary = watched(&here, &[]);
+    for finding in [&explained, &summary["blocked"][0]] {
+        assert_eq!(finding["links"][0]["held_by"], json!([backend.pid()]), "{finding:#}");
+        assert_eq!(finding["links"][0]["connection"]["peer_on_this_host"], true);
+    }
 }
 
 fn an_idle_event_loop_is_not_blamed() {

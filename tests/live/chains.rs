@@ -11,6 +11,7 @@ use crate::{
 tests![
     a_pool_behind_a_lock,
     a_chain_of_three_processes,
+    a_unix_socket,
     a_cycle,
     nobody_takes_the_connection,
     workers_that_share_a_listener,
@@ -70,6 +71,24 @@ fn a_chain_of_three_processes() {
             && text.contains("its only thread sleeps for a time that it chose."),
         "{text}"
     );
+}
+
+/// The other end of a unix socket, in a child that sleeps.
+fn a_unix_socket() {
+    let mut a = start(&netns());
+    let ours = a.number("unix").expect("a pair");
+    let theirs = a.number("pipe-end").expect("its other end");
+    let child = a.number("fork-sleeping").expect("forks");
+    a.tell(&format!("close {theirs}")).expect("closes");
+    a.leave_with(&format!("recv {ours} 10")).expect("is told");
+    let chain: Vec<u64> = [a.pid(), child].map(u64::from).into();
+    let found = kept(a.pid(), |found| found.first().is_some_and(|f| pids(f) == chain));
+    assert_eq!(
+        (&found[0]["end"], &found[0]["links"][0]["waits_for"]),
+        (&json!("itself"), &json!("data"))
+    );
+    let text = text(&found[0]);
+    assert!(text.contains("data from the other end of a unix socket"), "{text}");
 }
 
 /// Two processes wait for one another.
