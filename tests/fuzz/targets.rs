@@ -14,8 +14,8 @@
 //! | [`stacks`] | ELF files, perf maps, `/proc/PID/maps` | `source::live::symbols`, `formats::{elf, maps, perf_map}` |
 //! | [`selection`] | the command line | `engine::parse`, `cli` |
 //!
-//! What reaches further than the corpus lies in `target/fuzz/corpus` afterwards; a target's binary
-//! takes it over with `-merge=1 -use_counters=0 tests/fuzz/corpus/TARGET target/fuzz/corpus/TARGET`.
+//! What reaches further than the corpus lies in `target/fuzz/corpus/TARGET` afterwards; a target's
+//! binary takes it over with `-merge=1 -use_counters=0 tests/fuzz/corpus/TARGET` and that.
 
 #[path = "recording.rs"]
 mod of_recordings;
@@ -33,8 +33,7 @@ use bytes::BytesMut;
 use clap::Parser;
 use jiff::Timestamp;
 use tcptrace::{
-    cli,
-    cli::Cli,
+    cli::{self, Cli},
     engine::{
         check, decode,
         fact::{self, Fact, Records, Scan, Timed, Wire},
@@ -44,6 +43,7 @@ use tcptrace::{
         record::{BootNs, Holder, ProcessId},
         report::{About, Explanation, ProcessReport},
         select::Selection,
+        stack::threads::LeftAlone,
         update::Update,
         verdict::Verdict,
         watch::{Plan, Said, Watch},
@@ -56,8 +56,7 @@ use tcptrace::{
         mounts,
         sock_diag::{Detail, Dump, MPTCP, TCP},
         stat::Stat,
-        threads,
-        threads::{Call, Thread, ThreadGroup, Threads, wchan},
+        threads::{self, Call, Thread, ThreadGroup, Threads, wchan},
     },
     prose,
     source::live::{
@@ -322,6 +321,7 @@ fn page(text: &str) {
         listeners: Vec::new(),
         overflows: netstat::field(text, "TcpExt", "ListenOverflows").ok_or("no number"),
         threads: Ok(threads),
+        stacks: Err(LeftAlone::NotAskedFor),
     };
     let update = Update::Process(Box::new(report));
     show(&[Said { time: NOW, update }], text.len());

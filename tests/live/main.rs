@@ -27,6 +27,7 @@ mod report;
 mod sandbox;
 mod selection;
 mod snapshot;
+mod stacks;
 mod stories;
 mod storms;
 mod top;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         recording::TESTS,
         report::TESTS,
         snapshot::TESTS,
+        stacks::TESTS,
         hidden::TESTS,
         explain::TESTS,
         check::TESTS,

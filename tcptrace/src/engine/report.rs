@@ -8,6 +8,7 @@ use crate::{
     engine::{
         language::Language,
         record::{Age, BootNs, Holder, ProcessId, Record, Role},
+        stack::threads::{LeftAlone, Stacks},
         verdict::Verdict,
     },
     formats::threads,
@@ -42,6 +43,8 @@ pub struct ProcessReport {
     pub overflows: Answer,
     /// What its threads wait in.
     pub threads: Result<threads::Threads, &'static str>,
+    /// Where its threads are now, where that was asked for.
+    pub stacks: Result<Stacks, LeftAlone>,
 }
 
 /// A listener of a process.

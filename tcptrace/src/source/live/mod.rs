@@ -18,6 +18,7 @@ pub mod ring;
 pub mod scanner;
 pub mod snapshot;
 pub mod sock_diag;
+pub mod stacks;
 pub mod symbols;
 pub mod threads;
 pub mod tracing;

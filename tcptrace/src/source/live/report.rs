@@ -6,6 +6,7 @@ use crate::{
         record::{BootNs, Holder, ProcessId, Record},
         report,
         report::{Answer, Listening, ProcessReport},
+        stack::threads::LeftAlone,
     },
     source::live::{limits, lookup::Known, netstat, process, snapshot::Snapshot, threads},
 };
@@ -34,6 +35,7 @@ pub fn process(snapshot: &Snapshot, id: ProcessId, records: &[Record]) -> Proces
         listeners: listeners(snapshot, pid),
         overflows: netstat::listen_overflows(pid),
         threads: threads::groups(pid),
+        stacks: Err(LeftAlone::NotAskedFor),
     }
 }
 

@@ -5,6 +5,7 @@ mod lines;
 mod page;
 mod record;
 pub mod schema;
+mod stack;
 mod stream;
 mod write;
 

@@ -8,13 +8,18 @@ use crate::{
     engine::{
         record::{BootNs, Holder, Role},
         report::{About, Answer, Explanation, Listening, ProcessReport},
+        stack::threads::Stacks,
     },
     prose::{
         cure::{Snippet, cure},
+        stacks::refused,
         threads,
         words::evidence,
     },
-    view::json::lines::{AgeMs, HolderLine, Ms},
+    view::json::{
+        lines::{AgeMs, HolderLine, Ms},
+        stack::ThreadLine,
+    },
 };
 
 #[derive(Serialize)]
@@ -40,6 +45,7 @@ pub struct ProcessLine<'a> {
     threads: Vec<GroupLine<'a>>,
     threads_read: Option<usize>,
     threads_in_all: Option<usize>,
+    stacks: Option<Vec<ThreadLine<'a>>>,
     unknown: BTreeMap<&'static str, &'static str>,
 }
 
@@ -98,6 +104,8 @@ impl<'a> ProcessLine<'a> {
             (answer("descriptors.used", r.used), answer("descriptors.limit", r.limit));
         let listen_overflows = answer("listen_overflows", r.overflows);
         let threads = r.threads.as_ref().map_err(|why| unknown.insert("threads", *why)).ok();
+        let stacks = r.stacks.as_ref();
+        let stacks = stacks.map_err(|why| unknown.insert("stacks", refused(*why))).ok();
         let HolderLine { pid, inner_pid, comm, cgroup, container, runtime, pod, .. } =
             HolderLine::from(&r.process);
         let Holder { process, ppid, .. } = &r.process;
@@ -131,6 +139,7 @@ impl<'a> ProcessLine<'a> {
             listen_overflows,
             threads_read: threads.map(|t| t.read),
             threads_in_all: threads.map(|t| t.of),
+            stacks: stacks.map(|s: &Stacks| s.threads.iter().map(ThreadLine::from).collect()),
             threads: threads
                 .map_or(&[][..], |t| &t.groups)
                 .iter()

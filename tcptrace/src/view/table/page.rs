@@ -7,10 +7,11 @@ use crate::{
         counted::counted,
         record::{BootNs, Record, Role},
         report::{About, Explanation, ProcessReport},
+        stack::threads::LeftAlone,
     },
     prose::{
         cure::{Snippet, cure},
-        reasons, threads,
+        reasons, stacks, threads,
         time::human,
         words::{evidence, holders, name},
     },
@@ -55,6 +56,7 @@ impl<W: Write> Table<W> {
         self.sockets(r)?;
         self.listeners(r)?;
         self.threads(r)?;
+        self.stacks(r)?;
         self.untold = Some((r.process.process.pid, r.leaks)).filter(|(_, leaks)| *leaks > 0);
         if r.leaks > 0 { self.title("leaks, the oldest first") } else { Ok(()) }
     }
@@ -132,6 +134,35 @@ impl<W: Write> Table<W> {
             }
             Err(why) => writeln!(self.out, "  unknown: {why}"),
         }
+    }
+
+    fn stacks(&mut self, r: &ProcessReport) -> io::Result<()> {
+        let stacks = match &r.stacks {
+            Ok(stacks) => stacks,
+            Err(LeftAlone::NotAskedFor) => return Ok(()),
+            Err(why) => {
+                self.title("stacks")?;
+                return writeln!(self.out, "  unknown: {}", stacks::refused(*why));
+            }
+        };
+        self.title("stacks now, the innermost call first")?;
+        if stacks.threads.len() < stacks.of {
+            writeln!(self.out, "  only {} of {} were read:", stacks.threads.len(), stacks.of)?;
+        }
+        let lines = stacks::lines(stacks);
+        for line in lines.iter().take(SHOWN) {
+            self.wrapped(2, safe(line).split(' '))?;
+        }
+        self.more(lines.len())?;
+        let remedies: Vec<String> =
+            stacks::remedies(stacks).iter().map(|r| safe(r).into_owned()).collect();
+        if remedies.is_empty() {
+            return Ok(());
+        }
+        self.list(
+            "what is missing in them",
+            &remedies.iter().map(String::as_str).collect::<Vec<_>>(),
+        )
     }
 
     /// Says how many leaks of a page's process have no row.

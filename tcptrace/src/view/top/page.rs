@@ -15,6 +15,7 @@ use crate::{
         language::{Language, language},
         record::{Holder, Record},
         report::{self, Explanation, ProcessReport},
+        stack::threads::LeftAlone,
         update::Update,
         verdict::Verdict,
     },
@@ -164,6 +165,7 @@ fn process(holder: &Holder, members: &[&Rc<Record>], basis: &Basis<'_>) -> Proce
         listeners: Vec::new(),
         overflows: Err(BY_EXPLAIN),
         threads: Err(BY_EXPLAIN),
+        stacks: Err(LeftAlone::NotAskedFor),
     }
 }
 

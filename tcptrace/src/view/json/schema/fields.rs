@@ -7,7 +7,7 @@ use super::{
     Kind::{Count, End, Flag, List, Map, Maybe, Milliseconds, Object, Text, Time, Word},
     Line, field, sometimes,
 };
-use crate::engine::verdict::Verdict;
+use crate::engine::{stack::Code, verdict::Verdict};
 
 const VERDICT: super::Kind = Word(|| Verdict::ALL.iter().map(|v| v.name()).collect());
 const STATE: super::Kind = Word(|| TcpState::ALL.iter().map(|s| s.name()).collect());
@@ -260,7 +260,35 @@ const PROCESS: &[Field] = &[
     ),
     field("threads_read", Maybe(&Count("threads")), "How many were looked at."),
     field("threads_in_all", Maybe(&Count("threads")), "How many there are."),
+    field("stacks", Maybe(&List(&Object(THREAD))), "Where each thread is now, with `--stacks`."),
     UNKNOWN,
+];
+
+const THREAD: &[Field] = &[
+    field("thread", Count(""), "Its id."),
+    field("name", Text, "Its name."),
+    field("frames", Maybe(&List(&Object(FRAME))), "The calls, the innermost first."),
+    field("cut", Maybe(&Text), "Why there are no outer calls beyond these."),
+    field("unknown", Maybe(&Text), "Why there are no frames."),
+];
+
+const FRAME: &[Field] = &[
+    field("function", Maybe(&Text), "The function, demangled."),
+    field("module", Maybe(&Text), "The file that its code was mapped from."),
+    field(
+        "offset",
+        Count("bytes"),
+        "From the function's start; without one, in the module's file.",
+    ),
+    field("file", Maybe(&Text), "The source file."),
+    field("line", Maybe(&Count("")), "The line of the call."),
+    field("inlined", Flag, "Whether it was inlined into the next one."),
+    field(
+        "code",
+        Word(|| Code::ALL.iter().map(|c| c.name()).collect()),
+        "Whose code it is: `own` is the program's.",
+    ),
+    field("unknown", Maybe(&Text), "Why there is no function, with the remedy."),
 ];
 
 const EXPLANATION: &[Field] = &[
