@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -25,6 +25,8 @@ tests![
     what_a_debugger_has_is_left_alone,
     nothing_is_stopped_unasked,
     killed_while_it_stops_threads,
+    python_is_read_without_a_stop,
+    python_with_a_perf_map,
 ];
 
 /// Ends with its guard.
@@ -62,12 +64,7 @@ impl Drop for Program {
 }
 
 /// Compiles a program of `tests/live/programs`; `None` where there is no compiler.
-fn compiled(
-    dir: &Path,
-    compiler: &str,
-    source: &str,
-    flags: &[&str],
-) -> Option<std::path::PathBuf> {
+fn compiled(dir: &Path, compiler: &str, source: &str, flags: &[&str]) -> Option<PathBuf> {
     let text = match source {
         "threads.c" => include_str!("programs/threads.c"),
         _ => include_str!("programs/fetcher.cc"),
@@ -269,6 +266,68 @@ fn killed_while_it_stops_threads() {
         explain.wait().expect("ended");
         program.assert_free();
     }
+}
+
+/// A Python of this version, where there is one: in PATH, or pyenv's.
+fn python(version: &str) -> Option<PathBuf> {
+    let mut places = vec![PathBuf::from(format!("python{version}"))];
+    let home = std::env::var("HOME").unwrap_or_default();
+    let versions = fs::read_dir(format!("{home}/.pyenv/versions")).into_iter().flatten().flatten();
+    places.extend(versions.map(|v| v.path().join(format!("bin/python{version}"))));
+    let runs = |path: &PathBuf| {
+        let asked = Command::new(path).args(["-c", "import sys; print(sys.executable)"]).output();
+        let asked = asked.ok().filter(|asked| asked.status.success())?;
+        Some(PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim()))
+    };
+    let found = places.iter().find_map(runs);
+    if found.is_none() {
+        eprintln!("SKIPPED: no python{version}");
+    }
+    found
+}
+
+/// Runs the crawler until both of its threads are where they wait, and holds the frames against its
+/// source; the lines, where those are known.
+fn crawls(python: &Path, args: &[&str], lines: bool) -> (Value, String) {
+    let source = include_str!("programs/crawler.py");
+    let dir = tempfile::tempdir().expect("a directory");
+    let script = dir.path().join("crawler.py");
+    fs::write(&script, source).expect("a script");
+    let script = script.to_str().expect("UTF-8");
+    let program = Program::start(python, &[args, &[script]].concat());
+    let fetching =
+        |s: &Value| with(s, "Crawler.fetch").len() == 2 && with(s, "<module>").len() == 1;
+    let (process, err) = stacks(&program, fetching);
+    for thread in with(&process["stacks"], "Crawler.fetch") {
+        for (function, comment) in [("Crawler.fetch", "# here"), ("serve", "# and here")] {
+            let frame = frame(thread, function).expect("the function");
+            assert_eq!((&frame["file"], &frame["code"]), (&json!(script), &json!("own")));
+            let line = if lines { json!(line_of(source, comment)) } else { Value::Null };
+            assert_eq!(frame["line"], line, "{frame}");
+        }
+        let library = thread["frames"].as_array().and_then(|frames| {
+            frames
+                .iter()
+                .find(|f| f["function"].as_str().is_some_and(|n| n.ends_with("_bootstrap")))
+        });
+        assert_eq!(library.expect("Python's own")["code"], "library");
+        assert_eq!(thread["cut"], Value::Null, "{thread:#}");
+    }
+    (process, err)
+}
+
+fn python_is_read_without_a_stop() {
+    let Some(python) = python("3.13") else { return };
+    let (_, err) = crawls(&python, &[], true);
+    assert!(!err.contains("stops"), "{err}");
+}
+
+fn python_with_a_perf_map() {
+    let Some(python) = python("3.12") else { return };
+    let (process, err) = crawls(&python, &["-X", "perf"], false);
+    assert!(err.contains("stops 3 threads"), "{err}");
+    let thread = with(&process["stacks"], "Crawler.fetch")[0];
+    assert!(frame(thread, "_PyEval_EvalFrameDefault").is_some_and(|f| f["code"] == "runtime"));
 }
 
 fn nothing_is_stopped_unasked() {

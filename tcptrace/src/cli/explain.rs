@@ -62,8 +62,8 @@ pub struct Args {
         long_help = "Also where each thread of the process is now, with the functions that led \
                      there. It stops each thread, 256 at most, for some microseconds, as a debugger \
                      does: a few calls that wait, epoll_wait among them, then return EINTR \
-                     (signal(7)).  A process that a \
-                     debugger has already is left alone"
+                     (signal(7)). Python 3.13 is not stopped: its own memory tells. A process that \
+                     a debugger has already is left alone"
     )]
     stacks: bool,
 

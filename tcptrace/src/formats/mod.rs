@@ -10,6 +10,7 @@ pub mod elf;
 pub mod maps;
 pub mod mounts;
 pub mod perf_map;
+pub mod python;
 pub mod sock_diag;
 pub mod stat;
 pub mod threads;

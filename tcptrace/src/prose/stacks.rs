@@ -102,6 +102,8 @@ pub const fn skipped(why: Skipped) -> &'static str {
         Skipped::Ended => "it ended",
         Skipped::NotPermitted => "it may not be stopped: that takes CAP_SYS_PTRACE",
         Skipped::NotStopped => "it did not stop in time",
+        Skipped::Moving => "it runs: it was elsewhere each time that it was read",
+        Skipped::NoScript => "it runs no Python",
         Skipped::Foreign => "a 32-bit program's thread",
         Skipped::Time => "there was no time left",
     }

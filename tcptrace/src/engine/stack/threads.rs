@@ -28,6 +28,10 @@ pub enum Skipped {
     NotStopped,
     /// It is a 32-bit program's.
     Foreign,
+    /// It was elsewhere each time that its interpreter's memory was read.
+    Moving,
+    /// It runs nothing that its interpreter knows of.
+    NoScript,
     /// There was no time left.
     Time,
 }

@@ -13,6 +13,8 @@ pub mod memory;
 pub mod netns;
 pub mod netstat;
 pub mod process;
+pub mod python;
+pub mod remote;
 pub mod report;
 pub mod ring;
 pub mod scanner;

@@ -2,8 +2,8 @@
 //! registers and a piece of its stack are copied, and it goes on.
 //!
 //! All of it happens on a thread of its own, which ends afterwards: when a tracer ends, by
-//! whatever, the kernel lets go of what it traced. A call that waits is restarted by the kernel, but
-//! for the few that end with EINTR whenever their thread is stopped (signal(7): epoll_wait among
+//! whatever, the kernel lets go of what it traced. A call that waits is restarted by the kernel,
+//! but for the few that end with EINTR whenever their thread is stopped (signal(7): epoll_wait among
 //! them), as under any debugger.
 
 mod stop;
@@ -16,7 +16,7 @@ use std::{
 
 use self::stop::{Copied, copy};
 use super::{
-    numbers, process,
+    numbers, process, python,
     symbols::{Raw, Symbols},
     text,
 };
@@ -36,13 +36,13 @@ const STOPS: Duration = Duration::from_secs(2);
 /// Putting them into words takes no longer, about.
 const WORDS: Duration = Duration::from_secs(20);
 
-/// How many threads would be stopped.
+/// How many threads would be stopped; 0: none, because there is another way.
 ///
 /// # Errors
 /// Why its threads are to be left alone.
 pub fn would_stop(id: ProcessId) -> Result<usize, LeftAlone> {
     let threads = threads(id)?;
-    Ok(threads.len().min(THREADS))
+    Ok(if python::Interpreter::of(id.pid).is_some() { 0 } else { threads.len().min(THREADS) })
 }
 
 /// Where its threads are.
@@ -52,6 +52,10 @@ pub fn would_stop(id: ProcessId) -> Result<usize, LeftAlone> {
 pub fn of(id: ProcessId) -> Result<Stacks, LeftAlone> {
     let tids = threads(id)?;
     let of = tids.len();
+    if let Some(interpreter) = python::Interpreter::of(id.pid) {
+        let tids = &tids[..of.min(THREADS)];
+        return Ok(Stacks { how: Means::Read, threads: interpreter.stacks(tids), of });
+    }
     let tids: Vec<u32> = tids.into_iter().take(THREADS).collect();
     // Read before anything is stopped.
     let mut symbols = Symbols::new();
@@ -75,17 +79,11 @@ pub fn of(id: ProcessId) -> Result<Stacks, LeftAlone> {
         .into_iter()
         .map(|(tid, copied)| ThreadStack {
             tid,
-            name: name(id.pid, tid),
+            name: process::thread_name(id.pid, tid),
             stack: copied.map(&mut words),
         })
         .collect();
     Ok(Stacks { how: Means::Stopped, threads, of })
-}
-
-/// A thread's name; empty where it has ended.
-pub fn name(pid: u32, tid: u32) -> std::rc::Rc<str> {
-    let comm = text(&format!("/proc/{pid}/task/{tid}/comm")).unwrap_or_default();
-    comm.strip_suffix('\n').unwrap_or(&comm).into()
 }
 
 /// The process's threads, if they may be stopped.

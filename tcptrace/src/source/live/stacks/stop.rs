@@ -7,7 +7,7 @@ use std::{
 
 use libc::{c_int, c_void, iovec, pid_t};
 
-use crate::engine::stack::threads::Skipped;
+use crate::{engine::stack::threads::Skipped, source::live::remote::read};
 
 /// Bytes of a stack that are copied, at most.
 const STACK: usize = 64 << 10;
@@ -105,7 +105,7 @@ pub fn copy(pid: u32, tid: u32) -> Result<Copied, Skipped> {
     let mut seized = Seized::new(tid)?;
     seized.stop()?;
     let mut copied = registers(tid)?;
-    copied.memory = memory(pid, copied.sp, STACK);
+    copied.memory = read(pid, copied.sp, STACK);
     Ok(copied)
 }
 
@@ -131,48 +131,4 @@ fn registers(tid: pid_t) -> Result<Copied, Skipped> {
     #[cfg(target_arch = "aarch64")]
     let copied = Copied { ip: r.pc, sp: r.sp, fp: r.regs[29], lr: r.regs[30], memory: Vec::new() };
     Ok(copied)
-}
-
-/// A process's memory, so much as can be read from `address` on (process_vm_readv(2)).
-#[must_use]
-pub fn memory(pid: u32, address: u64, most: usize) -> Vec<u8> {
-    const PAGE: usize = 4096;
-    let Ok(pid) = pid_t::try_from(pid) else { return Vec::new() };
-    let mut bytes = vec![0; most];
-    let local = iovec { iov_base: bytes.as_mut_ptr().cast::<c_void>(), iov_len: most };
-    // In pieces, each of which is copied whole or not at all: the last ones may not be there.
-    let mut pieces = Vec::new();
-    let (Ok(mut at), mut left) = (usize::try_from(address), most) else { return Vec::new() };
-    while left > 0 {
-        let length = (PAGE - at % PAGE).min(left);
-        pieces.push(iovec { iov_base: std::ptr::without_provenance_mut(at), iov_len: length });
-        let Some(next) = at.checked_add(length) else { break };
-        (at, left) = (next, left - length);
-    }
-    // IOV_MAX.
-    pieces.truncate(1024);
-    // SAFETY: our memory is `bytes`, of this length; the other addresses are the process's, which
-    // the kernel checks.
-    let read = unsafe {
-        libc::process_vm_readv(pid, &raw const local, 1, pieces.as_ptr(), pieces.len() as _, 0)
-    };
-    bytes.truncate(usize::try_from(read).unwrap_or(0));
-    bytes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_is_read_as_far_as_there_is_some() {
-        let own = [7_u8; 10_000];
-        let at = own.as_ptr().addr() as u64;
-        let pid = std::process::id();
-        assert_eq!(memory(pid, at, 10_000), own);
-        assert!(memory(pid, at, 0).is_empty());
-        assert!(memory(pid, 0, 64).is_empty(), "nothing is mapped there");
-        assert!(memory(pid, u64::MAX - 8, 64).is_empty());
-        assert!(memory(1 << 30, at, 64).is_empty());
-    }
 }

@@ -20,7 +20,7 @@
 mod bytes;
 mod cfi;
 mod demangle;
-mod file;
+pub mod file;
 mod frames;
 mod lines;
 mod module;
