@@ -29,6 +29,7 @@ mod report;
 mod sandbox;
 mod selection;
 mod snapshot;
+mod stacks;
 mod stories;
 mod storms;
 mod top;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         recording::TESTS,
         report::TESTS,
         snapshot::TESTS,
+        stacks::TESTS,
         hidden::TESTS,
         explain::TESTS,
         blocked::TESTS,
