@@ -3,8 +3,8 @@
 //!
 //! All of it happens on a thread of its own, which ends afterwards: when a tracer ends, by
 //! whatever, the kernel lets go of what it traced. A call that waits is restarted by the kernel,
-//! but for the few that end with EINTR whenever their thread is stopped (signal(7): epoll_wait among
-//! them), as under any debugger.
+//! but for the few that end with EINTR whenever their thread is stopped (signal(7): epoll_wait is
+//! among them), as under any debugger.
 
 mod stop;
 
