@@ -4,7 +4,7 @@ use std::{fmt::Write, rc::Rc};
 
 use super::{
     IncidentReport,
-    escape::{html, markdown as md, number},
+    escape::{html, markdown as md, number, sentence},
 };
 use crate::{
     engine::{
@@ -110,7 +110,7 @@ pub fn markdown(report: &IncidentReport<'_>, out: &mut String) {
         let mut room = LINES;
         tree.calls.iter().for_each(|call| item(call, 0, &mut room, out));
         for (why, n) in unknown.iter().take(2) {
-            let _ = writeln!(out, "- {}: {}", number(*n), md(why));
+            let _ = writeln!(out, "- {}: {}", number(*n), sentence(why));
         }
         out.push('\n');
     }
