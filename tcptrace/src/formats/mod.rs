@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod container;
 pub mod descriptor;
 pub mod elf;
+pub mod go;
 pub mod maps;
 pub mod mounts;
 pub mod perf_map;
