@@ -136,8 +136,8 @@ impl GoTable {
         Some(String::from_utf8_lossy(text).into_owned())
     }
 
-    /// The value of a table at an instruction: pairs of how much the value changes, and for how many
-    /// instructions it holds.
+    /// The value of a table at an instruction: pairs of how much the value changes, and for how
+    /// many instructions it holds.
     fn value(&self, table: usize, within: u64) -> Option<i64> {
         // 0: there is no such table.
         let from = self.values.checked_add(table).filter(|_| table != 0)?;
@@ -188,8 +188,8 @@ mod tests {
         let names = b"\0main.fetch\0main.main\0";
         let units: Vec<u8> = [0_u32, 1].iter().flat_map(|n| n.to_le_bytes()).collect();
         let files = b"\0/src/main.go\0";
-        // From -1: +8 for 16 bytes, +2 for 16. From -1: +2, the second of the unit's files. From -1:
-        // +1 for 4 bytes, +24 for 60.
+        // Lines: from -1, +8 for 16 bytes, +2 for 16. Files: from -1, +2, the second of the unit's.
+        // Depths: from -1, +1 for 4 bytes, +24 for 60.
         let values = [0, 16, 16, 4, 16, 0, 4, 64, 0, 2, 4, 48, 60, 0];
         let function = |entry: u32, name: u32| -> Vec<u8> {
             [entry, name, 0, 0, 9, 6, 1, 0, 0].iter().flat_map(|n| n.to_le_bytes()).collect()
@@ -237,7 +237,8 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_makes_it_panic(
-            changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..20),
+            changes in proptest::collection::vec(
+                (any::<prop::sample::Index>(), any::<u8>()), 0..20),
             cut in any::<prop::sample::Index>(),
             address in 0xf00..0x1100_u64,
         ) {
