@@ -31,6 +31,8 @@ pub struct Player {
     last: BootNs,
     began_ns: BootNs,
     clock: PlayedClock,
+    /// It is to go on to what is read next.
+    steps: bool,
     is_pipe: bool,
     missing: Vec<String>,
 }
@@ -102,6 +104,7 @@ impl Player {
             last: began_ns,
             began_ns,
             clock,
+            steps: false,
             is_pipe,
             missing: Vec::new(),
         })
@@ -141,6 +144,8 @@ impl Player {
     pub fn step(&mut self) {
         let now = self.now();
         self.clock.stands = true;
+        // Where they are not read yet, they are gone on to when they are.
+        self.steps = self.next.is_none() && !self.ended;
         self.clock.set(self.next.as_ref().map_or(now, |next| next.now.max(now)));
     }
 
@@ -160,6 +165,7 @@ impl Player {
         let _ = self.restart.send(self.round);
         let to = self.now().saturating_sub(ns).max(self.began_ns);
         (self.next, self.ended, self.last) = (None, false, self.began_ns);
+        self.steps = false;
         self.clock.set(to);
         true
     }
@@ -173,6 +179,9 @@ impl Player {
         match fed {
             Some(Fed::Batch(round, batch)) if round == self.round => {
                 self.last = self.last.max(batch.now);
+                if std::mem::take(&mut self.steps) {
+                    self.clock.set(self.now().max(batch.now));
+                }
                 self.next = Some(batch);
             }
             Some(Fed::Missing(line)) => {
@@ -305,6 +314,8 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
+    const DEADLINE: Duration = Duration::from_secs(60);
+
     /// A fact a second, for a hundred seconds.
     fn recorded(dir: &Path) -> PathBuf {
         let path = dir.join("x.tct");
@@ -331,11 +342,26 @@ mod tests {
         runtime.expect("a runtime").block_on(async {
             let (mut facts, mut seconds) = (Vec::new(), Vec::new());
             while seconds.last() != Some(&last) {
-                player.ready().await.expect("no error");
+                let ready = tokio::time::timeout(DEADLINE, player.ready()).await;
+                ready.expect("before the deadline").expect("no error");
                 player.pull(&mut |_| Wants::default(), &mut facts).expect("no error");
                 seconds.extend(facts.drain(..).map(|fact| fact.at / SECOND));
             }
             seconds
+        })
+    }
+
+    /// The same of the first that come.
+    fn until_any(player: &mut Player) -> Vec<u64> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        runtime.expect("a runtime").block_on(async {
+            let mut facts = Vec::new();
+            while facts.is_empty() {
+                let ready = tokio::time::timeout(DEADLINE, player.ready()).await;
+                ready.expect("before the deadline").expect("no error");
+                player.pull(&mut |_| Wants::default(), &mut facts).expect("no error");
+            }
+            facts.into_iter().map(|fact| fact.at / SECOND).collect()
         })
     }
 
@@ -362,6 +388,23 @@ mod tests {
         }
         assert!(player.back(3_600 * SECOND) && player.now() == SECOND, "no further");
         assert_eq!(until(&mut player, 1), [1]);
+    }
+
+    #[test]
+    fn a_step_waits_for_what_is_not_read_yet() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut player = played(1.0, vec![recorded(dir.path())]);
+        player.pause();
+        assert!(player.back(SECOND), "nothing has come");
+        player.step();
+        assert_eq!(until(&mut player, 1), [1]);
+        assert!(player.back(SECOND), "and again");
+        assert_eq!(until(&mut player, 1), [1]);
+        // What was read ahead is gone, so the next is not there.
+        player.next = None;
+        player.step();
+        let next = until_any(&mut player);
+        assert!(next.len() == 1 && player.stands(), "{next:?}");
     }
 
     #[test]
