@@ -1,0 +1,179 @@
+//! A watch that asks for origins, programs that leak in its namespace, and what is said of them.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+    sync::OnceLock,
+    thread,
+};
+
+use serde_json::Value;
+
+use crate::{
+    service::Service,
+    support::netns::Netns,
+    tracer::{Tracer, holder_pids, netns, run},
+};
+
+/// A network namespace with a watch on it.
+pub struct Scene {
+    pub ns: Netns,
+    tracer: Tracer,
+}
+
+/// A program that said where it listens.
+pub struct Program {
+    pub service: Service,
+    pub port: u16,
+    pub pid: u64,
+}
+
+impl Scene {
+    pub fn new() -> Self {
+        let ns = netns();
+        let origins: &[&str] = if told() { &["--origins"] } else { &[] };
+        let tracer = Tracer::watch(&ns, &[&["--min-age", "500ms"], origins].concat());
+        Self { ns, tracer }
+    }
+
+    /// Starts a program of ours: `PROGRAM HOW COUNT PORT`.
+    pub fn program(&self, command: Command, how: &str, count: usize, port: u16) -> Program {
+        let mut command = command;
+        command.args([how, &count.to_string(), &port.to_string()]);
+        let mut service = Service::start(&self.ns, command);
+        let said = service.says("ready");
+        let (port, pid) = said.split_once(' ').expect("PORT PID");
+        let (port, pid) = (port.parse().expect("a port"), pid.parse().expect("a pid"));
+        Program { service, port, pid }
+    }
+
+    /// One that serves; so many customers come, say something, and go.
+    pub fn server(&self, command: Command, how: &str, count: usize) -> Program {
+        let program = self.program(command, how, count, 0);
+        self.customers(program.port, count);
+        program
+    }
+
+    /// One that is a client: what it connects to sends a page and closes.
+    pub fn client(&self, command: Command, count: usize) -> Program {
+        let supplier = self.inside(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        let port = supplier.local_addr().expect("an address").port();
+        let program = self.program(command, "connect", count, port);
+        for _ in 0..count {
+            let (mut connection, _) = supplier.accept().expect("accepts");
+            connection.write_all(b"a page\n").expect("sends");
+        }
+        program
+    }
+
+    /// So many clients that connect, send a line and close.
+    pub fn customers(&self, port: u16, count: usize) {
+        let to = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        self.inside(|| {
+            (0..count).try_for_each(|_| TcpStream::connect(to)?.write_all(b"an order\n"))
+        });
+    }
+
+    /// Does something in the namespace, in a thread that it has to itself.
+    pub fn inside<T: Send>(&self, act: impl FnOnce() -> io::Result<T> + Send) -> T {
+        let ns = &self.ns;
+        let acts = move || {
+            ns.enter()?;
+            act()
+        };
+        thread::scope(|scope| scope.spawn(acts).join().expect("it does not panic"))
+            .expect("a network of our own")
+    }
+
+    /// What is said first of so many leaks.
+    pub fn leaks(&mut self, count: usize) -> Vec<Value> {
+        (0..count).map(|_| self.tracer.next("stuck")).collect()
+    }
+
+    /// Ends the watch: it lost nothing, and so many leaks are open.
+    pub fn ends_with(self, open: usize) {
+        let (summary, status) = self.tracer.finish();
+        assert_eq!(status.code(), Some(0), "{summary}");
+        assert_eq!(summary["still_open"], open, "{summary}");
+        for kind in ["ring_full", "storage_failed", "skipped"] {
+            assert_eq!(summary["lost"][kind], 0, "{summary}");
+        }
+    }
+}
+
+/// Why it sits there, whose it is, and that only this process holds it.
+pub fn expect_leak(record: &Value, verdict: &str, role: &str, holder: u64) {
+    assert_eq!(record["verdict"], verdict, "{record}");
+    assert_eq!(record["role"], role, "{record}");
+    assert_eq!(holder_pids(record), [holder], "{record}");
+}
+
+/// Whether this tcptrace tells origins: until it does, only who leaks is tried.
+pub fn told() -> bool {
+    static TOLD: OnceLock<bool> = OnceLock::new();
+    *TOLD.get_or_init(|| run(&["watch", "--help"]).1.contains("--origins"))
+}
+
+/// Who did something: the process and the name of its thread.
+pub fn expect_thread(moment: &Value, pid: u64, name: &str) {
+    if !told() {
+        return;
+    }
+    assert_eq!(moment["pid"], pid, "{moment:#}");
+    assert_eq!(moment["name"], name, "{moment:#}");
+    assert!(moment["thread"].as_u64().is_some_and(|tid| tid >= pid), "{moment:#}");
+    assert!(moment["time"].is_string(), "{moment:#}");
+}
+
+/// The functions of a stack, the innermost first; others may be between them.
+pub fn expect_frames(moment: &Value, functions: &[&str]) {
+    if !told() {
+        return;
+    }
+    let frames = moment["frames"].as_array().unwrap_or_else(|| panic!("frames: {moment:#}"));
+    let mut frames = frames.iter();
+    for function in functions {
+        assert!(frames.any(|frame| names(frame, function)), "{function} in {moment:#}");
+    }
+}
+
+/// The frame of a function.
+pub fn frame<'a>(moment: &'a Value, function: &str) -> &'a Value {
+    let frames = moment["frames"].as_array().unwrap_or_else(|| panic!("frames: {moment:#}"));
+    frames
+        .iter()
+        .find(|frame| names(frame, function))
+        .unwrap_or_else(|| panic!("{function} in {moment:#}"))
+}
+
+/// Whether a frame is a function's: languages write more around a name.
+fn names(frame: &Value, function: &str) -> bool {
+    let word = |c: char| c.is_alphanumeric() || c == '_';
+    let whole = |said: &str| {
+        said.match_indices(function).any(|(at, _)| {
+            !said[..at].ends_with(word) && !said[at + function.len()..].starts_with(word)
+        })
+    };
+    frame["function"].as_str().is_some_and(whole)
+}
+
+/// The module that frames are in, as the process sees it.
+pub fn expect_module(frame: &Value, module: &Path) {
+    if !told() {
+        return;
+    }
+    assert_eq!(frame["module"].as_str().map(Path::new), Some(module), "{frame:#}");
+}
+
+/// Not known, with a reason that holds this text.
+pub fn expect_unknown(record: &Value, what: &str, reason: impl Display) {
+    if !told() {
+        return;
+    }
+    assert!(record[what].is_null(), "{record}");
+    let said = record["unknown"][what].as_str().unwrap_or_else(|| panic!("{what}: {record}"));
+    assert!(said.contains(&reason.to_string()), "{said}");
+}
