@@ -1,0 +1,93 @@
+//! Java: threads have names, and a map of compiled code, written when asked, has the functions.
+
+use std::process::Command;
+
+use crate::{
+    build,
+    perf_map::PerfMap,
+    scene::{Scene, expect_frames, expect_leak, expect_thread},
+    tests,
+};
+
+tests![server_socket, channels, never_read, as_a_client, interpreted];
+
+/// Why tests of this module can't run here.
+pub fn missing(_: &str) -> Option<String> {
+    let there = build::has("javac", "-version") && build::has("jcmd", "-h");
+    (!there).then(|| "no Java development kit of 17 or newer is here".to_owned())
+}
+
+/// All is compiled at its first call, or nothing ever is.
+fn orders(compiled: &str) -> Command {
+    let classes = build::built("Orders.java", |out| {
+        let mut javac = Command::new("javac");
+        javac.args(["--release", "17", "-g", "-d"]).arg(out).arg(build::source("Orders.java"));
+        javac
+    });
+    let mut java = Command::new("java");
+    java.args(["-XX:+PreserveFramePointer", "-XX:+UseSerialGC", "-Xmx64m", compiled]);
+    java.arg("-cp").arg(classes).arg("Orders");
+    java
+}
+
+fn reads_to_the_end(how: &str, acceptor: &str, accept: &[&str]) {
+    let mut scene = Scene::new();
+    let server = scene.program(orders("-Xcomp"), how, 3, 0);
+    let map = PerfMap::asked_of_java(server.pid);
+    scene.customers(server.port, 3);
+    for leak in scene.leaks(3) {
+        expect_leak(&leak, "eof-not-closed", "server", server.pid);
+        expect_thread(&leak["origin"], server.pid, acceptor);
+        expect_frames(&leak["origin"], accept);
+        expect_thread(&leak["end_read"], server.pid, "exec-3");
+        expect_frames(&leak["end_read"], &["Orders$Crawler.fetch", "Orders$Crawler.crawl"]);
+    }
+    assert!(map.text().contains("Orders"), "{}", map.text());
+    scene.ends_with(3);
+}
+
+fn server_socket() {
+    reads_to_the_end("accept", "Acceptor", &["Orders.takeOrder", "Orders.serveOrders"]);
+}
+
+/// The kernel keeps fifteen bytes of a thread's name.
+fn channels() {
+    reads_to_the_end("nio", "http-nio-8080-A", &["Orders.takeOrder", "Orders.serveOrders"]);
+}
+
+fn never_read() {
+    let mut scene = Scene::new();
+    let server = scene.server(orders("-Xcomp"), "ignore", 2);
+    let _map = PerfMap::asked_of_java(server.pid);
+    for leak in scene.leaks(2) {
+        expect_leak(&leak, "unread-data", "server", server.pid);
+        expect_frames(&leak["origin"], &["Orders.takeOrder", "Orders.serveOrders"]);
+        assert!(leak["last_read"].is_null() && leak["end_read"].is_null(), "{leak:#}");
+    }
+    scene.ends_with(2);
+}
+
+fn as_a_client() {
+    let mut scene = Scene::new();
+    let client = scene.client(orders("-Xcomp"), 2);
+    let _map = PerfMap::asked_of_java(client.pid);
+    for leak in scene.leaks(2) {
+        expect_leak(&leak, "eof-not-closed", "client", client.pid);
+        expect_thread(&leak["origin"], client.pid, "dialer");
+        expect_frames(&leak["origin"], &["Orders.dialSupplier", "Orders.dialSuppliers"]);
+    }
+    scene.ends_with(2);
+}
+
+/// Functions that are interpreted are all called Interpreter; the thread's name is left.
+fn interpreted() {
+    let mut scene = Scene::new();
+    let server = scene.program(orders("-Xint"), "accept", 1, 0);
+    let _map = PerfMap::asked_of_java(server.pid);
+    scene.customers(server.port, 1);
+    let leak = scene.leaks(1).remove(0);
+    expect_leak(&leak, "eof-not-closed", "server", server.pid);
+    expect_thread(&leak["origin"], server.pid, "Acceptor");
+    expect_frames(&leak["origin"], &["Interpreter"]);
+    scene.ends_with(1);
+}
