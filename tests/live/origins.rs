@@ -4,6 +4,7 @@
 #[path = "../origins/build.rs"]
 mod build;
 #[path = "../origins/scene.rs"]
+#[expect(dead_code, reason = "shared with the tests of other languages")]
 mod scene;
 
 use std::{path::Path, process::Command};

@@ -1,6 +1,7 @@
 //! A watch that asks for origins, programs that leak in its namespace, and what is said of them.
 
 use std::{
+    collections::HashSet,
     fmt::Display,
     io::{self, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
@@ -8,20 +9,24 @@ use std::{
     process::Command,
     sync::OnceLock,
     thread,
+    time::{Duration, Instant},
 };
 
+use procfs::{net::TcpState, process::Process};
 use serde_json::Value;
 
 use crate::{
     service::Service,
     support::netns::Netns,
-    tracer::{Tracer, holder_pids, netns, run},
+    tracer::{DEADLINE, Tracer, holder_pids, netns, run},
 };
 
-/// A network namespace with a watch on it.
+/// A network namespace, and the watch on it.
 pub struct Scene {
     pub ns: Netns,
-    tracer: Tracer,
+    tracer: Option<Tracer>,
+    /// The sockets that were told of.
+    named: HashSet<Option<u64>>,
 }
 
 /// A program that said where it listens.
@@ -32,11 +37,22 @@ pub struct Program {
 }
 
 impl Scene {
+    /// One that is watched from the start.
     pub fn new() -> Self {
-        let ns = netns();
+        let mut scene = Self::unwatched();
+        scene.watch();
+        scene
+    }
+
+    /// One in which something can happen before the watch.
+    pub fn unwatched() -> Self {
+        Self { ns: netns(), tracer: None, named: HashSet::new() }
+    }
+
+    /// Starts the watch.
+    pub fn watch(&mut self) {
         let origins: &[&str] = if told() { &["--origins"] } else { &[] };
-        let tracer = Tracer::watch(&ns, &[&["--min-age", "500ms"], origins].concat());
-        Self { ns, tracer }
+        self.tracer = Some(Tracer::watch(&self.ns, &[&["--min-age", "500ms"], origins].concat()));
     }
 
     /// Starts a program of ours: `PROGRAM HOW COUNT PORT`.
@@ -77,6 +93,23 @@ impl Scene {
         });
     }
 
+    /// Waits until a program has accepted so many connections whose peers have gone.
+    pub fn until_accepted(&self, program: &Program, count: usize) {
+        let deadline = Instant::now() + DEADLINE;
+        let process = Process::new(program.service.pid().cast_signed()).expect("it runs");
+        loop {
+            let (v4, v6) = (process.tcp().expect("a table"), process.tcp6().unwrap_or_default());
+            let all = v4.into_iter().chain(v6).filter(|e| e.state == TcpState::CloseWait);
+            // Before accept() there is no inode.
+            let accepted = all.filter(|e| e.inode != 0).count();
+            if accepted == count {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{accepted} accepted, not {count}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Does something in the namespace, in a thread that it has to itself.
     pub fn inside<T: Send>(&self, act: impl FnOnce() -> io::Result<T> + Send) -> T {
         let ns = &self.ns;
@@ -88,14 +121,23 @@ impl Scene {
             .expect("a network of our own")
     }
 
-    /// What is said first of so many leaks.
+    /// What is said first of so many leaks that nothing was said of before: a leak is told again
+    /// as it gets older.
     pub fn leaks(&mut self, count: usize) -> Vec<Value> {
-        (0..count).map(|_| self.tracer.next("stuck")).collect()
+        let tracer = self.tracer.as_mut().expect("a watch");
+        let mut leaks = Vec::new();
+        while leaks.len() < count {
+            let stuck = tracer.next("stuck");
+            if self.named.insert(stuck["cookie"].as_u64()) {
+                leaks.push(stuck);
+            }
+        }
+        leaks
     }
 
     /// Ends the watch: it lost nothing, and so many leaks are open.
     pub fn ends_with(self, open: usize) {
-        let (summary, status) = self.tracer.finish();
+        let (summary, status) = self.tracer.expect("a watch").finish();
         assert_eq!(status.code(), Some(0), "{summary}");
         assert_eq!(summary["still_open"], open, "{summary}");
         for kind in ["ring_full", "storage_failed", "skipped"] {
