@@ -132,6 +132,32 @@ offsets! {
     task_cgroups = "task_struct" "cgroups",
     /// The cgroup v2 of a `css_set`.
     css_set_dfl = "css_set" "dfl_cgrp",
+    /// The task's descriptor table.
+    task_files = "task_struct" "files",
+    /// The table's present array, as it was when the table grew last.
+    files_fdt = "files_struct" "fdt",
+    /// Files by descriptor number.
+    fdt_fd = "fdtable" "fd",
+    /// How many there may be.
+    fdt_max = "fdtable" "max_fds",
+    /// Of a socket's file: its `struct socket`.
+    file_private = "file" "private_data",
+    /// The task's memory.
+    task_mm = "task_struct" "mm",
+    /// Where the program's code begins.
+    mm_start_code = "mm_struct" "start_code",
+    /// Where it ends.
+    mm_end_code = "mm_struct" "end_code",
+    /// x86-64: instruction pointer.
+    regs_ip = "pt_regs" "ip",
+    /// Stack pointer.
+    regs_sp = "pt_regs" "sp",
+    /// x86-64: frame pointer.
+    regs_bp = "pt_regs" "bp",
+    /// aarch64: instruction pointer.
+    regs_pc = "pt_regs" "pc",
+    /// aarch64: the general registers: 29 is the frame pointer, 30 the link register.
+    regs_all = "pt_regs" "regs",
 }
 
 /// What the programs do. Zero means "any" for each of the filters.
@@ -164,8 +190,37 @@ pub struct Config {
     pub weakly_ordered: u32,
     /// 1: the kernel may run a program while it runs already on that CPU (before 6.1).
     pub nests: u32,
+    /// Whose calls' origins are kept: [`BY_PROCESS`], [`BY_DESCENT`], [`BY_CGROUP`]; 0: everybody's.
+    pub origins_of: u32,
+    /// 1: origins are kept.
+    pub origins: u32,
+    /// The cgroups of [`BY_CGROUP`].
+    pub cgroups: [Ancestor; CGROUPS],
     /// Where the kernel keeps things.
     pub offsets: Offsets,
+    /// To the alignment of the u64 members.
+    pub pad: u32,
+}
+
+/// [`Config::origins_of`]: only of the processes that the map `ASKED` has.
+pub const BY_PROCESS: u32 = 1;
+/// [`Config::origins_of`]: and of their descendants.
+pub const BY_DESCENT: u32 = 2;
+/// [`Config::origins_of`]: only in these cgroups.
+pub const BY_CGROUP: u32 = 4;
+/// Cgroups that the programs can ask for.
+pub const CGROUPS: usize = 4;
+
+/// A cgroup v2 that tasks may be below.
+#[derive(Clone, Copy, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Ancestor {
+    /// Its id; 0: none, and no more follow.
+    pub id: u64,
+    /// How deep it is; the root is at 0.
+    pub level: u32,
+    /// To the alignment of the u64 members.
+    pub pad: u32,
 }
 
 impl Config {
@@ -183,7 +238,11 @@ impl Config {
         stream: 0,
         weakly_ordered: 0,
         nests: 0,
+        origins_of: 0,
+        origins: 0,
+        cgroups: [Ancestor { id: 0, level: 0, pad: 0 }; CGROUPS],
         offsets: Offsets::NONE,
+        pad: 0,
     };
 }
 

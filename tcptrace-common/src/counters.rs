@@ -33,6 +33,18 @@ pub struct Counters {
     pub destroy_ring_full: u64,
 }
 
+/// What was not kept of where connections come from, on one CPU.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct OriginCounts {
+    /// Moments that were not kept, because all places were taken.
+    pub full: u64,
+    /// User stacks that were not handed over: too many in a second, or no room.
+    pub stacks_lost: u64,
+}
+
 /// Where one CPU's stream is. Each of the two ends has a cache line of its own.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]

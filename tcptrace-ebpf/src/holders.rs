@@ -15,6 +15,7 @@ use crate::{
     maps::{self, CONTROL, Kept, Reported},
     nursery::Cradle,
     offsets::{self, known, off},
+    origin,
     scan::next_doubling,
     seq::{Output, context},
     sock::{Kernel, Sock, cgroup_id},
@@ -70,6 +71,10 @@ fn descriptor(out: Output, task: Kernel, fd: u32, sk: Sock) {
     }
     let age = aged.map_or(u64::MAX, |since| control.now_ns.saturating_sub(since));
     if age < offsets::min_age_ns() || listening && !in_netns(sk) {
+        return;
+    }
+    // Before it moves: where there is no room, this step comes again, and must find it as it was.
+    if !listening && !origin::list(out, sk) {
         return;
     }
     // In one place for both: the verifier goes through it once, and one record is on the stack.

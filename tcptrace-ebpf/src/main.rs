@@ -8,6 +8,10 @@
 //! | `holders` | `iter/task_file` | lists who has a descriptor for those, and for listeners |
 //! | `snapshot` | `iter/task_file` | lists who has a descriptor for anything, ghosts included |
 //! | `adopt` | `iter/tcp` | gives sockets whose change of state nobody saw a stay |
+//! | `accepted` | exit of `accept`, `accept4` | origins: who accepted a connection |
+//! | `connected` | `tp_btf/inet_sock_set_state` | origins: who opened one |
+//! | `received` | `tp_btf/sock_recv_length` | origins: who read from one, and who its end |
+//! | `forget` | `tp_btf/tcp_destroy_sock` | origins: the socket is gone |
 //! | `empty` | `tp_btf/inet_sock_set_state` | nothing: what `cargo xtask bench` compares with |
 #![no_std]
 #![no_main]
@@ -24,11 +28,13 @@ mod log;
 mod maps;
 mod nursery;
 mod offsets;
+mod origin;
 mod scan;
 mod seq;
 mod set_state;
 mod snapshot;
 mod sock;
+mod stack;
 mod stream;
 mod word;
 

@@ -1,7 +1,7 @@
 //! The frozen configuration, offsets included. Every read is volatile: the compiler must not fold
 //! the placeholder in, the verifier folds the real value in.
 
-use tcptrace_common::config::{Config, MISSING, Offsets};
+use tcptrace_common::config::{Ancestor, Config, MISSING, Offsets};
 
 #[unsafe(no_mangle)]
 static CONFIG: Config = Config::NONE;
@@ -28,6 +28,18 @@ read!(nursery: u32);
 read!(stream: u32);
 read!(weakly_ordered: u32);
 read!(nests: u32);
+read!(origins: u32);
+read!(origins_of: u32);
+
+/// The `n`th cgroup that is asked for; 0: none.
+#[inline(always)]
+pub fn cgroup(n: usize) -> (u64, u32) {
+    // SAFETY: a static is valid for reads, and `n` is below its length.
+    unsafe {
+        let cgroup = (&raw const CONFIG.cgroups).cast::<Ancestor>().add(n);
+        ((&raw const (*cgroup).id).read_volatile(), (&raw const (*cgroup).level).read_volatile())
+    }
+}
 
 /// An address that never moves.
 #[inline(always)]

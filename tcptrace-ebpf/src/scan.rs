@@ -9,7 +9,7 @@ use tcptrace_common::{config::SCAN_ALL, event::Socket};
 use crate::{
     log::say,
     maps::{CONTROL, Kept, Reported, Storage},
-    offsets,
+    offsets, origin,
     seq::{Output, context},
     sock::Sock,
 };
@@ -87,7 +87,7 @@ fn report(out: Output, sk: Sock, storage: &mut Storage) {
         return;
     }
     // A record that did not fit comes again in the next read: mark it only once it is out.
-    if out.write(&socket) {
+    if origin::list(out, sk) && out.write(&socket) {
         let due_ns = if due { latest_ns + next_doubling(age) } else { due_ns };
         storage.reported = Reported { of: latest_ns, due_ns, scan: control.scan, pad: 0 };
     }

@@ -67,6 +67,22 @@ impl Kernel {
 pub struct Address(u64);
 
 impl Address {
+    #[inline(always)]
+    pub fn new(address: u64) -> Self {
+        Self(address)
+    }
+
+    #[inline(always)]
+    pub fn number(self) -> u64 {
+        self.0
+    }
+
+    /// So many bytes further.
+    #[inline(always)]
+    pub fn at(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes))
+    }
+
     /// Reads a member of type `T`, a number.
     #[inline(always)]
     pub fn read<T: Copy>(self, offset: u32) -> T {
@@ -134,6 +150,13 @@ impl Sock {
         let protocol = self.protocol();
         (family == AF_INET || family == AF_INET6)
             && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP)
+    }
+
+    /// Whether the program has read all that came, the FIN included. Of MPTCP's own sockets, whose
+    /// queues are in their subflows, that is taken to be so.
+    #[inline(always)]
+    pub fn is_read_up(self) -> bool {
+        self.tcp().is_none_or(|tcp| recv_q(tcp) == 0)
     }
 
     /// Whether any BPF program stored anything with it: cheaper to ask than the storage itself.

@@ -19,8 +19,8 @@ use crate::{
     prose::time::human,
     source::live::{
         boot_now,
-        bpf::{loader::Kernel, preflight, scans::Scans},
-        memory, netns, process,
+        bpf::{loader::Kernel, origins::Whose, preflight, scans::Scans},
+        cgroupfs, memory, netns, origins, process,
         ring::Ring,
         scanner::{self, Scanner, Scope},
         tracing::{Live, Pace},
@@ -37,6 +37,8 @@ pub struct How<'a> {
     pub ring_kib: Option<u32>,
     /// Between two scans; none: by the plan's min-age.
     pub interval: Option<Duration>,
+    /// Keep who opened connections, and who reads from them.
+    pub origins: bool,
 }
 
 /// Scanning more often would be all that it does.
@@ -60,10 +62,18 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 /// can't be seen is said by `say`.
 pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Live, Failure> {
     let buffer = how.ring_kib.map(|kib| kib * 1024);
-    let (kernel, mut scans, ring) = Kernel::load(config(plan), buffer, how.btf)?;
+    let whose = how.origins.then(|| whose(&plan.selection));
+    let (kernel, mut scans, ring) = Kernel::load(config(plan), buffer, how.btf, whose.as_ref())?;
     adopt(&mut scans, &plan.selection, say).context("sockets that exist already")?;
     let by_holder = plan.transitions && plan.selection.asks_for_holders();
     let mut first = vec![Fact::Host(host())];
+    if let Some(origins) = scans.origins() {
+        if !origins.reads {
+            say("this kernel doesn't trace reads (Linux 6.3 and later do): who read what isn't \
+                 known, who opened it is");
+        }
+        first.push(origins::none_yet(origins));
+    }
     if by_holder {
         first.extend(scanner::who_holds(&mut scans, boot_now()).context("who holds what already")?);
     }
@@ -130,6 +140,18 @@ fn config(plan: &Plan) -> Config {
         // The pass that moves stays out of the nursery must see every process.
         nursery: u32::from(process::in_initial_pid_namespace()),
         ..Config::NONE
+    }
+}
+
+/// Whose calls are looked at: what the kernel can tell by itself without dropping a true match.
+fn whose(selection: &Selection) -> Whose {
+    let pids: Vec<u32> = selection.processes.iter().map(|p| p.pid).collect();
+    let by_pid = process::in_initial_pid_namespace();
+    let cgroups: Option<Vec<_>> = selection.cgroups.iter().map(cgroupfs::id_and_level).collect();
+    Whose {
+        pids: if by_pid { pids } else { Vec::new() },
+        descent: selection.children,
+        cgroups: cgroups.unwrap_or_default(),
     }
 }
 

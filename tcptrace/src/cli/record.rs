@@ -86,6 +86,10 @@ pub struct Args {
     #[command(flatten)]
     leaks: leaks::Args,
 
+    /// Keep who opened each connection and who reads from it, with their places in the code
+    #[arg(long)]
+    origins: bool,
+
     #[command(flatten)]
     btf: btf::Args,
 
@@ -135,7 +139,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
     let job = live::Job {
         announcement: args.announcement(),
         plan,
-        how: attach::How { btf: &btf, ring_kib: None, interval: args.interval },
+        how: attach::How { btf: &btf, ring_kib: None, interval: args.interval, origins: args.origins },
         view: Box::new(Nobody(Clock::new(jiff::Timestamp::now(), boot_now(), false))),
         reports: None,
         recording: Some(prepared),

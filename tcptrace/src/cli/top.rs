@@ -83,6 +83,10 @@ pub struct Args {
     #[arg(long, value_name = "DUR", value_parser = attach::interval)]
     interval: Option<Duration>,
 
+    /// Keep who opened each connection and who reads from it, with their places in the code
+    #[arg(long)]
+    origins: bool,
+
     #[command(flatten)]
     btf: btf::Args,
 
@@ -138,7 +142,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
 async fn top(args: &Args, plan: Plan, btf: &Path) -> Result<Exit, Failure> {
     let signals = Signals::new().context("signals")?;
     let clock = Clock::new(Timestamp::now(), boot_now(), args.utc);
-    let how = attach::How { btf, ring_kib: None, interval: args.interval };
+    let how = attach::How { btf, ring_kib: None, interval: args.interval, origins: args.origins };
     let mut notes = Vec::new();
     let source = attach::attach(how, &plan, &mut |note| notes.push(note.to_owned()))?;
     on_screen(args, plan, clock, Feed::Live(Box::new(source)), notes, signals).await

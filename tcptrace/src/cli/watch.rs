@@ -83,6 +83,10 @@ pub struct Args {
     #[arg(long, value_name = "KIB", value_parser = ring_kib)]
     ring_size: Option<u32>,
 
+    /// Keep who opened each connection and who reads from it, with their places in the code
+    #[arg(long)]
+    origins: bool,
+
     #[command(flatten)]
     btf: btf::Args,
 
@@ -160,7 +164,7 @@ async fn watch(
     };
     let job = live::Job {
         plan: args.plan(selection),
-        how: attach::How { btf, ring_kib: args.ring_size, interval: args.interval },
+        how: attach::How { btf, ring_kib: args.ring_size, interval: args.interval, origins: args.origins },
         view,
         reports: args.reports(),
         recording,

@@ -116,6 +116,7 @@ pub fn record(
         came_in_by,
         listener,
         cgroup,
+        origins: None,
         unknown,
     };
     if record.evidence.inode.is_none() {
@@ -210,6 +211,7 @@ pub fn ended(event: &Event, all_seen: bool) -> Record {
         listener: None,
         came_in_by: None,
         cgroup: None,
+        origins: None,
         unknown,
     };
     // Without a struct socket it may have waited in a queue: whose, nobody can say any more.

@@ -70,10 +70,28 @@ pub enum Fact {
     },
     /// What the threads of a process wait in, as it was asked for ([`super::watch::Wants`]).
     Threads(Box<Waiting>),
-    /// Who opened sockets and who read from them; comes before the scan that lists them.
-    Origins(Records<Origin>),
+    /// Who opened sockets and who read from them; comes before the scan that lists them, and once at
+    /// the start.
+    Origins(Box<Origins>),
     /// A user stack that [`Fact::Origins`] names, in words; comes before that.
     Stack(Box<NamedStack>),
+}
+
+/// What the kernel programs kept of where connections come from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Origins {
+    /// Of sockets that the next scan lists. One that is listed there and not here is not known.
+    pub list: Records<Origin>,
+    /// Reads are traced.
+    pub reads: bool,
+    /// Only calls of certain processes, or in certain cgroups, are looked at.
+    pub narrowed: bool,
+    /// Moments that were not kept since the start, because all places were taken.
+    pub full: u64,
+    /// User stacks that were not handed over since the start: too many at once.
+    pub stacks_lost: u64,
+    /// Holders of sockets whose opening was not seen that have an io_uring: pid and start.
+    pub rings: Vec<(u32, BootNs)>,
 }
 
 /// A user stack and the name it has in the kernel programs' records.

@@ -14,6 +14,7 @@ pub mod judge;
 pub mod language;
 pub mod name;
 pub mod opener;
+pub mod origin;
 pub mod ownership;
 pub mod parse;
 pub mod processes;

@@ -88,6 +88,12 @@ impl Processes {
         })
     }
 
+    /// What people call a process, where it is known.
+    #[must_use]
+    pub fn called(&self, id: ProcessId) -> Option<Rc<str>> {
+        self.at(id).map(|known| known.name.clone().unwrap_or_else(|| Rc::clone(&known.comm)))
+    }
+
     /// A holder known by its pid alone, without a descriptor: the task that made a call at that
     /// time, and its name then, where that is known. Who has the pid now and began later is another
     /// process.

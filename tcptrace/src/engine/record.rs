@@ -7,7 +7,11 @@ use std::{
 
 use tcptrace_common::{event::Tuple, state::TcpState};
 
-use super::{unknown::Unknown, verdict::Verdict};
+use super::{
+    stack::Stack,
+    unknown::{Reason, Unknown},
+    verdict::Verdict,
+};
 use crate::formats::cgroup::Cgroups;
 
 /// ns of the boot clock (`CLOCK_BOOTTIME`).
@@ -230,6 +234,54 @@ pub struct Evidence {
     pub stalled_ns: Option<u64>,
 }
 
+/// How a connection was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// accept() or accept4() returned it.
+    Accepted,
+    /// connect() was called on it.
+    Connected,
+}
+
+impl How {
+    /// As the interface spells it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accept",
+            Self::Connected => "connect",
+        }
+    }
+}
+
+/// A moment in a connection's life, and the thread whose call it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// When.
+    pub at: BootNs,
+    /// The thread's process.
+    pub process: ProcessId,
+    /// What people call the process, as far as known; may hold anything.
+    pub called: Option<Rc<str>>,
+    /// The thread.
+    pub tid: u32,
+    /// Its name; may hold anything.
+    pub thread: Rc<str>,
+    /// Where in its code it was.
+    pub stack: Result<Rc<Stack>, Reason>,
+}
+
+/// What is known of a connection's life. What is `None` has its reason in the record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origins {
+    /// How it was opened, and the thread that did.
+    pub opened: Option<(How, Moment)>,
+    /// The last read that returned data.
+    pub last_read: Option<Moment>,
+    /// The read that was told that the stream has ended.
+    pub end_read: Option<Moment>,
+}
+
 /// All that is said of a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -263,6 +315,8 @@ pub struct Record {
     pub came_in_by: Option<SocketAddr>,
     /// The socket's own cgroup v2, where it could be found.
     pub cgroup: Option<Rc<str>>,
+    /// Who opened it and who read from it; `None`: that was not asked for.
+    pub origins: Option<Rc<Origins>>,
     /// What is null, and why.
     pub unknown: Unknown,
 }

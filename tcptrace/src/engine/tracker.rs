@@ -365,6 +365,7 @@ fn is_the_same(before: &Record, now: &Record) -> bool {
         && before.holders == now.holders
         && before.former_holders == now.former_holders
         && before.listener == now.listener
+        && before.origins == now.origins
 }
 
 impl Counts {

@@ -53,11 +53,35 @@ pub enum Reason {
     ListenersCookie,
     /// Nobody timed the state before.
     Unwatched,
+    /// Nobody has accepted it, so nobody has read from it.
+    NotAccepted,
+    /// Opened before tracing began, or by a call that is not traced.
+    OpenedUnseen,
+    /// The same, and its process has an io_uring, whose calls are not traced.
+    OpenedByRing,
+    /// The same, and only the calls of those that were asked for are looked at.
+    OpenedElsewhere,
+    /// There was no room for what was seen.
+    NoPlace,
+    /// This kernel has no tracepoint for reads.
+    ReadsUntraced,
+    /// No read has returned data.
+    NeverRead,
+    /// No read has returned data since tracing began.
+    NotReadSince,
+    /// The end of the stream has not been read.
+    EndUnread,
+    /// It was read before tracing began, or by a call that is not traced.
+    EndReadUnseen,
+    /// Its stack was not handed over.
+    StackLost,
+    /// Its stack can't be read.
+    StackUnreadable,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 37] = [
         Self::Subflows,
         Self::NoDescriptor,
         Self::FinBeforeTracing,
@@ -83,6 +107,18 @@ impl Reason {
         Self::EndLost,
         Self::ListenersCookie,
         Self::Unwatched,
+        Self::NotAccepted,
+        Self::OpenedUnseen,
+        Self::OpenedByRing,
+        Self::OpenedElsewhere,
+        Self::NoPlace,
+        Self::ReadsUntraced,
+        Self::NeverRead,
+        Self::NotReadSince,
+        Self::EndUnread,
+        Self::EndReadUnseen,
+        Self::StackLost,
+        Self::StackUnreadable,
     ];
 
     /// The socket has not ended: what was said of it before is taken back.

@@ -92,8 +92,9 @@ type Member = (&'static str, &'static str);
 
 /// Kernels built without cgroups lack the first two (then a socket's cgroup is unknown), those
 /// built without MPTCP the third (then no socket is a subflow); of the next two each has one. The
-/// last two are evidence that is unknown without them.
-const OPTIONAL: [Member; 7] = [
+/// next two are evidence that is unknown without them, and the last are registers, of which each
+/// architecture has its own.
+const OPTIONAL: [Member; 11] = [
     ("sock", "sk_cgrp_data.cgroup"),
     ("css_set", "dfl_cgrp"),
     ("tcp_sock", "is_mptcp"),
@@ -101,6 +102,10 @@ const OPTIONAL: [Member; 7] = [
     ("file", "f_ref.refcnt"),
     ("sock", "sk_drops"),
     ("sock", "sk_timer.entry.pprev"),
+    ("pt_regs", "ip"),
+    ("pt_regs", "bp"),
+    ("pt_regs", "pc"),
+    ("pt_regs", "regs"),
 ];
 
 /// What has gone elsewhere, and the old name may mean something else: keepalive's timer in 7.x, and
@@ -338,7 +343,7 @@ mod tests {
         let offsets = needed(&vmlinux()).expect("all needed members").offsets;
         let missing = offsets.named().into_iter().filter(|(_, _, offset)| *offset == MISSING);
         assert!(
-            missing.clone().all(|(strukt, _, _)| strukt == "file"),
+            missing.clone().all(|(strukt, _, _)| matches!(strukt, "file" | "pt_regs")),
             "{:?}",
             missing.collect::<Vec<_>>()
         );

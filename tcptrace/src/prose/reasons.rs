@@ -47,6 +47,24 @@ pub const fn words(reason: Reason) -> &'static str {
         Reason::EndLost => "the event that ended it was lost",
         Reason::ListenersCookie => "at this moment the kernel would give the listener's",
         Reason::Unwatched => "the previous state wasn't watched, or began before tracing",
+        Reason::NotAccepted => "nobody has accepted it",
+        Reason::OpenedUnseen => "opened before tracing began, or by a call that isn't traced",
+        Reason::OpenedByRing => {
+            "opened before tracing began, or through io_uring, which its process uses and which isn't traced"
+        }
+        Reason::OpenedElsewhere => {
+            "opened before tracing began, or by a process that wasn't selected"
+        }
+        Reason::NoPlace => "there were more connections than room for what was seen of them",
+        Reason::ReadsUntraced => "this kernel doesn't trace reads: Linux 6.3 and later do",
+        Reason::NeverRead => "no read has returned data",
+        Reason::NotReadSince => "no read has returned data since tracing began",
+        Reason::EndUnread => "the end of the stream hasn't been read",
+        Reason::EndReadUnseen => {
+            "the end of the stream was read before tracing began, or by a call that isn't traced"
+        }
+        Reason::StackLost => "there were too many stacks at once, and this one wasn't kept",
+        Reason::StackUnreadable => "the thread's stack couldn't be read",
     }
 }
 

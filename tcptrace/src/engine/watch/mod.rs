@@ -3,11 +3,12 @@
 //!
 //! One file a stage, in the order of work: `events` takes in changes of state, `scans` what is
 //! live and who holds it, `losses` what could not be seen and what is to be looked up next, `asked`
-//! what was asked of processes.
+//! what was asked of processes, `origins` who opened what and read from it.
 
 mod asked;
 mod events;
 mod losses;
+mod origins;
 mod scans;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ use tcptrace_common::{
 };
 
 pub use self::losses::Wants;
-use self::{asked::Asked, losses::Losses, scans::Beside};
+use self::{asked::Asked, losses::Losses, origins::Traced, scans::Beside};
 use super::{
     decode,
     fact::{Fact, Host, Process, Timed},
@@ -111,6 +112,8 @@ pub struct Watch {
     early: HashMap<u64, (Record, u32)>,
     /// What threads waited in.
     threads: Asked,
+    /// Who opened what, where that was asked for.
+    origins: Option<Box<Traced>>,
     /// Reports so far, see [`Plan::count`].
     reports: u64,
     /// When the first fact became known.
@@ -138,6 +141,7 @@ impl Watch {
             histogram: None,
             early: HashMap::new(),
             threads: Asked::default(),
+            origins: None,
             reports: 0,
             began_ns: None,
         }
@@ -173,7 +177,8 @@ impl Watch {
             Fact::Counts(counts) => self.counts(counts),
             Fact::Skipped { count } => self.losses.skip(*count),
             Fact::Threads(waiting) => self.threads.learn(waiting),
-            Fact::Origins(_) | Fact::Stack(_) => {}
+            Fact::Origins(told) => self.origins.get_or_insert_default().learn(told),
+            Fact::Stack(named) => self.origins.get_or_insert_default().learn_stack(named),
         }
     }
 
@@ -241,6 +246,7 @@ impl Watch {
             .chain(self.cgroups.iter().map(cgroup))
             .chain(self.processes.all().map(process))
             .chain(self.threads.all().map(|waiting| Fact::Threads(Box::new(waiting.clone()))))
+            .chain(self.origins.iter().flat_map(|origins| origins.known()))
             .map(move |fact| Timed { at: now, fact })
     }
 

@@ -147,6 +147,7 @@ impl Watch {
         let stalled_ns = self.tracker.stalled(socket.cookie, socket.snd_una, now);
         let mut record = assemble::record(socket, holdings, cgroup, stalled_ns, now);
         if young {
+            self.tell_origins(&mut record);
             self.early.insert(socket.cookie, (record, socket.snd_una));
             return;
         }
@@ -155,6 +156,7 @@ impl Watch {
             return;
         }
         self.tracker.remember(&mut record);
+        self.tell_origins(&mut record);
         let update = if self.asks_for(&record) {
             self.tracker.stuck(record, socket.snd_una)
         } else {
@@ -162,6 +164,12 @@ impl Watch {
         };
         if let Some(update) = update {
             self.say(now, update, said);
+        }
+    }
+
+    fn tell_origins(&self, record: &mut Record) {
+        if let Some(origins) = &self.origins {
+            origins.tell(record, &self.processes);
         }
     }
 
@@ -187,6 +195,9 @@ impl Watch {
         let unplaced = scan.unplaced.iter().map(|u| u.socket.0.cookie);
         let live: HashSet<u64> = listed.chain(unplaced).chain(scan.young.iter().copied()).collect();
         self.early.retain(|cookie, _| live.contains(cookie));
+        if let Some(origins) = &mut self.origins {
+            origins.retain(&live);
+        }
         for update in self.tracker.reconcile(&live, scan.now_ns) {
             self.say(scan.now_ns, update, said);
         }

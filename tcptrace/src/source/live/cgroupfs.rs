@@ -89,6 +89,20 @@ fn pattern(mount: &Mount, below: &Path) -> CgroupPattern {
     }
 }
 
+/// The id of a v2 cgroup that a user named, and how deep it is, the root being at 0; `None`: it is
+/// gone, or of another hierarchy.
+#[must_use]
+pub fn id_and_level(cgroup: &CgroupPattern) -> Option<(u64, u32)> {
+    if !cgroup.hierarchy.is_empty() {
+        return None;
+    }
+    let root = mounts().ok()?.into_iter().find(|m| m.hierarchy.is_empty())?;
+    let below = cgroup.path.trim_matches('/');
+    let id = fs::metadata(root.at.join(below)).ok()?.ino();
+    let level = below.split('/').filter(|name| !name.is_empty()).count();
+    Some((id, u32::try_from(level).ok()?))
+}
+
 /// Paths of v2 cgroups by id. The id is the directory's inode number (kernfs).
 #[derive(Debug, Default)]
 pub struct CgroupIds {

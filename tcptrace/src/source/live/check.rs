@@ -188,10 +188,11 @@ fn types(path: &Path, ask: bool) -> Finding {
     Finding::new(Item::Btf, true, found)
 }
 
-/// Members that this kernel does not have. Of a file's two reference counts each kernel has one.
+/// Members that this kernel does not have. Of a file's two reference counts each kernel has one, and
+/// of the registers each architecture some.
 fn absent(offsets: &Offsets) -> impl Iterator<Item = (&'static str, &'static str)> {
     let absent = offsets.named().into_iter().filter(|(_, _, offset)| *offset == MISSING);
-    absent.filter(|(strukt, _, _)| *strukt != "file").map(|(strukt, member, _)| (strukt, member))
+    absent.filter(|(strukt, _, _)| !matches!(*strukt, "file" | "pt_regs")).map(|(strukt, member, _)| (strukt, member))
 }
 
 fn locked_down() -> Finding {

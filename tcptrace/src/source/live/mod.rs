@@ -12,6 +12,7 @@ pub mod lookup;
 pub mod memory;
 pub mod netns;
 pub mod netstat;
+pub mod origins;
 pub mod process;
 pub mod report;
 pub mod ring;

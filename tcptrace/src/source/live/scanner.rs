@@ -22,6 +22,7 @@ use super::{
     holders,
     lookup::Lookup,
     memory,
+    origins::Stacks,
 };
 use crate::engine::{
     fact::{Counts, Fact, Records, Scan, Timed, Unplaced, Wire},
@@ -138,11 +139,13 @@ struct Work {
     lookup: Lookup,
     /// Stays in the nursery that no descriptor leads to, and when to try again.
     unplaced: HashMap<Young, BootNs>,
+    stacks: Stacks,
 }
 
 impl Work {
     fn new(scans: Scans, scope: Scope) -> Self {
-        Self { scans, scope, lookup: Lookup::default(), unplaced: HashMap::new() }
+        let (lookup, unplaced) = (Lookup::default(), HashMap::new());
+        Self { scans, scope, lookup, unplaced, stacks: Stacks::default() }
     }
 
     fn run(&mut self, ordered: &Receiver<Order>, found: &UnboundedSender<io::Result<Scanned>>) {
@@ -179,13 +182,14 @@ impl Work {
         let young = self.young(now_ns);
         let listed = self.scans.stays(now_ns, wants.complete)?;
         let mut skipped = listed.skipped;
-        let mut sockets = listed.sockets;
+        let (mut sockets, mut origins) = (listed.sockets, listed.origins);
         let mut scan =
             Scan { now_ns, complete: wants.complete, adopted: wants.adopt, ..Scan::default() };
         let due = sockets.iter().any(|s| self.asks_for(s));
         if due || self.scope.listeners || !young.is_empty() {
             let listing = self.scans.holders(now_ns, !young.is_empty())?;
             skipped += listing.skipped;
+            origins.extend(listing.origins);
             let (listeners, promoted): (Vec<Socket>, Vec<Socket>) =
                 listing.sockets.into_iter().partition(|s| s.state == TcpState::Listen as u8);
             scan.unplaced = self.unplaced(&young, now_ns);
@@ -205,6 +209,9 @@ impl Work {
         scan.sockets = Records(sockets);
         scan.counts = counts(&self.scans, wants.complete);
         let mut facts = self.context(&scan);
+        if let Some(kept) = self.scans.origins() {
+            facts.extend(self.stacks.facts(kept, origins, &scan));
+        }
         if skipped > 0 {
             facts.push(Fact::Skipped { count: skipped });
         }

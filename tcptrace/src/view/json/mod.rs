@@ -2,6 +2,7 @@
 
 mod host;
 mod lines;
+mod origins;
 mod page;
 mod record;
 pub mod schema;
@@ -17,7 +18,8 @@ use self::{
     host::{FindingLine, OffersLine},
     lines::{GroupLine, LostLine, OverviewLine, SummaryLine},
     page::{ExplanationLine, ProcessLine},
-    record::{End, record},
+    origins::{Stamps, stamps},
+    record::{End, Times, record},
 };
 use crate::{
     engine::{
@@ -63,8 +65,16 @@ impl<W: Write> Json<W> {
         self.clock.rfc3339(time)
     }
 
+    fn stamps(&self, r: &Record) -> Stamps {
+        r.origins.as_deref().map(|o| stamps(o, &self.clock)).unwrap_or_default()
+    }
+
     fn record(&mut self, event: &str, time: BootNs, r: &Record) -> io::Result<()> {
-        self.by_hand(time, |line, stamp| record(line, event, stamp, time, r, None))
+        let stamps = self.stamps(r);
+        self.by_hand(time, |line, stamp| {
+            let times = Times { now: time, stamp, origins: &stamps };
+            record(line, event, &times, r, None);
+        })
     }
 }
 
@@ -82,8 +92,10 @@ impl<W: Write> View for Json<W> {
                 let as_of = self.clock.rfc3339(r.seen_ns);
                 let closed_by = closed_by.as_ref();
                 let ended = End { as_of: &as_of, stayed, closed_by, unknown: *unknown };
+                let stamps = self.stamps(r);
                 self.by_hand(time, |line, stamp| {
-                    record(line, "resolved", stamp, time, r, Some(&ended));
+                    let times = Times { now: time, stamp, origins: &stamps };
+                    record(line, "resolved", &times, r, Some(&ended));
                 })
             }
             Update::Group(group) => self.line(&GroupLine::new(self.stamp(time), group)),

@@ -1,7 +1,10 @@
 //! Records of sockets, put together by hand as a snapshot has tens of thousands of them; a test
 //! holds them against the library's.
 
-use super::write::{age, end, flag, maybe, ms, number, string, text, word};
+use super::{
+    origins::{Stamps, origins},
+    write::{age, end, flag, maybe, ms, number, string, text, word},
+};
 use crate::{
     engine::{
         record::{Age, BootNs, ClosedBy, Evidence, Holder, Listener, Record},
@@ -23,16 +26,25 @@ pub struct End<'a> {
     pub unknown: Reason,
 }
 
-/// Appends the line of a `socket` or a `stuck`, or with its end of a `resolved`. `time` is a
-/// finished time stamp, ages are as of `now`.
+/// Times of a line.
+pub struct Times<'a> {
+    /// Ages are as of this.
+    pub now: BootNs,
+    /// The same as a finished time stamp.
+    pub stamp: &'a str,
+    /// Those of the origins.
+    pub origins: &'a Stamps,
+}
+
+/// Appends the line of a `socket` or a `stuck`, or with its end of a `resolved`.
 pub fn record(
     out: &mut Vec<u8>,
     event: &str,
-    time: &str,
-    now: BootNs,
+    times: &Times<'_>,
     r: &Record,
     ended: Option<&End<'_>>,
 ) {
+    let Times { now, stamp: time, origins: stamps } = *times;
     let c = &r.connection;
     text(out, "{\"event\":");
     word(out, event);
@@ -73,6 +85,9 @@ pub fn record(
     maybe(out, r.listener.as_ref(), listener);
     text(out, ",\"cgroup\":");
     maybe(out, r.cgroup.as_deref(), string);
+    if let Some(origins) = &r.origins {
+        self::origins(out, origins, stamps, now);
+    }
     text(out, ",\"unknown\":{");
     unknown(out, &r.unknown, ended.filter(|e| e.closed_by.is_none()).map(|e| e.unknown));
     text(out, "}");

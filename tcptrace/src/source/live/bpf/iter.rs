@@ -7,7 +7,9 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
-use tcptrace_common::event::{Holding, KIND_HOLDING, KIND_QUEUED, KIND_SOCKET, Queued, Socket};
+use tcptrace_common::event::{
+    Holding, KIND_HOLDING, KIND_ORIGIN, KIND_QUEUED, KIND_SOCKET, Origin, Queued, Socket,
+};
 use zerocopy::FromBytes;
 
 use crate::source::live::bpf::sys;
@@ -21,6 +23,8 @@ pub struct Listing {
     pub holders: Vec<Holding>,
     /// Connections in the queues of listeners.
     pub queued: Vec<Queued>,
+    /// Where sockets come from that are due.
+    pub origins: Vec<Origin>,
     /// Records of a kind or length that nobody knows: a defect, counted.
     pub skipped: u64,
 }
@@ -67,6 +71,10 @@ impl Listing {
                 }
                 KIND_QUEUED if let Ok((queued, rest)) = Queued::read_from_prefix(bytes) => {
                     self.queued.push(queued);
+                    bytes = rest;
+                }
+                KIND_ORIGIN if let Ok((origin, rest)) = Origin::read_from_prefix(bytes) => {
+                    self.origins.push(origin);
                     bytes = rest;
                 }
                 _ => break,

@@ -27,6 +27,7 @@ use crate::{
         iter::{LinkedIter, Listing},
         mapped::Mapped,
         nursery::Nursery,
+        origins::{self, Whose},
         preflight,
         preflight::{KERNEL_BTF, Refusal},
         programs::{
@@ -34,6 +35,7 @@ use crate::{
         },
         scans::Scans,
         stream::Stream,
+        tracepoint::Attached,
     },
 };
 
@@ -43,6 +45,8 @@ pub struct Kernel {
     stream: Option<Stream>,
     counts: KernelCounts,
     attached: Vec<(&'static str, BtfTracePointLinkId)>,
+    /// What keeps origins, at tracepoints of its own.
+    at_calls: Vec<Attached>,
     #[cfg(feature = "kernel-log")]
     log: KernelLog,
 }
@@ -56,7 +60,8 @@ impl Kernel {
     ///
     /// `config.offsets`, `config.jiffy_ns` and `config.stream` are filled in here, the first from
     /// the kernel's BTF in the file `btf`. `buffer`: bytes of the ring buffer, and of all CPUs'
-    /// streams together, where they are not to be as large as they usually are.
+    /// streams together, where they are not to be as large as they usually are. `origins`: whose
+    /// connections' origins are kept, if any are.
     ///
     /// # Errors
     /// A [`Refusal`] that names what is missing.
@@ -64,17 +69,32 @@ impl Kernel {
         mut config: Config,
         buffer: Option<u32>,
         btf: &Path,
+        origins: Option<&Whose>,
     ) -> Result<(Self, Scans, RingBuf<MapData>), Refusal> {
         let cpus = cpus()?;
         let streams = config.transitions != 0 && !preflight::may_nest();
         config.stream = if streams { records_each(buffer, cpus) } else { 0 };
+        if let Some(whose) = origins {
+            whose.fill(&mut config);
+        }
         let (mut ebpf, kernel_btf) = prepare(config, cpus, buffer.unwrap_or(RING_BYTES), btf)?;
 
         load_all(&mut ebpf, &kernel_btf)?;
         let stays = link_iter(&ebpf, "scan", Some("STAYS"))?;
         let holders = link_iter(&ebpf, "holders", None)?;
         let adopt = link_iter(&ebpf, "adopt", None)?;
-        let attached = vec![("set_state", attach(&mut ebpf, "set_state")?)];
+        let mut attached = Vec::new();
+        let (origins, at_calls) = match origins {
+            Some(whose) => {
+                let (origins, at_calls, traced) = origins::start(&mut ebpf, &kernel_btf, whose)?;
+                for name in traced {
+                    attached.push((name, attach(&mut ebpf, name)?));
+                }
+                (Some(origins), at_calls)
+            }
+            None => (None, Vec::new()),
+        };
+        attached.push(("set_state", attach(&mut ebpf, "set_state")?));
 
         let events = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)
             .map_err(|e| refusal("the ring buffer", &e))?;
@@ -101,8 +121,9 @@ impl Kernel {
             stream,
             counts: counts.clone(),
             attached,
+            at_calls,
         };
-        let scans = Scans { control, counts, nursery, stays, holders, adopt, scans: 0 };
+        let scans = Scans { control, counts, nursery, stays, holders, adopt, origins, scans: 0 };
         Ok((kernel, scans, events))
     }
 
@@ -138,6 +159,7 @@ impl Kernel {
     /// # Errors
     /// What the kernel answers.
     pub fn stop(&mut self) -> Result<(), Refusal> {
+        self.at_calls.clear();
         self.attached.drain(..).try_for_each(|(name, link)| detach(&mut self.ebpf, name, link))
     }
 
@@ -187,6 +209,7 @@ fn prepare(
 
     config.nests = u32::from(preflight::may_nest());
     config.weakly_ordered = u32::from(!cfg!(target_arch = "x86_64"));
+    let keeps = config.origins != 0;
     let ebpf = loader
         .btf(Some(&kernel_btf))
         .verifier_log_level(VerifierLogLevel::DEBUG)
@@ -194,6 +217,10 @@ fn prepare(
         .map_max_entries("EVENTS", ring_bytes)
         .map_max_entries("CPUS", cpus)
         .map_max_entries("STREAM", (cpus * config.stream).max(1))
+        .map_max_entries("ORIGINS", if keeps { origins::places() } else { 1 })
+        .map_max_entries("ASKED", if keeps { origins::ASKED } else { 1 })
+        .map_max_entries("NAMED", if keeps { origins::NAMES } else { 1 })
+        .map_max_entries("STACKS", if keeps { origins::STACKS_BYTES } else { SMALLEST_RING })
         .load(OBJECT)
         .map_err(|e| refusal("creating the maps", &e))?;
     Ok((ebpf, kernel_btf))
@@ -260,7 +287,7 @@ const NO_NETNS: u32 = 1;
 /// A [`Refusal`] that names what is missing.
 pub fn trial(states: u32, nursery: bool, btf: &Path) -> Result<(), Refusal> {
     let config = Config { states, nursery: u32::from(nursery), netns: NO_NETNS, ..Config::NONE };
-    let (mut kernel, mut scans, _events) = Kernel::load(config, Some(SMALLEST_RING), btf)?;
+    let (mut kernel, mut scans, _events) = Kernel::load(config, Some(SMALLEST_RING), btf, None)?;
     kernel.follow_ends()?;
     scans.stays(0, true).map(drop).map_err(|e| refusal("listing what is live", &e))
 }

@@ -9,12 +9,14 @@ pub mod loader;
 mod log;
 pub mod mapped;
 pub mod nursery;
+pub mod origins;
 pub mod preflight;
 pub mod probe;
 mod programs;
 pub mod scans;
 pub mod stream;
 mod sys;
+mod tracepoint;
 
 /// A number in a file of lines `NAME:\tVALUE`: `/proc/PID/status`, `/proc/PID/fdinfo/FD`.
 #[must_use]

@@ -88,7 +88,7 @@ pub fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, Re
     ebpf.program_mut(name).ok_or_else(|| absent(name))
 }
 
-fn as_kind<'a, P>(program: &'a mut Program) -> Result<&'a mut P, ProgramError>
+pub fn as_kind<'a, P>(program: &'a mut Program) -> Result<&'a mut P, ProgramError>
 where
     &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
 {

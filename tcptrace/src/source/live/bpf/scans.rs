@@ -11,6 +11,7 @@ use super::{
     counts::KernelCounts,
     iter::{LinkedIter, Listing},
     nursery::Nursery,
+    origins::Origins,
 };
 
 /// The iterators and what they share with the programs.
@@ -21,6 +22,7 @@ pub struct Scans {
     pub(super) holders: LinkedIter,
     pub(super) adopt: LinkedIter,
     pub(super) counts: KernelCounts,
+    pub(super) origins: Option<Origins>,
     pub(super) scans: u32,
 }
 
@@ -87,6 +89,11 @@ impl Scans {
     #[must_use]
     pub fn counts(&self) -> &KernelCounts {
         &self.counts
+    }
+
+    /// What the programs know of origins, where that was asked for.
+    pub fn origins(&mut self) -> Option<&mut Origins> {
+        self.origins.as_mut()
     }
 
     /// Where young stays are.

@@ -12,6 +12,7 @@ const BPF_BTF_GET_FD_BY_ID: libc::c_long = 19;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_ITER_CREATE: libc::c_long = 33;
 const BPF_TRACE_ITER: u32 = 28;
+const BPF_PERF_EVENT: u32 = 41;
 
 /// `union bpf_attr`, the `link_create` member with the iterator's information (uapi/linux/bpf.h).
 #[repr(C)]
@@ -113,6 +114,22 @@ pub fn link_iter(program: BorrowedFd<'_>, map: Option<BorrowedFd<'_>>) -> io::Re
             flags: 0,
             iter_info,
             iter_info_len,
+            pad: 0,
+        },
+    )
+}
+
+/// Links a program of tracepoints to a perf event (from 5.15 on).
+pub fn link_event(program: BorrowedFd<'_>, event: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    bpf(
+        BPF_LINK_CREATE,
+        &LinkCreate {
+            prog_fd: program.as_raw_fd().cast_unsigned(),
+            target_fd: event.as_raw_fd().cast_unsigned(),
+            attach_type: BPF_PERF_EVENT,
+            flags: 0,
+            iter_info: 0,
+            iter_info_len: 0,
             pad: 0,
         },
     )
