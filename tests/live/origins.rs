@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::{tests, tracer::holder_pids};
 
 use scene::{
-    Scene, expect_frames, expect_leak, expect_module, expect_thread, expect_unknown, frame, told,
+    Scene, expect_frames, expect_leak, expect_module, expect_thread, expect_unknown, frame,
 };
 
 tests![
@@ -52,9 +52,6 @@ fn read_to_the_end(program: &Path) {
             expect_thread(&leak[read], server.pid, "crawler");
             expect_frames(&leak[read], &["fetch", "crawl"]);
         }
-        if !told() {
-            continue;
-        }
         let took = frame(&leak["origin"], "take_order");
         expect_module(took, program);
         assert_eq!(took["code"], "own", "{took:#}");
@@ -79,9 +76,6 @@ fn c_stripped() {
         let leak = scene.leaks(1).remove(0);
         expect_leak(&leak, "eof-not-closed", "server", server.pid);
         expect_thread(&leak["origin"], server.pid, "orders");
-        if !told() {
-            continue;
-        }
         let frames = leak["origin"]["frames"].as_array().expect("frames");
         let ours: Vec<&Value> =
             frames.iter().filter(|f| f["module"].as_str() == program.to_str()).collect();
@@ -133,9 +127,6 @@ fn rust_release() {
     let _server = scene.server(Command::new(&program), "accept", 1);
     let leak = scene.leaks(1).remove(0);
     expect_frames(&leak["origin"], &["next_customer", "take_order", "serve_orders"]);
-    if !told() {
-        return;
-    }
     let inlined = frame(&leak["origin"], "next_customer");
     assert_eq!(inlined["inlined"], true, "{inlined:#}");
     let took = frame(&leak["origin"], "take_order");

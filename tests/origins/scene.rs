@@ -7,7 +7,6 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::Command,
-    sync::OnceLock,
     thread,
     time::{Duration, Instant},
 };
@@ -18,7 +17,7 @@ use serde_json::Value;
 use crate::{
     service::Service,
     support::netns::Netns,
-    tracer::{DEADLINE, Tracer, holder_pids, netns, run},
+    tracer::{DEADLINE, Tracer, holder_pids, netns},
 };
 
 /// A network namespace, and the watch on it.
@@ -51,8 +50,7 @@ impl Scene {
 
     /// Starts the watch.
     pub fn watch(&mut self) {
-        let origins: &[&str] = if told() { &["--origins"] } else { &[] };
-        self.tracer = Some(Tracer::watch(&self.ns, &[&["--min-age", "500ms"], origins].concat()));
+        self.tracer = Some(Tracer::watch(&self.ns, &["--origins", "--min-age", "500ms"]));
     }
 
     /// Starts a program of ours: `PROGRAM HOW COUNT PORT`.
@@ -153,17 +151,8 @@ pub fn expect_leak(record: &Value, verdict: &str, role: &str, holder: u64) {
     assert_eq!(holder_pids(record), [holder], "{record}");
 }
 
-/// Whether this tcptrace tells origins: until it does, only who leaks is tried.
-pub fn told() -> bool {
-    static TOLD: OnceLock<bool> = OnceLock::new();
-    *TOLD.get_or_init(|| run(&["watch", "--help"]).1.contains("--origins"))
-}
-
 /// Who did something: the process and the name of its thread.
 pub fn expect_thread(moment: &Value, pid: u64, name: &str) {
-    if !told() {
-        return;
-    }
     assert_eq!(moment["pid"], pid, "{moment:#}");
     assert_eq!(moment["name"], name, "{moment:#}");
     assert!(moment["thread"].as_u64().is_some_and(|tid| tid >= pid), "{moment:#}");
@@ -172,9 +161,6 @@ pub fn expect_thread(moment: &Value, pid: u64, name: &str) {
 
 /// The functions of a stack, the innermost first; others may be between them.
 pub fn expect_frames(moment: &Value, functions: &[&str]) {
-    if !told() {
-        return;
-    }
     let frames = moment["frames"].as_array().unwrap_or_else(|| panic!("frames: {moment:#}"));
     let mut frames = frames.iter();
     for function in functions {
@@ -204,17 +190,11 @@ fn names(frame: &Value, function: &str) -> bool {
 
 /// The module that frames are in, as the process sees it.
 pub fn expect_module(frame: &Value, module: &Path) {
-    if !told() {
-        return;
-    }
     assert_eq!(frame["module"].as_str().map(Path::new), Some(module), "{frame:#}");
 }
 
 /// Not known, with a reason that holds this text.
 pub fn expect_unknown(record: &Value, what: &str, reason: impl Display) {
-    if !told() {
-        return;
-    }
     assert!(record[what].is_null(), "{record}");
     let said = record["unknown"][what].as_str().unwrap_or_else(|| panic!("{what}: {record}"));
     assert!(said.contains(&reason.to_string()), "{said}");

@@ -125,8 +125,17 @@ impl Stacks {
             self.said.clear();
         }
         self.said.insert(name);
-        let frames = raw.chain.iter().map(|a| crate::engine::stack::Frame { offset: *a, ..Default::default() });
-        Some(Stack { frames: frames.collect(), cut: Some(format!("{} {:x} {:x} {:x} {:x}", raw.id.pid, raw.ip, raw.sp, raw.fp, raw.lr)) })
+        let frames = raw
+            .chain
+            .iter()
+            .map(|a| crate::engine::stack::Frame { offset: *a, ..Default::default() });
+        Some(Stack {
+            frames: frames.collect(),
+            cut: Some(format!(
+                "{} {:x} {:x} {:x} {:x}",
+                raw.id.pid, raw.ip, raw.sp, raw.fp, raw.lr
+            )),
+        })
     }
 
     /// Holders of sockets whose opening was not seen that have an io_uring.

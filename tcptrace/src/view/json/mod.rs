@@ -17,8 +17,8 @@ use serde_json::ser::Formatter;
 use self::{
     host::{FindingLine, OffersLine},
     lines::{GroupLine, LostLine, OverviewLine, SummaryLine},
-    page::{ExplanationLine, ProcessLine},
     origins::{Stamps, stamps},
+    page::{ExplanationLine, ProcessLine},
     record::{End, Times, record},
 };
 use crate::{
