@@ -11,7 +11,7 @@ use std::{path::Path, process::Command};
 
 use serde_json::Value;
 
-use crate::{tests, tracer::holder_pids};
+use crate::tests;
 
 use scene::{
     Scene, expect_frames, expect_leak, expect_module, expect_thread, expect_unknown, frame,
@@ -149,7 +149,11 @@ fn passed_over_a_unix_socket() {
         scene.server(Command::new(build::c("passing.c", &["-fomit-frame-pointer"])), "accept", 2);
     let packer: u64 = dispatcher.service.says("worker").parse().expect("a pid");
     for leak in scene.leaks(2) {
-        assert_eq!(holder_pids(&leak), [packer], "{leak}");
+        // It was handed over, and not left to it by accident.
+        expect_leak(&leak, "eof-not-closed", "server", packer);
+        let former = leak["former_holders"].as_array().expect("a list");
+        let former: Vec<_> = former.iter().map(|h| h["pid"].as_u64()).collect();
+        assert_eq!(former, [Some(dispatcher.pid)], "{leak:#}");
         expect_thread(&leak["origin"], dispatcher.pid, "dispatcher");
         expect_frames(&leak["origin"], &["take_order", "dispatch_orders"]);
         expect_thread(&leak["end_read"], packer, "packer");

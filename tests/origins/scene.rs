@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     fmt::Display,
+    fs,
     io::{self, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     path::Path,
@@ -157,6 +158,11 @@ pub fn expect_thread(moment: &Value, pid: u64, name: &str) {
     assert_eq!(moment["name"], name, "{moment:#}");
     assert!(moment["thread"].as_u64().is_some_and(|tid| tid >= pid), "{moment:#}");
     assert!(moment["time"].is_string(), "{moment:#}");
+    // The thread may have ended since.
+    let thread = format!("/proc/{pid}/task/{}/comm", moment["thread"]);
+    if let Ok(comm) = fs::read_to_string(thread) {
+        assert_eq!(comm.trim_end(), name, "{moment:#}");
+    }
 }
 
 /// The functions of a stack, the innermost first; others may be between them.
