@@ -34,7 +34,7 @@ macro_rules! targets {
     };
 }
 
-targets! { btf cgroups iter netlink proc_files recording ring selection }
+targets! { btf cgroups iter netlink proc_files recording ring selection stacks }
 
 #[test]
 fn cargo_fuzz_has_the_same_targets() {
@@ -72,6 +72,19 @@ fn what_the_kernel_said_is_understood() {
         assert!(!dump.sockets.is_empty() && dump.skipped == 0, "{name}: {} skipped", dump.skipped);
     }
     tcptrace::formats::btf::needed(&file("btf/made")).expect("all that is needed");
+}
+
+#[test]
+fn files_name_their_functions() {
+    // `fetch` at 0x400110, with `twice` inlined into it: plain, with packed debugging information,
+    // with unwinding information in .debug_frame only.
+    for name in ["plain", "packed", "frame"] {
+        let content = fs::read(folder("corpus").join("stacks").join(name)).expect("a file");
+        let at = 0x40_0000 | u64::from(content[9]) << 8 | u64::from(content[10]);
+        let (names, unwinds) = tcptrace::source::live::symbols::in_file(content, at).expect("ELF");
+        assert_eq!(names.last().map(String::as_str), Some("fetch"), "{name}: {names:?}");
+        assert!(unwinds, "{name}");
+    }
 }
 
 fn folder(name: &str) -> PathBuf {

@@ -32,7 +32,7 @@ use crate::{
     offsets::{self, off},
     seq::Output,
     sock::{AF_INET, AF_INET6, Address, IPPROTO_MPTCP, IPPROTO_TCP, Sock},
-    stack,
+    stack::{self, Registers},
 };
 
 /// What is known of a connection.
@@ -42,6 +42,8 @@ struct Known {
     opened: Moment,
     read: Moment,
     end: Moment,
+    /// Where `read` was, see [`Registers::place`].
+    place: u64,
     /// [`ACCEPTED`] or [`CONNECTED`].
     flags: u32,
     pad: u32,
@@ -131,7 +133,7 @@ fn opened(ctx: *mut core::ffi::c_void, sk: u64, flags: u32) {
         &mut *new
     };
     new.flags = flags;
-    new.opened = moment(ctx);
+    new.opened = moment(ctx, Registers::of_the_call());
     keep(sk, new);
 }
 
@@ -142,32 +144,45 @@ fn read(ctx: *mut core::ffi::c_void, sk: Sock, got: i32) {
     if ended && (u32::from(sk.state()) != CLOSE_WAIT || !sk.is_read_up()) {
         return;
     }
-    let moment = moment(ctx);
     let key = sk.as_ptr() as u64;
-    if let Some(known) = ORIGINS.get_ptr_mut(key) {
-        // SAFETY: a valid map value. Two threads that read from one socket at once may leave a
-        // mixture of two moments behind; the same happens to what they read.
-        unsafe {
-            if ended {
-                (*known).end = moment;
-            } else {
-                (*known).read = moment;
-            }
-        }
+    let regs = Registers::of_the_call();
+    let place = regs.place();
+    // SAFETY: a valid map value. Two threads that read from one socket at once may leave a mixture
+    // of two moments behind; the same happens to what they read.
+    let known = ORIGINS.get_ptr_mut(key).map(|known| unsafe { &mut *known });
+    let is_new = known.is_none();
+    // The usual case by far: the same thread at the same place, again.
+    if let Some(known) = &known
+        && !ended
+        && known.place == place
+    {
+        let read = (&raw const known.read.time_ns).cast_mut();
+        // SAFETY: as above; the helper takes no argument.
+        unsafe { read.write(bpf_ktime_get_boot_ns()) };
         return;
     }
-    let Some(new) = NEW.get_ptr_mut(0) else { return };
-    // SAFETY: as in `opened`.
-    let new = unsafe {
-        *new = zeroed();
-        &mut *new
+    // Once: the verifier goes through all of it at each place.
+    let moment = moment(ctx, regs);
+    let known = match known {
+        Some(known) => known,
+        None => {
+            let Some(new) = NEW.get_ptr_mut(0) else { return };
+            // SAFETY: as in `opened`.
+            unsafe {
+                *new = zeroed();
+                &mut *new
+            }
+        }
     };
     if ended {
-        new.end = moment;
+        known.end = moment;
     } else {
-        new.read = moment;
+        known.read = moment;
+        known.place = place;
     }
-    keep(key, new);
+    if is_new {
+        keep(key, known);
+    }
 }
 
 #[inline(always)]
@@ -188,7 +203,7 @@ pub fn lost() -> Option<&'static mut OriginCounts> {
 
 /// The thread, and where in its code it is.
 #[inline(always)]
-fn moment(ctx: *mut core::ffi::c_void) -> Moment {
+fn moment(ctx: *mut core::ffi::c_void, regs: Registers) -> Moment {
     // SAFETY: the helper takes no argument.
     let time_ns = unsafe { bpf_ktime_get_boot_ns() };
     let task = bpf_get_current_pid_tgid();
@@ -196,7 +211,7 @@ fn moment(ctx: *mut core::ffi::c_void) -> Moment {
     let start_ns = current().follow(off!(task_leader)).read(off!(task_start));
     Moment {
         time_ns,
-        stack: stack::name(ctx, time_ns, start_ns),
+        stack: stack::name(ctx, regs, time_ns, start_ns),
         start_ns,
         pid,
         tid,
@@ -238,8 +253,8 @@ fn is_asked_for() -> bool {
 
 #[inline(always)]
 fn is_of_process(how: u32) -> bool {
-    let mut pid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    if ASKED.get_ptr(pid).is_some() {
+    let own = (bpf_get_current_pid_tgid() >> 32) as u32;
+    if ASKED.get_ptr(own).is_some() {
         return true;
     }
     if how & BY_DESCENT == 0 {
@@ -248,11 +263,13 @@ fn is_of_process(how: u32) -> bool {
     let mut task = current();
     for _ in 0..GENERATIONS {
         task = task.follow(off!(task_leader)).follow(off!(task_real_parent));
-        pid = task.read(off!(task_tgid));
+        let pid: u32 = task.read(off!(task_tgid));
         if pid == 0 {
             return false;
         }
         if ASKED.get_ptr(pid).is_some() {
+            // From now on it is found at once.
+            let _ = ASKED.insert(own, 0, u64::from(BPF_ANY));
             return true;
         }
     }

@@ -23,7 +23,7 @@ use support::{load::run_load, netns::Netns};
 
 /// Connections in one turn, after a warm-up of a tenth and half as many with the accounting on.
 const CONNECTIONS: u64 = 40_000;
-/// Turns for each contender; `--rounds N` for another number, `--only NAME` for one contender.
+/// Turns for each contender; `--rounds N` for another number, `--only NAME,NAME` for some contenders.
 const ROUNDS: usize = 5;
 /// Each connection over loopback makes five transitions on each side.
 const TRANSITIONS: u64 = 10;
@@ -54,7 +54,12 @@ fn main() -> anyhow::Result<()> {
     let rounds = common::rounds(ROUNDS)?;
     // What others are compared with is always there.
     let asked =
-        |c: &Contender| only.as_ref().is_none_or(|only| [NOTHING, EMPTY, only].contains(&c.name));
+        |c: &Contender| {
+            let asked = |only: &String| {
+                [NOTHING, EMPTY].contains(&c.name) || only.split(',').any(|name| name == c.name)
+            };
+            only.as_ref().is_none_or(asked)
+        };
     // ss has no program to account for: `host` compares it.
     let contenders: Vec<Contender> =
         contenders::all()?.into_iter().filter(|c| asked(c) && !c.name.starts_with("ss")).collect();

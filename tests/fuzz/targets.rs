@@ -11,14 +11,16 @@
 //! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths | `formats::{cgroup, container, mounts}` |
 //! | [`btf`] | BTF, the kernel's or of `--btf` | `formats::btf`, and aya's reader of what that leaves |
 //! | [`recording`] | files of `tcptrace record`, frames and batches of facts | `source::recording`, `engine::fact`, and behind them the core and all formats |
+//! | [`stacks`] | ELF files, perf maps, `/proc/PID/maps` | `source::live::symbols`, `formats::{elf, maps, perf_map}` |
 //! | [`selection`] | the command line | `engine::parse`, `cli` |
 //!
 //! What reaches further than the corpus lies in `target/fuzz/corpus` afterwards; a target's binary
-//! takes it over with `-merge=1 -use_counters=0 tests/fuzz/corpus/TARGET
-//! target/fuzz/corpus/TARGET`.
+//! takes it over with `-merge=1 -use_counters=0 tests/fuzz/corpus/TARGET target/fuzz/corpus/TARGET`.
 
 #[path = "recording.rs"]
 mod of_recordings;
+#[path = "stacks.rs"]
+mod of_stacks;
 
 use std::{
     ffi::OsString,
@@ -80,6 +82,7 @@ use tcptrace_common::{
 use zerocopy::{FromBytes, IntoBytes};
 
 pub use of_recordings::recording;
+pub use of_stacks::stacks;
 
 /// When the bytes were read.
 const NOW: BootNs = 100_000_000_000;

@@ -6,6 +6,7 @@ pub mod cure;
 pub mod last_word;
 pub mod reasons;
 pub mod report;
+pub mod stacks;
 pub mod threads;
 pub mod time;
 pub mod words;

@@ -19,6 +19,7 @@ pub mod ring;
 pub mod scanner;
 pub mod snapshot;
 pub mod sock_diag;
+pub mod symbols;
 pub mod threads;
 pub mod tracing;
 pub mod waiter;

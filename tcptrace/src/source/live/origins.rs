@@ -1,16 +1,23 @@
 //! User stacks on their way from the kernel programs to words: kept as they come, put into words
-//! when a leak's origin names them.
+//! when a leak's origin names them. That takes as long as files take to be read: a thread of its
+//! own does it, and a scan waits for it only a little.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    fs,
+    fs, io,
+    sync::mpsc::{Receiver, Sender, channel},
+    thread,
     time::{Duration, Instant},
 };
 
 use tcptrace_common::event::{Moment, Origin, UserStack};
 use zerocopy::FromBytes;
 
-use super::{bpf::origins::Origins, numbers};
+use super::{
+    bpf::origins::Origins,
+    numbers,
+    symbols::{self, Symbols},
+};
 use crate::{
     engine::{
         fact::{Fact, NamedStack, Origins as Told, Records, Scan},
@@ -22,23 +29,32 @@ use crate::{
 
 /// Memory for stacks that nobody has asked for yet, bytes.
 const KEPT: usize = 32 << 20;
-/// Names of stacks that were put into words are remembered up to so many.
-const SAID: usize = 1 << 13;
-/// One scan spends no more time on words; what is left over comes with the next.
-const LONGEST: Duration = Duration::from_millis(500);
+/// Names of stacks that were asked for are remembered up to so many; processes, too.
+const ASKED: usize = 1 << 13;
+/// A scan waits no longer for words; what is left over comes with the next.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+/// One stack takes no longer.
+const LONGEST: Duration = Duration::from_secs(5);
 /// Descriptors that are looked at for a ring.
 const DESCRIPTORS: usize = 4_096;
 
-/// Stacks by name.
-#[derive(Default)]
+/// The scanner's side.
 pub struct Stacks {
-    raw: HashMap<u64, Raw>,
-    /// In the order in which they came.
-    names: VecDeque<u64>,
-    bytes: usize,
-    said: HashSet<u64>,
+    orders: Sender<Order>,
+    answers: Receiver<(u64, Option<Stack>)>,
+    asked: HashSet<u64>,
+    /// Asked and not answered.
+    open: HashSet<u64>,
     /// Processes that were looked at for a ring.
     looked_at: HashSet<ProcessId>,
+}
+
+/// What the thread is told.
+enum Order {
+    /// A stack has come.
+    Keep(u64, Raw),
+    /// Words are wanted for this one.
+    Words(u64),
 }
 
 /// A stack as the kernel programs handed it over.
@@ -73,19 +89,42 @@ impl Raw {
 }
 
 impl Stacks {
+    /// Starts the thread. Rights that are to be given up are given up before.
+    ///
+    /// # Errors
+    /// What starting a thread answers.
+    pub fn start() -> io::Result<Self> {
+        let (orders, ordered) = channel();
+        let (answer, answers) = channel();
+        let (started, is_started) = channel();
+        let work = move || {
+            // The calls that set a thread up are over: from here on a filter may refuse them.
+            let _ = started.send(());
+            let mut work = Work::default();
+            for order in ordered {
+                match order {
+                    Order::Keep(name, raw) => work.keep(name, raw),
+                    Order::Words(name) => {
+                        if answer.send((name, work.words(name))).is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        };
+        thread::Builder::new().name("symbols".to_owned()).spawn(work)?;
+        let _ = is_started.recv();
+        let (asked, open, looked_at) = Default::default();
+        Ok(Self { orders, answers, asked, open, looked_at })
+    }
+
     /// What is to be told before a scan: the stacks that its sockets' origins name, then those.
     pub fn facts(&mut self, kept: &mut Origins, list: Vec<Origin>, scan: &Scan) -> Vec<Fact> {
         self.take_in(kept);
-        let mut facts = Vec::new();
-        let until = Instant::now() + LONGEST;
         for Moment { stack: name, .. } in list.iter().flat_map(|o| [o.opened, o.read, o.end]) {
-            if Instant::now() >= until {
-                break;
-            }
-            if let Some(stack) = self.words(name, until) {
-                facts.push(Fact::Stack(Box::new(NamedStack { name, stack })));
-            }
+            self.ask(name);
         }
+        let mut facts = self.answers();
         let rings = self.rings(&list, scan);
         // Most of the time there is nothing.
         if !list.is_empty() || !rings.is_empty() {
@@ -97,45 +136,40 @@ impl Stacks {
     /// Takes the stacks in that have come.
     fn take_in(&mut self, kept: &mut Origins) {
         while let Some(bytes) = kept.take() {
-            let Ok(stack) = UserStack::ref_from_bytes(&bytes) else { continue };
-            let raw = Raw::new(stack);
-            self.bytes += raw.size();
-            if let Some(before) = self.raw.insert(stack.name, raw) {
-                self.bytes -= before.size();
-            } else {
-                self.names.push_back(stack.name);
-            }
-            while self.bytes > KEPT
-                && let Some(oldest) = self.names.pop_front()
-            {
-                self.bytes -= self.raw.remove(&oldest).map_or(0, |raw| raw.size());
+            if let Ok(stack) = UserStack::ref_from_bytes(&bytes) {
+                // A thread that panicked has ended the program.
+                let _ = self.orders.send(Order::Keep(stack.name, Raw::new(stack)));
             }
         }
     }
 
-    /// A stack in words, once.
-    fn words(&mut self, name: u64, _until: Instant) -> Option<Stack> {
-        if name == 0 || self.said.contains(&name) {
-            return None;
+    fn ask(&mut self, name: u64) {
+        if self.asked.len() >= ASKED {
+            self.asked.clear();
         }
-        let raw = self.raw.remove(&name)?;
-        self.names.retain(|n| *n != name);
-        self.bytes -= raw.size();
-        if self.said.len() >= SAID {
-            self.said.clear();
+        if name != 0 && self.asked.insert(name) {
+            self.open.insert(name);
+            let _ = self.orders.send(Order::Words(name));
         }
-        self.said.insert(name);
-        let frames = raw
-            .chain
-            .iter()
-            .map(|a| crate::engine::stack::Frame { offset: *a, ..Default::default() });
-        Some(Stack {
-            frames: frames.collect(),
-            cut: Some(format!(
-                "{} {:x} {:x} {:x} {:x}",
-                raw.id.pid, raw.ip, raw.sp, raw.fp, raw.lr
-            )),
-        })
+    }
+
+    /// The answers that have come, or come soon.
+    fn answers(&mut self) -> Vec<Fact> {
+        let until = Instant::now() + LONGEST_WAIT;
+        let mut facts = Vec::new();
+        while !self.open.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            let Ok((name, stack)) = self.answers.recv_timeout(left) else { break };
+            self.open.remove(&name);
+            match stack {
+                Some(stack) => facts.push(Fact::Stack(Box::new(NamedStack { name, stack }))),
+                // It may come later, when it is handed over again.
+                None => {
+                    self.asked.remove(&name);
+                }
+            }
+        }
+        facts
     }
 
     /// Holders of sockets whose opening was not seen that have an io_uring.
@@ -147,11 +181,47 @@ impl Stacks {
         let mut rings = Vec::new();
         for holder in scan.holders.0.iter().filter(|h| due.contains(&h.cookie)) {
             let id = ProcessId { pid: holder.pid, start_ns: holder.start_ns };
-            if self.looked_at.len() < SAID && self.looked_at.insert(id) && has_ring(id.pid) {
+            if self.looked_at.len() < ASKED && self.looked_at.insert(id) && has_ring(id.pid) {
                 rings.push((id.pid, id.start_ns));
             }
         }
         rings
+    }
+}
+
+/// The thread's side.
+#[derive(Default)]
+struct Work {
+    symbols: Symbols,
+    raw: HashMap<u64, Raw>,
+    /// In the order in which they came.
+    names: VecDeque<u64>,
+    bytes: usize,
+}
+
+impl Work {
+    fn keep(&mut self, name: u64, raw: Raw) {
+        self.symbols.see(raw.id);
+        self.bytes += raw.size();
+        match self.raw.insert(name, raw) {
+            Some(before) => self.bytes -= before.size(),
+            None => self.names.push_back(name),
+        }
+        while self.bytes > KEPT
+            && let Some(oldest) = self.names.pop_front()
+        {
+            self.bytes -= self.raw.remove(&oldest).map_or(0, |raw| raw.size());
+        }
+    }
+
+    /// A stack in words, once.
+    fn words(&mut self, name: u64) -> Option<Stack> {
+        let Raw { id, ip, sp, fp, lr, ref chain, ref memory } = *self.raw.get(&name)?;
+        let raw = symbols::Raw { ip, sp, fp, lr, chain, memory };
+        let stack = self.symbols.stack(id, &raw, LONGEST);
+        self.names.retain(|n| *n != name);
+        self.bytes -= self.raw.remove(&name).map_or(0, |raw| raw.size());
+        Some(stack)
     }
 }
 

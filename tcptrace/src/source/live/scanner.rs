@@ -78,12 +78,13 @@ impl Scanner {
     ///
     /// # Errors
     /// What starting a thread answers.
-    pub fn start(scans: Scans, scope: Scope) -> io::Result<Self> {
+    pub fn start(mut scans: Scans, scope: Scope) -> io::Result<Self> {
+        let stacks = scans.origins().is_some().then(Stacks::start).transpose()?;
         let (orders, ordered) = mpsc::channel();
         let (found, results) = unbounded_channel();
         let (started, is_started) = mpsc::channel();
         let work = move || {
-            let mut work = Work::new(scans, scope);
+            let mut work = Work::new(scans, scope, stacks);
             // The calls that set a thread up are over: from here on a filter may refuse them.
             let _ = started.send(());
             drop(started);
@@ -139,13 +140,13 @@ struct Work {
     lookup: Lookup,
     /// Stays in the nursery that no descriptor leads to, and when to try again.
     unplaced: HashMap<Young, BootNs>,
-    stacks: Stacks,
+    stacks: Option<Stacks>,
 }
 
 impl Work {
-    fn new(scans: Scans, scope: Scope) -> Self {
+    fn new(scans: Scans, scope: Scope, stacks: Option<Stacks>) -> Self {
         let (lookup, unplaced) = (Lookup::default(), HashMap::new());
-        Self { scans, scope, lookup, unplaced, stacks: Stacks::default() }
+        Self { scans, scope, lookup, unplaced, stacks }
     }
 
     fn run(&mut self, ordered: &Receiver<Order>, found: &UnboundedSender<io::Result<Scanned>>) {
@@ -209,8 +210,8 @@ impl Work {
         scan.sockets = Records(sockets);
         scan.counts = counts(&self.scans, wants.complete);
         let mut facts = self.context(&scan);
-        if let Some(kept) = self.scans.origins() {
-            facts.extend(self.stacks.facts(kept, origins, &scan));
+        if let Some((kept, stacks)) = self.scans.origins().zip(self.stacks.as_mut()) {
+            facts.extend(stacks.facts(kept, origins, &scan));
         }
         if skipped > 0 {
             facts.push(Fact::Skipped { count: skipped });

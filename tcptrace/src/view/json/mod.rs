@@ -17,8 +17,8 @@ use serde_json::ser::Formatter;
 use self::{
     host::{FindingLine, OffersLine},
     lines::{GroupLine, LostLine, OverviewLine, SummaryLine},
-    origins::{Stamps, stamps},
     page::{ExplanationLine, ProcessLine},
+    origins::{Stamps, stamps},
     record::{End, Times, record},
 };
 use crate::{

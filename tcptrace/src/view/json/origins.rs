@@ -4,9 +4,9 @@ use super::write::{maybe, ms, number, string, text, word};
 use crate::{
     engine::{
         record::{BootNs, Moment, Origins},
-        stack::{Code, Frame, Stack},
+        stack::{Frame, Stack},
     },
-    prose::reasons,
+    prose::{reasons, stacks},
     view::Clock,
 };
 
@@ -79,7 +79,7 @@ fn frames(out: &mut Vec<u8>, stack: &Stack) {
         self::frame(out, frame);
     }
     text(out, "],\"cut\":");
-    maybe(out, stack.cut.as_deref(), string);
+    maybe(out, stack.cut.as_ref(), |out, why| string(out, &stacks::cut(why)));
 }
 
 fn frame(out: &mut Vec<u8>, frame: &Frame) {
@@ -96,20 +96,10 @@ fn frame(out: &mut Vec<u8>, frame: &Frame) {
     text(out, ",\"inlined\":");
     text(out, if frame.inlined { "true" } else { "false" });
     text(out, ",\"code\":");
-    word(out, code(frame.code));
+    word(out, frame.code.name());
     if let Some(why) = &frame.unknown {
         text(out, ",\"unknown\":");
-        string(out, why);
+        string(out, &stacks::missing(why));
     }
     text(out, "}");
-}
-
-/// As the interface spells it.
-pub const fn code(code: Code) -> &'static str {
-    match code {
-        Code::Own => "own",
-        Code::Library => "library",
-        Code::Runtime => "runtime",
-        Code::Unknown => "unknown",
-    }
 }

@@ -1,0 +1,196 @@
+//! Stacks in words: frames, what is missing, and how to get it.
+
+use std::fmt::Write;
+
+use crate::engine::stack::{Code, Cut, Frame, Missing, Stack, why::Machine};
+
+/// Frames of a line, at most.
+const FRAMES: usize = 5;
+
+/// Why a frame has no function, with the remedy.
+#[must_use]
+pub fn missing(why: &Missing) -> String {
+    match why {
+        Missing::NoSymbols { build_id: Some(id) } => {
+            format!("no symbols: install debug symbols of build id {id}")
+        }
+        Missing::NoSymbols { build_id: None } => {
+            "no symbols: build it with symbols (without strip, -s or -ldflags=-s)".to_owned()
+        }
+        Missing::Replaced => "its file was replaced or removed since the program started: restart \
+                              the program, or run as root with CAP_SYS_ADMIN"
+            .to_owned(),
+        Missing::Unreadable => {
+            "its file can't be read: it takes CAP_SYS_PTRACE while the process lives".to_owned()
+        }
+        Missing::NotElf => "its file is no ELF file of 64 bits of this machine".to_owned(),
+        Missing::NoPerfMap { machine } => {
+            format!("code made at run time, without a perf map: {}", perf_map(*machine))
+        }
+        Missing::PerfMapRefused => {
+            "its perf map in /tmp was not read: it must be a regular file of \
+                                    the process's own user, or of root"
+                .to_owned()
+        }
+        Missing::NotInPerfMap { machine: Some(Machine::Java) } => {
+            "the perf map does not have it: run jcmd PID Compiler.perfmap again; code that the JVM \
+             interprets is in none"
+                .to_owned()
+        }
+        Missing::NotInPerfMap { .. } => "the perf map does not have it".to_owned(),
+        Missing::NotMapped => "nothing is mapped there now".to_owned(),
+        Missing::Gone => "the process ended before its mappings could be read".to_owned(),
+        Missing::Time => "there was no time to look".to_owned(),
+    }
+}
+
+/// How a program is made to write a perf map.
+fn perf_map(machine: Option<Machine>) -> &'static str {
+    match machine {
+        Some(Machine::Java) => {
+            "start the JVM (17 or later) with -XX:+PreserveFramePointer and run jcmd PID \
+             Compiler.perfmap"
+        }
+        Some(Machine::Node) => "start node with --perf-basic-prof",
+        Some(Machine::Python) => "start Python (3.12 or later) with -X perf",
+        None => "have the program write /tmp/perf-PID.map",
+    }
+}
+
+/// Why a stack has no outer frames, with the remedy.
+#[must_use]
+pub fn cut(why: &Cut) -> String {
+    let keeps = |machine: &Option<Machine>| match machine {
+        Some(Machine::Java) => "; start the JVM with -XX:+PreserveFramePointer",
+        Some(Machine::Python) => "; start Python with -X perf",
+        _ => "",
+    };
+    match why {
+        Cut::Depth => "deeper than the frames that are kept".to_owned(),
+        Cut::Copied => "deeper than the memory that was copied".to_owned(),
+        Cut::FramePointers => {
+            "by frame pointers only: code that keeps none may be missing, or end it".to_owned()
+        }
+        Cut::Code { module: Some(module), machine } => format!(
+            "{module} has no unwinding information there, and keeps no frame pointers{}",
+            keeps(machine)
+        ),
+        Cut::Code { module: None, machine } => {
+            format!("code made at run time keeps no frame pointers{}", keeps(machine))
+        }
+        Cut::NoCode => "what should be a return address leads to no code".to_owned(),
+        Cut::Gone => "the process ended before its mappings could be read".to_owned(),
+        Cut::NotPermitted => "its mappings may not be read: it takes CAP_SYS_PTRACE".to_owned(),
+        Cut::Time => "there was no time for more".to_owned(),
+    }
+}
+
+/// A frame in a few words: `Crawler.fetch crawler.py:41`.
+#[must_use]
+pub fn frame(frame: &Frame) -> String {
+    let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    let mut text = match (&frame.function, &frame.module) {
+        (Some(function), _) => function.clone(),
+        (None, Some(module)) => format!("{}+{:#x}", name(module), frame.offset),
+        (None, None) => format!("{:#x}", frame.offset),
+    };
+    if let Some(file) = &frame.file {
+        let _ = write!(text, " {}", name(file));
+        if let Some(line) = frame.line {
+            let _ = write!(text, ":{line}");
+        }
+    }
+    text
+}
+
+/// A stack in a line, the innermost call first: where it is, then the program's own functions;
+/// libraries and interpreters are left out between them.
+#[must_use]
+pub fn line(stack: &Stack) -> String {
+    let named = |f: &&Frame| f.function.is_some();
+    let of = |codes: &[Code]| -> Vec<&Frame> {
+        stack.frames.iter().filter(named).filter(|f| codes.contains(&f.code)).collect()
+    };
+    let mut shown = of(&[Code::Own]);
+    for codes in [&[Code::Unknown, Code::Library][..], &[Code::Runtime]] {
+        if shown.is_empty() {
+            shown = of(codes);
+        }
+    }
+    if shown.is_empty() {
+        shown = stack.frames.iter().collect();
+    }
+    let more = shown.len() > FRAMES - 1 || stack.cut.is_some();
+    shown.truncate(FRAMES - 1);
+    // What the thread is in, in the words of the library: `recvfrom`.
+    if let Some(first) = stack
+        .frames
+        .first()
+        .filter(|f| f.function.is_some() && !shown.iter().any(|s| std::ptr::eq(*s, *f)))
+    {
+        shown.insert(0, first);
+    }
+    let mut words: Vec<String> = shown
+        .iter()
+        .map(|f| match f.code {
+            // Where in a library is of no use.
+            Code::Library | Code::Runtime => f.function.clone().unwrap_or_else(|| frame(f)),
+            _ => frame(f),
+        })
+        .collect();
+    words.dedup();
+    if more {
+        words.push("…".to_owned());
+    }
+    words.join(" ← ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(function: &str, code: Code, place: Option<(&str, u32)>) -> Frame {
+        Frame {
+            function: (!function.is_empty()).then(|| function.to_owned()),
+            file: place.map(|(file, _)| file.to_owned()),
+            line: place.map(|(_, line)| line),
+            module: Some("/usr/bin/x".to_owned()),
+            offset: 0x40,
+            code,
+            ..Frame::default()
+        }
+    }
+
+    #[test]
+    fn own_frames_in_a_line() {
+        let frames = vec![
+            of("recvfrom", Code::Library, Some(("socket.c", 9))),
+            of("_PyEval_EvalFrameDefault", Code::Runtime, None),
+            of("readinto", Code::Library, Some(("/usr/lib/python3.11/socket.py", 706))),
+            of("Crawler.fetch", Code::Own, Some(("/app/crawler.py", 41))),
+            of("_PyEval_EvalFrameDefault", Code::Runtime, None),
+            of("main", Code::Own, Some(("/app/crawler.py", 80))),
+            of("_start", Code::Library, None),
+        ];
+        let mut stack = Stack { frames, cut: None };
+        assert_eq!(line(&stack), "recvfrom ← Crawler.fetch crawler.py:41 ← main crawler.py:80");
+        stack.cut = Some(Cut::Depth);
+        assert!(line(&stack).ends_with("main crawler.py:80 ← …"));
+        stack.frames.retain(|f| f.code != Code::Own);
+        assert_eq!(line(&stack), "recvfrom ← readinto ← _start ← …");
+        assert_eq!(line(&Stack { frames: vec![of("", Code::Own, None)], cut: None }), "x+0x40");
+        assert_eq!(line(&Stack::default()), "");
+    }
+
+    #[test]
+    fn what_is_missing_comes_with_a_remedy() {
+        for machine in [None, Some(Machine::Java), Some(Machine::Node), Some(Machine::Python)] {
+            let text = missing(&Missing::NoPerfMap { machine });
+            assert!(text.contains("perf"), "{text}");
+        }
+        let id = Some("ab12".to_owned());
+        assert!(missing(&Missing::NoSymbols { build_id: id }).contains("build id ab12"));
+        let code = Cut::Code { module: None, machine: Some(Machine::Java) };
+        assert!(cut(&code).contains("PreserveFramePointer"));
+    }
+}

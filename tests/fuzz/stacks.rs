@@ -1,0 +1,36 @@
+//! What puts stacks into words reads other people's files.
+
+use tcptrace::{
+    formats::{
+        maps,
+        perf_map::{PerfMap, names::named},
+    },
+    source::live::symbols,
+};
+
+/// An ELF file, or with another first byte a perf map, or what is mapped. An ELF file's unused
+/// bytes 9 and 10 say which address is asked for.
+pub fn stacks(data: &[u8]) {
+    match data.first() {
+        Some(0x7f) => {
+            let low = |at: usize| u64::from(data.get(at).copied().unwrap_or_default());
+            let address = 0x40_0000 | low(9) << 8 | low(10);
+            if let Some((names, _)) = symbols::in_file(data.to_vec(), address) {
+                assert!(names.iter().all(|name| name.len() <= 4096), "bounded: {names:?}");
+            }
+        }
+        Some(b'm') => {
+            let list = maps::parse(&String::from_utf8_lossy(&data[1..]), 1_000);
+            assert!(list.len() <= 1_000 && list.iter().all(|m| m.start < m.end));
+        }
+        _ => {
+            let map = PerfMap::parse(data);
+            for address in (0..0x1_0000).step_by(0x101) {
+                if let Some((name, start)) = map.find(address) {
+                    assert!(start <= address && !name.is_empty());
+                    let _ = named(&String::from_utf8_lossy(name));
+                }
+            }
+        }
+    }
+}
