@@ -19,15 +19,23 @@ pub fn missing(_: &str) -> Option<String> {
     (!there).then(|| "no Java development kit of 17 or newer is here".to_owned())
 }
 
-/// With `-Xcomp` all is compiled at its first call, with `-Xint` nothing ever is.
-fn orders(compiled: &str) -> Command {
+/// All is compiled at its first call, by the compiler that never has to take code back, and each
+/// function for itself: what is inlined into another has no name in the map.
+const COMPILED: &[&str] = &[
+    "-Xcomp",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:CompileCommand=quiet",
+    "-XX:CompileCommand=dontinline,Orders*::*",
+];
+
+fn orders(flags: &[&str]) -> Command {
     let classes = build::built("Orders.java", |out| {
         let mut javac = Command::new("javac");
         javac.args(["--release", "17", "-g", "-d"]).arg(out).arg(build::source("Orders.java"));
         javac
     });
     let mut java = Command::new("java");
-    java.args(["-XX:+PreserveFramePointer", "-XX:+UseSerialGC", "-Xmx64m", compiled]);
+    java.args(["-XX:+PreserveFramePointer", "-XX:+UseSerialGC", "-Xmx64m"]).args(flags);
     java.arg("-cp").arg(classes).arg("Orders");
     java
 }
@@ -37,7 +45,7 @@ fn orders(compiled: &str) -> Command {
 /// begins, and two more come; their records.
 fn warm(how: &str) -> (Scene, Program, PerfMap, Vec<Value>) {
     let mut scene = Scene::unwatched();
-    let server = scene.program(orders("-Xcomp"), how, 4, 0);
+    let server = scene.program(orders(COMPILED), how, 4, 0);
     scene.customers(server.port, 2);
     scene.until_accepted(&server, 2);
     let map = PerfMap::asked_of_java(server.pid);
@@ -55,10 +63,9 @@ fn reads_to_the_end(how: &str, acceptor: &str) {
     for leak in leaks {
         expect_leak(&leak, "eof-not-closed", "server", server.pid);
         expect_thread(&leak["origin"], server.pid, acceptor);
-        // Compilers inline, and the map has no inlined functions.
-        expect_frames(&leak["origin"], &["Orders.serveOrders"]);
+        expect_frames(&leak["origin"], &["Orders.takeOrder", "Orders.serveOrders"]);
         expect_thread(&leak["end_read"], server.pid, "exec-3");
-        expect_frames(&leak["end_read"], &["Orders$Crawler.crawl"]);
+        expect_frames(&leak["end_read"], &["Orders$Crawler.fetch", "Orders$Crawler.crawl"]);
     }
     assert!(map.text().contains("Orders.serveOrders"), "{}", map.text());
     scene.ends_with(4);
@@ -77,7 +84,7 @@ fn never_read() {
     let (scene, server, _map, leaks) = warm("ignore");
     for leak in leaks {
         expect_leak(&leak, "unread-data", "server", server.pid);
-        expect_frames(&leak["origin"], &["Orders.serveOrders"]);
+        expect_frames(&leak["origin"], &["Orders.takeOrder", "Orders.serveOrders"]);
         assert!(leak["last_read"].is_null() && leak["end_read"].is_null(), "{leak:#}");
     }
     scene.ends_with(4);
@@ -85,7 +92,7 @@ fn never_read() {
 
 fn as_a_client() {
     let mut scene = Scene::new();
-    let client = scene.client(orders("-Xcomp"), 2);
+    let client = scene.client(orders(COMPILED), 2);
     let _map = PerfMap::asked_of_java(client.pid);
     for leak in scene.leaks(2) {
         expect_leak(&leak, "eof-not-closed", "client", client.pid);
@@ -98,7 +105,7 @@ fn as_a_client() {
 /// Functions that are interpreted are all called Interpreter; the thread's name is left.
 fn interpreted() {
     let mut scene = Scene::new();
-    let server = scene.program(orders("-Xint"), "accept", 1, 0);
+    let server = scene.program(orders(&["-Xint"]), "accept", 1, 0);
     let _map = PerfMap::asked_of_java(server.pid);
     scene.customers(server.port, 1);
     let leak = scene.leaks(1).remove(0);

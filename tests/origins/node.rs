@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::{
     build,
     perf_map::PerfMap,
-    scene::{Scene, expect_frames, expect_leak, expect_thread},
+    scene::{Scene, expect_frames, expect_leak, expect_no_own, expect_thread},
     tests,
 };
 
@@ -78,6 +78,7 @@ fn functions_without_a_map() {
     let leak = scene.leaks(1).remove(0);
     expect_leak(&leak, "eof-not-closed", "client", client.pid);
     expect_thread(&leak["origin"], client.pid, "node");
-    expect_frames(&leak["origin"], &["uv_tcp_connect"]);
+    expect_frames(&leak["origin"], &["TCPWrap::Connect"]);
+    expect_no_own(&leak["origin"]);
     scene.ends_with(1);
 }

@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::{
     build,
     perf_map::PerfMap,
-    scene::{Scene, expect_frames, expect_leak, expect_thread},
+    scene::{Scene, expect_frames, expect_leak, expect_no_own, expect_thread},
     service::Service,
     tests,
     tracer::holder_pids,
@@ -110,6 +110,8 @@ fn without_perf() {
     let leak = scene.leaks(1).remove(0);
     expect_leak(&leak, "eof-not-closed", "server", server.pid);
     expect_thread(&leak["origin"], server.pid, &comm(server.pid));
+    expect_frames(&leak["origin"], &["_PyEval_EvalFrameDefault"]);
+    expect_no_own(&leak["origin"]);
     scene.ends_with(1);
 }
 

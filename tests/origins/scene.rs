@@ -194,6 +194,12 @@ fn names(frame: &Value, function: &str) -> bool {
     frame["function"].as_str().is_some_and(whole)
 }
 
+/// None of the frames is of the program's own functions.
+pub fn expect_no_own(moment: &Value) {
+    let frames = moment["frames"].as_array().unwrap_or_else(|| panic!("frames: {moment:#}"));
+    assert!(frames.iter().all(|frame| frame["code"] != "own"), "{moment:#}");
+}
+
 /// The module that frames are in, as the process sees it.
 pub fn expect_module(frame: &Value, module: &Path) {
     assert_eq!(frame["module"].as_str().map(Path::new), Some(module), "{frame:#}");
