@@ -6,8 +6,8 @@
 //! |---|---|---|
 //! | [`ring`] | records of the ring buffer | `engine::decode`, and behind it the core and all formats |
 //! | [`iter`] | what iterators list | `bpf::iter`, and behind it the core, facts written and read, all formats |
-//! | [`netlink`] | answers of sock_diag | `formats::sock_diag`, and behind it as above |
-//! | [`proc_files`] | files of `/proc` and `/sys` | `formats::{stat, threads, descriptor}`, `engine::{language, check}`, `source::live`, and behind them the page on a process |
+//! | [`netlink`] | answers of sock_diag | `formats::{sock_diag, unix_diag}`, and behind it as above |
+//! | [`proc_files`] | files of `/proc` and `/sys` | `formats::{stat, threads, arguments, net_lines, descriptor}`, `engine::{language, check}`, `source::live`, and behind them the page on a process |
 //! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths | `formats::{cgroup, container, mounts}` |
 //! | [`btf`] | BTF, the kernel's or of `--btf` | `formats::btf`, and aya's reader of what that leaves |
 //! | [`recording`] | files of `tcptrace record`, frames and batches of facts | `source::recording`, `engine::fact`, and behind them the core and all formats |
@@ -17,6 +17,8 @@
 //! What reaches further than the corpus lies in `target/fuzz/corpus` afterwards; a target's binary
 //! takes it over with `-merge=1 -use_counters=0 tests/fuzz/corpus/TARGET target/fuzz/corpus/TARGET`.
 
+#[path = "blocked.rs"]
+mod of_blocked;
 #[path = "recording.rs"]
 mod of_recordings;
 #[path = "stacks.rs"]
@@ -53,11 +55,12 @@ use tcptrace::{
         cgroup::{CgroupPattern, Cgroups},
         container::container,
         descriptor::{Kind, socket_inode},
-        mounts,
+        fdinfo, mounts,
         sock_diag::{Detail, Dump, MPTCP, TCP},
         stat::Stat,
         threads,
         threads::{Call, Thread, ThreadGroup, Threads, wchan},
+        unix_diag,
     },
     prose,
     source::live::{
@@ -166,6 +169,7 @@ pub fn iter(data: &[u8]) {
 
 /// What sock_diag answers: the first byte says to which question.
 pub fn netlink(data: &[u8]) {
+    let _ = unix_diag::answer_unix(data);
     let Some((question, data)) = data.split_first() else { return };
     let detail = [Detail::Connection, Detail::Listener, Detail::Count][usize::from(question % 3)];
     let protocol = if question & 0x80 == 0 { TCP } else { MPTCP };
@@ -279,6 +283,7 @@ pub fn proc_files(data: &[u8]) {
         assert_eq!(socket_inode(&format!("socket:[{inode}]")), Some(inode));
     }
     assert!(!check::lockdown(text).found.is_empty());
+    of_blocked::files(data, text);
     page(text);
 
     // Whatever a program calls itself, the file says the same of the rest.
@@ -322,6 +327,7 @@ fn page(text: &str) {
         listeners: Vec::new(),
         overflows: netstat::field(text, "TcpExt", "ListenOverflows").ok_or("no number"),
         threads: Ok(threads),
+        kept: Ok(of_blocked::kept(text)),
     };
     let update = Update::Process(Box::new(report));
     show(&[Said { time: NOW, update }], text.len());

@@ -9,6 +9,7 @@
 mod support;
 
 mod ages;
+mod blocked;
 mod chaos;
 mod check;
 mod ends;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         snapshot::TESTS,
         hidden::TESTS,
         explain::TESTS,
+        blocked::TESTS,
         check::TESTS,
         stories::TESTS,
         untrusted::TESTS,

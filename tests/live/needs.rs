@@ -3,7 +3,13 @@
 use std::{fs, path::Path, process::Command};
 
 /// Tests of commands that work without BPF, which need it all the same.
-const BY_BPF_ONLY: &[&str] = &["snapshot::a_crawler_is_a_client", "snapshot::a_ghost"];
+const BY_BPF_ONLY: &[&str] = &[
+    "snapshot::a_crawler_is_a_client",
+    "snapshot::a_ghost",
+    "blocked::a_watch_says_what_keeps_it",
+    "blocked::a_report_says_what_keeps_it",
+    "blocked::top_says_what_keeps_it",
+];
 
 /// Tests of `watch` that end before the kernel's age matters.
 const BEFORE_BPF: &[&str] = &[
@@ -29,6 +35,14 @@ pub fn missing(name: &str) -> Option<String> {
     if name.starts_with("chaos::") && Command::new("ss").arg("-V").output().is_err() {
         return Some("it compares with ss, which is not here (iproute2)".to_owned());
     }
+    if name == "blocked::a_real_event_loop" && Command::new("python3").arg("-V").output().is_err() {
+        return Some("it needs an event loop, and python3 is not here".to_owned());
+    }
+    if name == "blocked::a_peer_in_another_namespace"
+        && Command::new("ip").arg("-V").output().is_err()
+    {
+        return Some("it joins two namespaces with ip, which is not here (iproute2)".to_owned());
+    }
     if name.starts_with("top::") && Command::new("tmux").arg("-V").output().is_err() {
         return Some("it needs a terminal, and tmux is not here".to_owned());
     }
@@ -47,7 +61,9 @@ pub fn missing(name: &str) -> Option<String> {
 
 fn needs_bpf(name: &str) -> bool {
     match name.split("::").next() {
-        Some("snapshot" | "hidden" | "explain" | "old_kernel") => BY_BPF_ONLY.contains(&name),
+        Some("snapshot" | "hidden" | "explain" | "old_kernel" | "blocked") => {
+            BY_BPF_ONLY.contains(&name)
+        }
         _ => !BEFORE_BPF.contains(&name),
     }
 }

@@ -345,8 +345,8 @@ fn what_threads_waited_in_and_no_arguments() {
         batch.facts.iter().for_each(|fact| watch.take(fact, &mut Vec::new()));
     }
     let record = watch.rows().next().expect("the leak");
-    let waiting = watch.threads(record.holders[0].process).expect("it was asked");
-    let groups = waiting.groups().expect("root may read them");
+    let waiting = watch.waits_of(record.holders[0].process).expect("it was asked");
+    let groups = waiting.threads.as_ref().as_ref().expect("root may read them");
     assert!(groups.of >= 1 && groups.read >= 1, "{groups:?}");
     // The actor waits for its next command.
     let place = format!("{:?}", groups.groups[0].place);

@@ -21,7 +21,7 @@ use rustix::net::{
     sendmsg, shutdown, socket_with, socketpair, sockopt,
 };
 
-use super::netns::Netns;
+use super::{blocking, netns::Netns};
 
 /// The test's end of an actor. It ends with it.
 pub struct Actor {
@@ -74,6 +74,12 @@ impl Actor {
         }
     }
 
+    /// Tells it something that it does not come back from: no answer is waited for.
+    pub fn leave_with(&mut self, command: &str) -> io::Result<()> {
+        let input = self.input.as_mut().ok_or_else(|| io::Error::other("the actor has ended"))?;
+        writeln!(input, "{command}")
+    }
+
     /// As [`Self::tell`], for answers that are a descriptor number, a pid or a count.
     pub fn number(&mut self, command: &str) -> io::Result<u32> {
         self.tell(command)?.parse().map_err(io::Error::other)
@@ -112,7 +118,7 @@ pub fn played() -> Option<ExitCode> {
 }
 
 /// What an actor's descriptors are.
-type Sockets = HashMap<RawFd, OwnedFd>;
+pub type Sockets = HashMap<RawFd, OwnedFd>;
 
 /// Plays the actor until its input ends. One command a line:
 ///
@@ -141,6 +147,13 @@ type Sockets = HashMap<RawFd, OwnedFd>;
 /// | `fork-as PID` | the same with this pid, which nobody has |
 /// | `end PID` | `0`: that child is gone |
 /// | `name TEXT` | `0`: command name set, `\xNN` escapes allowed |
+/// | `pipe` | the descriptor of a pipe's reading end; the writing end is the next one told |
+/// | `pipe-end` | that |
+/// | `fork-sleeping` | the pid of a child that holds all descriptors and sleeps |
+/// | `read FD` | bytes read, of a pipe |
+/// | `poll FD` | `1`: it can be read |
+/// | `epoll FD FD…` | `1`: one of them can be read |
+/// | `pool FD N` | `0`, at once: N threads wait for a lock, and its owner reads from FD |
 /// | `thread FD` | the tid of a thread with a descriptor table of its own, in which FD is |
 fn play() -> io::Result<()> {
     let mut sockets = Sockets::new();
@@ -276,6 +289,9 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
             let name = CString::new(unescape(line.strip_prefix("name ").unwrap_or_default()))?;
             rustix::thread::set_name(&name)?;
             Ok("0".to_owned())
+        }
+        "pipe" | "pipe-end" | "read" | "poll" | "epoll" | "pool" | "fork-sleeping" => {
+            blocking::act(&words, sockets)
         }
         "thread" => own_table(sockets.remove(&number(1)?).ok_or_else(bad)?),
         _ => Err(bad()),

@@ -61,6 +61,26 @@ impl Netns {
     }
 }
 
+/// Joins two namespaces by a pair of interfaces (veth), with ip(8); the address of each.
+pub fn join(one: &Netns, other: &Netns) -> io::Result<[&'static str; 2]> {
+    const ADDRESSES: [&str; 2] = ["10.77.0.1", "10.77.0.2"];
+    let ip = |within: &Netns, args: &[&str]| {
+        let mut command = Command::new("ip");
+        command.args(args);
+        within.enter_in(&mut command)?;
+        let status = command.status()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("ip {args:?}"))) }
+    };
+    let path = other.path();
+    let path = path.to_str().ok_or_else(|| io::Error::other("no plain path"))?;
+    ip(one, &["link", "add", "v0", "type", "veth", "peer", "name", "v1", "netns", path])?;
+    for (netns, interface, address) in [(one, "v0", ADDRESSES[0]), (other, "v1", ADDRESSES[1])] {
+        ip(netns, &["address", "add", &format!("{address}/24"), "dev", interface])?;
+        ip(netns, &["link", "set", interface, "up"])?;
+    }
+    Ok(ADDRESSES)
+}
+
 /// Sets IFF_UP on `lo` of the calling thread's namespace (netdevice(7)).
 fn loopback_up() -> io::Result<()> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;

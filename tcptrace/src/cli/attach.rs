@@ -18,7 +18,7 @@ use crate::{
     exit::Failure,
     prose::time::human,
     source::live::{
-        boot_now,
+        blocked, boot_now,
         bpf::{loader::Kernel, origins::Whose, preflight, scans::Scans},
         cgroupfs, memory, netns, origins, process,
         ring::Ring,
@@ -77,6 +77,8 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
     if by_holder {
         first.extend(scanner::who_holds(&mut scans, boot_now()).context("who holds what already")?);
     }
+    // Of this network namespace only: of another, it would keep it from ending.
+    let own = if plan.threads { blocked::ask_here() } else { None };
     capabilities::drop_unneeded().context("dropping privileges")?;
     let scope = Scope {
         selection: plan.selection.clone(),
@@ -85,7 +87,7 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
         kernel_names_processes: process::in_initial_pid_namespace(),
     };
     let scanner = Scanner::start(scans, scope).context("starting the thread that scans")?;
-    let waiter = plan.threads.then(Waiter::start).transpose();
+    let waiter = plan.threads.then(|| Waiter::start(own)).transpose();
     let waiter = waiter.context("starting the thread that reads what threads wait in")?;
     let ring = Ring::new(ring).context("watching the ring buffer")?;
     let [shortest, longest] = USUAL_INTERVALS;

@@ -21,7 +21,7 @@ use crate::{
         watch::Said,
     },
     exit::{Exit, Failure},
-    source::live::{boot_now, snapshot::Query, threads},
+    source::live::{boot_now, report as live_report, snapshot::Query},
     view::{View, csv::Columns, report::IncidentReport},
 };
 
@@ -121,7 +121,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     if let Some((file, mut incident)) = report.zip(incident) {
         let looked_up = LookedUp {
             process: &|id| snapshot.process(id),
-            threads: &|id| Some(threads::groups(id.pid)),
+            waits: &|id| Some(live_report::waits_of(id)),
         };
         incident.finish_snapshot(snapshot.now, &looked_up);
         file.write(&IncidentReport { incident: &incident, clock: view.clock() })?;

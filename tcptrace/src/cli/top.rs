@@ -133,6 +133,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         selection: args.select.resolve()?,
         states: args.select.state.0,
         min_age_ns: nanoseconds(args.min_age.unwrap_or(USUAL_MIN_AGE)),
+        threads: true,
         ..Plan::default()
     };
     let btf = args.btf.resolve()?;

@@ -111,7 +111,7 @@ impl Args {
             states: self.select.state.0,
             transitions: self.transitions,
             min_age_ns: nanoseconds(self.min_age),
-            threads: self.record.is_some() || self.report.is_given(),
+            threads: true,
             count: self.count,
             ..Plan::default()
         }

@@ -15,6 +15,7 @@ use tcptrace_common::{
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
+    blocked::reading::Reading,
     record::{BootNs, ProcessId},
     stack::Stack,
     waiting::Waiting,
@@ -75,6 +76,9 @@ pub enum Fact {
     Origins(Box<Origins>),
     /// A user stack that [`Fact::Origins`] names, in words; comes before that.
     Stack(Box<NamedStack>),
+    /// What processes wait for, followed from process to process; comes with their
+    /// [`Fact::Threads`].
+    Blocked(Box<Reading>),
 }
 
 /// What the kernel programs kept of where connections come from.

@@ -3,6 +3,7 @@
 
 pub mod alike;
 pub mod assemble;
+pub mod blocked;
 pub mod check;
 pub mod counted;
 pub mod decode;

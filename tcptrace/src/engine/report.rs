@@ -6,6 +6,7 @@ use tcptrace_common::state::TcpState;
 
 use crate::{
     engine::{
+        blocked::blockage::Kept,
         language::Language,
         record::{Age, BootNs, Holder, ProcessId, Record, Role},
         verdict::Verdict,
@@ -42,6 +43,9 @@ pub struct ProcessReport {
     pub overflows: Answer,
     /// What its threads wait in.
     pub threads: Result<threads::Threads, &'static str>,
+    /// What keeps it from its work, and what becomes of its connections meanwhile; empty: nothing,
+    /// as far as could be read.
+    pub kept: Result<Vec<Kept>, &'static str>,
 }
 
 /// A listener of a process.

@@ -9,6 +9,7 @@ use tcptrace_common::{
 
 use super::{
     alike::Report,
+    blocked::blockage::Kept,
     check::{Finding, Offers},
     group::{Group, HolderNames, Overview},
     record::{Age, ClosedBy, Connection, Record},
@@ -150,6 +151,8 @@ pub struct Summary {
     pub lost: Lost,
     /// Who has most leaks open, at the end.
     pub worst: Option<Box<Worst>>,
+    /// What keeps those that hold leaks from their work, the worst first.
+    pub kept: Vec<Kept>,
 }
 
 /// What goes to the views.

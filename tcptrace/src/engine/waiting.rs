@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::record::{BootNs, ProcessId};
 use crate::formats::{
     descriptor::{Descriptor, Kind},
-    threads::{Call, Thread, Threads, call_name, call_number, group},
+    threads::{Call, Thread, ThreadGroup, Threads, call_name, call_number, group},
 };
 
 /// The threads of a process at one moment. Text may hold anything.
@@ -124,6 +124,20 @@ impl Waiting {
         let groups = group(&threads, describe);
         let of = usize::try_from(self.of).unwrap_or(usize::MAX);
         Ok(Threads { groups, read: threads.len(), of })
+    }
+
+    /// The threads one by one, each as a group of its own, in the order in which they were read.
+    pub fn one_by_one(&self) -> impl Iterator<Item = (&WaitingThread, ThreadGroup)> {
+        self.threads.iter().filter_map(|waiting| {
+            let describe = |_, _| waiting.on.as_ref().map(On::descriptor);
+            Some((waiting, group(&[waiting.thread()], describe).pop()?))
+        })
+    }
+
+    /// Why nothing is known of them, where that is so.
+    #[must_use]
+    pub fn why_unknown(&self) -> Option<&'static str> {
+        self.unknown.as_deref().map(reason)
     }
 }
 

@@ -1,15 +1,19 @@
 //! Readers of what others wrote: netlink, BTF, the text of `/proc`, cgroup and container names.
 //! Pure: bytes come in as arguments.
 
+pub mod arguments;
 pub mod btf;
 pub mod calls;
 pub mod cgroup;
 pub mod container;
 pub mod descriptor;
 pub mod elf;
+pub mod fdinfo;
 pub mod maps;
 pub mod mounts;
+pub mod net_lines;
 pub mod perf_map;
 pub mod sock_diag;
 pub mod stat;
 pub mod threads;
+pub mod unix_diag;

@@ -367,7 +367,7 @@ fn address(bytes: [u8; 16], v4: bool) -> [u8; 16] {
 }
 
 /// Attributes: length, type, value, each aligned to 4 bytes.
-fn attributes_of(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(super) fn attributes_of(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let (len, kind) = (number(bytes, 0)? & 0xffff, number(bytes, 0)? >> 16);
         let len = len as usize;

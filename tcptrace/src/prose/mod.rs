@@ -1,6 +1,7 @@
 //! All text for people: advice, cures, evidence in words, remedies. What a translation would touch.
 
 pub mod advice;
+pub mod blocked;
 pub mod check;
 pub mod cure;
 pub mod last_word;

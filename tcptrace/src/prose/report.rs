@@ -9,6 +9,8 @@ use super::{
     words::name,
 };
 use crate::engine::{
+    blocked::blockage::Kept,
+    counted::counted,
     incident::{
         Incident,
         about::{Mode, Uncounted},
@@ -129,7 +131,9 @@ pub fn called(p: &ProcessStory) -> String {
 fn seen(incident: &Incident) -> Point {
     let totals = incident.totals();
     let text = match incident.mode {
-        Mode::Snapshot => format!("One scan listed {} sockets.", totals.stuck),
+        Mode::Snapshot => {
+            format!("One scan listed {}.", counted(totals.stuck, "socket", "sockets"))
+        }
         Mode::Watch { min_age_ns, .. } => {
             let length = incident.span().map_or(0, |span| span.length_ns());
             format!(
@@ -258,6 +262,10 @@ fn why(worst: &ProcessStory, verdicts: &[(Option<Verdict>, u64)]) -> Point {
     if let Some(more) = verdicts.len().checked_sub(VERDICTS).filter(|n| *n > 0) {
         said.push(format!("{more} more verdicts are below."));
     }
+    // What keeps it comes first: it is why.
+    if let Some(kept) = worst.kept().find(Kept::is_told) {
+        said.splice(0..0, super::blocked::lines(&kept));
+    }
     let mut list = threads(worst);
     list.truncate(THREADS);
     if !list.is_empty() {
@@ -269,11 +277,17 @@ fn why(worst: &ProcessStory, verdicts: &[(Option<Verdict>, u64)]) -> Point {
 /// What a process's threads waited in, group by group, the largest first. It may hold anything.
 #[must_use]
 pub fn threads(p: &ProcessStory) -> Vec<String> {
-    match p.threads.as_deref() {
+    match p.waits.as_ref().map(|waits| &*waits.threads) {
         None => Vec::new(),
         Some(Err(why)) => vec![format!("its threads are not known: {why}")],
         Some(Ok(threads)) => threads.groups.iter().map(super::threads::text).collect(),
     }
+}
+
+/// What keeps a process, and how that leads to its end. It may hold anything.
+#[must_use]
+pub fn kept(p: &ProcessStory) -> Vec<String> {
+    p.kept().flat_map(|kept| super::blocked::lines(&kept)).collect()
 }
 
 fn what_to_do(worst: &ProcessStory, verdicts: &[(Option<Verdict>, u64)]) -> Point {

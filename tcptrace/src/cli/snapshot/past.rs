@@ -11,7 +11,6 @@ use crate::{
         record::Record,
         select::Selection,
         update::Update,
-        waiting::Waiting,
         watch::{Plan, Watch},
     },
     exit::{Exit, Failure},
@@ -79,10 +78,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let records = &mut rows.iter().map(|record| Record::clone(record));
     let shown = listing.show(records, &mut *view, &mut leaks, incident.as_mut());
     if let Some((file, mut incident)) = report.zip(incident) {
-        let looked_up = LookedUp {
-            process: &|id| watch.process(id),
-            threads: &|id| watch.threads(id).map(Waiting::groups),
-        };
+        let looked_up =
+            LookedUp { process: &|id| watch.process(id), waits: &|id| watch.waits_of(id).cloned() };
         incident.finish_snapshot(now, &looked_up);
         file.write(&IncidentReport { incident: &incident, clock: view.clock() })?;
     }

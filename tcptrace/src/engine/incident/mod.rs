@@ -27,7 +27,6 @@ use super::{
     tally::Tally,
     unknown::Reason,
     update::{Lost, Summary, Update},
-    waiting::Waiting,
     watch::{Plan, Said, Watch},
 };
 
@@ -157,10 +156,8 @@ impl Incident {
         }
         self.now = counting;
         self.lost = watch.losses();
-        let looked_up = LookedUp {
-            process: &|id| watch.process(id),
-            threads: &|id| watch.threads(id).map(Waiting::groups),
-        };
+        let looked_up =
+            LookedUp { process: &|id| watch.process(id), waits: &|id| watch.waits_of(id).cloned() };
         self.close_sample(now, &looked_up);
     }
 

@@ -7,14 +7,13 @@ use super::{
     counting::{self, Counting, OfProcess, VERDICTS},
     series::{AtProcess, Series},
 };
-use crate::{
-    engine::{
-        fact::Process,
-        language::{Language, language},
-        record::{BootNs, Holder, ProcessId, Record, Since},
-        report::full_in,
-    },
-    formats::threads::Threads,
+use crate::engine::{
+    blocked::blockage::{Kept, Unserved},
+    fact::Process,
+    language::{Language, language},
+    record::{BootNs, Holder, ProcessId, Record, Since},
+    report::full_in,
+    watch::WaitsOf,
 };
 
 /// A process that held a socket, or its listener. Text may hold anything.
@@ -50,8 +49,8 @@ pub struct ProcessStory {
     pub in_leaks: u64,
     /// Descriptors that it may have.
     pub limit: Option<u64>,
-    /// What its threads waited in when a leak of it was reported first, or why that is not known.
-    pub threads: Option<Rc<Result<Threads, &'static str>>>,
+    /// What it waited for when a leak of it was reported first, or why that is not known.
+    pub waits: Option<WaitsOf>,
     /// When it has no descriptor left at the pace of its leaks, ns of the boot clock; `None`: no
     /// pace is certain.
     pub full_at_ns: Option<BootNs>,
@@ -76,7 +75,7 @@ impl ProcessStory {
             used: None,
             in_leaks: 0,
             limit: None,
-            threads: None,
+            waits: None,
             full_at_ns: None,
         }
     }
@@ -85,6 +84,17 @@ impl ProcessStory {
     #[must_use]
     pub fn leaks(&self) -> u64 {
         self.leaks_open + self.leaks_resolved
+    }
+
+    /// What keeps it, and what became of its connections, those that have ended too: the group with
+    /// most threads first.
+    pub fn kept(&self) -> impl Iterator<Item = Kept> {
+        let mut effect = Unserved::default();
+        for (slot, n) in self.by_verdict.iter().enumerate() {
+            effect.add(counting::verdict(slot), *n);
+        }
+        let causes = self.waits.iter().flat_map(|waits| waits.causes.iter().cloned());
+        causes.map(move |cause| Kept { cause, effect })
     }
 
     /// Descriptors that it certainly uses: what the host said may be a minute old.
@@ -119,8 +129,8 @@ impl ProcessStory {
 pub struct LookedUp<'a> {
     /// What the host said of one.
     pub process: &'a dyn Fn(ProcessId) -> Option<&'a Process>,
-    /// What its threads wait in; `None`: nobody asked.
-    pub threads: &'a dyn Fn(ProcessId) -> Option<Result<Threads, &'static str>>,
+    /// What it waits for; `None`: nobody asked.
+    pub waits: &'a dyn Fn(ProcessId) -> Option<WaitsOf>,
 }
 
 /// Of a command line no more than this is kept, bytes.
@@ -200,8 +210,9 @@ impl ProcessStories {
         list.shrink_to_fit();
         for at in list.iter().filter(|at| at.leaks > 0) {
             let story = &mut self.all[at.process as usize];
-            if story.threads.is_none() {
-                story.threads = (looked_up.threads)(story.holder.process).map(Rc::new);
+            // What keeps it may become known later.
+            if story.waits.as_ref().is_none_or(|waits| waits.causes.is_empty()) {
+                story.waits = (looked_up.waits)(story.holder.process).or(story.waits.take());
             }
         }
         list

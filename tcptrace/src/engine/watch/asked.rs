@@ -1,15 +1,36 @@
 //! What is asked of processes once, when they are found to leak.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
-use crate::engine::{
-    record::{ProcessId, Record},
-    verdict::Verdict,
-    waiting::Waiting,
+use crate::{
+    engine::{
+        blocked::{
+            blockage::{Blockage, blockages},
+            reading::Reading,
+        },
+        record::{ProcessId, Record},
+        verdict::Verdict,
+        waiting::Waiting,
+    },
+    formats::threads::Threads,
 };
 
 /// More processes than these are not asked about.
 const MOST: usize = 1_024;
+/// More readings than these are not kept: one may tell of tens of thousands of threads.
+const READINGS: usize = 64;
+
+/// What a process waited for.
+#[derive(Clone, Debug)]
+pub struct WaitsOf {
+    /// Its threads in groups, or why nothing is known of them.
+    pub threads: Rc<Result<Threads, &'static str>>,
+    /// What keeps it, most threads first; none: nothing, as far as could be read.
+    pub causes: Rc<[Blockage]>,
+}
 
 /// Processes and what their threads waited in.
 #[derive(Debug, Default)]
@@ -19,6 +40,10 @@ pub(super) struct Asked {
     wanted: Vec<ProcessId>,
     /// The first answer, which is the nearest to when it began.
     answers: HashMap<ProcessId, Waiting>,
+    /// What is concluded from the answers.
+    waits: HashMap<ProcessId, WaitsOf>,
+    /// The readings that show what keeps a process: of each the first.
+    readings: Vec<Reading>,
 }
 
 impl Asked {
@@ -42,18 +67,44 @@ impl Asked {
     /// Takes in an answer.
     pub fn learn(&mut self, waiting: &Waiting) {
         let id = ProcessId { pid: waiting.pid, start_ns: waiting.start_ns };
-        if self.answers.len() < MOST {
-            self.answers.entry(id).or_insert_with(|| waiting.clone());
+        if self.answers.len() < MOST && !self.answers.contains_key(&id) {
+            let threads = Rc::new(waiting.groups());
+            self.waits.insert(id, WaitsOf { threads, causes: Rc::default() });
+            self.answers.insert(id, waiting.clone());
         }
     }
 
-    /// The answer, if there is one.
-    pub fn get(&self, id: ProcessId) -> Option<&Waiting> {
-        self.answers.get(&id)
+    /// Takes in what processes wait for.
+    pub fn learn_more(&mut self, reading: &Reading) {
+        if self.readings.len() == READINGS {
+            return;
+        }
+        let mut news = false;
+        for id in reading.asked().map(|process| process.id()) {
+            // Something that keeps it was found before.
+            let Some(of) = self.waits.get_mut(&id).filter(|of| of.causes.is_empty()) else {
+                continue;
+            };
+            of.causes = blockages(reading, id).into();
+            news |= !of.causes.is_empty();
+        }
+        if news {
+            self.readings.push(reading.clone());
+        }
+    }
+
+    /// What a process waited for; `None`: there is no answer.
+    pub fn waits_of(&self, id: ProcessId) -> Option<&WaitsOf> {
+        self.waits.get(&id)
     }
 
     /// All answers.
     pub fn all(&self) -> impl Iterator<Item = &Waiting> {
         self.answers.values()
+    }
+
+    /// The readings that are kept, in the order in which they came.
+    pub fn readings(&self) -> impl Iterator<Item = &Reading> {
+        self.readings.iter()
     }
 }

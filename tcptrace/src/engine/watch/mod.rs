@@ -20,9 +20,10 @@ use tcptrace_common::{
     state::TcpState,
 };
 
-pub use self::losses::Wants;
 use self::{asked::Asked, losses::Losses, origins::Traced, scans::Beside};
+pub use self::{asked::WaitsOf, losses::Wants};
 use super::{
+    blocked::blockage::{Kept, Unserved},
     decode,
     fact::{Fact, Host, Process, Timed},
     ownership::Ownership,
@@ -31,7 +32,6 @@ use super::{
     select::Selection,
     tracker::Tracker,
     update::{Lost, Stays, Summary, Update},
-    waiting::Waiting,
     worst::worst,
 };
 
@@ -122,6 +122,8 @@ pub struct Watch {
 
 /// More cgroups than these are forgotten, and learnt again.
 const CGROUPS: usize = 65_536;
+/// Findings of the last word.
+const KEPT: usize = 5;
 
 impl Watch {
     /// One that knows nothing yet.
@@ -179,6 +181,7 @@ impl Watch {
             Fact::Threads(waiting) => self.threads.learn(waiting),
             Fact::Origins(told) => self.origins.get_or_insert_default().learn(told),
             Fact::Stack(named) => self.origins.get_or_insert_default().learn_stack(named),
+            Fact::Blocked(reading) => self.threads.learn_more(reading),
         }
     }
 
@@ -223,11 +226,41 @@ impl Watch {
         self.processes.get(id)
     }
 
-    /// What the threads of a process waited in when a leak of it was reported first, where that was
-    /// asked for.
+    /// What a process waited for when a leak of it was reported first, where that was asked.
     #[must_use]
-    pub fn threads(&self, id: ProcessId) -> Option<&Waiting> {
-        self.threads.get(id)
+    pub fn waits_of(&self, id: ProcessId) -> Option<&WaitsOf> {
+        self.threads.waits_of(id)
+    }
+
+    /// The holders of leaks that are kept by something, those with most leaks first, each with what
+    /// became of its connections.
+    fn kept(&self) -> Vec<Kept> {
+        let leaks = || self.rows().filter(|record| record.is_leak());
+        let mut counts: HashMap<ProcessId, u64> = HashMap::new();
+        for record in leaks() {
+            let mut last = None;
+            for holder in &record.holders {
+                if last.replace(holder.process) != Some(holder.process) {
+                    *counts.entry(holder.process).or_default() += 1;
+                }
+            }
+        }
+        let mut holders: Vec<(ProcessId, u64)> = counts.into_iter().collect();
+        holders.sort_unstable_by_key(|(id, n)| (std::cmp::Reverse(*n), id.pid));
+        let mut kept: Vec<Kept> = Vec::new();
+        for (id, _) in holders {
+            let causes = self.waits_of(id).map(|of| &of.causes);
+            let Some(cause) = causes.and_then(|causes| causes.first()).cloned() else { continue };
+            let effect = Unserved::count(&cause.workers, leaks().map(|record| &**record));
+            let finding = Kept { cause, effect };
+            if finding.is_told() && !kept.iter().any(|k| k.cause.workers == finding.cause.workers) {
+                kept.push(finding);
+            }
+            if kept.len() == KEPT {
+                break;
+            }
+        }
+        kept
     }
 
     /// Whether a process with this pid was told of.
@@ -246,6 +279,7 @@ impl Watch {
             .chain(self.cgroups.iter().map(cgroup))
             .chain(self.processes.all().map(process))
             .chain(self.threads.all().map(|waiting| Fact::Threads(Box::new(waiting.clone()))))
+            .chain(self.threads.readings().map(|reading| Fact::Blocked(Box::new(reading.clone()))))
             .chain(self.origins.iter().flat_map(|origins| origins.known()))
             .map(move |fact| Timed { at: now, fact })
     }
@@ -288,6 +322,7 @@ impl Watch {
         let mut totals = self.totals();
         let since = self.began_ns.unwrap_or(now);
         totals.worst = worst(self.rows(), now, since, self.plan.min_age_ns, &self.processes);
+        totals.kept = self.kept();
         said.push(Said { time: now, update: Update::Summary(Box::new(totals)) });
     }
 

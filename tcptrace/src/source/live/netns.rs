@@ -51,6 +51,14 @@ impl Netns {
             u32::try_from(meta.ino()).map_err(|_| io::Error::other("not a network namespace"))?;
         Ok(Self { inode, path: path.to_owned(), others: Vec::new() })
     }
+
+    /// A process that is in it, or was when it was found.
+    #[must_use]
+    pub fn process(&self) -> Option<u32> {
+        let pid =
+            |path: &PathBuf| path.to_str()?.strip_prefix("/proc/")?.split_once('/')?.0.parse().ok();
+        iter::once(&self.path).chain(&self.others).find_map(pid)
+    }
 }
 
 /// Every namespace that can be found, each once, and how many processes hide theirs from us.

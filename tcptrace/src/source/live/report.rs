@@ -1,13 +1,17 @@
 //! All that is known of one process, from one scan and from `/proc`.
 
+use std::rc::Rc;
+
 use crate::{
     engine::{
+        blocked::blockage::{Blockage, Kept, Unserved, blockages},
         language::{Language, language},
         record::{BootNs, Holder, ProcessId, Record},
         report,
         report::{Answer, Listening, ProcessReport},
+        watch::WaitsOf,
     },
-    source::live::{limits, lookup::Known, netstat, process, snapshot::Snapshot, threads},
+    source::live::{blocked, limits, lookup::Known, netstat, process, snapshot::Snapshot, threads},
 };
 
 /// The report on a process whose sockets are `records`.
@@ -22,6 +26,7 @@ pub fn process(snapshot: &Snapshot, id: ProcessId, records: &[Record]) -> Proces
     // What waits in a queue has no descriptor.
     let ages = leaks.iter().filter(|r| holds(&r.holders, pid) && r.listener.is_none());
     let ages: Vec<u64> = ages.map(|r| r.age(snapshot.now).min_ns).collect();
+    let listeners = listeners(snapshot, pid);
     ProcessReport {
         parent: process::find_with_name(process.ppid).map(|(id, comm)| (id.pid, comm)),
         process,
@@ -31,10 +36,42 @@ pub fn process(snapshot: &Snapshot, id: ProcessId, records: &[Record]) -> Proces
         sockets: report::count(records, snapshot.now),
         leaks: leaks.len() as u64,
         full_in_ns: report::full_in(&ages, free(used, limit)),
-        listeners: listeners(snapshot, pid),
+        kept: kept(id, &listeners, records),
+        listeners,
         overflows: netstat::listen_overflows(pid),
         threads: threads::groups(pid),
     }
+}
+
+/// What a process waits for now.
+#[must_use]
+pub fn waits_of(id: ProcessId) -> WaitsOf {
+    let causes = blocked::read(vec![id]).map(|reading| blockages(&reading, id));
+    let causes = causes.unwrap_or_default().into();
+    WaitsOf { threads: Rc::new(threads::groups(id.pid)), causes }
+}
+
+/// What keeps it, and those that share its listeners.
+fn kept(
+    id: ProcessId,
+    listeners: &[Listening],
+    records: &[Record],
+) -> Result<Vec<Kept>, &'static str> {
+    let mut asked = vec![id];
+    for other in listeners.iter().flat_map(|listener| &listener.shared_with) {
+        if !asked.contains(other) {
+            asked.push(*other);
+        }
+    }
+    let reading = blocked::read(asked)?;
+    if let Some(why) = reading.process(id).and_then(|process| process.waiting.why_unknown()) {
+        return Err(why);
+    }
+    let kept = |cause: Blockage| {
+        let effect = Unserved::count(&cause.workers, records);
+        Kept { cause, effect }
+    };
+    Ok(blockages(&reading, id).into_iter().map(kept).collect())
 }
 
 fn holds(holders: &[Holder], pid: u32) -> bool {

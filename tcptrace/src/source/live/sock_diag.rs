@@ -15,6 +15,7 @@ use crate::{
     formats::{
         sock_diag,
         sock_diag::{Detail, Dump, FAMILIES, TCP},
+        unix_diag::{UnixSocket, answer_unix, request_unix},
     },
 };
 
@@ -52,7 +53,13 @@ impl SockDiag {
     /// # Errors
     /// What the kernel answers.
     pub fn open(netns: u32, clock: fn() -> BootNs) -> io::Result<Self> {
-        Ok(Self { netns, clock, socket: open()?, buffer: vec![0; BUFFER] })
+        Ok(Self { netns, clock, socket: open()?, buffer: Vec::new() })
+    }
+
+    /// The namespace that it asks about.
+    #[must_use]
+    pub fn netns(&self) -> u32 {
+        self.netns
     }
 
     /// Lists the sockets in `states` (bit `1 << number`).
@@ -90,6 +97,47 @@ impl SockDiag {
         }
     }
 
+    /// Lists the TCP sockets in `states` that are to be kept: the others take no memory.
+    ///
+    /// # Errors
+    /// See [`dump`].
+    pub fn pick(
+        &mut self,
+        states: u32,
+        keep: &mut dyn FnMut(&Socket) -> bool,
+    ) -> io::Result<Vec<Socket>> {
+        let mut dump = Dump::new(self.netns, TCP, Detail::Connection);
+        self.send(&sock_diag::request_tcp(states, Detail::Connection))?;
+        let mut kept = Vec::new();
+        loop {
+            let over = self.read(&mut dump)?;
+            kept.extend(dump.sockets.drain(..).filter(|socket| keep(socket)));
+            dump.bound.clear();
+            if over {
+                return Ok(kept);
+            }
+        }
+    }
+
+    /// The unix socket with this inode number; `None`: it is gone.
+    ///
+    /// # Errors
+    /// What else the kernel answers: one without unix_diag has no such answers.
+    pub fn find_unix(&mut self, inode: u32) -> io::Result<Option<UnixSocket>> {
+        self.send(&request_unix(inode))?;
+        let n = self.receive()?;
+        match answer_unix(&self.buffer[..n]) {
+            Ok(found) => Ok(Some(found)),
+            Err(libc::ENOENT | libc::ESTALE) => Ok(None),
+            Err(errno) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
+    /// Gives back the memory that answers were read into.
+    pub fn rest(&mut self) {
+        self.buffer = Vec::new();
+    }
+
     fn ask(&mut self, request: &[u8], dump: &mut Dump) -> io::Result<()> {
         self.send(request)?;
         loop {
@@ -109,13 +157,18 @@ impl SockDiag {
 
     /// One read; true: the answer is complete.
     fn read(&mut self, dump: &mut Dump) -> io::Result<bool> {
-        let n = loop {
+        let n = self.receive()?;
+        dump.take(&self.buffer[..n], (self.clock)()).map_err(io::Error::from_raw_os_error)
+    }
+
+    fn receive(&mut self) -> io::Result<usize> {
+        self.buffer.resize(BUFFER, 0);
+        loop {
             match recv(&self.socket, &mut self.buffer[..], RecvFlags::empty()) {
                 Err(rustix::io::Errno::INTR) => {}
-                other => break other?.0,
+                other => return Ok(other?.0),
             }
-        };
-        dump.take(&self.buffer[..n], (self.clock)()).map_err(io::Error::from_raw_os_error)
+        }
     }
 }
 

@@ -104,8 +104,14 @@ pub fn read_here(
 /// What its threads wait in, as a fact; read on this thread.
 #[must_use]
 pub fn waiting(id: ProcessId) -> Waiting {
+    waiting_first(id, MOST, LONGEST)
+}
+
+/// The same of its first threads, `most` at most and what can be read of them in `longest`.
+#[must_use]
+pub fn waiting_first(id: ProcessId, most: usize, longest: Duration) -> Waiting {
     let read = match process::find(id.pid) {
-        Some(now) if same_start(now.start_ns, id.start_ns) => read_here(id.pid, MOST, LONGEST),
+        Some(now) if same_start(now.start_ns, id.start_ns) => read_here(id.pid, most, longest),
         _ => Err("the process is gone"),
     };
     let descriptors = DescriptorTable::new(id.pid);
@@ -244,7 +250,7 @@ impl DescriptorTable {
 
 /// The listeners in `/proc/PID/net/tcp`: the kernel writes them before all other sockets
 /// (`tcp_seq_start`, net/ipv4/tcp_ipv4.c), of which there may be very many.
-fn listeners(pid: u32, file: &str) -> Vec<u64> {
+pub(super) fn listeners(pid: u32, file: &str) -> Vec<u64> {
     let Ok(file) = File::open(format!("/proc/{pid}/net/{file}")) else { return Vec::new() };
     let lines = BufReader::new(file).lines().skip(1).map_while(Result::ok);
     lines.map_while(|l| listener(&l)).collect()

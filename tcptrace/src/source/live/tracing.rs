@@ -208,7 +208,7 @@ impl Source for Live {
             facts.push(Timed { at: now, fact: Fact::ScanBegan });
             let mut wants = ask(now);
             if let Some(waiter) = &self.waiter {
-                wants.threads.drain(..).for_each(|id| waiter.ask(id));
+                waiter.ask(mem::take(&mut wants.threads));
             }
             self.scanner.begin(now, wants);
             self.scanning = true;

@@ -2,40 +2,22 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tcptrace_common::state::TcpState;
 
 use crate::{
     engine::{
         group::{Group, Overview},
-        record::{Age, Holder},
+        record::{BootNs, Holder},
         update::{Lost, Stays, Summary},
     },
     formats::container::Runtime,
     prose::advice::advice,
+    view::json::{
+        kept::KeptLine,
+        ms::{AgeMs, Ms},
+    },
 };
-
-#[derive(Serialize)]
-pub struct AgeMs {
-    min: Ms,
-    max: Option<Ms>,
-}
-
-impl From<&Age> for AgeMs {
-    fn from(age: &Age) -> Self {
-        Self { min: Ms(age.min_ns), max: age.max_ns.map(Ms) }
-    }
-}
-
-/// ns, shown as ms to the microsecond.
-pub struct Ms(pub u64);
-
-impl Serialize for Ms {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 µs, 285 years")]
-        s.serialize_f64((self.0 / 1_000) as f64 / 1_000.0)
-    }
-}
 
 #[derive(Serialize)]
 pub struct HolderLine<'a> {
@@ -108,6 +90,7 @@ pub struct SummaryLine<'a> {
     stays: BTreeMap<&'static str, StaysLine>,
     transitions: Transitions,
     lost: BTreeMap<&'static str, u64>,
+    blocked: Vec<KeptLine<'a>>,
     advice: BTreeMap<&'static str, &'static str>,
 }
 
@@ -137,7 +120,8 @@ pub struct Transitions {
 }
 
 impl<'a> SummaryLine<'a> {
-    pub fn new(time: String, s: &'a Summary) -> Self {
+    pub fn new(time: String, s: &'a Summary, stamp: &dyn Fn(BootNs) -> String) -> Self {
+        let kept = s.kept.iter().map(|kept| KeptLine::new(stamp(kept.cause.at_ns), kept));
         Self {
             event: "summary",
             time,
@@ -156,6 +140,7 @@ impl<'a> SummaryLine<'a> {
                 lost: s.lost.total(),
             },
             lost: counts(&s.lost),
+            blocked: kept.collect(),
             advice: by_name(&s.by_verdict),
         }
     }

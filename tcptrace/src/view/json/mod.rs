@@ -1,7 +1,9 @@
 //! One JSON object a line. The names are a contract.
 
 mod host;
+mod kept;
 mod lines;
+mod ms;
 mod origins;
 mod page;
 mod record;
@@ -100,12 +102,20 @@ impl<W: Write> View for Json<W> {
             }
             Update::Group(group) => self.line(&GroupLine::new(self.stamp(time), group)),
             Update::Overview(seen) => self.line(&OverviewLine::new(self.stamp(time), seen)),
-            Update::Process(report) => self.line(&ProcessLine::new(self.stamp(time), time, report)),
+            Update::Process(report) => {
+                let clock = self.clock.clone();
+                let stamp = |time| clock.rfc3339(time);
+                self.line(&ProcessLine::new(stamp(time), time, report, &stamp))
+            }
             Update::Explanation(e) => self.line(&ExplanationLine::new(self.stamp(time), e)),
             Update::Finding(finding) => self.line(&FindingLine::new(self.stamp(time), finding)),
             Update::Offers(offers) => self.line(&OffersLine::new(self.stamp(time), offers)),
             Update::Lost(lost) => self.line(&LostLine::new(self.stamp(time), lost)),
-            Update::Summary(summary) => self.line(&SummaryLine::new(self.stamp(time), summary)),
+            Update::Summary(summary) => {
+                let clock = self.clock.clone();
+                let stamp = |time| clock.rfc3339(time);
+                self.line(&SummaryLine::new(stamp(time), summary, &stamp))
+            }
         }
     }
 

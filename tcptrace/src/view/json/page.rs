@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::{
     engine::{
+        blocked::blockage::Kept,
         record::{BootNs, Holder, Role},
         report::{About, Answer, Explanation, Listening, ProcessReport},
     },
@@ -14,7 +15,11 @@ use crate::{
         threads,
         words::evidence,
     },
-    view::json::lines::{AgeMs, HolderLine, Ms},
+    view::json::{
+        kept::KeptLine,
+        lines::HolderLine,
+        ms::{AgeMs, Ms},
+    },
 };
 
 #[derive(Serialize)]
@@ -40,6 +45,7 @@ pub struct ProcessLine<'a> {
     threads: Vec<GroupLine<'a>>,
     threads_read: Option<usize>,
     threads_in_all: Option<usize>,
+    blocked: Option<Vec<KeptLine<'a>>>,
     unknown: BTreeMap<&'static str, &'static str>,
 }
 
@@ -90,7 +96,12 @@ struct GroupLine<'a> {
 }
 
 impl<'a> ProcessLine<'a> {
-    pub fn new(time: String, now: BootNs, r: &'a ProcessReport) -> Self {
+    pub fn new(
+        time: String,
+        now: BootNs,
+        r: &'a ProcessReport,
+        stamp: &dyn Fn(BootNs) -> String,
+    ) -> Self {
         let mut unknown = BTreeMap::new();
         let mut answer =
             |field, answer: Answer| answer.map_err(|why| unknown.insert(field, why)).ok();
@@ -98,6 +109,8 @@ impl<'a> ProcessLine<'a> {
             (answer("descriptors.used", r.used), answer("descriptors.limit", r.limit));
         let listen_overflows = answer("listen_overflows", r.overflows);
         let threads = r.threads.as_ref().map_err(|why| unknown.insert("threads", *why)).ok();
+        let kept = r.kept.as_ref().map_err(|why| unknown.insert("blocked", *why)).ok();
+        let kept_line = |kept: &'a Kept| KeptLine::new(stamp(kept.cause.at_ns), kept);
         let HolderLine { pid, inner_pid, comm, cgroup, container, runtime, pod, .. } =
             HolderLine::from(&r.process);
         let Holder { process, ppid, .. } = &r.process;
@@ -131,6 +144,7 @@ impl<'a> ProcessLine<'a> {
             listen_overflows,
             threads_read: threads.map(|t| t.read),
             threads_in_all: threads.map(|t| t.of),
+            blocked: kept.map(|all| all.iter().map(kept_line).collect()),
             threads: threads
                 .map_or(&[][..], |t| &t.groups)
                 .iter()

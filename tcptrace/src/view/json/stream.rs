@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use crate::{
         engine::record::{Age, Connection},
-        view::json::{lines::AgeMs, schema},
+        view::json::{ms::AgeMs, schema},
     };
 
     #[derive(Serialize)]

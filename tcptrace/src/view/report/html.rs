@@ -20,7 +20,7 @@ use crate::{
     prose::{
         cure::{Snippet, cure},
         last_word::rounded,
-        report::{Account, answer, called, descriptors, state, threads, verdicts},
+        report::{Account, answer, called, descriptors, kept, state, threads, verdicts},
         time::human,
         words::evidence,
     },
@@ -216,6 +216,12 @@ fn processes(report: &IncidentReport<'_>, out: &mut String) {
     let more = worst.len().saturating_sub(PROCESSES);
     if more > 0 {
         let _ = write!(out, "<p>{} more processes are not listed.</p>", number(more as u64));
+    }
+    for (p, lines) in
+        worst.iter().map(|(_, p)| (p, kept(p))).filter(|(_, l)| !l.is_empty()).take(WAITING)
+    {
+        let _ = write!(out, "<h3 class=\"later\">What {} waited for</h3>", html(&called(p)));
+        list(&lines, out);
     }
     let known = worst.iter().map(|(_, p)| (p, threads(p))).filter(|(_, list)| !list.is_empty());
     for (p, lines) in known.take(WAITING) {

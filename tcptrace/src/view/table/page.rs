@@ -4,11 +4,13 @@ use std::io::{self, Write};
 
 use crate::{
     engine::{
+        blocked::blockage::Kept,
         counted::counted,
         record::{BootNs, Record, Role},
         report::{About, Explanation, ProcessReport},
     },
     prose::{
+        blocked,
         cure::{Snippet, cure},
         reasons, threads,
         time::human,
@@ -55,6 +57,7 @@ impl<W: Write> Table<W> {
         self.sockets(r)?;
         self.listeners(r)?;
         self.threads(r)?;
+        self.kept(r)?;
         self.untold = Some((r.process.process.pid, r.leaks)).filter(|(_, leaks)| *leaks > 0);
         if r.leaks > 0 { self.title("leaks, the oldest first") } else { Ok(()) }
     }
@@ -132,6 +135,30 @@ impl<W: Write> Table<W> {
             }
             Err(why) => writeln!(self.out, "  unknown: {why}"),
         }
+    }
+
+    fn kept(&mut self, r: &ProcessReport) -> io::Result<()> {
+        self.title("what keeps it")?;
+        match &r.kept {
+            Ok(all) if all.is_empty() => self.wrapped(2, blocked::NOTHING.split(' ')),
+            Ok(all) => all.iter().try_for_each(|kept| self.one_kept(kept)),
+            Err(why) => writeln!(self.out, "  unknown: {why}"),
+        }
+    }
+
+    /// A finding, and below it how it leads to its end.
+    pub(super) fn one_kept(&mut self, kept: &Kept) -> io::Result<()> {
+        let mut lines = blocked::lines(kept).into_iter();
+        let finding = lines.next().unwrap_or_default();
+        let style = if kept.is_told() { BAD } else { PLAIN };
+        write!(self.out, "{style}")?;
+        self.wrapped(2, safe(&finding).split(' '))?;
+        write!(self.out, "{style:#}")?;
+        for line in lines {
+            write!(self.out, "  -")?;
+            self.continued(3, 4, safe(&line).split(' '))?;
+        }
+        Ok(())
     }
 
     /// Says how many leaks of a page's process have no row.

@@ -66,6 +66,7 @@ impl<W: Write> Table<W> {
         writeln!(self.out)?;
         self.tops(&s.by_holder, &s.names, &s.by_remote, &s.by_verdict)?;
         s.stays.iter().try_for_each(|stays| self.stays(stays))?;
+        self.kept_ones(s)?;
         self.advice(&s.by_verdict)?;
         match next {
             Some(next) => {
@@ -75,6 +76,18 @@ impl<W: Write> Table<W> {
             }
             None => Ok(()),
         }
+    }
+
+    /// What keeps those that hold leaks from their work.
+    fn kept_ones(&mut self, s: &Summary) -> io::Result<()> {
+        let clock = self.clock.clone();
+        for kept in &s.kept {
+            writeln!(self.out)?;
+            self.styled(BOLD, &format!("what keeps it, as of {}:", clock.short(kept.cause.at_ns)))?;
+            writeln!(self.out)?;
+            self.one_kept(kept)?;
+        }
+        Ok(())
     }
 
     fn stays(&mut self, stays: &Stays) -> io::Result<()> {

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     engine::{
+        blocked::blockage::{Blockage, Kept, Unserved},
         fact::Process,
         group::GroupBy,
         language::{Language, language},
@@ -152,6 +153,13 @@ fn process(holder: &Holder, members: &[&Rc<Record>], basis: &Basis<'_>) -> Proce
     let held = leaks.iter().filter(|r| r.listener.is_none());
     let ages: Vec<u64> = held.map(|r| r.age(basis.seen.now).min_ns).collect();
     let free = used.zip(limit).map_or(u64::MAX, |(used, limit)| limit.saturating_sub(used));
+    let waits = basis.seen.waits.get(&holder.process);
+    let known_threads = waits.map_or(Err(BY_EXPLAIN), |waits| waits.threads.as_ref().clone());
+    let with_effect = |cause: &Blockage| {
+        let effect = Unserved::count(&cause.workers, members.iter().map(|r| &***r));
+        Kept { cause: cause.clone(), effect }
+    };
+    let kept = waits.map_or(Err(BY_EXPLAIN), |w| Ok(w.causes.iter().map(with_effect).collect()));
     ProcessReport {
         process: holder.clone(),
         command: known.map(|p| p.command.clone()).unwrap_or_default(),
@@ -163,7 +171,8 @@ fn process(holder: &Holder, members: &[&Rc<Record>], basis: &Basis<'_>) -> Proce
         full_in_ns: report::full_in(&ages, free),
         listeners: Vec::new(),
         overflows: Err(BY_EXPLAIN),
-        threads: Err(BY_EXPLAIN),
+        threads: known_threads,
+        kept,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::engine::{
     fact::Process,
     record::{BootNs, ProcessId, Record},
     update::Lost,
-    watch::Watch,
+    watch::{WaitsOf, Watch},
 };
 
 /// What the core knew at one moment.
@@ -19,6 +19,8 @@ pub struct Seen {
     pub sockets: Vec<Rc<Record>>,
     /// The processes that hold them.
     pub processes: HashMap<ProcessId, Process>,
+    /// What they waited for when a leak of theirs was reported first.
+    pub waits: HashMap<ProcessId, WaitsOf>,
     /// Sockets that were reported since the start.
     pub stuck: u64,
     /// Of those: ended.
@@ -32,15 +34,16 @@ impl Seen {
     #[must_use]
     pub fn of(watch: &Watch, now: BootNs) -> Self {
         let sockets: Vec<Rc<Record>> = watch.rows().map(Rc::clone).collect();
-        let mut processes = HashMap::new();
+        let (mut processes, mut waits) = (HashMap::new(), HashMap::new());
         let mut last = None;
         for holder in sockets.iter().flat_map(|record| &record.holders) {
             let id = holder.process;
-            if last.replace(id) != Some(id)
-                && !processes.contains_key(&id)
-                && let Some(process) = watch.process(id)
-            {
+            if last.replace(id) == Some(id) || processes.contains_key(&id) {
+                continue;
+            }
+            if let Some(process) = watch.process(id) {
                 processes.insert(id, process.clone());
+                waits.extend(watch.waits_of(id).map(|of| (id, of.clone())));
             }
         }
         let totals = watch.totals();
@@ -48,6 +51,7 @@ impl Seen {
             now,
             sockets,
             processes,
+            waits,
             stuck: totals.stuck,
             resolved: totals.resolved,
             lost: totals.lost,

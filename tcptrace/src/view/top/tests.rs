@@ -129,6 +129,7 @@ fn seen(now: BootNs, sockets: Vec<Rc<Record>>, stuck: u64, resolved: u64) -> See
         processes: [process(4711, 871, "/usr/bin/java -jar shop.jar"), process(812, 40, "nginx")]
             .into_iter()
             .collect(),
+        waits: std::collections::HashMap::new(),
         stuck,
         resolved,
         lost: Lost::default(),

@@ -13,7 +13,8 @@ use crate::{
     formats::cgroup::Cgroups,
     view::json::{
         Escaping,
-        lines::{AgeMs, HolderLine, Ms},
+        lines::HolderLine,
+        ms::{AgeMs, Ms},
         schema,
     },
 };

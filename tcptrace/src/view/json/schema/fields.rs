@@ -5,7 +5,9 @@ use tcptrace_common::state::TcpState;
 use super::{
     Field,
     Kind::{Count, End, Flag, List, Map, Maybe, Milliseconds, Object, Text, Time, Word},
-    Line, field, sometimes,
+    Line,
+    blocked::KEPT,
+    field, sometimes,
 };
 use crate::engine::verdict::Verdict;
 
@@ -167,6 +169,7 @@ const WATCHED: &[Field] = &[
         "Changes of state, of all sockets.",
     ),
     field("lost", Object(LOSSES), "What was lost, by kind."),
+    field("blocked", List(&Object(KEPT)), "What keeps those that hold leaks, the worst first."),
     ADVICE,
 ];
 
@@ -260,6 +263,7 @@ const PROCESS: &[Field] = &[
     ),
     field("threads_read", Maybe(&Count("threads")), "How many were looked at."),
     field("threads_in_all", Maybe(&Count("threads")), "How many there are."),
+    field("blocked", Maybe(&List(&Object(KEPT))), "What keeps it from its work; empty: nothing."),
     UNKNOWN,
 ];
 

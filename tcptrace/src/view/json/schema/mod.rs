@@ -1,6 +1,7 @@
 //! What each JSON line holds, as data: docs/json.md and docs/json.schema.json are made of it, and
 //! tests hold every line that they see against it.
 
+mod blocked;
 mod fields;
 mod page;
 
