@@ -1,7 +1,7 @@
 //! A watch that asks for origins, programs that leak in its namespace, and what is said of them.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     fmt::Display,
     fs,
     io::{self, Write},
@@ -26,7 +26,7 @@ pub struct Scene {
     pub ns: Netns,
     tracer: Option<Tracer>,
     /// The sockets that were told of.
-    named: HashSet<Option<u64>>,
+    named: HashSet<u64>,
 }
 
 /// A program that said where it listens.
@@ -120,18 +120,21 @@ impl Scene {
             .expect("a network of our own")
     }
 
-    /// What is said first of so many leaks that nothing was said of before: a leak is told again
-    /// as it gets older.
+    /// What is said of so many leaks that nothing was said of before, once functions have their
+    /// names: a leak is told again as it gets older.
     pub fn leaks(&mut self, count: usize) -> Vec<Value> {
         let tracer = self.tracer.as_mut().expect("a watch");
-        let mut leaks = Vec::new();
-        while leaks.len() < count {
+        let mut leaks = BTreeMap::new();
+        while leaks.values().filter(|leak| is_whole(leak)).count() < count {
             let stuck = tracer.next("stuck");
-            if self.named.insert(stuck["cookie"].as_u64()) {
-                leaks.push(stuck);
+            let cookie = stuck["cookie"].as_u64().expect("a cookie");
+            if !self.named.contains(&cookie) {
+                leaks.insert(cookie, stuck);
             }
         }
-        leaks
+        assert_eq!(leaks.len(), count, "{leaks:#?}");
+        self.named.extend(leaks.keys());
+        leaks.into_values().collect()
     }
 
     /// Ends the watch: it lost nothing, and so many leaks are open.
@@ -143,6 +146,16 @@ impl Scene {
             assert_eq!(summary["lost"][kind], 0, "{summary}");
         }
     }
+}
+
+/// Looking functions up may take longer than a scan waits: then it says so.
+fn is_whole(record: &Value) -> bool {
+    ["origin", "last_read", "end_read"].into_iter().all(|name| {
+        let moment = &record[name];
+        moment.is_null()
+            || moment["frames"].is_array()
+            || !moment["cut"].as_str().is_some_and(|why| why.contains("being looked up"))
+    })
 }
 
 /// Why it sits there, whose it is, and that only this process holds it.

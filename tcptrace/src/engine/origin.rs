@@ -35,13 +35,13 @@ pub struct Limits {
 pub fn moment(
     raw: &event::Moment,
     processes: &Processes,
-    stack: impl FnOnce(u64) -> Option<Rc<Stack>>,
+    stack: impl FnOnce(u64) -> Result<Rc<Stack>, Reason>,
 ) -> Option<Moment> {
     (raw.time_ns != 0).then(|| {
         let process = ProcessId { pid: raw.pid, start_ns: raw.start_ns };
         let stack = match raw.stack {
             0 => Err(Reason::StackUnreadable),
-            name => stack(name).ok_or(Reason::StackLost),
+            name => stack(name),
         };
         Moment {
             at: raw.time_ns,

@@ -13,6 +13,7 @@ use crate::engine::{
     processes::Processes,
     record::{How, Origins, ProcessId, Record},
     stack::Stack,
+    unknown::Reason,
 };
 
 /// Stacks that are remembered, and sockets.
@@ -65,7 +66,8 @@ impl Traced {
         let ring = record.holders.iter().any(|h| self.rings.contains(&h.process));
         let limits = Limits { ring, ..self.limits };
         let known = self.by_cookie.get(&record.connection.cookie);
-        let stack = |name| self.stacks.get(&name).cloned();
+        let missing = if self.stacks_lost > 0 { Reason::StackLost } else { Reason::StackPending };
+        let stack = |name| self.stacks.get(&name).cloned().ok_or(missing);
         let moment = |raw| origin::moment(raw, processes, stack);
         let origins = known.map_or_else(Origins::default, |known| {
             let how = if known.flags & ACCEPTED != 0 { How::Accepted } else { How::Connected };

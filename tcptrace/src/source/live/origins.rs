@@ -45,6 +45,8 @@ pub struct Stacks {
     asked: HashSet<u64>,
     /// Asked and not answered.
     open: HashSet<u64>,
+    /// Asked, and no longer there.
+    dropped: u64,
     /// Processes that were looked at for a ring.
     looked_at: HashSet<ProcessId>,
 }
@@ -114,8 +116,8 @@ impl Stacks {
         };
         thread::Builder::new().name("symbols".to_owned()).spawn(work)?;
         let _ = is_started.recv();
-        let (asked, open, looked_at) = Default::default();
-        Ok(Self { orders, answers, asked, open, looked_at })
+        let (asked, open, dropped, looked_at) = Default::default();
+        Ok(Self { orders, answers, asked, open, dropped, looked_at })
     }
 
     /// What is to be told before a scan: the stacks that its sockets' origins name, then those.
@@ -128,7 +130,7 @@ impl Stacks {
         let rings = self.rings(&list, scan);
         // Most of the time there is nothing.
         if !list.is_empty() || !rings.is_empty() {
-            facts.push(told(kept, list, rings));
+            facts.push(told(kept, list, rings, self.dropped));
         }
         facts
     }
@@ -165,6 +167,7 @@ impl Stacks {
                 Some(stack) => facts.push(Fact::Stack(Box::new(NamedStack { name, stack }))),
                 // It may come later, when it is handed over again.
                 None => {
+                    self.dropped += 1;
                     self.asked.remove(&name);
                 }
             }
@@ -235,14 +238,14 @@ fn has_ring(pid: u32) -> bool {
     })
 }
 
-fn told(kept: &Origins, list: Vec<Origin>, rings: Vec<(u32, u64)>) -> Fact {
+fn told(kept: &Origins, list: Vec<Origin>, rings: Vec<(u32, u64)>, dropped: u64) -> Fact {
     let lost = kept.lost();
     Fact::Origins(Box::new(Told {
         list: Records(list),
         reads: kept.reads,
         narrowed: kept.narrowed,
         full: lost.full,
-        stacks_lost: lost.stacks_lost,
+        stacks_lost: lost.stacks_lost + dropped,
         rings,
     }))
 }
@@ -250,5 +253,5 @@ fn told(kept: &Origins, list: Vec<Origin>, rings: Vec<(u32, u64)>) -> Fact {
 /// That origins are kept, and none is known yet.
 #[must_use]
 pub fn none_yet(kept: &Origins) -> Fact {
-    told(kept, Vec::new(), Vec::new())
+    told(kept, Vec::new(), Vec::new(), 0)
 }
