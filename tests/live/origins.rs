@@ -148,7 +148,9 @@ fn passed_over_a_unix_socket() {
     let mut dispatcher =
         scene.server(Command::new(build::c("passing.c", &["-fomit-frame-pointer"])), "accept", 2);
     let packer: u64 = dispatcher.service.says("worker").parse().expect("a pid");
-    for leak in scene.leaks(2) {
+    let leaks = scene.leaks(2);
+    let older = scene.again(&leaks[0]);
+    for leak in leaks.into_iter().chain([older]) {
         // It was handed over, and not left to it by accident.
         expect_leak(&leak, "eof-not-closed", "server", packer);
         let former = leak["former_holders"].as_array().expect("a list");

@@ -137,6 +137,12 @@ impl Scene {
         leaks.into_values().collect()
     }
 
+    /// What is said of a leak when it has got older.
+    pub fn again(&mut self, leak: &Value) -> Value {
+        let tracer = self.tracer.as_mut().expect("a watch");
+        tracer.wait_for("older leak", |e| e["event"] == "stuck" && e["cookie"] == leak["cookie"])
+    }
+
     /// Ends the watch: it lost nothing, and so many leaks are open.
     pub fn ends_with(self, open: usize) {
         let (summary, status) = self.tracer.expect("a watch").finish();
