@@ -67,28 +67,35 @@ FUNCTION void fetch(int connection) {
         fail("recv");
 }
 
+// Called by the thread itself: it has its name before it does anything.
+static void name(const char *name) {
+    pthread_setname_np(pthread_self(), name);
+}
+
 FUNCTION void *crawl(void *unused) {
     int connection;
+    name("crawler");
     while (read(handed[0], &connection, sizeof connection) == sizeof connection)
         fetch(connection);
     return unused;
 }
 
 FUNCTION void *clerk(void *listener) {
+    name("orders");
     serve_orders(*(int *)listener);
     return NULL;
 }
 
 FUNCTION void *dialer(void *to) {
+    name("dialer");
     dial_suppliers(to);
     return NULL;
 }
 
-static pthread_t start(const char *name, void *(*function)(void *), void *argument) {
+static pthread_t start(void *(*function)(void *), void *argument) {
     pthread_t thread;
     if (pthread_create(&thread, NULL, function, argument))
         fail("pthread_create");
-    pthread_setname_np(thread, name);
     return thread;
 }
 
@@ -101,10 +108,10 @@ int main(int argc, char **argv) {
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (pipe(handed) < 0)
         fail("pipe");
-    start("crawler", crawl, NULL);
+    start(crawl, NULL);
     pthread_t thread;
     if (strcmp(argv[1], "connect") == 0) {
-        thread = start("dialer", dialer, &address);
+        thread = start(dialer, &address);
         pthread_join(thread, NULL);
     } else {
         int listener = socket(AF_INET, SOCK_STREAM, 0);
@@ -112,7 +119,7 @@ int main(int argc, char **argv) {
         if (bind(listener, (struct sockaddr *)&address, length) < 0 || listen(listener, 64) < 0)
             fail("listen");
         getsockname(listener, (struct sockaddr *)&address, &length);
-        thread = start("orders", clerk, &listener);
+        thread = start(clerk, &listener);
     }
     printf("ready %d %d\n", ntohs(address.sin_port), getpid());
     fflush(stdout);
