@@ -11,7 +11,7 @@ use crate::{
     tests,
 };
 
-tests![server_socket, channels, never_read, as_a_client, interpreted];
+tests![server_socket, channels, never_read, as_a_client, interpreted, a_map_that_comes_later];
 
 /// Why tests of this module can't run here.
 pub fn missing(_: &str) -> Option<String> {
@@ -112,5 +112,22 @@ fn interpreted() {
     expect_leak(&leak, "eof-not-closed", "server", server.pid);
     expect_thread(&leak["origin"], server.pid, "Acceptor");
     expect_frames(&leak["origin"], &["Interpreter"]);
+    scene.ends_with(1);
+}
+
+/// The reason says how to get names; the next time that the leak is told of it has them.
+fn a_map_that_comes_later() {
+    let mut scene = Scene::new();
+    let server = scene.server(orders(COMPILED), "accept", 1);
+    let leak = scene.leaks(1).remove(0);
+    let frames = leak["origin"]["frames"].as_array().expect("frames");
+    let remedy = |f: &Value| f["unknown"].as_str().is_some_and(|why| why.contains("jcmd"));
+    assert!(frames.iter().any(remedy), "{leak:#}");
+    let _map = PerfMap::asked_of_java(server.pid);
+    let mut older = scene.again(&leak);
+    while older["origin"]["frames"].as_array().is_some_and(|frames| frames.iter().any(remedy)) {
+        older = scene.again(&leak);
+    }
+    expect_frames(&older["origin"], &["Orders.takeOrder", "Orders.serveOrders"]);
     scene.ends_with(1);
 }
