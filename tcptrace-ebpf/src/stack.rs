@@ -115,9 +115,8 @@ pub fn name(ctx: *mut c_void, regs: Registers, time_ns: u64, start_ns: u64) -> u
     }
     let chain = (&raw mut scratch.chain).cast();
     // SAFETY: as long as is said, and the helper writes no more.
-    let length = unsafe {
-        bpf_get_stack(ctx, chain, (CHAIN * 8) as u32, u64::from(BPF_F_USER_STACK))
-    };
+    let length =
+        unsafe { bpf_get_stack(ctx, chain, (CHAIN * 8) as u32, u64::from(BPF_F_USER_STACK)) };
     let calls = if length < 0 { 0 } else { (length as u64 / 8) as u32 };
     let name = fingerprint(scratch, regs, calls, start_ns);
     if NAMED.insert(name, 0u32, u64::from(BPF_NOEXIST)).is_ok()

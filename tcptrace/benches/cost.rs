@@ -53,13 +53,12 @@ fn main() -> anyhow::Result<()> {
     let only = argument("--only");
     let rounds = common::rounds(ROUNDS)?;
     // What others are compared with is always there.
-    let asked =
-        |c: &Contender| {
-            let asked = |only: &String| {
-                [NOTHING, EMPTY].contains(&c.name) || only.split(',').any(|name| name == c.name)
-            };
-            only.as_ref().is_none_or(asked)
+    let asked = |c: &Contender| {
+        let asked = |only: &String| {
+            [NOTHING, EMPTY].contains(&c.name) || only.split(',').any(|name| name == c.name)
         };
+        only.as_ref().is_none_or(asked)
+    };
     // ss has no program to account for: `host` compares it.
     let contenders: Vec<Contender> =
         contenders::all()?.into_iter().filter(|c| asked(c) && !c.name.starts_with("ss")).collect();

@@ -139,7 +139,12 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
     let job = live::Job {
         announcement: args.announcement(),
         plan,
-        how: attach::How { btf: &btf, ring_kib: None, interval: args.interval, origins: args.origins },
+        how: attach::How {
+            btf: &btf,
+            ring_kib: None,
+            interval: args.interval,
+            origins: args.origins,
+        },
         view: Box::new(Nobody(Clock::new(jiff::Timestamp::now(), boot_now(), false))),
         reports: None,
         recording: Some(prepared),

@@ -164,7 +164,12 @@ async fn watch(
     };
     let job = live::Job {
         plan: args.plan(selection),
-        how: attach::How { btf, ring_kib: args.ring_size, interval: args.interval, origins: args.origins },
+        how: attach::How {
+            btf,
+            ring_kib: args.ring_size,
+            interval: args.interval,
+            origins: args.origins,
+        },
         view,
         reports: args.reports(),
         recording,

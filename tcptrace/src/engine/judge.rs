@@ -171,6 +171,7 @@ mod tests {
                 }),
                 came_in_by: None,
                 cgroup: None,
+                origins: None,
                 unknown: Unknown::default(),
             }
         }

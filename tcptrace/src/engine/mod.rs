@@ -24,6 +24,7 @@ pub mod report;
 pub mod reports;
 pub mod select;
 pub mod stack;
+pub mod stories;
 pub mod tally;
 pub mod tracker;
 pub mod unknown;

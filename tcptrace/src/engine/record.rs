@@ -235,7 +235,7 @@ pub struct Evidence {
 }
 
 /// How a connection was opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum How {
     /// accept() or accept4() returned it.
     Accepted,
@@ -356,8 +356,31 @@ pub struct ClosedBy {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A leak that is read to its end, of nobody.
+    pub(crate) fn leak() -> Record {
+        Record {
+            connection: Connection::new(1, &Tuple::default(), IPPROTO_TCP),
+            role: Some(Role::Server),
+            state: TcpState::CloseWait,
+            earliest_ns: 1,
+            latest_ns: 1,
+            seen_ns: 2,
+            verdict: Some(Verdict::EofNotClosed),
+            also: Vec::new(),
+            evidence: Evidence { recv_q: Some(0), accepted: Some(true), ..Evidence::default() },
+            holders: Vec::new(),
+            holder_source: HolderSource::FdTable,
+            former_holders: Vec::new(),
+            listener: None,
+            came_in_by: None,
+            cgroup: None,
+            origins: None,
+            unknown: Unknown::default(),
+        }
+    }
 
     #[test]
     fn an_age_that_may_be_more() {

@@ -192,6 +192,7 @@ mod tests {
             listener: None,
             came_in_by: None,
             cgroup: None,
+            origins: None,
             unknown: Unknown::default(),
         }
     }

@@ -14,6 +14,7 @@ use super::{
     group::{Group, HolderNames, Overview},
     record::{Age, ClosedBy, Connection, Record},
     report::{Explanation, ProcessReport},
+    stories::Story,
     unknown::Reason,
     worst::Worst,
 };
@@ -153,6 +154,8 @@ pub struct Summary {
     pub worst: Option<Box<Worst>>,
     /// What keeps those that hold leaks from their work, the worst first.
     pub kept: Vec<Kept>,
+    /// Where the leaks that are open come from, at the end, the most frequent first.
+    pub stories: Vec<Story>,
 }
 
 /// What goes to the views.
@@ -192,6 +195,8 @@ pub enum Update {
     Finding(Box<Finding>),
     /// What works on this host in all.
     Offers(Box<Offers>),
+    /// Where leaks come from.
+    Stories(Vec<Story>),
     /// Something could not be seen or shown.
     Lost(Lost),
     /// The end.

@@ -5,6 +5,7 @@ pub mod blocked;
 pub mod check;
 pub mod cure;
 pub mod last_word;
+pub mod origins;
 pub mod reasons;
 pub mod report;
 pub mod stacks;

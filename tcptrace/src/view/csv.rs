@@ -264,7 +264,11 @@ impl<W: Write> View for Csv<W> {
                 row
             }
             // Pages have no rows: the sockets that they are about follow, one a row.
-            Update::Clock(_) | Update::Report(_) | Update::Process(_) | Update::Explanation(_) => {
+            Update::Clock(_)
+            | Update::Report(_)
+            | Update::Stories(_)
+            | Update::Process(_)
+            | Update::Explanation(_) => {
                 return Ok(());
             }
             Update::Lost(lost) => {

@@ -64,6 +64,7 @@ impl Leak {
             listener: None,
             came_in_by: None,
             cgroup: None,
+            origins: None,
             unknown: Unknown::default(),
         })
     }

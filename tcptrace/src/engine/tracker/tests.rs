@@ -3,8 +3,7 @@ use tcptrace_common::state::TcpState;
 
 use super::*;
 use crate::engine::{
-    record::{Connection, Evidence, Holder, ProcessId},
-    unknown::Unknown,
+    record::{Connection, Holder, ProcessId, tests::leak},
     update::Change,
 };
 
@@ -21,21 +20,11 @@ fn connection(cookie: u64) -> Connection {
 fn record(cookie: u64, since: BootNs) -> Record {
     Record {
         connection: connection(cookie),
-        role: None,
-        state: TcpState::CloseWait,
         earliest_ns: since,
         latest_ns: since,
         seen_ns: 0,
-        verdict: Some(Verdict::EofNotClosed),
-        also: Vec::new(),
-        evidence: Evidence::default(),
-        holders: Vec::new(),
         holder_source: HolderSource::None,
-        former_holders: Vec::new(),
-        listener: None,
-        came_in_by: None,
-        cgroup: None,
-        unknown: Unknown::default(),
+        ..leak()
     }
 }
 

@@ -30,6 +30,7 @@ use super::{
     processes::Processes,
     record::{BootNs, ProcessId, Record},
     select::Selection,
+    stories::stories,
     tracker::Tracker,
     update::{Lost, Stays, Summary, Update},
     worst::worst,
@@ -323,6 +324,7 @@ impl Watch {
         let since = self.began_ns.unwrap_or(now);
         totals.worst = worst(self.rows(), now, since, self.plan.min_age_ns, &self.processes);
         totals.kept = self.kept();
+        totals.stories = stories(self.rows());
         said.push(Said { time: now, update: Update::Summary(Box::new(totals)) });
     }
 

@@ -87,10 +87,10 @@ impl Traced {
 
     /// What is known, as facts.
     pub fn known(&self) -> impl Iterator<Item = Fact> {
-        let stacks = self.stacks.iter().map(|(name, stack)| NamedStack {
-            name: *name,
-            stack: Stack::clone(stack),
-        });
+        let stacks = self
+            .stacks
+            .iter()
+            .map(|(name, stack)| NamedStack { name: *name, stack: Stack::clone(stack) });
         let told = Told {
             list: Records(self.by_cookie.values().copied().collect()),
             reads: self.limits.reads,

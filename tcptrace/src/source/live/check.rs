@@ -192,7 +192,9 @@ fn types(path: &Path, ask: bool) -> Finding {
 /// of the registers each architecture some.
 fn absent(offsets: &Offsets) -> impl Iterator<Item = (&'static str, &'static str)> {
     let absent = offsets.named().into_iter().filter(|(_, _, offset)| *offset == MISSING);
-    absent.filter(|(strukt, _, _)| !matches!(*strukt, "file" | "pt_regs")).map(|(strukt, member, _)| (strukt, member))
+    absent
+        .filter(|(strukt, _, _)| !matches!(*strukt, "file" | "pt_regs"))
+        .map(|(strukt, member, _)| (strukt, member))
 }
 
 fn locked_down() -> Finding {

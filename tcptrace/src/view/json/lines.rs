@@ -16,6 +16,7 @@ use crate::{
     view::json::{
         kept::KeptLine,
         ms::{AgeMs, Ms},
+        origins::{STORIES, StoryLine},
     },
 };
 
@@ -91,6 +92,8 @@ pub struct SummaryLine<'a> {
     transitions: Transitions,
     lost: BTreeMap<&'static str, u64>,
     blocked: Vec<KeptLine<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    origins: Vec<StoryLine<'a>>,
     advice: BTreeMap<&'static str, &'static str>,
 }
 
@@ -141,6 +144,7 @@ impl<'a> SummaryLine<'a> {
             },
             lost: counts(&s.lost),
             blocked: kept.collect(),
+            origins: s.stories.iter().take(STORIES).map(StoryLine::from).collect(),
             advice: by_name(&s.by_verdict),
         }
     }

@@ -19,8 +19,8 @@ use serde_json::ser::Formatter;
 use self::{
     host::{FindingLine, OffersLine},
     lines::{GroupLine, LostLine, OverviewLine, SummaryLine},
-    page::{ExplanationLine, ProcessLine},
     origins::{Stamps, stamps},
+    page::{ExplanationLine, ProcessLine},
     record::{End, Times, record},
 };
 use crate::{
@@ -84,7 +84,7 @@ impl<W: Write> View for Json<W> {
     fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
         match update {
             // A line a socket: what is told together is for people.
-            Update::Clock(_) | Update::Report(_) => Ok(()),
+            Update::Clock(_) | Update::Report(_) | Update::Stories(_) => Ok(()),
             Update::Transition(change) => {
                 self.by_hand(time, |line, stamp| stream::transition(line, stamp, change))
             }

@@ -1,10 +1,17 @@
 //! Who opened a socket and who read from it, as part of a record.
 
-use super::write::{maybe, ms, number, string, text, word};
+use serde::Serialize;
+
+use super::{
+    Escaping,
+    ms::Ms,
+    write::{text, word},
+};
 use crate::{
     engine::{
-        record::{BootNs, Moment, Origins},
-        stack::{Frame, Stack},
+        record::{BootNs, How, Moment, Origins},
+        stack::{Code, Frame, Stack},
+        stories::{Reading, Story},
     },
     prose::{reasons, stacks},
     view::Clock,
@@ -26,80 +33,120 @@ pub fn stamps(origins: &Origins, clock: &Clock) -> Stamps {
 
 /// Appends the fields `origin`, `last_read` and `end_read`, each with a comma before it.
 pub fn origins(out: &mut Vec<u8>, origins: &Origins, stamps: &Stamps, now: BootNs) {
-    let names = ["origin", "last_read", "end_read"];
-    for ((name, one), stamp) in names.into_iter().zip(moments(origins)).zip(stamps) {
+    let how = origins.opened.as_ref().map(|(how, _)| how.name());
+    let names = [("origin", how), ("last_read", None), ("end_read", None)];
+    for (((name, how), moment), stamp) in names.into_iter().zip(moments(origins)).zip(stamps) {
         text(out, ",");
         word(out, name);
         text(out, ":");
-        maybe(out, one.zip(stamp.as_deref()), |out, (moment, stamp)| {
-            text(out, "{");
-            if name == "origin"
-                && let Some((how, _)) = &origins.opened
-            {
-                text(out, "\"how\":");
-                word(out, how.name());
-                text(out, ",");
+        let line = moment.zip(stamp.as_deref());
+        let line = line.map(|(moment, stamp)| MomentLine::new(moment, how, stamp, now));
+        // Writing to memory does not fail.
+        let _ = line.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, Escaping));
+    }
+}
+
+#[derive(Serialize)]
+struct MomentLine<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    how: Option<&'static str>,
+    time: &'a str,
+    ago_ms: Ms,
+    pid: u32,
+    process: Option<&'a str>,
+    thread: u32,
+    name: &'a str,
+    frames: Option<Vec<FrameLine<'a>>>,
+    cut: Option<String>,
+}
+
+impl<'a> MomentLine<'a> {
+    fn new(moment: &'a Moment, how: Option<&'static str>, time: &'a str, now: BootNs) -> Self {
+        let (frames, cut) = match &moment.stack {
+            Ok(stack) => {
+                let frames = stack.frames.iter().map(FrameLine::from).collect();
+                (Some(frames), stack.cut.as_ref().map(stacks::cut))
             }
-            self::moment(out, moment, stamp, now);
-            text(out, "}");
-        });
-    }
-}
-
-fn moment(out: &mut Vec<u8>, moment: &Moment, stamp: &str, now: BootNs) {
-    text(out, "\"time\":");
-    word(out, stamp);
-    text(out, ",\"ago_ms\":");
-    ms(out, now.saturating_sub(moment.at));
-    text(out, ",\"pid\":");
-    number(out, u64::from(moment.process.pid));
-    text(out, ",\"process\":");
-    maybe(out, moment.called.as_deref(), string);
-    text(out, ",\"thread\":");
-    number(out, u64::from(moment.tid));
-    text(out, ",\"name\":");
-    string(out, &moment.thread);
-    text(out, ",\"frames\":");
-    match &moment.stack {
-        Ok(stack) => frames(out, stack),
-        Err(why) => {
-            text(out, "null,\"cut\":");
-            word(out, reasons::words(*why));
+            Err(why) => (None, Some(reasons::words(*why).to_owned())),
+        };
+        Self {
+            how,
+            time,
+            ago_ms: Ms(now.saturating_sub(moment.at)),
+            pid: moment.process.pid,
+            process: moment.called.as_deref(),
+            thread: moment.tid,
+            name: &moment.thread,
+            frames,
+            cut,
         }
     }
 }
 
-/// Appends the frames of a stack, and why it has no more.
-fn frames(out: &mut Vec<u8>, stack: &Stack) {
-    text(out, "[");
-    for (n, frame) in stack.frames.iter().enumerate() {
-        if n > 0 {
-            text(out, ",");
-        }
-        self::frame(out, frame);
-    }
-    text(out, "],\"cut\":");
-    maybe(out, stack.cut.as_ref(), |out, why| string(out, &stacks::cut(why)));
+#[derive(Serialize)]
+struct FrameLine<'a> {
+    function: Option<&'a str>,
+    module: Option<&'a str>,
+    offset: u64,
+    file: Option<&'a str>,
+    line: Option<u32>,
+    inlined: bool,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unknown: Option<String>,
 }
 
-fn frame(out: &mut Vec<u8>, frame: &Frame) {
-    text(out, "{\"function\":");
-    maybe(out, frame.function.as_deref(), string);
-    text(out, ",\"module\":");
-    maybe(out, frame.module.as_deref(), string);
-    text(out, ",\"offset\":");
-    number(out, frame.offset);
-    text(out, ",\"file\":");
-    maybe(out, frame.file.as_deref(), string);
-    text(out, ",\"line\":");
-    maybe(out, frame.line, |out, line| number(out, u64::from(line)));
-    text(out, ",\"inlined\":");
-    text(out, if frame.inlined { "true" } else { "false" });
-    text(out, ",\"code\":");
-    word(out, frame.code.name());
-    if let Some(why) = &frame.unknown {
-        text(out, ",\"unknown\":");
-        string(out, &stacks::missing(why));
+impl<'a> From<&'a Frame> for FrameLine<'a> {
+    fn from(frame: &'a Frame) -> Self {
+        Self {
+            function: frame.function.as_deref(),
+            module: frame.module.as_deref(),
+            offset: frame.offset,
+            file: frame.file.as_deref(),
+            line: frame.line,
+            inlined: frame.inlined,
+            code: frame.code.name(),
+            unknown: frame.unknown.as_ref().map(stacks::missing),
+        }
     }
-    text(out, "}");
+}
+
+/// Stories of a summary.
+pub const STORIES: usize = 50;
+
+#[derive(Serialize)]
+pub struct StoryLine<'a> {
+    count: u64,
+    how: Option<&'static str>,
+    opened_in: Vec<&'a str>,
+    openers: Vec<&'a str>,
+    reading: &'static str,
+    read_in: Vec<&'a str>,
+    readers: Vec<&'a str>,
+}
+
+impl<'a> From<&'a Story> for StoryLine<'a> {
+    fn from(story: &'a Story) -> Self {
+        let (reading, read) = match &story.reading {
+            Reading::End(stack) => ("end", stack.as_ref().ok()),
+            Reading::Some(stack) => ("data", stack.as_ref().ok()),
+            Reading::Nothing => ("nothing", None),
+            Reading::Unknown(_) => ("unknown", None),
+        };
+        Self {
+            count: story.count,
+            how: story.how.map(How::name),
+            opened_in: story.opened.as_ref().map(|stack| own(stack)).unwrap_or_default(),
+            openers: story.openers.iter().map(|name| &**name).collect(),
+            reading,
+            read_in: read.map(|stack| own(stack)).unwrap_or_default(),
+            readers: story.readers.iter().map(|name| &**name).collect(),
+        }
+    }
+}
+
+/// The program's own functions, the innermost first.
+fn own(stack: &Stack) -> Vec<&str> {
+    let own = stack.frames.iter().filter(|frame| frame.code == Code::Own);
+    own.filter_map(|frame| frame.function.as_deref()).collect()
 }

@@ -114,6 +114,7 @@ impl<W: Write> View for Table<W> {
             Update::Explanation(explanation) => self.explanation(explanation, time),
             Update::Finding(finding) => self.finding(finding),
             Update::Offers(offers) => self.offers(offers),
+            Update::Stories(stories) => self.stories(stories),
             Update::Lost(lost) => {
                 let time = self.clock.short(time);
                 let line = format!("{time} lost: {}; ages and ends are checked", lost_text(lost));

@@ -12,7 +12,7 @@ use crate::{
     prose::{
         blocked,
         cure::{Snippet, cure},
-        reasons, threads,
+        origins, reasons, threads,
         time::human,
         words::{evidence, holders, name},
     },
@@ -242,6 +242,9 @@ impl<W: Write> Table<W> {
             ns => format!(", as of {} ago", human(ns)),
         };
         self.list(&format!("evidence{scanned}"), &evidence(r, now))?;
+        let moments: Vec<String> =
+            origins::moments(r, now).iter().map(|line| safe(line).into_owned()).collect();
+        self.list("origins", &moments)?;
         if r.verdict.is_none() {
             let why = r.unknown.get("verdict").map_or("unknown", reasons::words);
             self.field("no verdict", why)?;

@@ -11,9 +11,10 @@ use crate::{
     engine::{
         counted::counted,
         group::{Group, HolderNames, Overview},
+        stories::Story,
         update::{Stays, Summary},
     },
-    prose::{advice::advice, last_word::last_word, time::human},
+    prose::{advice::advice, last_word::last_word, origins, time::human},
     view::{
         table::{
             BAD, BOLD, DIM, GOOD, PLAIN, Table,
@@ -66,6 +67,7 @@ impl<W: Write> Table<W> {
         writeln!(self.out)?;
         self.tops(&s.by_holder, &s.names, &s.by_remote, &s.by_verdict)?;
         s.stays.iter().try_for_each(|stays| self.stays(stays))?;
+        self.stories(&s.stories)?;
         self.kept_ones(s)?;
         self.advice(&s.by_verdict)?;
         match next {
@@ -76,6 +78,24 @@ impl<W: Write> Table<W> {
             }
             None => Ok(()),
         }
+    }
+
+    /// Where leaks come from; nothing where that was not asked for.
+    pub(super) fn stories(&mut self, stories: &[Story]) -> io::Result<()> {
+        if stories.is_empty() {
+            return Ok(());
+        }
+        writeln!(self.out)?;
+        self.styled(BOLD, "where they come from:")?;
+        writeln!(self.out)?;
+        for story in stories.iter().take(TOP) {
+            for (line, indent) in origins::story(story).iter().zip([1, 3]) {
+                write!(self.out, "{}", " ".repeat(indent))?;
+                self.continued(indent, 6, safe(line).split(' '))?;
+            }
+        }
+        let more: u64 = stories.iter().skip(TOP).map(|story| story.count).sum();
+        if more > 0 { writeln!(self.out, "  {more} of other code") } else { Ok(()) }
     }
 
     /// What keeps those that hold leaks from their work.

@@ -5,7 +5,7 @@ use unicode_width::UnicodeWidthStr;
 use super::rows::{Key, Row, cgroup, container, pod, state, who};
 use crate::{
     engine::{group::GroupBy, record::BootNs},
-    prose::time::human,
+    prose::{stacks, time::human},
     view::text::safe,
 };
 
@@ -40,21 +40,24 @@ pub enum Column {
     RecvQ,
     /// Bytes not acknowledged.
     SendQ,
+    /// Where in the program's code it was opened.
+    OpenedIn,
 }
 
 use Column::{
-    Age, Cgroup, Container, Count, Descriptors, Growth, Holder, Local, Pod, RecvQ, Remote, SendQ,
-    State, Verdict,
+    Age, Cgroup, Container, Count, Descriptors, Growth, Holder, Local, OpenedIn, Pod, RecvQ,
+    Remote, SendQ, State, Verdict,
 };
 
 /// From left to right.
-const ORDER: [Column; 14] = [
+const ORDER: [Column; 15] = [
     Age,
     Count,
     Growth,
     State,
     Verdict,
     Holder,
+    OpenedIn,
     Container,
     Pod,
     Cgroup,
@@ -65,11 +68,12 @@ const ORDER: [Column; 14] = [
     SendQ,
 ];
 /// What groups have, the most important first.
-const GROUPS: [Column; 12] = [
+const GROUPS: [Column; 13] = [
     Count,
     Age,
     Holder,
     Verdict,
+    OpenedIn,
     Descriptors,
     Growth,
     Local,
@@ -80,8 +84,8 @@ const GROUPS: [Column; 12] = [
     SendQ,
 ];
 /// What single sockets have.
-const SOCKETS: [Column; 10] =
-    [Age, Holder, Verdict, Local, Remote, State, Container, RecvQ, SendQ, Descriptors];
+const SOCKETS: [Column; 11] =
+    [Age, Holder, Verdict, OpenedIn, Local, Remote, State, Container, RecvQ, SendQ, Descriptors];
 
 impl Column {
     /// What stands above it.
@@ -102,6 +106,7 @@ impl Column {
             Remote => "REMOTE",
             RecvQ => "RECV-Q",
             SendQ => "SEND-Q",
+            OpenedIn => "OPENED IN",
         }
     }
 
@@ -114,7 +119,7 @@ impl Column {
     /// Cut to this, it still says something; `None`: it is never cut.
     const fn least(self) -> Option<usize> {
         match self {
-            Holder | Container | Pod | Cgroup => Some(10),
+            Holder | Container | Pod | Cgroup | OpenedIn => Some(10),
             Local | Remote => Some(12),
             _ => None,
         }
@@ -123,7 +128,7 @@ impl Column {
     /// No wider than this.
     const fn most(self) -> usize {
         match self {
-            Holder => 36,
+            Holder | OpenedIn => 36,
             Container => 14,
             Cgroup => 32,
             _ => 48,
@@ -164,8 +169,16 @@ impl Column {
             Remote => row.remote.text(),
             RecvQ => row.recv_q.to_string(),
             SendQ => row.send_q.to_string(),
+            OpenedIn => opened_in(row).unwrap_or_else(|| "-".to_owned()),
         }
     }
+}
+
+/// Where the oldest was opened: the innermost call that is the program's own.
+fn opened_in(row: &Row) -> Option<String> {
+    let (_, moment) = row.oldest.origins.as_deref()?.opened.as_ref()?;
+    let frame = moment.stack.as_ref().ok()?.own()?;
+    Some(safe(&stacks::frame(frame)).into_owned())
 }
 
 /// The most frequent one, and how many others there are.
@@ -202,7 +215,8 @@ pub fn fitting(
     let (mut fits, mut left) = (Vec::new(), width);
     for column in std::iter::once(common).chain(rest) {
         let cells: Vec<String> = rows.iter().map(|row| column.cell(row, now)).collect();
-        if column == Container && column != common && cells.iter().all(|cell| cell == "-") {
+        let may_be_empty = matches!(column, Container | OpenedIn) && column != common;
+        if may_be_empty && cells.iter().all(|cell| cell == "-") {
             continue;
         }
         let widest = cells.iter().map(|cell| cell.width()).max().unwrap_or(0);

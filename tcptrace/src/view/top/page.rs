@@ -16,6 +16,7 @@ use crate::{
         language::{Language, language},
         record::{Holder, Record},
         report::{self, Explanation, ProcessReport},
+        stories::stories,
         update::Update,
         verdict::Verdict,
     },
@@ -122,6 +123,10 @@ fn of_group(members: &[&Rc<Record>], by: Option<GroupBy>, basis: &Basis<'_>) -> 
         for (_, holder) in holders.into_iter().take(PROCESSES) {
             updates.push(Update::Process(Box::new(process(holder, members, basis))));
         }
+    }
+    let stories = stories(members.iter().copied());
+    if !stories.is_empty() {
+        updates.push(Update::Stories(stories));
     }
     let listed = members.iter().take(SOCKETS);
     updates.extend(listed.map(|record| Update::Socket(Rc::clone(record))));

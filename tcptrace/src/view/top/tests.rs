@@ -82,6 +82,7 @@ fn socket(cookie: u64, holder: Holder, verdict: Verdict, remote: &str, age: u64)
         listener: None,
         came_in_by: Some(end("10.0.0.1:8080")),
         cgroup: None,
+        origins: None,
         unknown: Unknown::default(),
     }
 }

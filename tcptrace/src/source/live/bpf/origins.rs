@@ -105,8 +105,8 @@ pub fn start(
         Err(ProgramError::Btf(BtfError::UnknownBtfTypeName { .. })) => false,
         Err(e) => return Err(refusal("tracepoint sock_recv_length", &e)),
     };
-    let accepted: &mut TracePoint = as_kind(program(ebpf, "accepted")?)
-        .map_err(|e| refusal("the exit of accept()", &e))?;
+    let accepted: &mut TracePoint =
+        as_kind(program(ebpf, "accepted")?).map_err(|e| refusal("the exit of accept()", &e))?;
     accepted.load().map_err(|e| refusal("the exit of accept()", &e))?;
     let fd = accepted.fd().map_err(|e| refusal("the exit of accept()", &e))?;
     let mut attached = Vec::new();

@@ -269,6 +269,7 @@ prop_compose! {
             }),
             came_in_by: Some(came_in_by),
             cgroup: cgroup.map(Rc::from),
+            origins: None,
             unknown: fields.into_iter().map(|field| (field, why)).collect(),
         }
     }
@@ -281,7 +282,8 @@ proptest! {
         closer in option::of((any::<u32>(), names())),
     ) {
         let mut line = Vec::new();
-        record(&mut line, "socket", "T", now, &r, None);
+        let times = Times { now, stamp: "T", origins: &Stamps::default() };
+        record(&mut line, "socket", &times, &r, None);
         let expected = library(&RecordLine::new("socket", "T".to_owned(), now, &r));
         prop_assert_eq!(String::from_utf8(line).expect("UTF-8"), &*expected);
         prop_assert_eq!(described(&expected), Ok(()));
@@ -291,7 +293,7 @@ proptest! {
         let (closed_by, unknown) = (closed_by.as_ref(), Reason::EndLost);
         let ended = End { as_of: "A", stayed: &stayed, closed_by, unknown };
         let mut line = Vec::new();
-        record(&mut line, "resolved", "T", now, &r, Some(&ended));
+        record(&mut line, "resolved", &times, &r, Some(&ended));
         let whole = RecordLine::new("resolved", "T".to_owned(), now, &r);
         let whole = ResolvedLine::new(whole, "A".to_owned(), &stayed, closed_by, unknown);
         let expected = library(&whole);

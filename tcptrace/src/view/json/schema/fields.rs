@@ -7,7 +7,9 @@ use super::{
     Kind::{Count, End, Flag, List, Map, Maybe, Milliseconds, Object, Text, Time, Word},
     Line,
     blocked::KEPT,
-    field, sometimes,
+    field,
+    origins::{MOMENT, STORY},
+    sometimes,
 };
 use crate::engine::verdict::Verdict;
 
@@ -96,6 +98,9 @@ const RECORD: &[Field] = &[
     sometimes("former_holders", List(&Object(HOLDER)), "Who had it and let go."),
     field("listener", Maybe(&Object(LISTENER)), "The listener in whose queue it waits."),
     field("cgroup", Maybe(&Text), "The cgroup in which the socket was made."),
+    sometimes("origin", Maybe(&Object(MOMENT)), "Who opened it; with `--origins`."),
+    sometimes("last_read", Maybe(&Object(MOMENT)), "Who read data last; with `--origins`."),
+    sometimes("end_read", Maybe(&Object(MOMENT)), "Who read the end; with `--origins`."),
     UNKNOWN,
 ];
 
@@ -170,6 +175,7 @@ const WATCHED: &[Field] = &[
     ),
     field("lost", Object(LOSSES), "What was lost, by kind."),
     field("blocked", List(&Object(KEPT)), "What keeps those that hold leaks, the worst first."),
+    sometimes("origins", List(&Object(STORY)), "Where leaks come from; with `--origins`."),
     ADVICE,
 ];
 

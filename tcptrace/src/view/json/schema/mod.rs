@@ -3,6 +3,7 @@
 
 mod blocked;
 mod fields;
+mod origins;
 mod page;
 
 use serde::Serialize;

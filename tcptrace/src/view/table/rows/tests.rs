@@ -61,6 +61,7 @@ fn record(cookie: u64, since: BootNs) -> Record {
         listener: None,
         came_in_by: None,
         cgroup: None,
+        origins: None,
         unknown: Unknown::default(),
     }
 }

@@ -1,0 +1,146 @@
+//! Who opened a connection and who read from it, in words.
+
+use std::{collections::BTreeSet, rc::Rc};
+
+use super::{reasons, stacks, time::human};
+use crate::engine::{
+    record::{BootNs, How, Moment, Record},
+    stack::Stack,
+    stories::{Reading, Story},
+    unknown::Reason,
+};
+
+/// Threads that are named; more are counted.
+const NAMED: usize = 2;
+
+/// Leaks with one story, in lines: how they were opened, then how far they were read. May hold
+/// anything that others chose.
+#[must_use]
+pub fn story(story: &Story) -> Vec<String> {
+    let by = threads(&story.openers);
+    let opened = match (story.how, &story.opened) {
+        (Some(how), stack) => format!("{}{by}{}", opened(how), place(stack)),
+        (None, Err(why)) => reasons::words(*why).to_owned(),
+        (None, Ok(_)) => "opened".to_owned(),
+    };
+    vec![format!("{} {opened}", story.count), reading(story)]
+}
+
+const fn opened(how: How) -> &'static str {
+    match how {
+        How::Accepted => "accepted",
+        How::Connected => "connected",
+    }
+}
+
+fn reading(story: &Story) -> String {
+    let by = threads(&story.readers);
+    match &story.reading {
+        Reading::End(stack) => format!(
+            "the end of the stream was read{by}{}; nobody has called close() since",
+            place(stack)
+        ),
+        Reading::Some(stack) => format!("last read{by}{}; the end was never read", place(stack)),
+        Reading::Nothing => "never read".to_owned(),
+        Reading::Unknown(why) => reasons::words(*why).to_owned(),
+    }
+}
+
+/// ` in take_order orders.c:9 ← main orders.c:20`, or why that is not known.
+fn place(stack: &Result<Rc<Stack>, Reason>) -> String {
+    match stack {
+        Ok(stack) => match stacks::line(stack) {
+            line if line.is_empty() => String::new(),
+            line => format!(" in {line}"),
+        },
+        Err(why) => format!(" (where: {})", reasons::words(*why)),
+    }
+}
+
+/// ` by exec-3, exec-7 and 4 more`
+fn threads(names: &BTreeSet<Rc<str>>) -> String {
+    let shown: Vec<&str> = names.iter().take(NAMED).map(|name| &**name).collect();
+    match names.len().saturating_sub(NAMED) {
+        _ if shown.is_empty() => String::new(),
+        0 => format!(" by {}", shown.join(" and ")),
+        more => format!(" by {} and {more} more", shown.join(", ")),
+    }
+}
+
+/// One socket's moments in lines: `accepted 41s ago by exec-3 (thread 4711 of java[4700]) in …`.
+/// Empty where origins were not asked for.
+#[must_use]
+pub fn moments(record: &Record, now: BootNs) -> Vec<String> {
+    let Some(origins) = record.origins.as_deref() else { return Vec::new() };
+    let line = |what: &str, moment: &Moment| {
+        let ago = human(now.saturating_sub(moment.at));
+        let process = moment.called.as_deref().unwrap_or(&moment.thread);
+        let (tid, pid) = (moment.tid, moment.process.pid);
+        let who = if tid == pid {
+            format!("{process}[{pid}]")
+        } else {
+            format!("{} (thread {tid} of {process}[{pid}])", moment.thread)
+        };
+        format!("{what} {ago} ago by {who}{}", place(&moment.stack))
+    };
+    let why = |field: &str, what: &str| {
+        let why = record.unknown.get(field)?;
+        Some(format!("{what}: {}", reasons::words(why)))
+    };
+    let first = match &origins.opened {
+        Some((how, moment)) => Some(line(opened(*how), moment)),
+        None => why("origin", "who opened it is unknown"),
+    };
+    let last = match &origins.last_read {
+        Some(moment) => Some(line("last data read", moment)),
+        None => why("last_read", "last read"),
+    };
+    let end = match &origins.end_read {
+        Some(moment) => Some(line("end of the stream read", moment)),
+        None => why("end_read", "end of the stream"),
+    };
+    [first, last, end].into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::stack::{Code, Frame};
+
+    #[test]
+    fn a_story_in_words() {
+        let call = |function: &str| {
+            let frame =
+                Frame { function: Some(function.to_owned()), code: Code::Own, ..Frame::default() };
+            Ok(Rc::new(Stack { frames: vec![frame], cut: None }))
+        };
+        let names = |list: &[&str]| list.iter().map(|name| Rc::from(*name)).collect();
+        let one = Story {
+            count: 482,
+            how: Some(How::Accepted),
+            opened: call("Server.accept"),
+            openers: names(&["exec-1", "exec-2", "exec-3"]),
+            reading: Reading::End(call("Crawler.fetch")),
+            readers: names(&["exec-7"]),
+        };
+        assert_eq!(
+            story(&one),
+            [
+                "482 accepted by exec-1, exec-2 and 1 more in Server.accept",
+                "the end of the stream was read by exec-7 in Crawler.fetch; nobody has called \
+                 close() since",
+            ]
+        );
+        let unseen = Story {
+            how: None,
+            opened: Err(Reason::OpenedUnseen),
+            openers: BTreeSet::new(),
+            reading: Reading::Nothing,
+            readers: BTreeSet::new(),
+            ..one
+        };
+        let told = story(&unseen);
+        assert!(told[0].starts_with("482 opened before tracing began"), "{told:?}");
+        assert_eq!(told[1], "never read");
+    }
+}
