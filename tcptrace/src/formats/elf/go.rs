@@ -51,8 +51,8 @@ impl Layout {
     }
 }
 
-/// The functions of such a table; `None`: it is of another kind, or says nothing. `is_code`:
-/// whether code is at an address; what is none is left out.
+/// The functions of such a table; `None`: it is of another kind, or says nothing. `is_code`: whether
+/// code is at an address; what is none is left out.
 #[must_use]
 pub fn functions(table: &Arc<[u8]>, is_code: impl Fn(u64) -> bool) -> Option<Symbols> {
     let Layout { count, text, names, functions, width } = Layout::of(table)?;
