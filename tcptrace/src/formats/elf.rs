@@ -1,7 +1,6 @@
 //! ELF files of 64 bits, little-endian (elf(5)): what is needed to name code. Files of other
 //! people's programs: what they say is bounded before anything is read.
 
-pub mod go;
 pub mod symbols;
 
 /// Program headers, at most.

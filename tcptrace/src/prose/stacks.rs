@@ -15,7 +15,7 @@ pub fn missing(why: &Missing) -> String {
             format!("no symbols: install debug symbols of build id {id}")
         }
         Missing::NoSymbols { build_id: None } => {
-            "no symbols: build it with symbols (without strip or -s)".to_owned()
+            "no symbols: build it with symbols (without strip, -s or -ldflags=-s)".to_owned()
         }
         Missing::Replaced => "its file was replaced or removed since the program started: restart \
                               the program, or run as root with CAP_SYS_ADMIN"

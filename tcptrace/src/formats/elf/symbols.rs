@@ -24,15 +24,11 @@ pub struct Symbols {
     names: Arc<[u8]>,
 }
 
-/// A function.
 #[derive(Clone, Copy, Debug)]
-pub struct Symbol {
-    /// Where it begins.
-    pub address: u64,
-    /// Bytes; 0: not known.
-    pub size: u64,
-    /// Where its name begins, among the names.
-    pub name: u32,
+struct Symbol {
+    address: u64,
+    size: u64,
+    name: u32,
 }
 
 impl Symbols {
@@ -52,12 +48,6 @@ impl Symbols {
                 list.push(Symbol { address, size, name });
             }
         }
-        Self::of(list, names)
-    }
-
-    /// From a list of functions, and their names, each with a zero behind it.
-    #[must_use]
-    pub fn of(mut list: Vec<Symbol>, names: Arc<[u8]>) -> Self {
         // Of several names of one place, the one that people use: `recv`, not `__libc_recv`.
         list.sort_by_cached_key(|s| {
             let name = text_at(&names, s.name as usize, NAME);

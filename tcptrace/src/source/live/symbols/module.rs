@@ -8,7 +8,7 @@ use super::{
     lines::{self, Lines},
 };
 use crate::formats::elf::{
-    Compression, Elf, ReadAt, Section, compressed, debug_alt_link, debug_link, go, symbols::Symbols,
+    Compression, Elf, ReadAt, Section, compressed, debug_alt_link, debug_link, symbols::Symbols,
 };
 
 /// Bytes of a symbol table, at most: two million symbols.
@@ -17,9 +17,6 @@ const SYMBOLS: u64 = 48 << 20;
 const NAMES: u64 = 192 << 20;
 /// Bytes of unwinding information, at most.
 const UNWINDING: u64 = 64 << 20;
-
-/// Where Go's runtime has its functions; the second in programs that are moved when they start.
-const GO_TABLES: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
 
 /// `EM_X86_64`, `EM_AARCH64` (elf(5)).
 const MACHINE: u16 = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
@@ -64,8 +61,9 @@ impl Module {
     pub fn new(source: Source, find: Finder) -> Option<Self> {
         let elf = Elf::parse(&source).filter(|elf| elf.machine == MACHINE)?;
         let build_id = elf.build_id(&source).map(|id| hex(&id));
-        let marks = [".go.buildinfo", ".note.go.buildid"];
-        let is_go = GO_TABLES.iter().chain(&marks).any(|name| elf.section(name).is_some());
+        let is_go = [".gopclntab", ".data.rel.ro.gopclntab", ".go.buildinfo", ".note.go.buildid"]
+            .iter()
+            .any(|name| elf.section(name).is_some());
         Some(Self {
             source,
             elf,
@@ -102,17 +100,9 @@ impl Module {
             // What is stripped keeps what others call, and no more.
             symbols(own, ".symtab", &self.elf)
                 .or_else(|| symbols(debug(), ".symtab", &self.elf))
-                .or_else(|| self.go_functions())
                 .or_else(|| symbols(own, ".dynsym", &self.elf))
                 .unwrap_or_default()
         })
-    }
-
-    /// Its functions as Go's runtime finds them.
-    fn go_functions(&self) -> Option<Symbols> {
-        let section = GO_TABLES.iter().find_map(|name| self.elf.section(name))?;
-        let table = content(&self.source, section, NAMES)?;
-        go::functions(&table, |address| self.elf.is_code(address))
     }
 
     /// Its unwinding information.
