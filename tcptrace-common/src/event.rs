@@ -323,7 +323,7 @@ pub const KIND_ORIGIN: u32 = 4;
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
-pub struct Moment {
+pub struct CallMoment {
     /// When; 0: it was not seen, and nothing else is known.
     pub time_ns: u64,
     /// The name of the thread's user stack, see [`UserStack::name`]; 0: not known.
@@ -354,11 +354,11 @@ pub struct Origin {
     /// The socket.
     pub cookie: u64,
     /// It was accepted or opened.
-    pub opened: Moment,
+    pub opened: CallMoment,
     /// The last read that returned data.
-    pub read: Moment,
+    pub read: CallMoment,
     /// A read was told that the stream has ended (it returned 0).
-    pub end: Moment,
+    pub end: CallMoment,
 }
 
 /// Return addresses of a [`UserStack`], at most.
@@ -400,7 +400,7 @@ pub struct UserStack {
 }
 
 const _: () = {
-    assert!(size_of::<Moment>() == 48);
+    assert!(size_of::<CallMoment>() == 48);
     assert!(size_of::<Origin>() == 160);
     assert!(size_of::<UserStack>() == 72 + 8 * CHAIN + STACK_BYTES);
     assert!(NURSERY_SLOTS.is_power_of_two());

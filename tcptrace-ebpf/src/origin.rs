@@ -23,7 +23,7 @@ use aya_ebpf::{
 use tcptrace_common::{
     config::{BY_CGROUP, BY_DESCENT, BY_PROCESS, CGROUPS},
     counters::OriginCounts,
-    event::{ACCEPTED, CONNECTED, KIND_ORIGIN, Moment, Origin},
+    event::{ACCEPTED, CONNECTED, CallMoment, KIND_ORIGIN, Origin},
 };
 
 use crate::{
@@ -39,9 +39,9 @@ use crate::{
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Known {
-    opened: Moment,
-    read: Moment,
-    end: Moment,
+    opened: CallMoment,
+    read: CallMoment,
+    end: CallMoment,
     /// Where `read` was, see [`Registers::place`].
     place: u64,
     /// [`ACCEPTED`] or [`CONNECTED`].
@@ -203,13 +203,13 @@ pub fn lost() -> Option<&'static mut OriginCounts> {
 
 /// The thread, and where in its code it is.
 #[inline(always)]
-fn moment(ctx: *mut core::ffi::c_void, regs: Registers) -> Moment {
+fn moment(ctx: *mut core::ffi::c_void, regs: Registers) -> CallMoment {
     // SAFETY: the helper takes no argument.
     let time_ns = unsafe { bpf_ktime_get_boot_ns() };
     let task = bpf_get_current_pid_tgid();
     let (pid, tid) = ((task >> 32) as u32, task as u32);
     let start_ns = current().follow(off!(task_leader)).read(off!(task_start));
-    Moment {
+    CallMoment {
         time_ns,
         stack: stack::name(ctx, regs, time_ns, start_ns),
         start_ns,

@@ -14,8 +14,10 @@ use tcptrace::{
         descriptor::{Descriptor, Kind},
         fdinfo,
         net_lines::NetLine,
-        threads::{Call, Thread},
+        threads,
+        threads::{Call, Thread, ThreadGroup, wchan},
     },
+    prose,
 };
 
 /// The readers of files, and of a few bytes of memory.
@@ -51,4 +53,25 @@ pub fn kept(text: &str) -> Vec<Kept> {
     };
     let kept = |cause| Kept { cause, effect: Unserved { never_accepted: 1, unread: 1 } };
     blockages(&reading, id).into_iter().map(kept).collect()
+}
+
+/// Threads in the call that the text names.
+pub fn waits(text: &str) -> Vec<ThreadGroup> {
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let thread = |state| Thread {
+        tid: 1,
+        comm: rest.into(),
+        state,
+        wchan: wchan(rest).map(Into::into),
+        call: Call::parse(first),
+    };
+    let threads = ['R', 'S', 'T', 'Z', text.chars().next().unwrap_or('S')].map(thread);
+    let groups = threads::group(&threads, |_, _| None);
+    assert_eq!(
+        groups.iter().map(|group| group.tids.len()).sum::<usize>(),
+        threads.len(),
+        "each thread once"
+    );
+    assert!(groups.iter().all(|group| !prose::threads::text(group).is_empty()));
+    groups
 }

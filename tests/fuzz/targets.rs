@@ -55,14 +55,12 @@ use tcptrace::{
         cgroup::{CgroupPattern, Cgroups},
         container::container,
         descriptor::{Kind, socket_inode},
-        fdinfo, mounts,
+        mounts,
         sock_diag::{Detail, Dump, MPTCP, TCP},
         stat::Stat,
-        threads,
-        threads::{Call, Thread, ThreadGroup, Threads, wchan},
+        threads::Threads,
         unix_diag,
     },
-    prose,
     source::live::{
         bpf,
         bpf::{iter::Listing, preflight},
@@ -142,8 +140,11 @@ fn mapped(end: SocketAddr) -> [u8; 16] {
 pub fn iter(data: &[u8]) {
     let mut listing = Listing::default();
     listing.take(data);
-    let Listing { sockets, holders, queued, skipped } = listing;
-    let taken = size_of_val(&sockets[..]) + size_of_val(&holders[..]) + size_of_val(&queued[..]);
+    let Listing { sockets, holders, queued, origins, skipped } = listing;
+    let taken = size_of_val(&sockets[..])
+        + size_of_val(&holders[..])
+        + size_of_val(&queued[..])
+        + size_of_val(&origins[..]);
     assert!(
         taken <= data.len() && (skipped == 0) == (taken == data.len()),
         "each byte once, or counted as skipped"
@@ -301,7 +302,7 @@ pub fn proc_files(data: &[u8]) {
 
 /// The page on a process whose name, words, cgroup and threads' calls the text has.
 fn page(text: &str) {
-    let groups = waits(text);
+    let groups = of_blocked::waits(text);
     let read = groups.iter().map(|group| group.tids.len()).sum();
     let threads = Threads { groups, read, of: text.len().max(read) };
     let process = Holder {
@@ -331,27 +332,6 @@ fn page(text: &str) {
     };
     let update = Update::Process(Box::new(report));
     show(&[Said { time: NOW, update }], text.len());
-}
-
-/// Threads in the call that the text names.
-fn waits(text: &str) -> Vec<ThreadGroup> {
-    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
-    let thread = |state| Thread {
-        tid: 1,
-        comm: rest.into(),
-        state,
-        wchan: wchan(rest).map(Into::into),
-        call: Call::parse(first),
-    };
-    let threads = ['R', 'S', 'T', 'Z', text.chars().next().unwrap_or('S')].map(thread);
-    let groups = threads::group(&threads, |_, _| None);
-    assert_eq!(
-        groups.iter().map(|group| group.tids.len()).sum::<usize>(),
-        threads.len(),
-        "each thread once"
-    );
-    assert!(groups.iter().all(|group| !prose::threads::text(group).is_empty()));
-    groups
 }
 
 /// What steers a terminal is escaped, once.

@@ -22,14 +22,10 @@ tests![
     a_blocking_call_to_a_silent_backend,
     a_call_with_a_timeout,
     a_watch_says_what_keeps_it,
+    a_watch_knows_times_at_home,
     a_report_says_what_keeps_it,
     top_says_what_keeps_it,
     a_real_event_loop,
-    a_pool_behind_a_lock,
-    a_chain_of_three_processes,
-    a_cycle,
-    nobody_takes_the_connection,
-    workers_that_share_a_listener,
     a_peer_in_another_namespace,
     an_idle_event_loop_is_not_blamed,
 ];
@@ -50,7 +46,10 @@ struct Kept {
 impl Kept {
     /// `call` is what the server waits in for the backend.
     fn new(ns: &Netns, call: &str) -> Self {
-        let (mut server, mut backend, mut client) = (start(ns), start(ns), start(ns));
+        Self::between([start(ns), start(ns), start(ns)], call)
+    }
+
+    fn between([mut server, mut backend, mut client]: [Actor; 3], call: &str) -> Self {
         let behind = backend.number("listen 127.0.0.1:0 8").expect("listens");
         let at = backend.address(&format!("address {behind}")).expect("an address");
         let fd = server.number(&format!("connect {at}")).expect("connects");
@@ -71,7 +70,7 @@ impl Kept {
 }
 
 /// What `explain` says keeps a process, once it is so.
-fn kept(pid: u32, is_so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+pub fn kept(pid: u32, is_so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let deadline = Instant::now() + DEADLINE;
     loop {
         let (_, out, err) = run(&["explain", &format!("pid:{pid}"), "--format", "json"]);
@@ -86,20 +85,20 @@ fn kept(pid: u32, is_so: impl Fn(&[Value]) -> bool) -> Vec<Value> {
 }
 
 /// Waits for the first finding that waits for this.
-fn first(pid: u32, waits_for: &str) -> Value {
+pub fn first(pid: u32, waits_for: &str) -> Value {
     let is_so = |found: &[Value]| {
         found.first().is_some_and(|first| first["links"][0]["waits_for"] == waits_for)
     };
     kept(pid, is_so).swap_remove(0)
 }
 
-fn text(finding: &Value) -> String {
+pub fn text(finding: &Value) -> String {
     let lines = finding["text"].as_array().expect("words").iter();
     lines.map(|line| line.as_str().expect("a line")).collect::<Vec<_>>().join("\n")
 }
 
 /// Whom it leads to, without repetitions.
-fn pids(finding: &Value) -> Vec<u64> {
+pub fn pids(finding: &Value) -> Vec<u64> {
     let links = finding["links"].as_array().expect("links").iter();
     let mut pids: Vec<u64> = links.map(|link| link["pid"].as_u64().expect("a pid")).collect();
     pids.dedup();
@@ -161,9 +160,14 @@ fn a_call_with_a_timeout() {
 /// A watch that has read what threads wait for, and its last line: how long that takes is not
 /// known, so it is given more time until it was enough.
 fn watched(ns: &Netns, args: &[&str]) -> Value {
+    let path = ns.path();
+    watched_with(&[&["--netns", plain(&path)], args].concat())
+}
+
+fn watched_with(args: &[&str]) -> Value {
     let deadline = Instant::now() + DEADLINE;
     for turn in 4.. {
-        let mut tracer = Tracer::watch(ns, &[&["--min-age", "100ms"], args].concat());
+        let mut tracer = Tracer::unscoped(&[&["--min-age", "100ms"], args].concat());
         for _ in 0..turn {
             tracer.next("stuck");
         }
@@ -173,7 +177,8 @@ fn watched(ns: &Netns, args: &[&str]) -> Value {
             return summary;
         }
         assert!(Instant::now() < deadline, "{summary:#}");
-        for file in args.iter().filter(|arg| arg.starts_with('/')) {
+        // A recording is never overwritten.
+        for file in args.iter().filter(|arg| arg.ends_with(".tct")) {
             let _ = std::fs::remove_file(file);
         }
     }
@@ -202,6 +207,18 @@ fn a_watch_says_what_keeps_it() {
     let screen = screen.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(screen.contains("what keeps it, as of"), "{screen}");
     assert!(screen.contains("that is why 3 connections were never accepted"), "{screen}");
+}
+
+/// Of its own network namespace a running watch knows the times, too.
+fn a_watch_knows_times_at_home() {
+    let actor = || Actor::start(None).expect("it starts");
+    let waits = Kept::between([actor(), actor(), actor()], "poll FD");
+    let summary = watched_with(&["--pid", &waits.server.pid().to_string()]);
+    let finding = &summary["blocked"][0];
+    explains(&waits, finding);
+    let connection = &finding["links"][0]["connection"];
+    assert!(connection["last_data_recv_ms"].as_f64().is_some(), "{connection}");
+    assert!(text(finding).contains(", silent for "), "{finding:#}");
 }
 
 fn a_report_says_what_keeps_it() {
@@ -319,122 +336,6 @@ fn a_real_event_loop() {
     assert_eq!(found[0]["links"][0]["connection"]["peer_recv_q"], 8);
 }
 
-/// Six threads wait for a lock, whose owner waits for a silent peer.
-fn a_pool_behind_a_lock() {
-    let ns = netns();
-    let (mut server, mut backend) = (start(&ns), start(&ns));
-    let behind = backend.number("listen 127.0.0.1:0 8").expect("listens");
-    let at = backend.address(&format!("address {behind}")).expect("an address");
-    let fd = server.number(&format!("connect {at}")).expect("connects");
-    backend.number(&format!("accept {behind}")).expect("accepts");
-    server.tell(&format!("pool {fd} 6")).expect("begins");
-    let waits_for = if cfg!(target_env = "gnu") { "mutex" } else { "futex" };
-    let found = kept(server.pid(), |found| {
-        found.iter().any(|f| f["links"][0]["waits_for"] == waits_for && f["threads"] == 6)
-    });
-    let finding = found.iter().find(|f| f["links"][0]["waits_for"] == waits_for).expect("it");
-    let owner = &finding["links"][1];
-    assert_eq!(
-        (&owner["pid"], &owner["waits_for"], &owner["connection"]["remote"]),
-        (&json!(server.pid()), &json!("data"), &json!(at.to_string()))
-    );
-    assert_eq!(owner["sure"], json!(cfg!(target_env = "gnu")), "only a known owner is certain");
-    assert_eq!(owner["tids"].as_array().map(Vec::len), Some(1));
-    assert!(owner["held_by"] == json!([backend.pid()]), "{finding:#}");
-    let text = text(finding);
-    assert!(text.contains("6 of 8 threads wait for a lock"), "{text}");
-}
-
-/// One waits for data from a second, which reads a pipe, into which only a third can write, which
-/// sleeps.
-fn a_chain_of_three_processes() {
-    let ns = netns();
-    let (mut a, mut b) = (start(&ns), start(&ns));
-    let listener = b.number("listen 127.0.0.1:0 8").expect("listens");
-    let at = b.address(&format!("address {listener}")).expect("an address");
-    let reads = b.number("pipe").expect("a pipe");
-    let writes = b.number("pipe-end").expect("its other end");
-    let c = b.number("fork-sleeping").expect("forks");
-    b.tell(&format!("close {writes}")).expect("closes");
-    // After the fork: only the second one has it.
-    let fd = a.number(&format!("connect {at}")).expect("connects");
-    b.number(&format!("accept {listener}")).expect("accepts");
-    b.leave_with(&format!("read {reads}")).expect("is told");
-    a.leave_with(&format!("recv {fd} 10")).expect("is told");
-    let chain: Vec<u64> = [a.pid(), b.pid(), c].map(u64::from).into();
-    let found = kept(a.pid(), |found| {
-        found.first().is_some_and(|f| pids(f) == chain && f["links"][2]["waits_for"] == "time")
-    });
-    assert_eq!(found[0]["end"], "itself");
-    let text = text(&found[0]);
-    assert!(
-        text.contains(&format!("{at} is "))
-            && text.contains("The other end of the pipe is in ")
-            && text.contains("its only thread sleeps for a time that it chose."),
-        "{text}"
-    );
-}
-
-/// Two processes wait for one another.
-fn a_cycle() {
-    let ns = netns();
-    let (mut a, mut b) = (start(&ns), start(&ns));
-    let listener = b.number("listen 127.0.0.1:0 8").expect("listens");
-    let at = b.address(&format!("address {listener}")).expect("an address");
-    let from_a = a.number(&format!("connect {at}")).expect("connects");
-    let at_b = b.number(&format!("accept {listener}")).expect("accepts");
-    a.leave_with(&format!("recv {from_a} 10")).expect("is told");
-    b.leave_with(&format!("recv {at_b} 10")).expect("is told");
-    let round: Vec<u64> = [a.pid(), b.pid()].map(u64::from).into();
-    let found = kept(a.pid(), |found| {
-        found.first().is_some_and(|f| f["end"] == "cycle" && pids(f) == round)
-    });
-    assert_eq!(found[0]["cycle_to"], 0);
-    let text = text(&found[0]);
-    let said = format!("[{}] waits for ", a.pid());
-    assert!(text.contains("That closes a circle: ") && text.contains(&said), "{text}");
-    assert!(text.contains("None goes on by itself, unless a timeout ends its wait."), "{text}");
-}
-
-/// The backend's own queue: nobody has accepted the connection that everything waits for.
-fn nobody_takes_the_connection() {
-    let ns = netns();
-    let (mut server, mut backend) = (start(&ns), start(&ns));
-    let behind = backend.number("listen 127.0.0.1:0 8").expect("listens");
-    let at = backend.address(&format!("address {behind}")).expect("an address");
-    let fd = server.number(&format!("connect {at}")).expect("connects");
-    server.number(&format!("send {fd} 10")).expect("sends");
-    server.leave_with(&format!("recv {fd} 10")).expect("is told");
-    let finding = first(server.pid(), "data");
-    let connection = &finding["links"][0]["connection"];
-    assert_eq!(
-        (&connection["peer_accepted"], &connection["peer_recv_q"]),
-        (&json!(false), &json!(10))
-    );
-    assert_eq!(finding["links"][0]["held_by"], json!([backend.pid()]));
-    assert!(text(&finding).contains("has not accepted this connection"), "{finding:#}");
-}
-
-/// Two processes have one listener and wait for the same backend: one finding names both.
-fn workers_that_share_a_listener() {
-    let ns = netns();
-    let (mut parent, mut backend) = (start(&ns), start(&ns));
-    let behind = backend.number("listen 127.0.0.1:0 8").expect("listens");
-    let at = backend.address(&format!("address {behind}")).expect("an address");
-    let fd = parent.number(&format!("connect {at}")).expect("connects");
-    backend.number(&format!("accept {behind}")).expect("accepts");
-    parent.number("listen 127.0.0.1:0 8").expect("listens");
-    // The child sleeps: it takes no connections either.
-    let child = parent.number("fork-sleeping").expect("forks");
-    parent.leave_with(&format!("recv {fd} 10")).expect("is told");
-    let finding = first(parent.pid(), "data");
-    assert_eq!((&finding["claim"], &finding["threads"]), (&json!("why"), &json!(1)));
-    let both = kept(child, |found| found.len() == 2);
-    let workers: Vec<u64> =
-        both.iter().map(|f| f["workers"][0]["pid"].as_u64().expect("a pid")).collect();
-    assert_eq!(workers, [u64::from(parent.pid()), u64::from(child)], "the child's page, too");
-}
-
 /// Two namespaces of one host: who has the other end there.
 fn a_peer_in_another_namespace() {
     let (here, there) = (netns(), netns());
@@ -444,10 +345,19 @@ fn a_peer_in_another_namespace() {
     let at = backend.address(&format!("address {behind}")).expect("an address");
     let fd = server.number(&format!("connect {at}")).expect("connects");
     backend.number(&format!("accept {behind}")).expect("accepts");
+    let listener = server.number("listen 127.0.0.1:0 8").expect("listens");
+    let front = server.address(&format!("address {listener}")).expect("an address");
+    let mut client = start(&here);
+    let gives_up = client.number(&format!("connect {front}")).expect("connects");
+    client.tell(&format!("close {gives_up}")).expect("closes");
     server.leave_with(&format!("recv {fd} 10")).expect("is told");
-    let finding = first(server.pid(), "data");
-    assert_eq!(finding["links"][0]["held_by"], json!([backend.pid()]), "{finding:#}");
-    assert_eq!(finding["links"][0]["connection"]["peer_on_this_host"], true);
+    let explained = first(server.pid(), "data");
+    // A watch has entered none of the two: it reads files about them.
+    let summary = watched(&here, &[]);
+    for finding in [&explained, &summary["blocked"][0]] {
+        assert_eq!(finding["links"][0]["held_by"], json!([backend.pid()]), "{finding:#}");
+        assert_eq!(finding["links"][0]["connection"]["peer_on_this_host"], true);
+    }
 }
 
 fn an_idle_event_loop_is_not_blamed() {

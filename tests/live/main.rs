@@ -10,6 +10,7 @@ mod support;
 
 mod ages;
 mod blocked;
+mod chains;
 mod chaos;
 mod check;
 mod ends;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         hidden::TESTS,
         explain::TESTS,
         blocked::TESTS,
+        chains::TESTS,
         check::TESTS,
         stories::TESTS,
         untrusted::TESTS,

@@ -7,6 +7,9 @@ const BY_BPF_ONLY: &[&str] = &[
     "snapshot::a_crawler_is_a_client",
     "snapshot::a_ghost",
     "blocked::a_watch_says_what_keeps_it",
+    "blocked::a_watch_knows_times_at_home",
+    "blocked::a_peer_in_another_namespace",
+    "blocked::an_idle_event_loop_is_not_blamed",
     "blocked::a_report_says_what_keeps_it",
     "blocked::top_says_what_keeps_it",
 ];
@@ -61,7 +64,7 @@ pub fn missing(name: &str) -> Option<String> {
 
 fn needs_bpf(name: &str) -> bool {
     match name.split("::").next() {
-        Some("snapshot" | "hidden" | "explain" | "old_kernel" | "blocked") => {
+        Some("snapshot" | "hidden" | "explain" | "old_kernel" | "blocked" | "chains") => {
             BY_BPF_ONLY.contains(&name)
         }
         _ => !BEFORE_BPF.contains(&name),

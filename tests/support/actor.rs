@@ -148,6 +148,7 @@ pub type Sockets = HashMap<RawFd, OwnedFd>;
 /// | `end PID` | `0`: that child is gone |
 /// | `name TEXT` | `0`: command name set, `\xNN` escapes allowed |
 /// | `pipe` | the descriptor of a pipe's reading end; the writing end is the next one told |
+/// | `unix` | the same of a pair of unix sockets |
 /// | `pipe-end` | that |
 /// | `fork-sleeping` | the pid of a child that holds all descriptors and sleeps |
 /// | `read FD` | bytes read, of a pipe |
@@ -290,7 +291,7 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
             rustix::thread::set_name(&name)?;
             Ok("0".to_owned())
         }
-        "pipe" | "pipe-end" | "read" | "poll" | "epoll" | "pool" | "fork-sleeping" => {
+        "pipe" | "unix" | "pipe-end" | "read" | "poll" | "epoll" | "pool" | "fork-sleeping" => {
             blocking::act(&words, sockets)
         }
         "thread" => own_table(sockets.remove(&number(1)?).ok_or_else(bad)?),

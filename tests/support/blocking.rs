@@ -25,6 +25,13 @@ pub fn act(words: &[&str], sockets: &mut Sockets) -> io::Result<String> {
             sockets.insert(told, reads.into());
             Ok(told.to_string())
         }
+        "unix" => {
+            let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+            let told = ours.as_raw_fd();
+            sockets.insert(PIPE_END, theirs.into());
+            sockets.insert(told, ours.into());
+            Ok(told.to_string())
+        }
         "pipe-end" => {
             let writes = sockets.remove(&PIPE_END).ok_or_else(bad)?;
             let told = writes.as_raw_fd();

@@ -101,7 +101,7 @@ pub struct Origins {
 /// A user stack and the name it has in the kernel programs' records.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamedStack {
-    /// [`Moment::stack`](tcptrace_common::event::Moment::stack).
+    /// [`CallMoment::stack`](tcptrace_common::event::CallMoment::stack).
     pub name: u64,
     /// What it says.
     pub stack: Stack,

@@ -8,7 +8,7 @@ use tcptrace_common::event;
 use super::{
     assemble, decode,
     processes::Processes,
-    record::{Holder, HolderSource, How, Moment, Origins, ProcessId, Record},
+    record::{Holder, HolderSource, KnownOrigin, Opening, ProcessId, Record, TracedCall},
     stack::Stack,
     unknown::Reason,
     verdict::Verdict,
@@ -19,7 +19,7 @@ pub const FIELDS: [&str; 3] = ["origin", "last_read", "end_read"];
 
 /// What bears on how much can be known.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
+pub struct OriginLimits {
     /// Reads are traced.
     pub reads: bool,
     /// Only certain calls are looked at.
@@ -33,17 +33,17 @@ pub struct Limits {
 /// A moment, from the kernel's record. `stack` finds one by its name.
 #[must_use]
 pub fn moment(
-    raw: &event::Moment,
+    raw: &event::CallMoment,
     processes: &Processes,
     stack: impl FnOnce(u64) -> Result<Rc<Stack>, Reason>,
-) -> Option<Moment> {
+) -> Option<TracedCall> {
     (raw.time_ns != 0).then(|| {
         let process = ProcessId { pid: raw.pid, start_ns: raw.start_ns };
         let stack = match raw.stack {
             0 => Err(Reason::StackUnreadable),
             name => stack(name),
         };
-        Moment {
+        TracedCall {
             at: raw.time_ns,
             process,
             called: processes.called(process),
@@ -55,7 +55,12 @@ pub fn moment(
 }
 
 /// Puts into a record what is known of its origins, and what follows: who opened it, who let go.
-pub fn tell(record: &mut Record, origins: Origins, limits: Limits, processes: &Processes) {
+pub fn tell(
+    record: &mut Record,
+    origins: KnownOrigin,
+    limits: OriginLimits,
+    processes: &Processes,
+) {
     for (field, why) in FIELDS.into_iter().zip(reasons(record, &origins, limits)) {
         match why {
             Some(why) => record.unknown.insert(field, why),
@@ -69,16 +74,16 @@ pub fn tell(record: &mut Record, origins: Origins, limits: Limits, processes: &P
 }
 
 /// Why each field is null, where it is.
-fn reasons(record: &Record, origins: &Origins, limits: Limits) -> [Option<Reason>; 3] {
+fn reasons(record: &Record, origins: &KnownOrigin, limits: OriginLimits) -> [Option<Reason>; 3] {
     if record.evidence.accepted == Some(false) {
         return [Some(Reason::NotAccepted); 3];
     }
     let seen = origins.opened.is_some();
     let opened = match limits {
         _ if seen => None,
-        Limits { full: true, .. } => Some(Reason::NoPlace),
-        Limits { ring: true, .. } => Some(Reason::OpenedByRing),
-        Limits { narrowed: true, .. } => Some(Reason::OpenedElsewhere),
+        OriginLimits { full: true, .. } => Some(Reason::NoPlace),
+        OriginLimits { ring: true, .. } => Some(Reason::OpenedByRing),
+        OriginLimits { narrowed: true, .. } => Some(Reason::OpenedElsewhere),
         _ => Some(Reason::OpenedUnseen),
     };
     // What was read while nothing was kept is not known either.
@@ -109,9 +114,9 @@ fn reasons(record: &Record, origins: &Origins, limits: Limits) -> [Option<Reason
 /// read from it was inherited by accident.
 fn mark_opener(
     record: &mut Record,
-    origins: &Origins,
-    how: How,
-    opened: &Moment,
+    origins: &KnownOrigin,
+    how: Opening,
+    opened: &TracedCall,
     processes: &Processes,
 ) {
     if record.holder_source != HolderSource::FdTable {
@@ -140,12 +145,149 @@ fn mark_opener(
     let reader = [&origins.last_read, &origins.end_read].into_iter().flatten();
     let used = reader.clone().any(|r| record.holders.iter().any(|h| h.process == r.process));
     let by_fork = record.holders.iter().any(|h| h.process.start_ns > opened.at);
-    if how == How::Accepted
+    if how == Opening::Accepted
         && by_fork
         && !used
         && let Some(verdict) = record.verdict.filter(|v| v.is_unclosed())
     {
         record.also.insert(0, verdict);
         record.verdict = Some(Verdict::InheritedFd);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::record::{Holder, tests::leak};
+
+    fn call(pid: u32, at: u64) -> TracedCall {
+        TracedCall {
+            at,
+            process: ProcessId { pid, start_ns: 10 },
+            called: None,
+            tid: pid,
+            thread: "worker".into(),
+            stack: Err(Reason::StackLost),
+        }
+    }
+
+    fn holder(pid: u32, start_ns: u64) -> Holder {
+        Holder {
+            process: ProcessId { pid, start_ns },
+            tid: None,
+            ppid: 1,
+            fd: 4,
+            comm: "x".into(),
+            name: None,
+            cgroups: None,
+            inner_pid: None,
+            opener: None,
+        }
+    }
+
+    const ALL: OriginLimits =
+        OriginLimits { reads: true, narrowed: false, full: false, ring: false };
+
+    fn accepted(by: TracedCall) -> KnownOrigin {
+        KnownOrigin { opened: Some((Opening::Accepted, by)), ..KnownOrigin::default() }
+    }
+
+    fn told(holders: Vec<Holder>, origin: KnownOrigin, limits: OriginLimits) -> Record {
+        let mut record = leak();
+        record.holders = holders;
+        tell(&mut record, origin, limits, &Processes::default());
+        record
+    }
+
+    #[test]
+    fn who_accepted_it_and_let_go_is_named() {
+        // Its child began after that, and never read from it.
+        let record = told(vec![holder(8, 200)], accepted(call(7, 100)), ALL);
+        assert_eq!(record.verdict, Some(Verdict::InheritedFd));
+        assert_eq!(record.also, [Verdict::EofNotClosed]);
+        let former: Vec<_> =
+            record.former_holders.iter().map(|h| (h.process.pid, h.opener)).collect();
+        assert_eq!(former, [(7, Some(true))]);
+        assert_eq!(record.holders[0].opener, Some(false));
+        assert_eq!(record.unknown.get("opener"), None);
+    }
+
+    #[test]
+    fn who_was_given_it_to_work_with_did_not_inherit_it() {
+        let passed = told(vec![holder(8, 50)], accepted(call(7, 100)), ALL);
+        assert_eq!(passed.verdict, Some(Verdict::EofNotClosed), "it was there before");
+        let forked = KnownOrigin { end_read: Some(call(8, 300)), ..accepted(call(7, 100)) };
+        let mut reader = holder(8, 200);
+        reader.process.start_ns = 200;
+        let mut forked = forked;
+        if let Some(end) = &mut forked.end_read {
+            end.process.start_ns = 200;
+        }
+        let forked = told(vec![reader], forked, ALL);
+        assert_eq!(forked.verdict, Some(Verdict::EofNotClosed), "it reads from it");
+        assert_eq!(forked.former_holders.len(), 1, "the opener is named in either case");
+    }
+
+    #[test]
+    fn who_opened_it_and_has_it_still() {
+        let record = told(vec![holder(7, 10), holder(8, 200)], accepted(call(7, 100)), ALL);
+        let openers: Vec<_> = record.holders.iter().map(|h| h.opener).collect();
+        assert_eq!(openers, [Some(true), Some(false)]);
+        assert_eq!((record.verdict, record.former_holders.len()), (Some(Verdict::EofNotClosed), 0));
+    }
+
+    #[test]
+    fn each_null_has_a_reason() {
+        let reasons = |record: &Record| FIELDS.map(|field| record.unknown.get(field));
+        let none = KnownOrigin::default;
+        let unseen = told(vec![holder(7, 10)], none(), ALL);
+        let (opened, ended) = (Some(Reason::OpenedUnseen), Some(Reason::EndReadUnseen));
+        assert_eq!(reasons(&unseen), [opened, Some(Reason::NotReadSince), ended]);
+        let ring = told(vec![holder(7, 10)], none(), OriginLimits { ring: true, ..ALL });
+        assert_eq!(reasons(&ring)[0], Some(Reason::OpenedByRing));
+        let full = told(vec![holder(7, 10)], none(), OriginLimits { full: true, ..ALL });
+        assert_eq!(reasons(&full), [Some(Reason::NoPlace); 3]);
+        let old = told(vec![holder(7, 10)], accepted(call(7, 1)), OriginLimits::default());
+        assert_eq!(reasons(&old), [None, Some(Reason::ReadsUntraced), Some(Reason::ReadsUntraced)]);
+
+        let mut waiting = leak();
+        waiting.evidence.accepted = Some(false);
+        tell(&mut waiting, none(), ALL, &Processes::default());
+        assert_eq!(reasons(&waiting), [Some(Reason::NotAccepted); 3]);
+        let mut unread = leak();
+        unread.evidence.recv_q = Some(5);
+        tell(&mut unread, accepted(call(7, 1)), ALL, &Processes::default());
+        assert_eq!(reasons(&unread), [None, Some(Reason::NeverRead), Some(Reason::EndUnread)]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_is_both_known_and_unknown(
+            seen in proptest::array::uniform3(proptest::prelude::any::<bool>()),
+            limits in proptest::array::uniform4(proptest::prelude::any::<bool>()),
+            pids in proptest::collection::vec((1u32..4, 0u64..300), 0..4),
+            recv_q in proptest::option::of(0u32..2),
+            is_accepted in proptest::prelude::any::<bool>(),
+        ) {
+            let [reads, narrowed, full, ring] = limits;
+            let origin = KnownOrigin {
+                opened: seen[0].then(|| (Opening::Accepted, call(1, 100))),
+                last_read: seen[1].then(|| call(2, 110)),
+                end_read: seen[2].then(|| call(2, 120)),
+            };
+            let mut record = leak();
+            record.holders = pids.into_iter().map(|(pid, start)| holder(pid, start)).collect();
+            record.evidence.recv_q = recv_q;
+            record.evidence.accepted = Some(is_accepted || seen != [false; 3]);
+            let limits = OriginLimits { reads, narrowed, full, ring };
+            tell(&mut record, origin, limits, &Processes::default());
+            for (field, seen) in FIELDS.into_iter().zip(seen) {
+                proptest::prop_assert_eq!(record.unknown.get(field).is_none(), seen, "{}", field);
+            }
+            let openers = record.holders.iter().chain(&record.former_holders);
+            let openers: std::collections::HashSet<_> =
+                openers.filter(|h| h.opener == Some(true)).map(|h| h.process).collect();
+            proptest::prop_assert!(openers.len() <= 1);
+        }
     }
 }

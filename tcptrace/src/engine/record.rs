@@ -63,7 +63,7 @@ fn canonical(addr: [u8; 16]) -> IpAddr {
     Ipv6Addr::from(addr).to_canonical()
 }
 
-/// How long a stay has lasted, ns.
+/// Opening long a stay has lasted, ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Age {
     /// At least this.
@@ -201,7 +201,7 @@ pub struct Listener {
     pub local: SocketAddr,
     /// Connections waiting.
     pub queue: u32,
-    /// How many may.
+    /// Opening many may.
     pub limit: u32,
     /// Connections that it dropped so far, most of them because its queue was full.
     pub drops: u32,
@@ -224,26 +224,26 @@ pub struct Evidence {
     pub inode: Option<u64>,
     /// Whether the keepalive timer runs.
     pub keepalive: Option<bool>,
-    /// How long before the scan data was sent last, ns.
+    /// Opening long before the scan data was sent last, ns.
     pub sent_ago_ns: Option<u64>,
-    /// How long before the scan data came last, ns.
+    /// Opening long before the scan data came last, ns.
     pub received_ago_ns: Option<u64>,
-    /// How long before the scan an acknowledgement came last, ns: keepalive's answers too.
+    /// Opening long before the scan an acknowledgement came last, ns: keepalive's answers too.
     pub acked_ago_ns: Option<u64>,
     /// For how long the peer has taken nothing of what was sent, ns; `None`: one scan can't tell.
     pub stalled_ns: Option<u64>,
 }
 
-/// How a connection was opened.
+/// Opening a connection was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum How {
+pub enum Opening {
     /// accept() or accept4() returned it.
     Accepted,
     /// connect() was called on it.
     Connected,
 }
 
-impl How {
+impl Opening {
     /// As the interface spells it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -256,7 +256,7 @@ impl How {
 
 /// A moment in a connection's life, and the thread whose call it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Moment {
+pub struct TracedCall {
     /// When.
     pub at: BootNs,
     /// The thread's process.
@@ -273,13 +273,13 @@ pub struct Moment {
 
 /// What is known of a connection's life. What is `None` has its reason in the record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origins {
-    /// How it was opened, and the thread that did.
-    pub opened: Option<(How, Moment)>,
+pub struct KnownOrigin {
+    /// Opening it was opened, and the thread that did.
+    pub opened: Option<(Opening, TracedCall)>,
     /// The last read that returned data.
-    pub last_read: Option<Moment>,
+    pub last_read: Option<TracedCall>,
     /// The read that was told that the stream has ended.
-    pub end_read: Option<Moment>,
+    pub end_read: Option<TracedCall>,
 }
 
 /// All that is said of a socket.
@@ -305,7 +305,7 @@ pub struct Record {
     pub evidence: Evidence,
     /// Who holds it.
     pub holders: Vec<Holder>,
-    /// How that is known.
+    /// Opening that is known.
     pub holder_source: HolderSource,
     /// Who held it by an earlier scan, and does not any more.
     pub former_holders: Vec<Holder>,
@@ -316,7 +316,7 @@ pub struct Record {
     /// The socket's own cgroup v2, where it could be found.
     pub cgroup: Option<Rc<str>>,
     /// Who opened it and who read from it; `None`: that was not asked for.
-    pub origins: Option<Rc<Origins>>,
+    pub origins: Option<Rc<KnownOrigin>>,
     /// What is null, and why.
     pub unknown: Unknown,
 }

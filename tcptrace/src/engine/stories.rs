@@ -6,31 +6,31 @@ use std::{
 };
 
 use super::{
-    record::{How, Moment, Record},
+    record::{Opening, Record, TracedCall},
     stack::{Code, Frame, Stack},
     unknown::Reason,
 };
 
 /// What several leaks have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Story {
-    /// How many.
+pub struct CodeStory {
+    /// Opening many.
     pub count: u64,
-    /// How they were opened; none: not seen.
-    pub how: Option<How>,
+    /// Opening they were opened; none: not seen.
+    pub how: Option<Opening>,
     /// Where in the code that was, or why that is not known.
     pub opened: Result<Rc<Stack>, Reason>,
     /// Names of the threads that opened them, so many as are told apart; may hold anything.
     pub openers: BTreeSet<Rc<str>>,
-    /// How far they were read.
-    pub reading: Reading,
+    /// Opening far they were read.
+    pub reading: ReadSoFar,
     /// Names of the threads that read last.
     pub readers: BTreeSet<Rc<str>>,
 }
 
-/// How far a connection was read.
+/// Opening far a connection was read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Reading {
+pub enum ReadSoFar {
     /// A read was told that the stream has ended, there.
     End(Result<Rc<Stack>, Reason>),
     /// Data was read there, and the end of the stream not.
@@ -47,17 +47,17 @@ const STORIES: usize = 256;
 const THREADS: usize = 16;
 
 /// What tells stories apart: how, and the program's own calls.
-type Key = (Option<How>, Place, u8, Place);
+type Key = (Option<Opening>, Place, u8, Place);
 /// Calls by function, file and line, or a reason.
 type Place = Result<Vec<(Option<String>, Option<String>, Option<u32>)>, Reason>;
 
 /// The stories of these leaks, the most frequent first; what is beyond [`STORIES`] of them is left
 /// out. Empty where origins were not asked for.
 #[must_use]
-pub fn stories<'a>(records: impl Iterator<Item = &'a Rc<Record>>) -> Vec<Story> {
-    let mut all: HashMap<Key, Story> = HashMap::new();
+pub fn stories<'a>(records: impl Iterator<Item = &'a Rc<Record>>) -> Vec<CodeStory> {
+    let mut all: HashMap<Key, CodeStory> = HashMap::new();
     for record in records.filter(|r| r.is_leak()) {
-        let Some(story) = Story::of(record) else { continue };
+        let Some(story) = CodeStory::of(record) else { continue };
         let key = story.key();
         if let Some(known) = all.get_mut(&key) {
             known.count += 1;
@@ -67,7 +67,7 @@ pub fn stories<'a>(records: impl Iterator<Item = &'a Rc<Record>>) -> Vec<Story> 
             all.insert(key, story);
         }
     }
-    let mut list: Vec<(Key, Story)> = all.into_iter().collect();
+    let mut list: Vec<(Key, CodeStory)> = all.into_iter().collect();
     list.sort_by(|(a, x), (b, y)| {
         y.count.cmp(&x.count).then_with(|| format!("{a:?}").cmp(&format!("{b:?}")))
     });
@@ -80,7 +80,7 @@ fn add(names: &mut BTreeSet<Rc<str>>, more: BTreeSet<Rc<str>>) {
     }
 }
 
-impl Story {
+impl CodeStory {
     /// One socket's; `None` where origins were not asked for.
     #[must_use]
     pub fn of(record: &Record) -> Option<Self> {
@@ -88,18 +88,18 @@ impl Story {
         let why = |field| record.unknown.get(field).unwrap_or(Reason::OpenedUnseen);
         let opened = origins.opened.as_ref();
         let reader = origins.end_read.as_ref().or(origins.last_read.as_ref());
-        let stack = |moment: &Moment| moment.stack.clone();
+        let stack = |moment: &TracedCall| moment.stack.clone();
         let reading = match (&origins.end_read, &origins.last_read) {
-            (Some(end), _) => Reading::End(stack(end)),
+            (Some(end), _) => ReadSoFar::End(stack(end)),
             (None, Some(last)) if why("end_read") == Reason::EndUnread => {
-                Reading::Some(stack(last))
+                ReadSoFar::Some(stack(last))
             }
             (None, None) if matches!(why("last_read"), Reason::NeverRead | Reason::NotAccepted) => {
-                Reading::Nothing
+                ReadSoFar::Nothing
             }
-            _ => Reading::Unknown(why("end_read")),
+            _ => ReadSoFar::Unknown(why("end_read")),
         };
-        let name = |moment: &Moment| BTreeSet::from([Rc::clone(&moment.thread)]);
+        let name = |moment: &TracedCall| BTreeSet::from([Rc::clone(&moment.thread)]);
         Some(Self {
             count: 1,
             how: opened.map(|(how, _)| *how),
@@ -112,10 +112,10 @@ impl Story {
 
     fn key(&self) -> Key {
         let (kind, read) = match &self.reading {
-            Reading::End(stack) => (0, place(stack)),
-            Reading::Some(stack) => (1, place(stack)),
-            Reading::Nothing => (2, Ok(Vec::new())),
-            Reading::Unknown(why) => (3, Err(*why)),
+            ReadSoFar::End(stack) => (0, place(stack)),
+            ReadSoFar::Some(stack) => (1, place(stack)),
+            ReadSoFar::Nothing => (2, Ok(Vec::new())),
+            ReadSoFar::Unknown(why) => (3, Err(*why)),
         };
         (self.how, place(&self.opened), kind, read)
     }
@@ -133,7 +133,7 @@ fn place(stack: &Result<Rc<Stack>, Reason>) -> Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::record::{Origins, ProcessId};
+    use crate::engine::record::{KnownOrigin, ProcessId};
 
     fn stack(function: &str) -> Rc<Stack> {
         let own =
@@ -142,8 +142,8 @@ mod tests {
         Rc::new(Stack { frames: vec![libc, own], cut: None })
     }
 
-    fn moment(thread: &str, function: &str) -> Moment {
-        Moment {
+    fn moment(thread: &str, function: &str) -> TracedCall {
+        TracedCall {
             at: 1,
             process: ProcessId { pid: 7, start_ns: 1 },
             called: None,
@@ -155,8 +155,8 @@ mod tests {
 
     fn leak(thread: &str, opened: &str, end: Option<&str>) -> Rc<Record> {
         let mut record = crate::engine::record::tests::leak();
-        record.origins = Some(Rc::new(Origins {
-            opened: Some((How::Accepted, moment(thread, opened))),
+        record.origins = Some(Rc::new(KnownOrigin {
+            opened: Some((Opening::Accepted, moment(thread, opened))),
             last_read: None,
             end_read: end.map(|function| moment("reader", function)),
         }));
@@ -179,7 +179,7 @@ mod tests {
         assert_eq!(told.iter().map(|s| s.count).collect::<Vec<_>>(), [2, 1, 1]);
         let names: Vec<&str> = told[0].openers.iter().map(|n| &**n).collect();
         assert_eq!(names, ["a", "c"]);
-        assert!(told.iter().any(|s| s.reading == Reading::Nothing));
+        assert!(told.iter().any(|s| s.reading == ReadSoFar::Nothing));
         let unasked = crate::engine::record::tests::leak();
         assert_eq!(stories([Rc::new(unasked)].iter()), []);
     }

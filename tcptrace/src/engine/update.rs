@@ -14,7 +14,7 @@ use super::{
     group::{Group, HolderNames, Overview},
     record::{Age, ClosedBy, Connection, Record},
     report::{Explanation, ProcessReport},
-    stories::Story,
+    stories::CodeStory,
     unknown::Reason,
     worst::Worst,
 };
@@ -155,7 +155,7 @@ pub struct Summary {
     /// What keeps those that hold leaks from their work, the worst first.
     pub kept: Vec<Kept>,
     /// Where the leaks that are open come from, at the end, the most frequent first.
-    pub stories: Vec<Story>,
+    pub stories: Vec<CodeStory>,
 }
 
 /// What goes to the views.
@@ -196,7 +196,7 @@ pub enum Update {
     /// What works on this host in all.
     Offers(Box<Offers>),
     /// Where leaks come from.
-    Stories(Vec<Story>),
+    Stories(Vec<CodeStory>),
     /// Something could not be seen or shown.
     Lost(Lost),
     /// The end.

@@ -353,3 +353,6 @@ fn end(cause: &Blockage) -> Option<String> {
         ),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, rc::Rc};
 
 use super::{reasons, stacks, time::human};
 use crate::engine::{
-    record::{BootNs, How, Moment, Record},
+    record::{BootNs, Opening, Record, TracedCall},
     stack::Stack,
-    stories::{Reading, Story},
+    stories::{CodeStory, ReadSoFar},
     unknown::Reason,
 };
 
@@ -16,7 +16,7 @@ const NAMED: usize = 2;
 /// Leaks with one story, in lines: how they were opened, then how far they were read. May hold
 /// anything that others chose.
 #[must_use]
-pub fn story(story: &Story) -> Vec<String> {
+pub fn story(story: &CodeStory) -> Vec<String> {
     let by = threads(&story.openers);
     let opened = match (story.how, &story.opened) {
         (Some(how), stack) => format!("{}{by}{}", opened(how), place(stack)),
@@ -26,23 +26,23 @@ pub fn story(story: &Story) -> Vec<String> {
     vec![format!("{} {opened}", story.count), reading(story)]
 }
 
-const fn opened(how: How) -> &'static str {
+const fn opened(how: Opening) -> &'static str {
     match how {
-        How::Accepted => "accepted",
-        How::Connected => "connected",
+        Opening::Accepted => "accepted",
+        Opening::Connected => "connected",
     }
 }
 
-fn reading(story: &Story) -> String {
+fn reading(story: &CodeStory) -> String {
     let by = threads(&story.readers);
     match &story.reading {
-        Reading::End(stack) => format!(
+        ReadSoFar::End(stack) => format!(
             "the end of the stream was read{by}{}; nobody has called close() since",
             place(stack)
         ),
-        Reading::Some(stack) => format!("last read{by}{}; the end was never read", place(stack)),
-        Reading::Nothing => "never read".to_owned(),
-        Reading::Unknown(why) => reasons::words(*why).to_owned(),
+        ReadSoFar::Some(stack) => format!("last read{by}{}; the end was never read", place(stack)),
+        ReadSoFar::Nothing => "never read".to_owned(),
+        ReadSoFar::Unknown(why) => reasons::words(*why).to_owned(),
     }
 }
 
@@ -72,7 +72,7 @@ fn threads(names: &BTreeSet<Rc<str>>) -> String {
 #[must_use]
 pub fn moments(record: &Record, now: BootNs) -> Vec<String> {
     let Some(origins) = record.origins.as_deref() else { return Vec::new() };
-    let line = |what: &str, moment: &Moment| {
+    let line = |what: &str, moment: &TracedCall| {
         let ago = human(now.saturating_sub(moment.at));
         let process = moment.called.as_deref().unwrap_or(&moment.thread);
         let (tid, pid) = (moment.tid, moment.process.pid);
@@ -115,12 +115,12 @@ mod tests {
             Ok(Rc::new(Stack { frames: vec![frame], cut: None }))
         };
         let names = |list: &[&str]| list.iter().map(|name| Rc::from(*name)).collect();
-        let one = Story {
+        let one = CodeStory {
             count: 482,
-            how: Some(How::Accepted),
+            how: Some(Opening::Accepted),
             opened: call("Server.accept"),
             openers: names(&["exec-1", "exec-2", "exec-3"]),
-            reading: Reading::End(call("Crawler.fetch")),
+            reading: ReadSoFar::End(call("Crawler.fetch")),
             readers: names(&["exec-7"]),
         };
         assert_eq!(
@@ -131,11 +131,11 @@ mod tests {
                  close() since",
             ]
         );
-        let unseen = Story {
+        let unseen = CodeStory {
             how: None,
             opened: Err(Reason::OpenedUnseen),
             openers: BTreeSet::new(),
-            reading: Reading::Nothing,
+            reading: ReadSoFar::Nothing,
             readers: BTreeSet::new(),
             ..one
         };

@@ -9,9 +9,9 @@ use tcptrace_common::event::{ACCEPTED, Origin};
 
 use crate::engine::{
     fact::{Fact, NamedStack, Origins as Told, Records},
-    origin::{self, Limits},
+    origin::{self, OriginLimits},
     processes::Processes,
-    record::{How, Origins, ProcessId, Record},
+    record::{KnownOrigin, Opening, ProcessId, Record},
     stack::Stack,
     unknown::Reason,
 };
@@ -23,7 +23,7 @@ const SOCKETS: usize = 1 << 18;
 /// What is known.
 #[derive(Debug, Default)]
 pub(super) struct Traced {
-    limits: Limits,
+    limits: OriginLimits,
     full: u64,
     stacks_lost: u64,
     rings: HashSet<ProcessId>,
@@ -40,7 +40,8 @@ impl Traced {
         let id = |(pid, start_ns): &(u32, u64)| ProcessId { pid: *pid, start_ns: *start_ns };
         self.rings.extend(rings.iter().map(id));
         (self.full, self.stacks_lost) = (*full, *stacks_lost);
-        self.limits = Limits { reads: *reads, narrowed: *narrowed, full: *full > 0, ring: false };
+        self.limits =
+            OriginLimits { reads: *reads, narrowed: *narrowed, full: *full > 0, ring: false };
         if self.by_cookie.len() >= SOCKETS {
             self.by_cookie.clear();
         }
@@ -64,14 +65,15 @@ impl Traced {
     /// Puts what is known into a record.
     pub fn tell(&self, record: &mut Record, processes: &Processes) {
         let ring = record.holders.iter().any(|h| self.rings.contains(&h.process));
-        let limits = Limits { ring, ..self.limits };
+        let limits = OriginLimits { ring, ..self.limits };
         let known = self.by_cookie.get(&record.connection.cookie);
         let missing = if self.stacks_lost > 0 { Reason::StackLost } else { Reason::StackPending };
         let stack = |name| self.stacks.get(&name).cloned().ok_or(missing);
         let moment = |raw| origin::moment(raw, processes, stack);
-        let origins = known.map_or_else(Origins::default, |known| {
-            let how = if known.flags & ACCEPTED != 0 { How::Accepted } else { How::Connected };
-            Origins {
+        let origins = known.map_or_else(KnownOrigin::default, |known| {
+            let how =
+                if known.flags & ACCEPTED != 0 { Opening::Accepted } else { Opening::Connected };
+            KnownOrigin {
                 opened: moment(&known.opened).map(|moment| (how, moment)),
                 last_read: moment(&known.read),
                 end_read: moment(&known.end),

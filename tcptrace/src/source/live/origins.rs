@@ -10,11 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tcptrace_common::event::{Moment, Origin, UserStack};
+use tcptrace_common::event::{CallMoment, Origin, UserStack};
 use zerocopy::FromBytes;
 
 use super::{
-    bpf::origins::Origins,
+    bpf::origins::OriginMaps,
     numbers,
     symbols::{self, Symbols},
 };
@@ -123,9 +123,9 @@ impl Stacks {
     }
 
     /// What is to be told before a scan: the stacks that its sockets' origins name, then those.
-    pub fn facts(&mut self, kept: &mut Origins, list: Vec<Origin>, scan: &Scan) -> Vec<Fact> {
+    pub fn facts(&mut self, kept: &mut OriginMaps, list: Vec<Origin>, scan: &Scan) -> Vec<Fact> {
         self.take_in(kept);
-        for Moment { stack: name, .. } in list.iter().flat_map(|o| [o.opened, o.read, o.end]) {
+        for CallMoment { stack: name, .. } in list.iter().flat_map(|o| [o.opened, o.read, o.end]) {
             self.ask(name);
         }
         let mut facts = self.answers();
@@ -138,7 +138,7 @@ impl Stacks {
     }
 
     /// Takes the stacks in that have come.
-    fn take_in(&mut self, kept: &mut Origins) {
+    fn take_in(&mut self, kept: &mut OriginMaps) {
         while let Some(bytes) = kept.take() {
             if let Ok(stack) = UserStack::ref_from_bytes(&bytes) {
                 // A thread that panicked has ended the program.
@@ -263,7 +263,7 @@ fn has_ring(pid: u32) -> bool {
     })
 }
 
-fn told(kept: &Origins, list: Vec<Origin>, rings: Vec<(u32, u64)>, dropped: u64) -> Fact {
+fn told(kept: &OriginMaps, list: Vec<Origin>, rings: Vec<(u32, u64)>, dropped: u64) -> Fact {
     let lost = kept.lost();
     Fact::Origins(Box::new(Told {
         list: Records(list),
@@ -277,6 +277,6 @@ fn told(kept: &Origins, list: Vec<Origin>, rings: Vec<(u32, u64)>, dropped: u64)
 
 /// That origins are kept, and none is known yet.
 #[must_use]
-pub fn none_yet(kept: &Origins) -> Fact {
+pub fn none_yet(kept: &OriginMaps) -> Fact {
     told(kept, Vec::new(), Vec::new(), 0)
 }

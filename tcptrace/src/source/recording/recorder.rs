@@ -193,5 +193,9 @@ fn without_arguments(mut fact: Timed) -> Timed {
             *program = word;
         }
     }
+    if let Fact::Blocked(reading) = &mut fact.fact {
+        // What an interpreter runs is one of its arguments.
+        reading.processes.iter_mut().for_each(|process| process.name = None);
+    }
     fact
 }

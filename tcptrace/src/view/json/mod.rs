@@ -21,7 +21,7 @@ use self::{
     lines::{GroupLine, LostLine, OverviewLine, SummaryLine},
     origins::{Stamps, stamps},
     page::{ExplanationLine, ProcessLine},
-    record::{End, Times, record},
+    record::{End, Stamped, record},
 };
 use crate::{
     engine::{
@@ -74,7 +74,7 @@ impl<W: Write> Json<W> {
     fn record(&mut self, event: &str, time: BootNs, r: &Record) -> io::Result<()> {
         let stamps = self.stamps(r);
         self.by_hand(time, |line, stamp| {
-            let times = Times { now: time, stamp, origins: &stamps };
+            let times = Stamped { now: time, stamp, origins: &stamps };
             record(line, event, &times, r, None);
         })
     }
@@ -96,7 +96,7 @@ impl<W: Write> View for Json<W> {
                 let ended = End { as_of: &as_of, stayed, closed_by, unknown: *unknown };
                 let stamps = self.stamps(r);
                 self.by_hand(time, |line, stamp| {
-                    let times = Times { now: time, stamp, origins: &stamps };
+                    let times = Stamped { now: time, stamp, origins: &stamps };
                     record(line, "resolved", &times, r, Some(&ended));
                 })
             }

@@ -9,9 +9,9 @@ use super::{
 };
 use crate::{
     engine::{
-        record::{BootNs, How, Moment, Origins},
+        record::{BootNs, KnownOrigin, Opening, TracedCall},
         stack::{Code, Frame, Stack},
-        stories::{Reading, Story},
+        stories::{CodeStory, ReadSoFar},
     },
     prose::{reasons, stacks},
     view::Clock,
@@ -21,18 +21,18 @@ use crate::{
 pub type Stamps = [Option<String>; 3];
 
 /// The moments in their order, and how the first came about.
-fn moments(origins: &Origins) -> [Option<&Moment>; 3] {
+fn moments(origins: &KnownOrigin) -> [Option<&TracedCall>; 3] {
     let opened = origins.opened.as_ref().map(|(_, moment)| moment);
     [opened, origins.last_read.as_ref(), origins.end_read.as_ref()]
 }
 
 /// The time stamps that [`origins`] needs.
-pub fn stamps(origins: &Origins, clock: &Clock) -> Stamps {
+pub fn stamps(origins: &KnownOrigin, clock: &Clock) -> Stamps {
     moments(origins).map(|moment| moment.map(|m| clock.rfc3339(m.at)))
 }
 
 /// Appends the fields `origin`, `last_read` and `end_read`, each with a comma before it.
-pub fn origins(out: &mut Vec<u8>, origins: &Origins, stamps: &Stamps, now: BootNs) {
+pub fn origins(out: &mut Vec<u8>, origins: &KnownOrigin, stamps: &Stamps, now: BootNs) {
     let how = origins.opened.as_ref().map(|(how, _)| how.name());
     let names = [("origin", how), ("last_read", None), ("end_read", None)];
     for (((name, how), moment), stamp) in names.into_iter().zip(moments(origins)).zip(stamps) {
@@ -61,7 +61,7 @@ struct MomentLine<'a> {
 }
 
 impl<'a> MomentLine<'a> {
-    fn new(moment: &'a Moment, how: Option<&'static str>, time: &'a str, now: BootNs) -> Self {
+    fn new(moment: &'a TracedCall, how: Option<&'static str>, time: &'a str, now: BootNs) -> Self {
         let (frames, cut) = match &moment.stack {
             Ok(stack) => {
                 let frames = stack.frames.iter().map(FrameLine::from).collect();
@@ -125,17 +125,17 @@ pub struct StoryLine<'a> {
     readers: Vec<&'a str>,
 }
 
-impl<'a> From<&'a Story> for StoryLine<'a> {
-    fn from(story: &'a Story) -> Self {
+impl<'a> From<&'a CodeStory> for StoryLine<'a> {
+    fn from(story: &'a CodeStory) -> Self {
         let (reading, read) = match &story.reading {
-            Reading::End(stack) => ("end", stack.as_ref().ok()),
-            Reading::Some(stack) => ("data", stack.as_ref().ok()),
-            Reading::Nothing => ("nothing", None),
-            Reading::Unknown(_) => ("unknown", None),
+            ReadSoFar::End(stack) => ("end", stack.as_ref().ok()),
+            ReadSoFar::Some(stack) => ("data", stack.as_ref().ok()),
+            ReadSoFar::Nothing => ("nothing", None),
+            ReadSoFar::Unknown(_) => ("unknown", None),
         };
         Self {
             count: story.count,
-            how: story.how.map(How::name),
+            how: story.how.map(Opening::name),
             opened_in: story.opened.as_ref().map(|stack| own(stack)).unwrap_or_default(),
             openers: story.openers.iter().map(|name| &**name).collect(),
             reading,

@@ -26,8 +26,8 @@ pub struct End<'a> {
     pub unknown: Reason,
 }
 
-/// Times of a line.
-pub struct Times<'a> {
+/// Stamped of a line.
+pub struct Stamped<'a> {
     /// Ages are as of this.
     pub now: BootNs,
     /// The same as a finished time stamp.
@@ -40,11 +40,11 @@ pub struct Times<'a> {
 pub fn record(
     out: &mut Vec<u8>,
     event: &str,
-    times: &Times<'_>,
+    times: &Stamped<'_>,
     r: &Record,
     ended: Option<&End<'_>>,
 ) {
-    let Times { now, stamp: time, origins: stamps } = *times;
+    let Stamped { now, stamp: time, origins: stamps } = *times;
     let c = &r.connection;
     text(out, "{\"event\":");
     word(out, event);

@@ -57,7 +57,7 @@ impl<W: Write> Table<W> {
         self.sockets(r)?;
         self.listeners(r)?;
         self.threads(r)?;
-        self.kept(r)?;
+        self.kept(r, now)?;
         self.untold = Some((r.process.process.pid, r.leaks)).filter(|(_, leaks)| *leaks > 0);
         if r.leaks > 0 { self.title("leaks, the oldest first") } else { Ok(()) }
     }
@@ -137,8 +137,17 @@ impl<W: Write> Table<W> {
         }
     }
 
-    fn kept(&mut self, r: &ProcessReport) -> io::Result<()> {
-        self.title("what keeps it")?;
+    fn kept(&mut self, r: &ProcessReport, now: BootNs) -> io::Result<()> {
+        // The same reason was said of its threads.
+        if r.kept.is_err() && r.threads.is_err() {
+            return Ok(());
+        }
+        let at = r.kept.iter().flatten().next().map_or(now, |kept| kept.cause.at_ns);
+        let as_of = match now.saturating_sub(at) {
+            0..SECOND_NS => String::new(),
+            ns => format!(", as of {} ago", human(ns)),
+        };
+        self.title(&format!("what keeps it{as_of}"))?;
         match &r.kept {
             Ok(all) if all.is_empty() => self.wrapped(2, blocked::NOTHING.split(' ')),
             Ok(all) => all.iter().try_for_each(|kept| self.one_kept(kept)),

@@ -11,7 +11,7 @@ use crate::{
     engine::{
         counted::counted,
         group::{Group, HolderNames, Overview},
-        stories::Story,
+        stories::CodeStory,
         update::{Stays, Summary},
     },
     prose::{advice::advice, last_word::last_word, origins, time::human},
@@ -81,7 +81,7 @@ impl<W: Write> Table<W> {
     }
 
     /// Where leaks come from; nothing where that was not asked for.
-    pub(super) fn stories(&mut self, stories: &[Story]) -> io::Result<()> {
+    pub(super) fn stories(&mut self, stories: &[CodeStory]) -> io::Result<()> {
         if stories.is_empty() {
             return Ok(());
         }

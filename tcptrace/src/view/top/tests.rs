@@ -18,14 +18,24 @@ use super::{
 };
 use crate::{
     engine::{
+        blocked::{
+            blockage::blockages,
+            reading::{ReadProcess, Reading},
+        },
         fact::Process,
         group::GroupBy,
         record::{BootNs, Connection, Evidence, Holder, HolderSource, ProcessId, Record, Role},
         unknown::Unknown,
         update::Lost,
         verdict::Verdict,
+        waiting::Waiting,
+        watch::WaitsOf,
     },
-    formats::cgroup::Cgroups,
+    formats::{
+        cgroup::Cgroups,
+        descriptor::{Descriptor, Kind},
+        threads::{Call, Thread, call_number},
+    },
     view::Clock,
 };
 
@@ -112,6 +122,21 @@ pub fn sockets() -> Vec<Rc<Record>> {
     list.map(Rc::new).collect()
 }
 
+/// The stuck one's only thread waits for a file system that does not answer.
+fn waits() -> WaitsOf {
+    let id = ProcessId { pid: 812, start_ns: 812 };
+    let number = call_number("read").expect("it is everywhere");
+    let call = Call::In { number, first: 7, second: 0 };
+    let thread = Thread { tid: 812, comm: "nginx".into(), state: 'D', wchan: None, call };
+    let file = |_, _| Some(Descriptor { kind: Kind::File, target: "/mnt/nfs/a".into() });
+    let waiting = Waiting::new(id, Ok((vec![thread], 1)), file);
+    let threads = Rc::new(waiting.groups());
+    let process = ReadProcess { waiting, comm: "nginx".to_owned(), ..ReadProcess::default() };
+    let at_ns = NOW - 12 * SECOND;
+    let reading = Reading { at_ns, asked: 1, processes: vec![process], ..Reading::default() };
+    WaitsOf { threads, causes: blockages(&reading, id).into() }
+}
+
 fn seen(now: BootNs, sockets: Vec<Rc<Record>>, stuck: u64, resolved: u64) -> Seen {
     let process = |pid: u32, used, command: &str| {
         let process = Process {
@@ -130,7 +155,7 @@ fn seen(now: BootNs, sockets: Vec<Rc<Record>>, stuck: u64, resolved: u64) -> See
         processes: [process(4711, 871, "/usr/bin/java -jar shop.jar"), process(812, 40, "nginx")]
             .into_iter()
             .collect(),
-        waits: std::collections::HashMap::new(),
+        waits: [(ProcessId { pid: 812, start_ns: 812 }, waits())].into_iter().collect(),
         stuck,
         resolved,
         lost: Lost::default(),

@@ -145,7 +145,7 @@ impl Explorer {
             let what = if let Some(inode) = socket_inode(&target) {
                 let found = sockets.remove(&inode);
                 let found = found.unwrap_or_else(|| {
-                    sockets::Found::unknown(
+                    sockets::FoundSocket::unknown(
                         "it is no socket of TCP, UDP or unix, or it was closed meanwhile",
                     )
                 });

@@ -44,7 +44,7 @@ pub struct Sockets {
 
 /// A socket that was found.
 #[derive(Debug)]
-pub struct Found {
+pub struct FoundSocket {
     kind: FoundKind,
     peer: Peer,
 }
@@ -75,7 +75,7 @@ enum Peer {
     Unknown(String),
 }
 
-impl Found {
+impl FoundSocket {
     /// Nothing is known of it.
     pub fn unknown(why: &str) -> Self {
         Self { kind: FoundKind::Unknown(why.to_owned()), peer: Peer::Elsewhere }
@@ -130,19 +130,24 @@ impl Sockets {
     }
 
     /// The sockets of a process with these inode numbers.
-    pub fn find(&mut self, pid: u32, inodes: &[u64], deadline: Instant) -> HashMap<u64, Found> {
+    pub fn find(
+        &mut self,
+        pid: u32,
+        inodes: &[u64],
+        deadline: Instant,
+    ) -> HashMap<u64, FoundSocket> {
         let mut found = HashMap::new();
         let Some(netns) = netns_of(pid).filter(|_| !inodes.is_empty()) else { return found };
         let mut left: HashSet<u64> = inodes.iter().copied().collect();
         for end in self.tcp(pid, netns, &left, deadline) {
             left.remove(&end.inode);
             let peer = self.other_end(pid, &end.tcp, deadline);
-            found.insert(end.inode, Found { kind: FoundKind::Tcp(Box::new(end.tcp)), peer });
+            found.insert(end.inode, FoundSocket { kind: FoundKind::Tcp(Box::new(end.tcp)), peer });
         }
         if !left.is_empty() {
             for line in lines(pid, &["udp", "udp6"], deadline).filter(|l| left.contains(&l.inode)) {
                 let kind = FoundKind::Udp(line.local, line.remote);
-                found.insert(line.inode, Found { kind, peer: Peer::Elsewhere });
+                found.insert(line.inode, FoundSocket { kind, peer: Peer::Elsewhere });
             }
             left.retain(|inode| !found.contains_key(inode));
         }
@@ -281,10 +286,12 @@ impl Sockets {
         all.find(|line| takes(line.local)).map(|line| line.inode)
     }
 
-    fn unix(&mut self, netns: u32, inode: u64) -> Option<Found> {
+    fn unix(&mut self, netns: u32, inode: u64) -> Option<FoundSocket> {
         const UNASKED: &str = "the other ends of unix sockets can't be asked for in this network \
                                namespace by a running watch; tcptrace explain PID can";
-        let Some(diag) = self.diags.get_mut(&netns) else { return Some(Found::unknown(UNASKED)) };
+        let Some(diag) = self.diags.get_mut(&netns) else {
+            return Some(FoundSocket::unknown(UNASKED));
+        };
         let mut ask = |inode: u64| diag.find_unix(u32::try_from(inode).ok()?).ok().flatten();
         let own = ask(inode)?;
         let (peer, name) = match own.peer {
@@ -297,7 +304,7 @@ impl Sockets {
                 (here, own.name.or(other.name))
             }
         };
-        Some(Found { kind: FoundKind::Unix { name, recv_q: own.recv_q }, peer })
+        Some(FoundSocket { kind: FoundKind::Unix { name, recv_q: own.recv_q }, peer })
     }
 }
 

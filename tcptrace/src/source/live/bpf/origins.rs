@@ -49,7 +49,7 @@ impl Whose {
 }
 
 /// The programs' side.
-pub struct Origins {
+pub struct OriginMaps {
     stacks: RingBuf<MapData>,
     lost: PerCpuArray<MapData, [u64; 2]>,
     /// Reads are traced: from Linux 6.3 on (`sock_recv_length`).
@@ -83,7 +83,7 @@ pub fn start(
     ebpf: &mut Ebpf,
     btf: &Btf,
     whose: &Whose,
-) -> Result<(Origins, Vec<Attached>, Vec<&'static str>), Refusal> {
+) -> Result<(OriginMaps, Vec<Attached>, Vec<&'static str>), Refusal> {
     let asked = take(ebpf, "ASKED")?;
     let mut asked: HashMap<_, u32, u32> =
         HashMap::try_from(asked).map_err(|e| refusal("the processes asked for", &e))?;
@@ -119,10 +119,10 @@ pub fn start(
     let lost = PerCpuArray::try_from(take(ebpf, "LOST")?)
         .map_err(|e| refusal("the counts of origins", &e))?;
     let narrowed = *whose != Whose::default();
-    Ok((Origins { stacks, lost, reads, narrowed, _asked: asked }, attached, traced))
+    Ok((OriginMaps { stacks, lost, reads, narrowed, _asked: asked }, attached, traced))
 }
 
-impl Origins {
+impl OriginMaps {
     /// The oldest stack's bytes, taken out of the ring.
     pub fn take(&mut self) -> Option<impl std::ops::Deref<Target = [u8]> + '_> {
         self.stacks.next()

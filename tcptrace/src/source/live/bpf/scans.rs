@@ -11,7 +11,7 @@ use super::{
     counts::KernelCounts,
     iter::{LinkedIter, Listing},
     nursery::Nursery,
-    origins::Origins,
+    origins::OriginMaps,
 };
 
 /// The iterators and what they share with the programs.
@@ -22,7 +22,7 @@ pub struct Scans {
     pub(super) holders: LinkedIter,
     pub(super) adopt: LinkedIter,
     pub(super) counts: KernelCounts,
-    pub(super) origins: Option<Origins>,
+    pub(super) origins: Option<OriginMaps>,
     pub(super) scans: u32,
 }
 
@@ -92,7 +92,7 @@ impl Scans {
     }
 
     /// What the programs know of origins, where that was asked for.
-    pub fn origins(&mut self) -> Option<&mut Origins> {
+    pub fn origins(&mut self) -> Option<&mut OriginMaps> {
         self.origins.as_mut()
     }
 

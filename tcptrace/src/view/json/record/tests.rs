@@ -282,7 +282,7 @@ proptest! {
         closer in option::of((any::<u32>(), names())),
     ) {
         let mut line = Vec::new();
-        let times = Times { now, stamp: "T", origins: &Stamps::default() };
+        let times = Stamped { now, stamp: "T", origins: &Stamps::default() };
         record(&mut line, "socket", &times, &r, None);
         let expected = library(&RecordLine::new("socket", "T".to_owned(), now, &r));
         prop_assert_eq!(String::from_utf8(line).expect("UTF-8"), &*expected);

@@ -68,6 +68,23 @@ fn pages_at_both_sizes() {
     }
 }
 
+/// What the core knows of threads is on the page, and as of when.
+#[test]
+fn a_page_says_what_keeps_it() {
+    let mut app = app(200, 60);
+    key(&mut app, KeyCode::Down);
+    key(&mut app, KeyCode::Enter);
+    let page = lines(&app).join(" ");
+    for text in [
+        "the only thread: read on file fd 7",
+        "what keeps it, as of 12s ago",
+        "nginx[812]: its only thread waits for the file system behind /mnt/nfs/a: that is why 3 \
+         connections are unread.",
+    ] {
+        assert!(page.contains(text), "{text}: {page}");
+    }
+}
+
 #[test]
 fn help_at_both_sizes() {
     for (width, height) in SIZES {
