@@ -4,12 +4,13 @@ use tcptrace::{
     formats::{
         maps,
         perf_map::{PerfMap, names::named},
+        python,
     },
     source::live::symbols,
 };
 
-/// An ELF file, or with another first byte a perf map, or what is mapped. An ELF file's unused
-/// bytes 9 and 10 say which address is asked for.
+/// An ELF file, or with another first byte a perf map, what is mapped, or a Python's memory. An ELF
+/// file's unused bytes 9 and 10 say which address is asked for.
 pub fn stacks(data: &[u8]) {
     match data.first() {
         Some(0x7f) => {
@@ -22,6 +23,10 @@ pub fn stacks(data: &[u8]) {
         Some(b'm') => {
             let list = maps::parse(&String::from_utf8_lossy(&data[1..]), 1_000);
             assert!(list.len() <= 1_000 && list.iter().all(|m| m.start < m.end));
+        }
+        Some(b'x') => {
+            let _ = (python::Offsets::parse(data), python::line(&data[1..], 1, 40));
+            let _ = python::text(&data[1..], usize::from(data[data.len() - 1] % 5));
         }
         _ => {
             let map = PerfMap::parse(data);

@@ -11,11 +11,11 @@
 //! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths | `formats::{cgroup, container, mounts}` |
 //! | [`btf`] | BTF, the kernel's or of `--btf` | `formats::btf`, and aya's reader of what that leaves |
 //! | [`recording`] | files of `tcptrace record`, frames and batches of facts | `source::recording`, `engine::fact`, and behind them the core and all formats |
-//! | [`stacks`] | ELF files, perf maps, `/proc/PID/maps` | `source::live::symbols`, `formats::{elf, maps, perf_map}` |
+//! | [`stacks`] | ELF files, perf maps, `/proc/PID/maps`, Python | `source::live::symbols`, `formats::{elf, maps, perf_map, python}` |
 //! | [`selection`] | the command line | `engine::parse`, `cli` |
 //!
-//! What reaches further than the corpus lies in `target/fuzz/corpus` afterwards; a target's binary
-//! takes it over with `-merge=1 -use_counters=0 tests/fuzz/corpus/TARGET target/fuzz/corpus/TARGET`.
+//! What reaches further than the corpus lies in `target/fuzz/corpus/TARGET` afterwards; a target's
+//! binary takes it over with `-merge=1 -use_counters=0 tests/fuzz/corpus/TARGET` and that.
 
 #[path = "blocked.rs"]
 mod of_blocked;
@@ -35,8 +35,7 @@ use bytes::BytesMut;
 use clap::Parser;
 use jiff::Timestamp;
 use tcptrace::{
-    cli,
-    cli::Cli,
+    cli::{self, Cli},
     engine::{
         check, decode,
         fact::{self, Fact, Records, Scan, Timed, Wire},
@@ -46,6 +45,7 @@ use tcptrace::{
         record::{BootNs, Holder, ProcessId},
         report::{About, Explanation, ProcessReport},
         select::Selection,
+        stack::threads::LeftAlone,
         update::Update,
         verdict::Verdict,
         watch::{Plan, Said, Watch},
@@ -329,6 +329,7 @@ fn page(text: &str) {
         overflows: netstat::field(text, "TcpExt", "ListenOverflows").ok_or("no number"),
         threads: Ok(threads),
         kept: Ok(of_blocked::kept(text)),
+        stacks: Err(LeftAlone::NotAskedFor),
     };
     let update = Update::Process(Box::new(report));
     show(&[Said { time: NOW, update }], text.len());

@@ -33,6 +33,7 @@ mod selection;
 #[expect(dead_code, reason = "shared with the stories")]
 mod service;
 mod snapshot;
+mod stacks;
 mod stories;
 mod storms;
 mod top;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         recording::TESTS,
         report::TESTS,
         snapshot::TESTS,
+        stacks::TESTS,
         hidden::TESTS,
         explain::TESTS,
         blocked::TESTS,

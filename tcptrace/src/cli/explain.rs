@@ -7,10 +7,12 @@ use tcptrace_common::state::TcpState;
 use crate::{
     cli::{btf, ended_by, output, select, warn},
     engine::{
+        counted::counted,
         parse::{States, Target},
         record::{ProcessId, Record},
-        report::{About, Explanation, role_of},
+        report::{About, Explanation, ProcessReport, role_of},
         select::Selection,
+        stack::threads::{LeftAlone, Stacks},
         update::Update,
     },
     exit::{Exit, Failure},
@@ -19,6 +21,7 @@ use crate::{
         netns::Netns,
         process, report,
         snapshot::{Query, Snapshot},
+        stacks,
     },
     view::{View, csv::Columns},
 };
@@ -53,6 +56,17 @@ pub struct Args {
     #[arg(long, conflicts_with = "btf")]
     no_bpf: bool,
 
+    /// Also where each thread of the process is now: stops each for some microseconds
+    #[arg(
+        long,
+        long_help = "Also where each thread of the process is now, with the functions that led \
+                     there. It stops each thread, 256 at most, for some microseconds, as a debugger \
+                     does: a few calls that wait, epoll_wait among them, then return EINTR \
+                     (signal(7)). Python 3.13 is not stopped: its own memory tells. A process that \
+                     a debugger has already is left alone"
+    )]
+    stacks: bool,
+
     #[command(flatten)]
     btf: btf::Args,
 
@@ -81,6 +95,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         Target::Cookie(cookie) => Err(cookie),
         Target::Ends(..) => Err(0),
     };
+    if args.stacks && found.is_err() {
+        return Err(Failure::usage(format!(
+            "explain {} --stacks: stacks are a process's: give its pid",
+            args.target
+        )));
+    }
     let netns = args.netns.as_deref().map(select::find_netns).transpose()?;
     let netns = netns.into_iter().collect();
     let mut selection = Selection { unleaked: true, netns, ..Selection::default() };
@@ -118,7 +138,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let shown =
         args.output.view(snapshot.now, Columns::Snapshot).and_then(|mut view| match found {
             Ok(process) => {
-                show_process(&snapshot, process, records, args.output.is_page(), &mut *view)
+                let stacks = stacks(args, process);
+                show_process(&snapshot, process, records, stacks, args.output.is_page(), &mut *view)
             }
             Err(_) => show_sockets(&snapshot, records, args.output.is_page(), &mut *view),
         });
@@ -140,15 +161,29 @@ fn warn_of_twins(snapshot: &Snapshot, records: &[Record]) {
     }
 }
 
+/// Where its threads are, where that is asked for; what that does to them is said before.
+fn stacks(args: &Args, id: ProcessId) -> Result<Stacks, LeftAlone> {
+    if !args.stacks {
+        return Err(LeftAlone::NotAskedFor);
+    }
+    let threads = stacks::would_stop(id)?;
+    if threads > 0 {
+        let threads = counted(threads as u64, "thread", "threads");
+        warn(&format!("--stacks stops {threads} of {} for some microseconds each", id.pid));
+    }
+    stacks::of(id)
+}
+
 fn show_process(
     snapshot: &Snapshot,
     id: ProcessId,
     records: Vec<Record>,
+    stacks: Result<Stacks, LeftAlone>,
     page: bool,
     view: &mut dyn View,
 ) -> io::Result<()> {
     let now = snapshot.now;
-    let report = report::process(snapshot, id, &records);
+    let report = ProcessReport { stacks, ..report::process(snapshot, id, &records) };
     let verdicts = report.sockets.iter().filter_map(|c| Some((c.verdict?, c.count)));
     let language = report::language_of(std::slice::from_ref(&report.process));
     let explanations: Vec<Explanation> = verdicts

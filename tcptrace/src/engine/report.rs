@@ -9,6 +9,7 @@ use crate::{
         blocked::blockage::Kept,
         language::Language,
         record::{Age, BootNs, Holder, ProcessId, Record, Role},
+        stack::threads::{LeftAlone, Stacks},
         verdict::Verdict,
     },
     formats::threads,
@@ -46,6 +47,8 @@ pub struct ProcessReport {
     /// What keeps it from its work, and what becomes of its connections meanwhile; empty: nothing,
     /// as far as could be read.
     pub kept: Result<Vec<Kept>, &'static str>,
+    /// Where its threads are now, where that was asked for.
+    pub stacks: Result<Stacks, LeftAlone>,
 }
 
 /// A listener of a process.

@@ -1,5 +1,6 @@
 //! Where in a program's code something was done: user stacks, in words.
 
+pub mod threads;
 pub mod whose;
 pub mod why;
 
@@ -37,7 +38,8 @@ pub struct Frame {
     pub inlined: bool,
     /// Whose code it is.
     pub code: Code,
-    /// Why the function is not known. `crate::prose::stacks` has the words, with the remedy.
+    /// Why the function is not known, or only what runs it. `crate::prose::stacks` has the words,
+    /// with the remedy.
     pub unknown: Option<Missing>,
 }
 
@@ -56,6 +58,9 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every kind.
+    pub const ALL: [Self; 4] = [Self::Own, Self::Library, Self::Runtime, Self::Unknown];
+
     /// As JSON spells it.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -254,8 +254,8 @@ pub fn debug_link(section: &[u8]) -> Option<(String, u32)> {
     (plain && section.len() >= at + 4).then(|| (name.to_owned(), u32_at(section, at)))
 }
 
-/// What `.gnu_debugaltlink` says: the path of the file with what several debug files have in common,
-/// and its build id.
+/// What `.gnu_debugaltlink` says: the path of the file with what several debug files have in
+/// common, and its build id.
 #[must_use]
 pub fn debug_alt_link(section: &[u8]) -> Option<(String, Vec<u8>)> {
     let path = text_at(section, 0, 4096);

@@ -13,8 +13,8 @@ pub struct Mapping {
     pub device: (u32, u32),
     /// The file's inode number; 0: no file.
     pub inode: u64,
-    /// The file, as the process sees it, or what the kernel calls it (`[vdso]`); empty: neither. May
-    /// hold anything.
+    /// The file, as the process sees it, or what the kernel calls it (`[vdso]`); empty: neither.
+    /// May hold anything.
     pub path: String,
     /// The file has been removed, or another one is in its place.
     pub deleted: bool,

@@ -2,7 +2,11 @@
 
 use std::fmt::Write;
 
-use crate::engine::stack::{Code, Cut, Frame, Missing, Stack, why::Machine};
+use crate::engine::stack::{
+    Code, Cut, Frame, Missing, Stack,
+    threads::{LeftAlone, Skipped, Stacks},
+    why::Machine,
+};
 
 /// Frames of a line, at most.
 const FRAMES: usize = 5;
@@ -38,6 +42,11 @@ pub fn missing(why: &Missing) -> String {
                 .to_owned()
         }
         Missing::NotInPerfMap { .. } => "the perf map does not have it".to_owned(),
+        Missing::Interpreted => {
+            "the JVM interprets this function: jcmd PID Thread.print names it; a \
+                                 perf map does once it is compiled"
+                .to_owned()
+        }
         Missing::NotMapped => "nothing is mapped there now".to_owned(),
         Missing::Gone => "the process ended before its mappings could be read".to_owned(),
         Missing::Time => "there was no time to look".to_owned(),
@@ -85,6 +94,89 @@ pub fn cut(why: &Cut) -> String {
     }
 }
 
+/// Why a thread has no stack.
+#[must_use]
+pub const fn skipped(why: Skipped) -> &'static str {
+    match why {
+        Skipped::Uninterruptible => "not stopped: in an uninterruptible wait (state D)",
+        Skipped::Ended => "it ended",
+        Skipped::NotPermitted => "it may not be stopped: that takes CAP_SYS_PTRACE",
+        Skipped::NotStopped => "it did not stop in time",
+        Skipped::Moving => "it runs: it was elsewhere each time that it was read",
+        Skipped::NoScript => "it runs no Python",
+        Skipped::Foreign => "a 32-bit program's thread",
+        Skipped::Time => "there was no time left",
+    }
+}
+
+/// Why a process's threads were left alone.
+#[must_use]
+pub const fn refused(why: LeftAlone) -> &'static str {
+    match why {
+        LeftAlone::NotAskedFor => "not asked for: explain PID --stacks",
+        LeftAlone::Traced(_) => "a debugger has the process already (TracerPid in its status)",
+        LeftAlone::Ourselves => "it is tcptrace itself",
+        LeftAlone::Gone => "the process is gone",
+        LeftAlone::Unreadable => "its threads can't be listed",
+    }
+}
+
+/// How many threads are in one place: `8 of 10 threads`.
+fn share(count: usize, of: usize) -> String {
+    if of == 1 { "the only thread".to_owned() } else { format!("{count} of {of} threads") }
+}
+
+/// Where the threads of a process are: a line for each place, with how many are there. Those that
+/// are in the program's own code come first, those without a stack last.
+#[must_use]
+pub fn lines(stacks: &Stacks) -> Vec<String> {
+    struct Place {
+        text: String,
+        count: usize,
+        rank: u8,
+    }
+    let mut places: Vec<Place> = Vec::new();
+    for thread in &stacks.threads {
+        let (text, rank) = match &thread.stack {
+            Ok(stack) if stack.frames.iter().any(|f| f.code == Code::Own) => (line(stack), 0),
+            Ok(stack) => (line(stack), 1),
+            Err(why) => (skipped(*why).to_owned(), 2),
+        };
+        match places.iter_mut().find(|p| p.text == text) {
+            Some(place) => place.count += 1,
+            None => places.push(Place { text, count: 1, rank }),
+        }
+    }
+    places.sort_by_key(|p| (p.rank, std::cmp::Reverse(p.count)));
+    let of = stacks.threads.len();
+    places.into_iter().map(|p| format!("{}: {}", share(p.count, of), p.text)).collect()
+}
+
+/// Remedies that are told, at most.
+const REMEDIES: usize = 4;
+
+/// What is missing in these stacks, with the remedies: of the program's own code, and why stacks
+/// are cut.
+#[must_use]
+pub fn remedies(stacks: &Stacks) -> Vec<String> {
+    let mut list: Vec<String> = Vec::new();
+    for stack in stacks.threads.iter().filter_map(|t| t.stack.as_ref().ok()) {
+        let own = stack.frames.iter().filter(|f| {
+            matches!(f.code, Code::Own | Code::Unknown) || f.unknown == Some(Missing::Interpreted)
+        });
+        let frames = own.filter_map(|f| {
+            let module = f.module.as_deref().map(|m| format!("{m}: ")).unwrap_or_default();
+            Some(format!("{module}{}", missing(f.unknown.as_ref()?)))
+        });
+        for text in frames.chain(stack.cut.as_ref().map(cut)) {
+            if list.len() < REMEDIES && !list.contains(&text) {
+                list.push(text);
+            }
+        }
+    }
+    list
+}
+
 /// A frame in a few words: `Crawler.fetch crawler.py:41`.
 #[must_use]
 pub fn frame(frame: &Frame) -> String {
@@ -92,7 +184,7 @@ pub fn frame(frame: &Frame) -> String {
     let mut text = match (&frame.function, &frame.module) {
         (Some(function), _) => function.clone(),
         (None, Some(module)) => format!("{}+{:#x}", name(module), frame.offset),
-        (None, None) => format!("{:#x}", frame.offset),
+        (None, None) => "(unnamed)".to_owned(),
     };
     if let Some(file) = &frame.file {
         let _ = write!(text, " {}", name(file));
@@ -107,8 +199,8 @@ pub fn frame(frame: &Frame) -> String {
 /// libraries and interpreters are left out between them.
 #[must_use]
 pub fn line(stack: &Stack) -> String {
-    let named = |f: &&Frame| f.function.is_some();
     let of = |codes: &[Code]| -> Vec<&Frame> {
+        let named = |f: &&Frame| f.function.is_some() || f.code == Code::Own;
         stack.frames.iter().filter(named).filter(|f| codes.contains(&f.code)).collect()
     };
     let mut shown = of(&[Code::Own]);
@@ -148,6 +240,7 @@ pub fn line(stack: &Stack) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::stack::threads::{Means, ThreadStack};
 
     fn of(function: &str, code: Code, place: Option<(&str, u32)>) -> Frame {
         Frame {
@@ -180,6 +273,33 @@ mod tests {
         assert_eq!(line(&stack), "recvfrom ← readinto ← _start ← …");
         assert_eq!(line(&Stack { frames: vec![of("", Code::Own, None)], cut: None }), "x+0x40");
         assert_eq!(line(&Stack::default()), "");
+    }
+
+    #[test]
+    fn threads_in_one_place_are_a_line() {
+        let thread = |tid, stack: Result<(&str, Code), Skipped>| ThreadStack {
+            tid,
+            name: "worker".into(),
+            stack: stack.map(|(function, code)| Stack {
+                // Calls from different places within a function that has no lines.
+                frames: vec![Frame { offset: u64::from(tid), ..of(function, code, None) }],
+                cut: None,
+            }),
+        };
+        let threads = vec![
+            thread(1, Err(Skipped::Uninterruptible)),
+            thread(2, Ok(("epoll_wait", Code::Library))),
+            thread(3, Ok(("epoll_wait", Code::Library))),
+            thread(4, Ok(("fetch", Code::Own))),
+        ];
+        assert_eq!(
+            lines(&Stacks { how: Means::Stopped, threads, of: 4 }),
+            [
+                "1 of 4 threads: fetch",
+                "2 of 4 threads: epoll_wait",
+                "1 of 4 threads: not stopped: in an uninterruptible wait (state D)",
+            ]
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::Code;
 
 /// What a function is written in, as far as that decides whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum CodeKind {
     /// Machine code of C, C++, Rust and the like.
     Native,
     /// Go's machine code.
@@ -23,9 +23,9 @@ pub enum Kind {
 
 /// A frame, as far as it decides whose it is.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct CodePlace<'a> {
     /// What it is written in.
-    pub kind: Kind,
+    pub kind: CodeKind,
     /// The file that the code was mapped from.
     pub module: Option<&'a str>,
     /// That is the program's executable.
@@ -38,22 +38,22 @@ pub struct Place<'a> {
 
 /// Whose it is.
 #[must_use]
-pub fn code(place: &Place<'_>) -> Code {
+pub fn code(place: &CodePlace<'_>) -> Code {
     let function = place.function.unwrap_or_default();
     let file = place.file.unwrap_or_default();
     match place.kind {
-        Kind::Machinery => Code::Runtime,
-        Kind::Made => Code::Unknown,
-        Kind::Python => own_unless(is_pythons(file)),
-        Kind::Node => own_unless(file.starts_with("node:") || file.contains("/node_modules/")),
-        Kind::Java => own_unless(JAVAS.iter().any(|prefix| function.starts_with(prefix))),
-        Kind::Go | Kind::Native => {
+        CodeKind::Machinery => Code::Runtime,
+        CodeKind::Made => Code::Unknown,
+        CodeKind::Python => own_unless(is_pythons(file)),
+        CodeKind::Node => own_unless(file.starts_with("node:") || file.contains("/node_modules/")),
+        CodeKind::Java => own_unless(JAVAS.iter().any(|prefix| function.starts_with(prefix))),
+        CodeKind::Go | CodeKind::Native => {
             let module = place.module.unwrap_or_default();
             if is_machine(module, place.main) {
                 Code::Runtime
             } else if !place.main && is_systems(module) {
                 Code::Library
-            } else if place.kind == Kind::Go {
+            } else if place.kind == CodeKind::Go {
                 own_unless(is_gos(function, file))
             } else {
                 own_unless(is_languages(function, file))

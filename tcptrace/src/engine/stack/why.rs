@@ -28,6 +28,8 @@ pub enum Missing {
         /// What the process runs, where that shows.
         machine: Option<Machine>,
     },
+    /// A function that the JVM interprets: its frame has no name of its own, the interpreter has.
+    Interpreted,
     /// Nothing is mapped at this address, or it was unmapped since.
     NotMapped,
     /// The process had ended before what is mapped into it could be read.

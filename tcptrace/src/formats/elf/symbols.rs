@@ -10,7 +10,7 @@ const SYMBOL: usize = 24;
 pub const NAME: usize = 4096;
 /// How far back is looked for a symbol that reaches over smaller ones.
 const BACK: usize = 16;
-/// Symbols without a size (assembly) are taken to reach so far, at most.
+/// SymbolTable without a size (assembly) are taken to reach so far, at most.
 const UNSIZED: u64 = 4096;
 
 const STT_NOTYPE: u8 = 0;
@@ -19,7 +19,7 @@ const STT_GNU_IFUNC: u8 = 10;
 
 /// Functions by address.
 #[derive(Clone, Debug, Default)]
-pub struct Symbols {
+pub struct SymbolTable {
     list: Vec<Symbol>,
     names: Arc<[u8]>,
 }
@@ -31,7 +31,7 @@ struct Symbol {
     name: u32,
 }
 
-impl Symbols {
+impl SymbolTable {
     /// From the content of a symbol table and of its strings. `is_code`: whether code is at an
     /// address; what is none is left out.
     #[must_use]
@@ -130,7 +130,7 @@ mod tests {
             row(at[6], STT_NOTYPE, 1, 0x1010, 0),
         ]
         .concat();
-        let symbols = Symbols::parse(&table, names, |address| address < 0x10_000);
+        let symbols = SymbolTable::parse(&table, names, |address| address < 0x10_000);
         let found = |address| symbols.find(address).map(|(name, at)| (name.to_vec(), at));
         assert_eq!(found(0x103f), Some((b"recv".to_vec(), 0x1000)));
         assert_eq!(found(0x1040), Some((b"outer".to_vec(), 0xf00)), "it reaches over the other");
@@ -142,7 +142,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_found_holds_the_address(
-            rows in proptest::collection::vec((0..64_u32, 0..12_u8, 0..2_u16, 0..500_u64, 0..60_u64), 0..40),
+            rows in proptest::collection::vec(
+                (0..64_u32, 0..12_u8, 0..2_u16, 0..500_u64, 0..60_u64), 0..40),
             rest in proptest::collection::vec(any::<u8>(), 0..23),
             strings in proptest::collection::vec(any::<u8>(), 0..64),
             address in 0..600_u64,
@@ -150,7 +151,7 @@ mod tests {
             let mut table: Vec<u8> =
                 rows.iter().flat_map(|(n, k, s, a, z)| row(*n, *k, *s, *a, *z)).collect();
             table.extend(rest);
-            let symbols = Symbols::parse(&table, strings.into(), |_| true);
+            let symbols = SymbolTable::parse(&table, strings.into(), |_| true);
             if let Some((_, at)) = symbols.find(address) {
                 let holds = |(_, _, _, a, z): &(u32, u8, u16, u64, u64)| {
                     *a == at && (*z == 0 || address - a < *z)

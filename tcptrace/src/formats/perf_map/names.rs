@@ -2,7 +2,7 @@
 
 /// Who writes names like this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Machine {
+pub enum Spelling {
     /// Java's: HotSpot by itself (`jcmd PID Compiler.perfmap`), or with perf-map-agent.
     Java,
     /// V8: Node.js with `--perf-basic-prof`.
@@ -15,7 +15,7 @@ pub enum Machine {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     /// Whose spelling it is, where that shows.
-    pub machine: Option<Machine>,
+    pub machine: Option<Spelling>,
     /// The function; empty: one without a name.
     pub function: String,
     /// The source file.
@@ -42,7 +42,7 @@ pub fn named(name: &str) -> Named {
 fn python(name: &str) -> Option<Named> {
     let (function, file) = name.strip_prefix("py::")?.split_once(':')?;
     Some(Named {
-        machine: Some(Machine::Python),
+        machine: Some(Spelling::Python),
         function: function.to_owned(),
         file: Some(file.to_owned()),
         line: None,
@@ -57,7 +57,7 @@ fn node(name: &str) -> Option<Named> {
     const MACHINE: [&str; 6] =
         ["Builtin", "BytecodeHandler", "RegExp", "Stub", "Handler", "LoadGlobalIC"];
     let (tag, rest) = name.split_once(':')?;
-    let machine = Some(Machine::Node);
+    let machine = Some(Spelling::Node);
     if MACHINE.contains(&tag) {
         let function = rest.to_owned();
         return Some(Named { machine, function, file: None, line: None, machinery: true });
@@ -90,7 +90,7 @@ fn node(name: &str) -> Option<Named> {
 
 /// `Lcom/foo/Bar;::fetch`, `void com.foo.Bar.fetch(int, java.lang.String)`, `Interpreter`.
 fn java(name: &str) -> Option<Named> {
-    let machine = Some(Machine::Java);
+    let machine = Some(Spelling::Java);
     let function = |function| Named { machine, function, file: None, line: None, machinery: false };
     if let Some((class, method)) = name.strip_prefix('L').and_then(|n| n.split_once(";::")) {
         let method = method.split('(').next().unwrap_or(method);
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn names_of_functions() {
-        use Machine::{Java, Node, Python};
+        use Spelling::{Java, Node, Python};
         for (name, machine, function, file, line) in [
             (
                 "py::Crawler.fetch:/app/crawler.py",

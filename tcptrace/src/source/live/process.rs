@@ -52,6 +52,13 @@ pub fn find_with_name(pid: u32) -> Option<(ProcessId, Rc<str>)> {
     stat(pid).map(|s| (ProcessId { pid, start_ns: start_ns(&s) }, s.comm))
 }
 
+/// The name of one of its threads; empty where that has ended.
+#[must_use]
+pub fn thread_name(pid: u32, tid: u32) -> Rc<str> {
+    let comm = text(&format!("/proc/{pid}/task/{tid}/comm")).unwrap_or_default();
+    comm.strip_suffix('\n').unwrap_or(&comm).into()
+}
+
 /// Its command line; empty where it has none, or is gone.
 #[must_use]
 pub fn command(pid: u32) -> Vec<String> {

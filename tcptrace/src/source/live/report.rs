@@ -9,6 +9,7 @@ use crate::{
         record::{BootNs, Holder, ProcessId, Record},
         report,
         report::{Answer, Listening, ProcessReport},
+        stack::threads::LeftAlone,
         watch::WaitsOf,
     },
     source::live::{blocked, limits, lookup::Known, netstat, process, snapshot::Snapshot, threads},
@@ -40,6 +41,7 @@ pub fn process(snapshot: &Snapshot, id: ProcessId, records: &[Record]) -> Proces
         listeners,
         overflows: netstat::listen_overflows(pid),
         threads: threads::groups(pid),
+        stacks: Err(LeftAlone::NotAskedFor),
     }
 }
 

@@ -8,6 +8,7 @@ mod origins;
 mod page;
 mod record;
 pub mod schema;
+mod stack;
 mod stream;
 mod write;
 

@@ -5,12 +5,13 @@ use serde::Serialize;
 use super::{
     Escaping,
     ms::Ms,
+    stack::FrameLine,
     write::{text, word},
 };
 use crate::{
     engine::{
         record::{BootNs, KnownOrigin, Opening, TracedCall},
-        stack::{Code, Frame, Stack},
+        stack::{Code, Stack},
         stories::{CodeStory, ReadSoFar},
     },
     prose::{reasons, stacks},
@@ -79,34 +80,6 @@ impl<'a> MomentLine<'a> {
             name: &moment.thread,
             frames,
             cut,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct FrameLine<'a> {
-    function: Option<&'a str>,
-    module: Option<&'a str>,
-    offset: u64,
-    file: Option<&'a str>,
-    line: Option<u32>,
-    inlined: bool,
-    code: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unknown: Option<String>,
-}
-
-impl<'a> From<&'a Frame> for FrameLine<'a> {
-    fn from(frame: &'a Frame) -> Self {
-        Self {
-            function: frame.function.as_deref(),
-            module: frame.module.as_deref(),
-            offset: frame.offset,
-            file: frame.file.as_deref(),
-            line: frame.line,
-            inlined: frame.inlined,
-            code: frame.code.name(),
-            unknown: frame.unknown.as_ref().map(stacks::missing),
         }
     }
 }

@@ -9,9 +9,11 @@ use crate::{
         blocked::blockage::Kept,
         record::{BootNs, Holder, Role},
         report::{About, Answer, Explanation, Listening, ProcessReport},
+        stack::threads::Stacks,
     },
     prose::{
         cure::{Snippet, cure},
+        stacks::refused,
         threads,
         words::evidence,
     },
@@ -19,6 +21,7 @@ use crate::{
         kept::KeptLine,
         lines::HolderLine,
         ms::{AgeMs, Ms},
+        stack::ThreadLine,
     },
 };
 
@@ -46,6 +49,7 @@ pub struct ProcessLine<'a> {
     threads_read: Option<usize>,
     threads_in_all: Option<usize>,
     blocked: Option<Vec<KeptLine<'a>>>,
+    stacks: Option<Vec<ThreadLine<'a>>>,
     unknown: BTreeMap<&'static str, &'static str>,
 }
 
@@ -111,6 +115,8 @@ impl<'a> ProcessLine<'a> {
         let threads = r.threads.as_ref().map_err(|why| unknown.insert("threads", *why)).ok();
         let kept = r.kept.as_ref().map_err(|why| unknown.insert("blocked", *why)).ok();
         let kept_line = |kept: &'a Kept| KeptLine::new(stamp(kept.cause.at_ns), kept);
+        let stacks = r.stacks.as_ref();
+        let stacks = stacks.map_err(|why| unknown.insert("stacks", refused(*why))).ok();
         let HolderLine { pid, inner_pid, comm, cgroup, container, runtime, pod, .. } =
             HolderLine::from(&r.process);
         let Holder { process, ppid, .. } = &r.process;
@@ -145,6 +151,7 @@ impl<'a> ProcessLine<'a> {
             threads_read: threads.map(|t| t.read),
             threads_in_all: threads.map(|t| t.of),
             blocked: kept.map(|all| all.iter().map(kept_line).collect()),
+            stacks: stacks.map(|s: &Stacks| s.threads.iter().map(ThreadLine::from).collect()),
             threads: threads
                 .map_or(&[][..], |t| &t.groups)
                 .iter()

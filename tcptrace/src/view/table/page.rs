@@ -8,11 +8,12 @@ use crate::{
         counted::counted,
         record::{BootNs, Record, Role},
         report::{About, Explanation, ProcessReport},
+        stack::threads::LeftAlone,
     },
     prose::{
         blocked,
         cure::{Snippet, cure},
-        origins, reasons, threads,
+        origins, reasons, stacks, threads,
         time::human,
         words::{evidence, holders, name},
     },
@@ -58,6 +59,7 @@ impl<W: Write> Table<W> {
         self.listeners(r)?;
         self.threads(r)?;
         self.kept(r, now)?;
+        self.stacks(r)?;
         self.untold = Some((r.process.process.pid, r.leaks)).filter(|(_, leaks)| *leaks > 0);
         if r.leaks > 0 { self.title("leaks, the oldest first") } else { Ok(()) }
     }
@@ -168,6 +170,35 @@ impl<W: Write> Table<W> {
             self.continued(3, 4, safe(&line).split(' '))?;
         }
         Ok(())
+    }
+
+    fn stacks(&mut self, r: &ProcessReport) -> io::Result<()> {
+        let stacks = match &r.stacks {
+            Ok(stacks) => stacks,
+            Err(LeftAlone::NotAskedFor) => return Ok(()),
+            Err(why) => {
+                self.title("stacks")?;
+                return writeln!(self.out, "  unknown: {}", stacks::refused(*why));
+            }
+        };
+        self.title("stacks now, the innermost call first")?;
+        if stacks.threads.len() < stacks.of {
+            writeln!(self.out, "  only {} of {} were read:", stacks.threads.len(), stacks.of)?;
+        }
+        let lines = stacks::lines(stacks);
+        for line in lines.iter().take(SHOWN) {
+            self.wrapped(2, safe(line).split(' '))?;
+        }
+        self.more(lines.len())?;
+        let remedies: Vec<String> =
+            stacks::remedies(stacks).iter().map(|r| safe(r).into_owned()).collect();
+        if remedies.is_empty() {
+            return Ok(());
+        }
+        self.list(
+            "what is missing in them",
+            &remedies.iter().map(String::as_str).collect::<Vec<_>>(),
+        )
     }
 
     /// Says how many leaks of a page's process have no row.

@@ -16,6 +16,7 @@ use crate::{
         language::{Language, language},
         record::{Holder, Record},
         report::{self, Explanation, ProcessReport},
+        stack::threads::LeftAlone,
         stories::stories,
         update::Update,
         verdict::Verdict,
@@ -178,6 +179,7 @@ fn process(holder: &Holder, members: &[&Rc<Record>], basis: &Basis<'_>) -> Proce
         overflows: Err(BY_EXPLAIN),
         threads: known_threads,
         kept,
+        stacks: Err(LeftAlone::NotAskedFor),
     }
 }
 

@@ -2,10 +2,16 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn of(kind: Kind, module: &str, main: bool, function: &str, file: &str) -> Code {
+fn of(kind: CodeKind, module: &str, main: bool, function: &str, file: &str) -> Code {
     let some = |text: &'static str| (!text.is_empty()).then_some(text);
     let leak = |text: &str| some(Box::leak(text.to_owned().into_boxed_str()));
-    code(&Place { kind, module: leak(module), main, function: leak(function), file: leak(file) })
+    code(&CodePlace {
+        kind,
+        module: leak(module),
+        main,
+        function: leak(function),
+        file: leak(file),
+    })
 }
 
 #[test]
@@ -42,7 +48,7 @@ fn native_code() {
         ("/usr/bin/nodeexporter", true, "main", "", Own),
         ("/usr/sbin/php-fpm8.2", true, "execute_ex", "", Runtime),
     ] {
-        let found = of(Kind::Native, module, main, function, file);
+        let found = of(CodeKind::Native, module, main, function, file);
         assert_eq!(found, expected, "{module} {function} {file}");
     }
 }
@@ -66,41 +72,46 @@ fn gos() {
         ("github.com/me/app.Get", "github.com/me/app/app.go", Own),
         ("golang.org/x/net/http2.(*Framer).ReadFrame", "", Library),
     ] {
-        assert_eq!(of(Kind::Go, "/srv/app", true, function, file), expected, "{function}");
+        assert_eq!(of(CodeKind::Go, "/srv/app", true, function, file), expected, "{function}");
     }
     let libc = "/usr/lib/x86_64-linux-gnu/libc.so.6";
-    assert_eq!(of(Kind::Go, libc, false, "recv", ""), Library);
+    assert_eq!(of(CodeKind::Go, libc, false, "recv", ""), Library);
 }
 
 #[test]
 fn scripts() {
     use Code::{Library, Own, Runtime, Unknown};
     for (kind, function, file, expected) in [
-        (Kind::Python, "fetch", "/app/crawler.py", Own),
-        (Kind::Python, "fetch", "crawler.py", Own),
-        (Kind::Python, "readinto", "/usr/lib/python3.11/socket.py", Library),
+        (CodeKind::Python, "fetch", "/app/crawler.py", Own),
+        (CodeKind::Python, "fetch", "crawler.py", Own),
+        (CodeKind::Python, "readinto", "/usr/lib/python3.11/socket.py", Library),
         (
-            Kind::Python,
+            CodeKind::Python,
             "readinto",
             "/root/.pyenv/versions/3.13.0/lib/python3.13/socket.py",
             Library,
         ),
-        (Kind::Python, "readinto", "/opt/lib/python3.13t/socket.py", Library),
-        (Kind::Python, "get", "/app/venv/lib/python3.11/site-packages/requests/api.py", Library),
-        (Kind::Python, "get", "/usr/lib/python3/dist-packages/requests/api.py", Library),
-        (Kind::Python, "f", "<frozen importlib._bootstrap>", Library),
-        (Kind::Python, "f", "<string>", Own),
-        (Kind::Python, "f", "/app/lib/pythonic/x.py", Own),
-        (Kind::Node, "fetch", "/app/crawler.js", Own),
-        (Kind::Node, "get", "/app/node_modules/axios/index.js", Library),
-        (Kind::Node, "onread", "node:internal/stream_base_commons", Library),
-        (Kind::Java, "com.foo.Crawler.fetch", "", Own),
-        (Kind::Java, "java.net.Socket.read", "", Library),
-        (Kind::Java, "javax.net.ssl.SSLSocket.read", "", Library),
-        (Kind::Java, "javafoo.Main.main", "", Own),
-        (Kind::Java, "sun.nio.ch.NioSocketImpl.read", "", Library),
-        (Kind::Machinery, "Interpreter", "", Runtime),
-        (Kind::Made, "x", "", Unknown),
+        (CodeKind::Python, "readinto", "/opt/lib/python3.13t/socket.py", Library),
+        (
+            CodeKind::Python,
+            "get",
+            "/app/venv/lib/python3.11/site-packages/requests/api.py",
+            Library,
+        ),
+        (CodeKind::Python, "get", "/usr/lib/python3/dist-packages/requests/api.py", Library),
+        (CodeKind::Python, "f", "<frozen importlib._bootstrap>", Library),
+        (CodeKind::Python, "f", "<string>", Own),
+        (CodeKind::Python, "f", "/app/lib/pythonic/x.py", Own),
+        (CodeKind::Node, "fetch", "/app/crawler.js", Own),
+        (CodeKind::Node, "get", "/app/node_modules/axios/index.js", Library),
+        (CodeKind::Node, "onread", "node:internal/stream_base_commons", Library),
+        (CodeKind::Java, "com.foo.Crawler.fetch", "", Own),
+        (CodeKind::Java, "java.net.Socket.read", "", Library),
+        (CodeKind::Java, "javax.net.ssl.SSLSocket.read", "", Library),
+        (CodeKind::Java, "javafoo.Main.main", "", Own),
+        (CodeKind::Java, "sun.nio.ch.NioSocketImpl.read", "", Library),
+        (CodeKind::Machinery, "Interpreter", "", Runtime),
+        (CodeKind::Made, "x", "", Unknown),
     ] {
         assert_eq!(of(kind, "", false, function, file), expected, "{function} {file}");
     }
@@ -116,30 +127,34 @@ proptest! {
     #[test]
     fn nothing_makes_it_panic(
         kind in prop_oneof![
-            Just(Kind::Native), Just(Kind::Go), Just(Kind::Java), Just(Kind::Node),
-            Just(Kind::Python), Just(Kind::Made),
+            Just(CodeKind::Native), Just(CodeKind::Go), Just(CodeKind::Java), Just(CodeKind::Node),
+            Just(CodeKind::Python), Just(CodeKind::Made),
         ],
         module in "\\PC{0,8}(/lib/python)?\\PC{0,8}",
         main: bool,
         function in "[<&*]{0,2}\\PC{0,8}(::|\\.|/)?\\PC{0,8}",
         file in "\\PC{0,8}(/lib/python|@v)?\\PC{0,8}",
     ) {
-        let place = Place {
+        let place = CodePlace {
             kind, module: Some(&module), main, function: Some(&function), file: Some(&file),
         };
         let found = code(&place);
         // No name makes a script's function the machine's, nor unknown what has a name.
-        if !matches!(kind, Kind::Native | Kind::Go) {
+        if !matches!(kind, CodeKind::Native | CodeKind::Go) {
             prop_assert_ne!(found, Code::Runtime);
         }
-        prop_assert_eq!(found == Code::Unknown, kind == Kind::Made);
+        prop_assert_eq!(found == Code::Unknown, kind == CodeKind::Made);
     }
 
     #[test]
     fn what_is_below_an_app_is_its_own(name in "[a-z_]{1,12}") {
         let file = format!("/app/{name}.py");
-        let place = Place {
-            kind: Kind::Python, module: None, main: false, function: Some(&name), file: Some(&file),
+        let place = CodePlace {
+            kind: CodeKind::Python,
+            module: None,
+            main: false,
+            function: Some(&name),
+            file: Some(&file),
         };
         prop_assert_eq!(code(&place), Code::Own);
     }

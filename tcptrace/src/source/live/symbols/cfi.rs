@@ -25,7 +25,7 @@ const OPERATIONS: u32 = 500;
 
 /// The unwinding information of a module.
 #[derive(Debug)]
-pub struct Table {
+pub struct UnwindTable {
     section: Section,
     bases: BaseAddresses,
     index: Vec<Entry>,
@@ -48,7 +48,7 @@ struct Entry {
 
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum Stepped {
     /// To the caller; whether the frame left was interrupted by a signal or a system call rather
     /// than called something.
     Called {
@@ -63,7 +63,7 @@ pub enum Step {
     NotCopied,
 }
 
-impl Table {
+impl UnwindTable {
     /// From `.eh_frame`, at its address as the file has it.
     #[must_use]
     pub fn eh_frame(content: Arc<[u8]>, address: u64, text: u64, got: u64) -> Self {
@@ -104,10 +104,10 @@ impl Table {
         bias: u64,
         registers: &mut Registers,
         memory: &Memory<'_>,
-    ) -> Step {
+    ) -> Stepped {
         let behind = self.index.partition_point(|e| e.start <= address);
         let Some(entry) = self.index[..behind].last().filter(|e| address < e.end) else {
-            return Step::NoInformation;
+            return Stepped::NoInformation;
         };
         let at = Place { address, bias, offset: entry.at };
         with_steps(STEPS, || match &self.section {
@@ -116,7 +116,7 @@ impl Table {
                 step(s, &self.bases, gimli::DebugFrameOffset, &at, registers, memory)
             }
         })
-        .unwrap_or(Step::NoInformation)
+        .unwrap_or(Stepped::NoInformation)
     }
 }
 
@@ -168,7 +168,7 @@ fn step<S: UnwindSection<Bytes>>(
     at: &Place,
     registers: &mut Registers,
     memory: &Memory<'_>,
-) -> Option<Step> {
+) -> Option<Stepped> {
     let fde = section
         .fde_from_offset(bases, offset(at.offset), |section, bases, offset| {
             section.cie_from_offset(bases, offset)
@@ -212,7 +212,7 @@ fn step<S: UnwindSection<Bytes>>(
     };
     // The outermost function has no caller, and says so.
     if matches!(row.register(return_register), Some(RegisterRule::Undefined)) {
-        return Some(Step::First);
+        return Some(Stepped::First);
     }
     let caller = match (row.register(return_register), return_register) {
         // Not saved: it is in the link register, where there is one.
@@ -233,15 +233,15 @@ fn step<S: UnwindSection<Bytes>>(
         },
     );
     let Some(caller) = caller else {
-        return Some(if beyond { Step::NotCopied } else { Step::NoInformation });
+        return Some(if beyond { Stepped::NotCopied } else { Stepped::NoInformation });
     };
     if caller == 0 {
-        return Some(Step::First);
+        return Some(Stepped::First);
     }
     next.set(LINK, if LINK == RETURN { None } else { next.get(LINK) });
     next.pc = caller;
     *registers = next;
-    Some(Step::Called { interrupted })
+    Some(Stepped::Called { interrupted })
 }
 
 /// An expression's value, or the step that is no more possible.
@@ -253,7 +253,7 @@ fn evaluate<S: UnwindSection<Bytes>>(
     registers: &Registers,
     memory: &Memory<'_>,
     cfa: Option<u64>,
-) -> Result<u64, Option<Step>> {
+) -> Result<u64, Option<Stepped>> {
     let mut run = expression.get(section).map_err(|_| None)?.evaluation(encoding);
     run.set_max_iterations(OPERATIONS);
     if let Some(cfa) = cfa {
@@ -267,7 +267,7 @@ fn evaluate<S: UnwindSection<Bytes>>(
                 run.resume_with_register(Value::Generic(registers.get(register).ok_or(None)?))
             }
             EvaluationResult::RequiresMemory { address, size, .. } => {
-                let word = memory.word(address).ok_or(Some(Step::NotCopied))?;
+                let word = memory.word(address).ok_or(Some(Stepped::NotCopied))?;
                 let bits = 8 * u32::from(size.min(8));
                 let mask = u64::MAX.checked_shr(64 - bits).unwrap_or(0);
                 run.resume_with_memory(Value::Generic(word & mask))

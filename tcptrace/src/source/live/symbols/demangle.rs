@@ -24,7 +24,8 @@ impl Write for Bounded {
     }
 }
 
-/// The name, without parameters and without Rust's hash; what is in no such spelling comes as it is.
+/// The name, without parameters and without Rust's hash; what is in no such spelling comes as it
+/// is.
 #[must_use]
 pub fn demangled(raw: &[u8]) -> String {
     let raw = &raw[..raw.len().min(MANGLED)];

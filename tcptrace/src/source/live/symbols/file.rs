@@ -16,14 +16,14 @@ use crate::formats::{elf::ReadAt, maps::Mapping};
 
 /// A file, told from others and from its own later content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
+pub struct FileKey {
     device: u64,
     inode: u64,
     size: u64,
     changed: (i64, i64),
 }
 
-impl Key {
+impl FileKey {
     /// Of a file.
     #[must_use]
     pub fn of(stat: &Metadata) -> Self {
@@ -92,14 +92,14 @@ impl ReadAt for OnDisk {
 
 /// Where an ELF file's bytes are.
 #[derive(Debug)]
-pub enum Source {
+pub enum Content {
     /// In a file.
     File(OnDisk),
     /// In memory.
     Memory(Vec<u8>),
 }
 
-impl ReadAt for Source {
+impl ReadAt for Content {
     fn read_at(&self, offset: u64, length: usize) -> Option<Vec<u8>> {
         match self {
             Self::File(file) => file.read_at(offset, length),
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(OnDisk(file).read_at(1, 2), Some(b"bc".to_vec()));
         let (file, stat) = regular(&path("link"), false).expect("opens");
         assert_eq!(OnDisk(file).read_at(1, 3), None, "not beyond its end");
-        assert_eq!(Key::of(&stat).size, 3);
+        assert_eq!(FileKey::of(&stat).size, 3);
         for (name, no_link) in [("link", true), ("fifo", false), (".", false), ("none", false)] {
             assert!(regular(&path(name), no_link).is_err(), "{name}");
         }

@@ -5,15 +5,15 @@ use std::{fs::File, time::Instant};
 use super::{
     Known, Used,
     demangle::demangled,
-    file::{Key, Source},
-    lines::Line,
+    file::{Content, FileKey},
+    lines::SourceLine,
     module::{Finder, Module},
-    walk::{Address, Code, Lookup},
+    walk::{Address, AddressSpace, Spot},
 };
 use crate::{
     engine::stack::{
         Cut, Frame, Missing,
-        whose::{Kind, Place, code},
+        whose::{CodeKind, CodePlace, code},
         why::Machine,
     },
     formats::{
@@ -38,10 +38,10 @@ pub fn unnamed(at: u64, why: &Cut) -> Frame {
 
 impl Known<'_> {
     /// The module that a mapping is of.
-    fn module(&mut self, mapping: &Mapping) -> Result<Key, Missing> {
+    fn module(&mut self, mapping: &Mapping) -> Result<FileKey, Missing> {
         let modules = &self.modules;
         let (key, new) = if mapping.path == "[vdso]" {
-            (Key::VDSO, (!modules.contains_key(&Key::VDSO)).then(vdso).flatten())
+            (FileKey::VDSO, (!modules.contains_key(&FileKey::VDSO)).then(vdso).flatten())
         } else {
             self.process.file(mapping, |key| modules.contains_key(&key))?
         };
@@ -71,7 +71,7 @@ impl Known<'_> {
         let in_file = (address.within() - mapping.start).saturating_add(mapping.offset);
         let frame = Frame { module: Some(mapping.path.clone()), ..Frame::default() };
         let whose = |frame: &Frame, kind| {
-            code(&Place {
+            code(&CodePlace {
                 kind,
                 module: frame.module.as_deref(),
                 main,
@@ -87,14 +87,14 @@ impl Known<'_> {
             vec![frame]
         };
         if Instant::now() >= self.deadline {
-            return unnamed(Missing::Time, Kind::Native);
+            return unnamed(Missing::Time, CodeKind::Native);
         }
         let key = match self.module(&mapping) {
             Ok(key) => key,
-            Err(why) => return unnamed(why, Kind::Native),
+            Err(why) => return unnamed(why, CodeKind::Native),
         };
         let Some(module) = self.modules.get(&key).map(|u| &u.what) else { return Vec::new() };
-        let kind = if module.is_go { Kind::Go } else { Kind::Native };
+        let kind = if module.is_go { CodeKind::Go } else { CodeKind::Native };
         let no_symbols = || Missing::NoSymbols { build_id: module.build_id.clone() };
         let Some(at) = module.address_of(in_file) else { return unnamed(no_symbols(), kind) };
         let symbol = module.symbols().find(at).map(|(name, start)| (demangled(name), start));
@@ -103,7 +103,7 @@ impl Known<'_> {
         // A function's parts that were inlined into itself are one frame, with the innermost line.
         lines.dedup_by(|outer, inner| outer.function.is_some() && outer.function == inner.function);
         if lines.is_empty() {
-            lines.push(Line::default());
+            lines.push(SourceLine::default());
         }
         // The function itself is the last one; the debugging information may know its line only.
         if let (Some(last), Some((name, _))) = (lines.last_mut(), symbol) {
@@ -145,14 +145,14 @@ impl Known<'_> {
         let jvms =
             self.process.machine == Some(Machine::Java) && is_hotspot_machinery(&name.function);
         let kind = match name.machine {
-            _ if name.machinery || jvms => Kind::Machinery,
-            Some(names::Machine::Java) => Kind::Java,
-            Some(names::Machine::Node) => Kind::Node,
-            Some(names::Machine::Python) => Kind::Python,
-            None => Kind::Made,
+            _ if name.machinery || jvms => CodeKind::Machinery,
+            Some(names::Spelling::Java) => CodeKind::Java,
+            Some(names::Spelling::Node) => CodeKind::Node,
+            Some(names::Spelling::Python) => CodeKind::Python,
+            None => CodeKind::Made,
         };
         let function = if name.function.is_empty() { "(anonymous)".into() } else { name.function };
-        let place = Place {
+        let place = CodePlace {
             kind,
             module: None,
             main: false,
@@ -160,9 +160,11 @@ impl Known<'_> {
             file: name.file.as_deref(),
         };
         let code = code(&place);
+        let interpreted = jvms && function == "Interpreter";
         Frame {
             offset: address.at.saturating_sub(start),
             code,
+            unknown: interpreted.then_some(Missing::Interpreted),
             function: Some(function),
             file: name.file,
             line: name.line,
@@ -171,14 +173,14 @@ impl Known<'_> {
     }
 }
 
-impl Lookup for Known<'_> {
-    fn code(&mut self, address: u64) -> Option<Code<'_>> {
+impl AddressSpace for Known<'_> {
+    fn code(&mut self, address: u64) -> Option<Spot<'_>> {
         let mapping = self.process.mapping(address)?.clone();
         if !(mapping.is_file() || mapping.path == "[vdso]") {
             let python = self.process.machine == Some(Machine::Python);
             let trampoline = python
                 && self.process.made(address).is_ok_and(|(name, _)| name.starts_with("py::"));
-            return Some(Code::Made { path: None, trampoline });
+            return Some(Spot::Made { path: None, trampoline });
         }
         let in_file = (address - mapping.start).saturating_add(mapping.offset);
         let found = match self.module(&mapping) {
@@ -187,13 +189,13 @@ impl Lookup for Known<'_> {
         };
         let place = found.and_then(|module| Some((module, module.address_of(in_file)?)));
         Some(match place {
-            Some((module, at)) => Code::Module {
+            Some((module, at)) => Spot::Module {
                 tables: module.tables(),
                 address: at,
                 bias: address.wrapping_sub(at),
                 path: &module.find.path,
             },
-            None => Code::Made { path: Some(mapping.path), trampoline: false },
+            None => Spot::Made { path: Some(mapping.path), trampoline: false },
         })
     }
 
@@ -216,5 +218,5 @@ fn vdso() -> Option<Module> {
     let file = File::open("/proc/self/mem").ok()?;
     std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, mapping.start).ok()?;
     let finder = Finder { roots: Vec::new(), path: mapping.path };
-    Module::new(Source::Memory(bytes), finder)
+    Module::new(Content::Memory(bytes), finder)
 }

@@ -31,7 +31,7 @@ pub struct Lines {
 
 /// A function at an address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Line {
+pub struct SourceLine {
     /// Its name.
     pub function: Option<String>,
     /// The source file.
@@ -93,7 +93,7 @@ impl Lines {
     /// What is at an address: the function, and before it those that were inlined there, the
     /// innermost first. Empty where nothing is known.
     #[must_use]
-    pub fn find(&self, address: u64) -> Vec<Line> {
+    pub fn find(&self, address: u64) -> Vec<SourceLine> {
         bounded(STEPS, || {
             let mut list = Vec::new();
             let mut frames = self.context.find_frames(address).skip_all_loads().ok()?;
@@ -102,7 +102,7 @@ impl Lines {
                 let name =
                     frame.function.and_then(|f| f.name.to_slice().ok().map(|n| demangled(&n)));
                 let place = frame.location.as_ref();
-                list.push(Line {
+                list.push(SourceLine {
                     function: name,
                     file: place.and_then(|l| l.file).map(|file| cut(file.to_owned())),
                     line: place.and_then(|l| l.line),

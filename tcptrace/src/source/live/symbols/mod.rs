@@ -1,15 +1,15 @@
 //! User stacks in words: which functions a thread was in, from what was copied of it.
 //!
-//! Two steps. [`walk`] finds the frames' addresses, by the unwinding information of the mapped files
+//! Two steps. `walk` finds the frames' addresses, by the unwinding information of the mapped files
 //! over the copied memory, and by frame pointers where there is none (code made while the program
-//! runs, Go). [`frames`] names them: from symbol tables, from debugging information (inlined calls,
-//! lines), from the perf maps that virtual machines write.
+//! runs, Go's assembly). `frames` names them: from symbol tables, from debugging information
+//! (inlined calls, lines), from the perf maps that virtual machines write.
 //!
 //! **Everything here is other people's**: files, paths, names. Files are opened without an effect
-//! ([`file::regular`]), through the process's own root, and used only if they are the ones that were
-//! mapped, by device and inode number. Sections are read up to a limit, and read rather than mapped:
-//! a file that is cut meanwhile would end us. Reading of what is in them is counted in steps
-//! ([`bytes`]), so that nothing in them goes on for ever.
+//! (`file::regular`), through the process's own root, and used only if they are the ones that were
+//! mapped, by device and inode number. Sections are read up to a limit, and read rather than
+//! mapped: a file that is cut meanwhile would end us. Reading of what is in them is counted in
+//! steps (`bytes`), so that nothing in them goes on for ever.
 //!
 //! That is why it is gimli, addr2line and a small ELF reader, and not blazesym (which maps files,
 //! and reads whatever they say) or framehop (whose expressions have no limit).
@@ -20,7 +20,7 @@
 mod bytes;
 mod cfi;
 mod demangle;
-mod file;
+pub mod file;
 mod frames;
 mod lines;
 mod module;
@@ -34,10 +34,10 @@ use std::{
 };
 
 use self::{
-    cfi::{Step, Table},
-    file::{Key, Source},
+    cfi::{Stepped, UnwindTable},
+    file::{Content, FileKey},
     module::{Finder, Module},
-    process::Process,
+    process::Program,
     registers::{FRAME, Memory, Registers, STACK},
     walk::walk,
 };
@@ -75,8 +75,8 @@ pub struct Raw<'a> {
 /// What is known of processes and of the files that their code is from.
 #[derive(Debug, Default)]
 pub struct Symbols {
-    processes: HashMap<ProcessId, Used<Process>>,
-    modules: HashMap<Key, Used<Module>>,
+    processes: HashMap<ProcessId, Used<Program>>,
+    modules: HashMap<FileKey, Used<Module>>,
     /// Counts uses.
     clock: u64,
 }
@@ -94,9 +94,9 @@ impl Symbols {
         Self::default()
     }
 
-    /// Remembers what is mapped into a process while it lives. Cheap: a file below `/proc`, not more
-    /// than once a second; to be called as soon as a stack arrives, whose words may be asked for when
-    /// the process has ended.
+    /// Remembers what is mapped into a process while it lives. Cheap: a file below `/proc`, not
+    /// more than once a second; to be called as soon as a stack arrives, whose words may be asked
+    /// for when the process has ended.
     pub fn see(&mut self, id: ProcessId) {
         let at = self.tick();
         match self.processes.get_mut(&id) {
@@ -105,7 +105,7 @@ impl Symbols {
                 known.what.refresh();
             }
             None => {
-                self.processes.insert(id, Used { at, what: Process::new(id) });
+                self.processes.insert(id, Used { at, what: Program::new(id) });
                 drop_oldest(&mut self.processes, PROCESSES, usize::MAX, |_| 0);
             }
         }
@@ -135,7 +135,7 @@ impl Symbols {
             cut = None;
         }
         drop_oldest(&mut self.modules, MODULES, MODULE_BYTES, Module::bytes);
-        drop_oldest(&mut self.processes, PROCESSES, PERF_BYTES, Process::bytes);
+        drop_oldest(&mut self.processes, PROCESSES, PERF_BYTES, Program::bytes);
         Stack { frames: list, cut }
     }
 
@@ -167,8 +167,8 @@ fn drop_oldest<K: Copy + Eq + std::hash::Hash, T>(
 
 /// A process and the modules, while one stack is put into words.
 struct Known<'a> {
-    process: &'a mut Process,
-    modules: &'a mut HashMap<Key, Used<Module>>,
+    process: &'a mut Program,
+    modules: &'a mut HashMap<FileKey, Used<Module>>,
     clock: u64,
     deadline: Instant,
 }
@@ -177,7 +177,7 @@ struct Known<'a> {
 /// innermost first, and whether it tells the way to the caller of code there.
 #[must_use]
 pub fn in_file(content: Vec<u8>, address: u64) -> Option<(Vec<String>, bool)> {
-    let module = Module::new(Source::Memory(content), Finder::default())?;
+    let module = Module::new(Content::Memory(content), Finder::default())?;
     let lines = module.lines().map(|l| l.find(address)).unwrap_or_default();
     let mut names: Vec<String> = lines.into_iter().filter_map(|l| l.function).collect();
     if names.is_empty() {
@@ -187,8 +187,8 @@ pub fn in_file(content: Vec<u8>, address: u64) -> Option<(Vec<String>, bool)> {
     registers.set(STACK, Some(0x1000));
     registers.set(FRAME, Some(0x1000));
     let memory = Memory { start: 0x1000, bytes: &[0x11; 256] };
-    let step = |table: &Table| table.step(address, 0, &mut registers, &memory);
-    let known = module.tables().iter().map(step).any(|step| step != Step::NoInformation);
+    let step = |table: &UnwindTable| table.step(address, 0, &mut registers, &memory);
+    let known = module.tables().iter().map(step).any(|step| step != Stepped::NoInformation);
     Some((names, known))
 }
 

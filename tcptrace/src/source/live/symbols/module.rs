@@ -3,12 +3,12 @@
 use std::{cell::OnceCell, fmt::Write, sync::Arc};
 
 use super::{
-    cfi::Table,
-    file::Source,
+    cfi::UnwindTable,
+    file::Content,
     lines::{self, Lines},
 };
 use crate::formats::elf::{
-    Compression, Elf, ReadAt, Section, compressed, debug_alt_link, debug_link, symbols::Symbols,
+    Compression, Elf, ReadAt, Section, compressed, debug_alt_link, debug_link, symbols::SymbolTable,
 };
 
 /// Bytes of a symbol table, at most: two million symbols.
@@ -24,14 +24,14 @@ const MACHINE: u16 = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
 /// A module.
 #[derive(Debug)]
 pub struct Module {
-    source: Source,
+    source: Content,
     elf: Elf,
     /// Its build id, hexadecimal.
     pub build_id: Option<String>,
     /// Go's compiler made it.
     pub is_go: bool,
-    symbols: OnceCell<Symbols>,
-    tables: OnceCell<Vec<Table>>,
+    symbols: OnceCell<SymbolTable>,
+    tables: OnceCell<Vec<UnwindTable>>,
     lines: OnceCell<Option<Lines>>,
     debug: OnceCell<Option<Debug>>,
     pub find: Finder,
@@ -40,10 +40,10 @@ pub struct Module {
 /// A file with what was taken out of the module's own when it was packed.
 #[derive(Debug)]
 pub struct Debug {
-    source: Source,
+    source: Content,
     elf: Elf,
     /// The file that several debug files share.
-    common: Option<(Source, Elf)>,
+    common: Option<(Content, Elf)>,
 }
 
 /// Finds files with debugging information.
@@ -58,7 +58,7 @@ pub struct Finder {
 impl Module {
     /// `None`: no ELF file of this machine.
     #[must_use]
-    pub fn new(source: Source, find: Finder) -> Option<Self> {
+    pub fn new(source: Content, find: Finder) -> Option<Self> {
         let elf = Elf::parse(&source).filter(|elf| elf.machine == MACHINE)?;
         let build_id = elf.build_id(&source).map(|id| hex(&id));
         let is_go = [".gopclntab", ".data.rel.ro.gopclntab", ".go.buildinfo", ".note.go.buildid"]
@@ -86,14 +86,14 @@ impl Module {
     /// Bytes of memory.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let tables = self.tables.get().map_or(0, |t| t.iter().map(Table::bytes).sum());
-        self.symbols.get().map_or(0, Symbols::bytes)
+        let tables = self.tables.get().map_or(0, |t| t.iter().map(UnwindTable::bytes).sum());
+        self.symbols.get().map_or(0, SymbolTable::bytes)
             + tables
             + self.lines.get().and_then(Option::as_ref).map_or(0, Lines::bytes)
     }
 
     /// Its functions.
-    pub fn symbols(&self) -> &Symbols {
+    pub fn symbols(&self) -> &SymbolTable {
         self.symbols.get_or_init(|| {
             let debug = || self.debug().map(|d| (&d.source, &d.elf));
             let own = Some((&self.source, &self.elf));
@@ -106,7 +106,7 @@ impl Module {
     }
 
     /// Its unwinding information.
-    pub fn tables(&self) -> &[Table] {
+    pub fn tables(&self) -> &[UnwindTable] {
         self.tables.get_or_init(|| {
             let address = |name| self.elf.section(name).map_or(0, |s| s.address);
             let mut tables = Vec::new();
@@ -114,12 +114,12 @@ impl Module {
                 && let Some(content) = content(&self.source, section, UNWINDING)
             {
                 let (text, got) = (address(".text"), address(".got"));
-                tables.push(Table::eh_frame(content, section.address, text, got));
+                tables.push(UnwindTable::eh_frame(content, section.address, text, got));
             }
             if let Some(section) = self.elf.section(".debug_frame")
                 && let Some(content) = content(&self.source, section, UNWINDING)
             {
-                tables.push(Table::debug_frame(content));
+                tables.push(UnwindTable::debug_frame(content));
             }
             tables.retain(|t| !t.is_empty());
             tables
@@ -144,15 +144,16 @@ impl Module {
     }
 }
 
-fn symbols(of: Option<(&Source, &Elf)>, name: &str, code: &Elf) -> Option<Symbols> {
+fn symbols(of: Option<(&Content, &Elf)>, name: &str, code: &Elf) -> Option<SymbolTable> {
     let (source, elf) = of?;
     let table = elf.section(name)?;
     let names = elf.sections.get(usize::try_from(table.link).ok()?)?;
     let (table, names) = (content(source, table, SYMBOLS)?, content(source, names, NAMES)?);
-    Some(Symbols::parse(&table, names, |address| code.is_code(address))).filter(|s| !s.is_empty())
+    Some(SymbolTable::parse(&table, names, |address| code.is_code(address)))
+        .filter(|s| !s.is_empty())
 }
 
-fn lines_of(source: &Source, elf: &Elf, common: Option<&(Source, Elf)>) -> Option<Lines> {
+fn lines_of(source: &Content, elf: &Elf, common: Option<&(Content, Elf)>) -> Option<Lines> {
     let size = |elf: &Elf| -> u64 {
         let debug = elf.sections.iter().filter(|s| s.name.starts_with(".debug_"));
         debug.fold(0, |sum, s| sum.saturating_add(s.size))
@@ -170,7 +171,7 @@ fn lines_of(source: &Source, elf: &Elf, common: Option<&(Source, Elf)>) -> Optio
 }
 
 /// A section's content, unpacked.
-fn content(source: &Source, section: &Section, most: u64) -> Option<Arc<[u8]>> {
+fn content(source: &Content, section: &Section, most: u64) -> Option<Arc<[u8]>> {
     if section.size > most {
         return None;
     }
@@ -216,7 +217,7 @@ impl Finder {
         Some(Debug { source, elf, common })
     }
 
-    fn by_link(&self, module: &Module) -> Option<(Source, Elf)> {
+    fn by_link(&self, module: &Module) -> Option<(Content, Elf)> {
         let section = module.elf.section(".gnu_debuglink")?;
         let (name, crc) = debug_link(&content(&module.source, section, 4096)?)?;
         let (folder, _) = self.path.rsplit_once('/')?;
@@ -232,7 +233,7 @@ impl Finder {
         })
     }
 
-    fn common(&self, source: &Source, elf: &Elf) -> Option<(Source, Elf)> {
+    fn common(&self, source: &Content, elf: &Elf) -> Option<(Content, Elf)> {
         let section = elf.section(".gnu_debugaltlink")?;
         let (path, id) = debug_alt_link(&content(source, section, 8192)?)?;
         let name = path.rsplit('/').next()?;
@@ -249,14 +250,14 @@ impl Finder {
     fn open(
         &self,
         paths: &[String],
-        is_meant: impl Fn(&Elf, &Source) -> bool,
-    ) -> Option<(Source, Elf)> {
+        is_meant: impl Fn(&Elf, &Content) -> bool,
+    ) -> Option<(Content, Elf)> {
         self.roots
             .iter()
             .flat_map(|root| paths.iter().map(move |path| format!("{root}{path}")))
             .find_map(|path| {
                 let (file, _) = super::file::regular(&path, false).ok()?;
-                let source = Source::File(super::file::OnDisk(file));
+                let source = Content::File(super::file::OnDisk(file));
                 let elf = Elf::parse(&source)?;
                 is_meant(&elf, &source).then_some((source, elf))
             })
@@ -264,8 +265,8 @@ impl Finder {
 }
 
 /// The CRC-32 of a file's content, where it isn't too long.
-fn checksum(source: &Source) -> Option<u32> {
-    let Source::File(file) = source else { return None };
+fn checksum(source: &Content) -> Option<u32> {
+    let Content::File(file) = source else { return None };
     let size = file.0.metadata().ok()?.len();
     let bytes = file.read_at(0, usize::try_from(size).ok().filter(|_| size <= lines::SECTIONS)?)?;
     Some(crc32fast::hash(&bytes))

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    file::{Key, OnDisk, Source, is_mapped, regular},
+    file::{Content, FileKey, OnDisk, is_mapped, regular},
     module::{Finder, Module},
 };
 use crate::{
@@ -37,7 +37,7 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// A process.
 #[derive(Debug)]
-pub struct Process {
+pub struct Program {
     id: ProcessId,
     mappings: Vec<Mapping>,
     read: Option<Instant>,
@@ -48,19 +48,19 @@ pub struct Process {
     uid: Option<u32>,
     /// What it runs, where that shows.
     pub machine: Option<Machine>,
-    files: HashMap<((u32, u32), u64), Result<Key, Missing>>,
+    files: HashMap<((u32, u32), u64), Result<FileKey, Missing>>,
     perf: Option<PerfFile>,
     refused: bool,
 }
 
 #[derive(Debug)]
 struct PerfFile {
-    key: Key,
+    key: FileKey,
     read: Instant,
     map: PerfMap,
 }
 
-impl Process {
+impl Program {
     /// Reads what there is of it.
     #[must_use]
     pub fn new(id: ProcessId) -> Self {
@@ -169,8 +169,8 @@ impl Process {
     pub fn file(
         &mut self,
         mapping: &Mapping,
-        known: impl FnOnce(Key) -> bool,
-    ) -> Result<(Key, Option<Module>), Missing> {
+        known: impl FnOnce(FileKey) -> bool,
+    ) -> Result<(FileKey, Option<Module>), Missing> {
         let of = (mapping.device, mapping.inode);
         let key = self.files.get(&of).cloned();
         match key {
@@ -181,7 +181,7 @@ impl Process {
         let result = self.open(mapping).map(|(file, key)| {
             let roots = vec![format!("/proc/{}/root", self.id.pid), String::new()];
             let find = Finder { roots, path: mapping.path.clone() };
-            (key, Module::new(Source::File(OnDisk(file)), find))
+            (key, Module::new(Content::File(OnDisk(file)), find))
         });
         let key = match &result {
             Ok((key, Some(_))) => Ok(*key),
@@ -196,7 +196,7 @@ impl Process {
     /// The mapped file itself: by its path in the process's root; where another is there by now, by
     /// the mapping (which takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN); where the process has
     /// ended, by its path here.
-    fn open(&self, mapping: &Mapping) -> Result<(File, Key), Missing> {
+    fn open(&self, mapping: &Mapping) -> Result<(File, FileKey), Missing> {
         let (pid, path) = (self.id.pid, &mapping.path);
         let mut places = vec![format!("/proc/{pid}/root{path}")];
         if self.is_main(mapping) {
@@ -208,7 +208,7 @@ impl Process {
         for place in places {
             match regular(&place, false) {
                 Ok((file, stat)) if is_mapped(&file, &stat, mapping) => {
-                    return Ok((file, Key::of(&stat)));
+                    return Ok((file, FileKey::of(&stat)));
                 }
                 Ok(_) => other = true,
                 Err(_) => {}
@@ -261,7 +261,7 @@ impl Process {
             self.refused = true;
             return;
         }
-        let key = Key::of(&stat);
+        let key = FileKey::of(&stat);
         if let Some(perf) = self.perf.as_mut().filter(|p| p.key == key) {
             perf.read = Instant::now();
             return;

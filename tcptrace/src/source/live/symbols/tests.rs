@@ -190,6 +190,12 @@ fn the_kernels_own_module_has_names() {
 }
 
 #[test]
+fn what_is_known_may_go_to_another_thread() {
+    fn takes<T: Send>(_: T) {}
+    takes(Symbols::new());
+}
+
+#[test]
 fn the_oldest_is_forgotten() {
     let mut known: HashMap<u32, Used<usize>> =
         (0..10).map(|n| (n, Used { at: u64::from(n), what: 10 })).collect();

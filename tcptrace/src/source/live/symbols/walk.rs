@@ -3,7 +3,7 @@
 
 use super::{
     Raw,
-    cfi::{Step, Table},
+    cfi::{Stepped, UnwindTable},
     registers::{FRAME, LINK, Memory, RETURN, Registers, STACK},
 };
 use crate::engine::stack::{Cut, why::Machine};
@@ -30,11 +30,11 @@ impl Address {
 
 /// What is at an address.
 #[derive(Debug)]
-pub enum Code<'a> {
+pub enum Spot<'a> {
     /// A module's code.
     Module {
         /// Its unwinding information.
-        tables: &'a [Table],
+        tables: &'a [UnwindTable],
         /// The address, as the file has it.
         address: u64,
         /// What is to be added for where it is in memory.
@@ -52,9 +52,9 @@ pub enum Code<'a> {
 }
 
 /// What walks ask about a process.
-pub trait Lookup {
+pub trait AddressSpace {
     /// What is at an address; `None`: no code.
-    fn code(&mut self, address: u64) -> Option<Code<'_>>;
+    fn code(&mut self, address: u64) -> Option<Spot<'_>>;
     /// What the process runs.
     fn machine(&self) -> Option<Machine>;
     /// Whether there is no more time.
@@ -62,7 +62,7 @@ pub trait Lookup {
 }
 
 /// The frames' addresses, the innermost first, and why there are no more.
-pub fn walk(raw: &Raw<'_>, process: &mut impl Lookup) -> (Vec<Address>, Option<Cut>) {
+pub fn walk(raw: &Raw<'_>, process: &mut impl AddressSpace) -> (Vec<Address>, Option<Cut>) {
     let (chain, broken) = chain(raw, process);
     if raw.memory.is_empty() {
         let cut = if broken { Cut::NoCode } else { Cut::FramePointers };
@@ -90,7 +90,7 @@ pub fn walk(raw: &Raw<'_>, process: &mut impl Lookup) -> (Vec<Address>, Option<C
 }
 
 /// The kernel's chain, as far as there is code; whether it goes on where there is none.
-fn chain(raw: &Raw<'_>, process: &mut impl Lookup) -> (Vec<Address>, bool) {
+fn chain(raw: &Raw<'_>, process: &mut impl AddressSpace) -> (Vec<Address>, bool) {
     let mut frames = vec![Address { at: raw.ip, called: false }];
     // Its first is the instruction pointer again.
     let calls = raw.chain.strip_prefix(&[raw.ip]).unwrap_or(raw.chain);
@@ -104,7 +104,7 @@ fn chain(raw: &Raw<'_>, process: &mut impl Lookup) -> (Vec<Address>, bool) {
     (frames, false)
 }
 
-fn unwind(raw: &Raw<'_>, process: &mut impl Lookup) -> (Vec<Address>, Option<Cut>) {
+fn unwind(raw: &Raw<'_>, process: &mut impl AddressSpace) -> (Vec<Address>, Option<Cut>) {
     let memory = Memory { start: raw.sp, bytes: raw.memory };
     let mut registers = Registers::at(raw.ip);
     registers.set(STACK, Some(raw.sp));
@@ -126,29 +126,29 @@ fn unwind(raw: &Raw<'_>, process: &mut impl Lookup) -> (Vec<Address>, Option<Cut
                 frames.pop();
                 return (frames, Some(Cut::NoCode));
             }
-            None => (Step::NoInformation, Cut::NoCode),
-            Some(Code::Module { tables, address, bias, path }) => {
+            None => (Stepped::NoInformation, Cut::NoCode),
+            Some(Spot::Module { tables, address, bias, path }) => {
                 let step = tables.iter().find_map(|table| {
                     let step = table.step(address, bias, &mut registers, &memory);
-                    (step != Step::NoInformation).then_some(step)
+                    (step != Stepped::NoInformation).then_some(step)
                 });
                 let cut = Cut::Code { module: Some(path.to_owned()), machine };
-                (step.unwrap_or(Step::NoInformation), cut)
+                (step.unwrap_or(Stepped::NoInformation), cut)
             }
-            Some(Code::Made { path, trampoline }) => {
+            Some(Spot::Made { path, trampoline }) => {
                 let step = if trampoline { over(&mut registers, &memory) } else { None };
-                (step.unwrap_or(Step::NoInformation), Cut::Code { module: path, machine })
+                (step.unwrap_or(Stepped::NoInformation), Cut::Code { module: path, machine })
             }
         };
         let step = match cut.0 {
-            Step::NoInformation => by_frame_pointer(&mut registers, &memory),
+            Stepped::NoInformation => by_frame_pointer(&mut registers, &memory),
             step => step,
         };
         let interrupted = match step {
-            Step::Called { interrupted } => interrupted,
-            Step::First => return (frames, None),
-            Step::NotCopied => return (frames, Some(Cut::Copied)),
-            Step::NoInformation => return (frames, Some(cut.1)),
+            Stepped::Called { interrupted } => interrupted,
+            Stepped::First => return (frames, None),
+            Stepped::NotCopied => return (frames, Some(Cut::Copied)),
+            Stepped::NoInformation => return (frames, Some(cut.1)),
         };
         // Stacks grow down: who goes the other way, goes round in circles.
         let (old, new) = (before.get(STACK), registers.get(STACK));
@@ -171,30 +171,30 @@ fn unwind(raw: &Raw<'_>, process: &mut impl Lookup) -> (Vec<Address>, Option<Cut
 }
 
 /// Saved frame pointer and return address, as `push %rbp; mov %rsp, %rbp` leaves them.
-fn by_frame_pointer(registers: &mut Registers, memory: &Memory<'_>) -> Step {
+fn by_frame_pointer(registers: &mut Registers, memory: &Memory<'_>) -> Stepped {
     let (Some(frame), Some(stack)) = (registers.get(FRAME), registers.get(STACK)) else {
-        return Step::NoInformation;
+        return Stepped::NoInformation;
     };
     if frame == 0 {
-        return Step::First;
+        return Stepped::First;
     }
     if frame < stack || frame % 8 != 0 {
-        return Step::NoInformation;
+        return Stepped::NoInformation;
     }
-    let Some(next) = frame.checked_add(16) else { return Step::NoInformation };
+    let Some(next) = frame.checked_add(16) else { return Stepped::NoInformation };
     let (Some(saved), Some(caller)) = (memory.word(frame), memory.word(frame + 8)) else {
         // Far above, it is none.
         let near = frame - stack < 8 << 20;
-        return if near { Step::NotCopied } else { Step::NoInformation };
+        return if near { Stepped::NotCopied } else { Stepped::NoInformation };
     };
     if caller == 0 {
-        return Step::First;
+        return Stepped::First;
     }
     called(registers, saved, next, caller)
 }
 
 /// Python's trampolines reserve eight bytes, call, and return (Python/asm_trampoline.S).
-fn over(registers: &mut Registers, memory: &Memory<'_>) -> Option<Step> {
+fn over(registers: &mut Registers, memory: &Memory<'_>) -> Option<Stepped> {
     let (stack, frame) = (registers.get(STACK)?, registers.get(FRAME)?);
     // Newer ones keep a frame pointer.
     if frame == stack || !cfg!(target_arch = "x86_64") {
@@ -204,7 +204,7 @@ fn over(registers: &mut Registers, memory: &Memory<'_>) -> Option<Step> {
     Some(called(registers, frame, stack.checked_add(16)?, caller))
 }
 
-fn called(registers: &mut Registers, frame: u64, stack: u64, caller: u64) -> Step {
+fn called(registers: &mut Registers, frame: u64, stack: u64, caller: u64) -> Stepped {
     let mut next = *registers;
     next.set(FRAME, Some(frame));
     next.set(STACK, Some(stack));
@@ -213,7 +213,7 @@ fn called(registers: &mut Registers, frame: u64, stack: u64, caller: u64) -> Ste
     }
     next.pc = caller;
     *registers = next;
-    Step::Called { interrupted: false }
+    Stepped::Called { interrupted: false }
 }
 
 #[cfg(test)]

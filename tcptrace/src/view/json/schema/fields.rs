@@ -8,10 +8,10 @@ use super::{
     Line,
     blocked::KEPT,
     field,
-    origins::{MOMENT, STORY},
+    origins::{FRAME, MOMENT, STORY},
     sometimes,
 };
-use crate::engine::verdict::Verdict;
+use crate::engine::{stack::Code, verdict::Verdict};
 
 const VERDICT: super::Kind = Word(|| Verdict::ALL.iter().map(|v| v.name()).collect());
 const STATE: super::Kind = Word(|| TcpState::ALL.iter().map(|s| s.name()).collect());
@@ -270,7 +270,16 @@ const PROCESS: &[Field] = &[
     field("threads_read", Maybe(&Count("threads")), "How many were looked at."),
     field("threads_in_all", Maybe(&Count("threads")), "How many there are."),
     field("blocked", Maybe(&List(&Object(KEPT))), "What keeps it from its work; empty: nothing."),
+    field("stacks", Maybe(&List(&Object(THREAD))), "Where each thread is now, with `--stacks`."),
     UNKNOWN,
+];
+
+const THREAD: &[Field] = &[
+    field("thread", Count(""), "Its id."),
+    field("name", Text, "Its name."),
+    field("frames", Maybe(&List(&Object(FRAME))), "The calls, the innermost first."),
+    field("cut", Maybe(&Text), "Why there are no outer calls beyond these."),
+    field("unknown", Maybe(&Text), "Why there are no frames."),
 ];
 
 const EXPLANATION: &[Field] = &[

@@ -20,7 +20,7 @@ pub const FRAME: &[Field] = &[
         Word(|| [Code::Own, Code::Library, Code::Runtime, Code::Unknown].map(Code::name).into()),
         "Whose code it is: the program's own, a library's, an interpreter's.",
     ),
-    sometimes("unknown", Text, "Why the function is not known, with the remedy."),
+    field("unknown", Maybe(&Text), "Why there is no function, with the remedy."),
 ];
 
 /// A moment and the thread whose call it was.

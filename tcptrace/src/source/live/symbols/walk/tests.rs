@@ -5,9 +5,9 @@ use super::*;
 /// Code in `0x1000..0x2000`, of a program without unwinding information.
 struct Plain;
 
-impl Lookup for Plain {
-    fn code(&mut self, address: u64) -> Option<Code<'_>> {
-        (0x1000..0x2000).contains(&address).then_some(Code::Made { path: None, trampoline: false })
+impl AddressSpace for Plain {
+    fn code(&mut self, address: u64) -> Option<Spot<'_>> {
+        (0x1000..0x2000).contains(&address).then_some(Spot::Made { path: None, trampoline: false })
     }
 
     fn machine(&self) -> Option<Machine> {
@@ -81,7 +81,12 @@ proptest! {
     ) {
         let bytes = memory(&words);
         let raw = Raw {
-            ip, sp: STACK_AT, fp: STACK_AT.wrapping_add(fp & !7), lr: fp, chain: &chain, memory: &bytes,
+            ip,
+            sp: STACK_AT,
+            fp: STACK_AT.wrapping_add(fp & !7),
+            lr: fp,
+            chain: &chain,
+            memory: &bytes,
         };
         let (frames, cut) = walk(&raw, &mut Plain);
         prop_assert_eq!(frames[0].at, ip);
