@@ -25,6 +25,7 @@ tests![
     what_a_debugger_has_is_left_alone,
     nothing_is_stopped_unasked,
     killed_while_it_stops_threads,
+    go_without_symbols,
     python_is_read_without_a_stop,
     python_with_a_perf_map,
 ];
@@ -265,6 +266,31 @@ fn killed_while_it_stops_threads() {
         explain.kill().expect("killed");
         explain.wait().expect("ended");
         program.assert_free();
+    }
+}
+
+fn go_without_symbols() {
+    let source = include_str!("programs/main.go");
+    let dir = tempfile::tempdir().expect("a directory");
+    let (from, to) = (dir.path().join("main.go"), dir.path().join("program"));
+    fs::write(&from, source).expect("a source");
+    let mut go = Command::new("go");
+    go.args(["build", "-ldflags=-s -w", "-o"]).arg(&to).arg(&from).current_dir(dir.path());
+    match go.status() {
+        Ok(status) => assert!(status.success(), "go: {status}"),
+        Err(e) => return eprintln!("SKIPPED: go: {e}"),
+    }
+    let program = Program::start(&to, &[]);
+    let (process, _) = stacks(&program, |s| {
+        with(s, "main.works").len() == 1 && with(s, "main.(*Crawler).fetch").len() == 1
+    });
+    for (function, comment) in [("main.(*Crawler).fetch", "// here"), ("main.works", "// and here")]
+    {
+        let thread = with(&process["stacks"], function)[0];
+        let frame = frame(thread, function).expect("the function");
+        assert_eq!((&frame["code"], &frame["unknown"]), (&json!("own"), &Value::Null));
+        assert_eq!(frame["line"], line_of(source, comment), "{frame}");
+        assert_eq!(thread["cut"], Value::Null, "to the goroutine's beginning: {thread:#}");
     }
 }
 

@@ -9,6 +9,7 @@ pub mod container;
 pub mod descriptor;
 pub mod elf;
 pub mod fdinfo;
+pub mod go;
 pub mod maps;
 pub mod mounts;
 pub mod net_lines;

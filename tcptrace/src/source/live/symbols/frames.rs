@@ -98,8 +98,15 @@ impl Known<'_> {
         let no_symbols = || Missing::NoSymbols { build_id: module.build_id.clone() };
         let Some(at) = module.address_of(in_file) else { return unnamed(no_symbols(), kind) };
         let symbol = module.symbols().find(at).map(|(name, start)| (demangled(name), start));
-        let start = symbol.as_ref().map(|(_, start)| *start);
         let mut lines = module.lines().map(|lines| lines.find(at)).unwrap_or_default();
+        let mut start = symbol.as_ref().map(|(_, start)| *start);
+        if symbol.is_none() && lines.is_empty() {
+            // Stripped, but for what Go's programs need themselves.
+            lines.extend(module.go(at).map(|go| {
+                start = Some(go.start);
+                SourceLine { function: Some(go.name), file: go.file, line: go.line }
+            }));
+        }
         // A function's parts that were inlined into itself are one frame, with the innermost line.
         lines.dedup_by(|outer, inner| outer.function.is_some() && outer.function == inner.function);
         if lines.is_empty() {
@@ -191,6 +198,8 @@ impl AddressSpace for Known<'_> {
         Some(match place {
             Some((module, at)) => Spot::Module {
                 tables: module.tables(),
+                // Only where nothing better is known.
+                go_depth: if module.tables().is_empty() { module.go_depth(at) } else { None },
                 address: at,
                 bias: address.wrapping_sub(at),
                 path: &module.find.path,

@@ -10,6 +10,7 @@ use super::{
 use crate::formats::elf::{
     Compression, Elf, ReadAt, Section, compressed, debug_alt_link, debug_link, symbols::SymbolTable,
 };
+use crate::formats::go::{GoFunction, GoTable};
 
 /// Bytes of a symbol table, at most: two million symbols.
 const SYMBOLS: u64 = 48 << 20;
@@ -31,6 +32,7 @@ pub struct Module {
     /// Go's compiler made it.
     pub is_go: bool,
     symbols: OnceCell<SymbolTable>,
+    go: OnceCell<Option<GoTable>>,
     tables: OnceCell<Vec<UnwindTable>>,
     lines: OnceCell<Option<Lines>>,
     debug: OnceCell<Option<Debug>>,
@@ -70,6 +72,7 @@ impl Module {
             build_id,
             is_go,
             symbols: OnceCell::new(),
+            go: OnceCell::new(),
             tables: OnceCell::new(),
             lines: OnceCell::new(),
             debug: OnceCell::new(),
@@ -88,6 +91,7 @@ impl Module {
     pub fn bytes(&self) -> usize {
         let tables = self.tables.get().map_or(0, |t| t.iter().map(UnwindTable::bytes).sum());
         self.symbols.get().map_or(0, SymbolTable::bytes)
+            + self.go.get().and_then(Option::as_ref).map_or(0, GoTable::bytes)
             + tables
             + self.lines.get().and_then(Option::as_ref).map_or(0, Lines::bytes)
     }
@@ -103,6 +107,29 @@ impl Module {
                 .or_else(|| symbols(own, ".dynsym", &self.elf))
                 .unwrap_or_default()
         })
+    }
+
+    /// What Go's own table says of an address.
+    pub fn go(&self, address: u64) -> Option<GoFunction> {
+        self.go_table()?.find(address)
+    }
+
+    /// How far the stack pointer is below the return address in Go's code.
+    pub fn go_depth(&self, address: u64) -> Option<u64> {
+        self.go_table()?.depth(address)
+    }
+
+    fn go_table(&self) -> Option<&GoTable> {
+        let load = || {
+            let names = [".gopclntab", ".data.rel.ro.gopclntab"];
+            let section = names.iter().find_map(|name| self.elf.section(name))?;
+            let text = self.elf.section(".text").map_or(0, |s| s.address);
+            GoTable::parse(content(&self.source, section, NAMES)?, text)
+        };
+        if !self.is_go {
+            return None;
+        }
+        self.go.get_or_init(load).as_ref()
     }
 
     /// Its unwinding information.

@@ -57,7 +57,16 @@ pub struct Program {
 struct PerfFile {
     key: FileKey,
     read: Instant,
+    /// Reading it took so long: the next time comes much later.
+    took: Duration,
     map: PerfMap,
+}
+
+impl PerfFile {
+    /// Whether it was read so lately: at most a twentieth of the time is spent on reading it.
+    fn is_fresh(&self, within: Duration) -> bool {
+        self.read.elapsed() < within.max(20 * self.took)
+    }
 }
 
 impl Program {
@@ -226,8 +235,7 @@ impl Program {
             let (name, of) = perf.map.find(address)?;
             Some((String::from_utf8_lossy(name).into_owned(), of))
         };
-        if let Some(found) = self.perf.as_ref().filter(|p| p.read.elapsed() < FRESH).and_then(find)
-        {
+        if let Some(found) = self.perf.as_ref().filter(|p| p.is_fresh(FRESH)).and_then(find) {
             return Ok(found);
         }
         self.read_perf_map();
@@ -245,7 +253,7 @@ impl Program {
     }
 
     fn read_perf_map(&mut self) {
-        if self.perf.as_ref().is_some_and(|p| p.read.elapsed() < FRESH / 4) {
+        if self.perf.as_ref().is_some_and(|p| p.is_fresh(FRESH / 4)) {
             return;
         }
         let path = format!("/proc/{}/root/tmp/perf-{}.map", self.id.pid, self.inner_pid);
@@ -266,6 +274,7 @@ impl Program {
             perf.read = Instant::now();
             return;
         }
+        let began = Instant::now();
         let size = stat.size();
         let mut content = Vec::new();
         let skipped = size.saturating_sub(PERF_MAP);
@@ -280,6 +289,7 @@ impl Program {
             Some(first) if skipped > 0 => &content[first..],
             _ => &content,
         };
-        self.perf = Some(PerfFile { key, read: Instant::now(), map: PerfMap::parse(whole) });
+        let map = PerfMap::parse(whole);
+        self.perf = Some(PerfFile { key, read: Instant::now(), took: began.elapsed(), map });
     }
 }

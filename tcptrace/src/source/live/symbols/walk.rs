@@ -39,6 +39,8 @@ pub enum Spot<'a> {
         address: u64,
         /// What is to be added for where it is in memory.
         bias: u64,
+        /// How far the stack pointer is below the return address, where Go's own table says so.
+        go_depth: Option<u64>,
         /// The module's path.
         path: &'a str,
     },
@@ -127,11 +129,12 @@ fn unwind(raw: &Raw<'_>, process: &mut impl AddressSpace) -> (Vec<Address>, Opti
                 return (frames, Some(Cut::NoCode));
             }
             None => (Stepped::NoInformation, Cut::NoCode),
-            Some(Spot::Module { tables, address, bias, path }) => {
+            Some(Spot::Module { tables, address, bias, go_depth, path }) => {
                 let step = tables.iter().find_map(|table| {
                     let step = table.step(address, bias, &mut registers, &memory);
                     (step != Stepped::NoInformation).then_some(step)
                 });
+                let step = step.or_else(|| by_depth(go_depth?, &mut registers, &memory));
                 let cut = Cut::Code { module: Some(path.to_owned()), machine };
                 (step.unwrap_or(Stepped::NoInformation), cut)
             }
@@ -191,6 +194,21 @@ fn by_frame_pointer(registers: &mut Registers, memory: &Memory<'_>) -> Stepped {
         return Stepped::First;
     }
     called(registers, saved, next, caller)
+}
+
+/// Go's frames: the caller's frame pointer, where anything is saved at all, then the return address
+/// (cmd/internal/obj/x86).
+fn by_depth(depth: u64, registers: &mut Registers, memory: &Memory<'_>) -> Option<Stepped> {
+    if !cfg!(target_arch = "x86_64") {
+        return None;
+    }
+    let at = registers.get(STACK)?.checked_add(depth)?;
+    let Some(caller) = memory.word(at) else { return Some(Stepped::NotCopied) };
+    let frame = if depth >= 8 { memory.word(at - 8) } else { registers.get(FRAME) };
+    if caller == 0 {
+        return Some(Stepped::First);
+    }
+    Some(called(registers, frame?, at.checked_add(8)?, caller))
 }
 
 /// Python's trampolines reserve eight bytes, call, and return (Python/asm_trampoline.S).
