@@ -123,7 +123,7 @@ impl CodeStory {
 
 /// The program's own calls; where none has a name, all by function: the lines of libraries differ
 /// for one call of the program's.
-fn place(stack: &Result<Rc<Stack>, Reason>) -> CodePlaces {
+fn place(stack: &Result<Rc<Stack>, Reason>) -> Place {
     let stack = stack.as_ref().map_err(|why| *why)?;
     let own = |f: &&Frame| f.code == Code::Own && f.function.is_some();
     let call = |f: &Frame| (f.function.clone(), f.file.clone(), f.line);
