@@ -190,7 +190,7 @@ pub struct Config {
     pub weakly_ordered: u32,
     /// 1: the kernel may run a program while it runs already on that CPU (before 6.1).
     pub nests: u32,
-    /// Whose calls' origins are kept: [`BY_PROCESS`], [`BY_DESCENT`], [`BY_CGROUP`]; 0: everybody's.
+    /// Whose calls are looked at: [`BY_PROCESS`], [`BY_DESCENT`], [`BY_CGROUP`]; 0: everybody's.
     pub origins_of: u32,
     /// 1: origins are kept.
     pub origins: u32,

@@ -135,8 +135,8 @@ fn fingerprint(scratch: &mut Scratch, regs: Registers, calls: u32, start_ns: u64
     let mut name = mix(start_ns, bpf_get_current_pid_tgid() >> 32);
     // Stacks begin at a page: how deep this one is, and not which thread's it is.
     name = mix(mix(name, regs.ip), regs.sp & 0xfff);
-    // With fewer than these it may be no chain at all, but what a register happened to hold. What is
-    // not there is 0.
+    // With fewer than these it may be no chain at all, but what a register happened to hold. What
+    // is not there is 0.
     let exact = below(3, u64::from(calls));
     for n in 0..CHAIN {
         name = mix(name, scratch.chain[n] & exact);

@@ -23,7 +23,7 @@ use support::{load::run_load, netns::Netns};
 
 /// Connections in one turn, after a warm-up of a tenth and half as many with the accounting on.
 const CONNECTIONS: u64 = 40_000;
-/// Turns for each contender; `--rounds N` for another number, `--only NAME,NAME` for some contenders.
+/// Turns for each contender; `--rounds N` for another number, `--only NAME,NAME` for some of them.
 const ROUNDS: usize = 5;
 /// Each connection over loopback makes five transitions on each side.
 const TRANSITIONS: u64 = 10;

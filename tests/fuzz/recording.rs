@@ -5,7 +5,7 @@ use tcptrace::{
     engine::update::Update,
     source::recording::{
         Batch, Header,
-        frame::{self, Beginning, Frame, FrameKind},
+        frame::{self, Beginning, FrameKind, Unpacked},
         reader::{Piece, Reader},
     },
 };
@@ -21,7 +21,7 @@ pub fn recording(data: &[u8]) {
         1 => {
             let mut bytes = Vec::new();
             frame::write(FrameKind::Batches, data, &mut bytes);
-            let frame = Frame { kind: FrameKind::Batches, contents: data.to_vec() };
+            let frame = Unpacked { kind: FrameKind::Batches, contents: data.to_vec() };
             assert_eq!(frame::read(&bytes), Beginning::Frame(frame, bytes.len()));
         }
         2 => file(&with_header(compressed(data))),

@@ -144,7 +144,7 @@ fn a_page_is_whole_and_refers_to_nothing_else() {
         let texts = data["texts"].as_array().expect("texts").len() as u64;
         for row in rows {
             let row = row.as_array().expect("a row");
-            assert_eq!(row.len(), 19);
+            assert_eq!(row.len(), 20);
             assert!([2, 11, 12].iter().all(|n| row[*n].as_u64().is_some_and(|n| n < texts)));
         }
     }

@@ -67,7 +67,7 @@ pub struct Args {
     min_age: Option<Duration>,
 
     /// Play a recording instead: one file, or all that it was cut into; - is stdin
-    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["interval", "btf"])]
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["interval", "btf", "origins"])]
     replay: Vec<PathBuf>,
 
     /// Play it so many times faster than it was

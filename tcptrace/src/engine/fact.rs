@@ -71,8 +71,8 @@ pub enum Fact {
     },
     /// What the threads of a process wait in, as it was asked for ([`super::watch::Wants`]).
     Threads(Box<Waiting>),
-    /// Who opened sockets and who read from them; comes before the scan that lists them, and once at
-    /// the start.
+    /// Who opened sockets and who read from them; comes before the scan that lists them, and once
+    /// at the start.
     Origins(Box<Origins>),
     /// A user stack that [`Fact::Origins`] names, in words; comes before that.
     Stack(Box<NamedStack>),

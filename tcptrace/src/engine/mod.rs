@@ -4,6 +4,7 @@
 pub mod alike;
 pub mod assemble;
 pub mod blocked;
+pub mod call_tree;
 pub mod check;
 pub mod counted;
 pub mod decode;

@@ -3,9 +3,13 @@
 //! Our own reader because the published ones copy the five megabytes into a tree of objects (and
 //! the best of them is LGPL); this one walks the bytes where they lie and keeps nothing.
 
+mod members;
+
 use std::collections::HashMap;
 
 use tcptrace_common::config::{MISSING, Offsets};
+
+use self::members::{MOVED, OPTIONAL};
 
 /// BTF that can't be read, or a kernel that lacks a member we can't do without.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
@@ -86,35 +90,6 @@ fn offsets(btf: &Btf<'_>) -> Result<Offsets, BtfError> {
     });
     missing.map_or(Ok(offsets), Err)
 }
-
-/// A struct and the path to one of its members.
-type Member = (&'static str, &'static str);
-
-/// Kernels built without cgroups lack the first two (then a socket's cgroup is unknown), those
-/// built without MPTCP the third (then no socket is a subflow); of the next two each has one. The
-/// next two are evidence that is unknown without them, and the last are registers, of which each
-/// architecture has its own.
-const OPTIONAL: [Member; 11] = [
-    ("sock", "sk_cgrp_data.cgroup"),
-    ("css_set", "dfl_cgrp"),
-    ("tcp_sock", "is_mptcp"),
-    ("file", "f_count"),
-    ("file", "f_ref.refcnt"),
-    ("sock", "sk_drops"),
-    ("sock", "sk_timer.entry.pprev"),
-    ("pt_regs", "ip"),
-    ("pt_regs", "bp"),
-    ("pt_regs", "pc"),
-    ("pt_regs", "regs"),
-];
-
-/// What has gone elsewhere, and the old name may mean something else: keepalive's timer in 7.x, and
-/// in 6.1 and 6.12 as of 2026, where `sk_timer` is MPTCP's or the retransmission's. Both structs
-/// begin at the same place.
-const MOVED: [(Member, Member); 1] = [(
-    ("sock", "sk_timer.entry.pprev"),
-    ("inet_connection_sock", "icsk_keepalive_timer.entry.pprev"),
-)];
 
 struct Btf<'a> {
     types: &'a [u8],

@@ -34,6 +34,16 @@ pub fn story(story: &CodeStory) -> Vec<String> {
     lines
 }
 
+/// The same of one socket, without its number.
+#[must_use]
+pub fn of_one(story: &CodeStory) -> Vec<String> {
+    let mut lines = self::story(story);
+    if let Some(first) = lines.first_mut() {
+        *first = first.split_once(' ').map(|(_, rest)| rest.to_owned()).unwrap_or_default();
+    }
+    lines
+}
+
 const fn opened(how: Opening) -> &'static str {
     match how {
         Opening::Accepted => "accepted",

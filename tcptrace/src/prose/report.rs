@@ -19,6 +19,7 @@ use crate::engine::{
         process::ProcessStory,
     },
     record::{Age, BootNs, Since},
+    stories::{self, CodeStory},
     update::Lost,
     verdict::Verdict,
 };
@@ -57,6 +58,8 @@ pub struct Account {
 const OTHERS: usize = 3;
 /// Groups of threads in the answer.
 const THREADS: usize = 3;
+/// Of the code that its leaks come from, as many places.
+const STORIES: usize = 2;
 /// More verdicts of one process are counted.
 const VERDICTS: usize = 3;
 
@@ -75,7 +78,7 @@ pub fn answer(incident: &Incident, times: &Times<'_>) -> Account {
                 who(incident, worst, others),
                 since(worst, incident, times),
                 pace(worst, incident, times),
-                why(worst, &verdicts),
+                why(worst, &verdicts, &stories(incident, worst)),
                 what_to_do(worst, &verdicts),
                 what_it_is_not(&verdicts),
             ]
@@ -253,7 +256,14 @@ pub fn verdicts(p: &ProcessStory) -> Vec<(Option<Verdict>, u64)> {
     list
 }
 
-fn why(worst: &ProcessStory, verdicts: &[(Option<Verdict>, u64)]) -> Point {
+/// Where the leaks of a process come from.
+fn stories(incident: &Incident, p: &ProcessStory) -> Vec<CodeStory> {
+    let id = p.holder.process;
+    let records = incident.sockets().iter().map(|s| &s.record);
+    stories::stories(records.filter(|r| r.holders.iter().any(|h| h.process == id)))
+}
+
+fn why(worst: &ProcessStory, verdicts: &[(Option<Verdict>, u64)], stories: &[CodeStory]) -> Point {
     let line = |(verdict, n): &(Option<Verdict>, u64)| match verdict {
         Some(v) => format!("{} ({n}): {}", v.name(), cure(*v).means),
         None => format!("unknown ({n}): what a verdict rests on could not be read"),
@@ -265,6 +275,10 @@ fn why(worst: &ProcessStory, verdicts: &[(Option<Verdict>, u64)]) -> Point {
     // What keeps it comes first: it is why.
     if let Some(kept) = worst.kept().find(Kept::is_told) {
         said.splice(0..0, super::blocked::lines(&kept));
+    }
+    for story in stories.iter().take(STORIES) {
+        let words = super::origins::story(story).join("; ");
+        said.push(format!("{words}."));
     }
     let mut list = threads(worst);
     list.truncate(THREADS);

@@ -188,8 +188,8 @@ fn types(path: &Path, ask: bool) -> Finding {
     Finding::new(Item::Btf, true, found)
 }
 
-/// Members that this kernel does not have. Of a file's two reference counts each kernel has one, and
-/// of the registers each architecture some.
+/// Members that this kernel does not have. Of a file's two reference counts each kernel has one,
+/// and of the registers each architecture some.
 fn absent(offsets: &Offsets) -> impl Iterator<Item = (&'static str, &'static str)> {
     let absent = offsets.named().into_iter().filter(|(_, _, offset)| *offset == MISSING);
     absent

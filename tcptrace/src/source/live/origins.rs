@@ -39,7 +39,7 @@ const LONGEST: Duration = Duration::from_secs(5);
 const DESCRIPTORS: usize = 4_096;
 
 /// The scanner's side.
-pub struct Stacks {
+pub struct StackWords {
     orders: Sender<Order>,
     answers: Receiver<(u64, Option<Stack>)>,
     asked: HashSet<u64>,
@@ -92,7 +92,7 @@ impl Raw {
     }
 }
 
-impl Stacks {
+impl StackWords {
     /// Starts the thread. Rights that are to be given up are given up before.
     ///
     /// # Errors

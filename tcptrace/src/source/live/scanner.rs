@@ -22,7 +22,7 @@ use super::{
     holders,
     lookup::Lookup,
     memory,
-    origins::Stacks,
+    origins::StackWords,
 };
 use crate::engine::{
     fact::{Counts, Fact, Records, Scan, Timed, Unplaced, Wire},
@@ -79,7 +79,7 @@ impl Scanner {
     /// # Errors
     /// What starting a thread answers.
     pub fn start(mut scans: Scans, scope: Scope) -> io::Result<Self> {
-        let stacks = scans.origins().is_some().then(Stacks::start).transpose()?;
+        let stacks = scans.origins().is_some().then(StackWords::start).transpose()?;
         let (orders, ordered) = mpsc::channel();
         let (found, results) = unbounded_channel();
         let (started, is_started) = mpsc::channel();
@@ -140,11 +140,11 @@ struct Work {
     lookup: Lookup,
     /// Stays in the nursery that no descriptor leads to, and when to try again.
     unplaced: HashMap<Young, BootNs>,
-    stacks: Option<Stacks>,
+    stacks: Option<StackWords>,
 }
 
 impl Work {
-    fn new(scans: Scans, scope: Scope, stacks: Option<Stacks>) -> Self {
+    fn new(scans: Scans, scope: Scope, stacks: Option<StackWords>) -> Self {
         let (lookup, unplaced) = (Lookup::default(), HashMap::new());
         Self { scans, scope, lookup, unplaced, stacks }
     }

@@ -2,9 +2,9 @@
 //! registers and a piece of its stack are copied, and it goes on.
 //!
 //! All of it happens on a thread of its own, which ends afterwards: when a tracer ends, by
-//! whatever, the kernel lets go of what it traced. A call that waits is restarted by the kernel.
-//! A few end with EINTR whenever their thread is stopped (signal(7): epoll_wait among them), as
-//! they do under any debugger.
+//! whatever, the kernel lets go of what it traced. A call that waits is restarted by the kernel,
+//! but for the few that end with EINTR whenever their thread is stopped (signal(7): epoll_wait is
+//! among them), as under any debugger.
 
 mod stop;
 

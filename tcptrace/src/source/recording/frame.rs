@@ -53,10 +53,10 @@ impl FrameKind {
     }
 }
 
-/// A frame.
+/// What a frame holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Frame {
-    /// What it holds.
+pub struct Unpacked {
+    /// Of which kind it is.
     pub kind: FrameKind,
     /// The contents, uncompressed.
     pub contents: Vec<u8>,
@@ -66,7 +66,7 @@ pub struct Frame {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Beginning {
     /// A frame, and how many bytes it takes.
-    Frame(Frame, usize),
+    Frame(Unpacked, usize),
     /// The beginning of a frame: it takes so many bytes in all, as far as can be told.
     Short(usize),
     /// A frame of a newer version of the files.
@@ -128,7 +128,9 @@ pub fn read(bytes: &[u8]) -> Beginning {
     };
     let contents = contents.filter(|contents| contents.len() == length);
     match (FrameKind::new(head[4]), contents) {
-        (Some(kind), Some(contents)) => Beginning::Frame(Frame { kind, contents }, HEAD + stored),
+        (Some(kind), Some(contents)) => {
+            Beginning::Frame(Unpacked { kind, contents }, HEAD + stored)
+        }
         _ => Beginning::Garbled,
     }
 }
@@ -158,7 +160,7 @@ mod tests {
             let length = bytes.len();
             prop_assert!(length <= HEAD + contents.len());
             bytes.extend_from_slice(&more);
-            let frame = Frame { kind: FrameKind::Batches, contents };
+            let frame = Unpacked { kind: FrameKind::Batches, contents };
             prop_assert_eq!(read(&bytes), Beginning::Frame(frame, length));
         }
 

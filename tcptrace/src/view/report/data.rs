@@ -16,9 +16,10 @@ use crate::{
             socket::{Hold, SocketStory},
         },
         record::{BootNs, HolderSource, Role},
+        stories::CodeStory,
         verdict::Verdict,
     },
-    prose::{reasons, time::human},
+    prose::{origins, reasons, time::human},
 };
 
 /// Rows that are there without the script, and on paper.
@@ -180,6 +181,12 @@ fn row(
         let comma = if n > 0 { "," } else { "" };
         let (verdict, at) = (counting::slot(judged.verdict), ms(judged.from_ns, from));
         let _ = write!(out, "{comma}[{verdict},{at}]");
+    }
+    out.push_str("],[");
+    let code = CodeStory::of(r).map(|story| origins::of_one(&story)).unwrap_or_default();
+    for (n, line) in code.into_iter().enumerate() {
+        let comma = if n > 0 { "," } else { "" };
+        let _ = write!(out, "{comma}{}", texts.number(line));
     }
     out.push_str("]]");
 }

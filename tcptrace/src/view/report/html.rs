@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    IncidentReport, charts, data,
+    IncidentReport, charts, code, data,
     escape::{html, number},
     timeline,
 };
@@ -48,6 +48,9 @@ pub fn page(report: &IncidentReport<'_>) -> String {
     section(&mut out, "charts", "In numbers", |out| charts::write(report, out));
     section(&mut out, "timeline", "Sockets over time", |out| timeline::write(report, out));
     section(&mut out, "processes", "Processes", |out| processes(report, out));
+    if code::is_known(report) {
+        section(&mut out, "code", "Where in the code", |out| code::write(report, out));
+    }
     section(&mut out, "sockets", "All sockets", |out| table(report, out));
     section(&mut out, "evidence", "The evidence behind each verdict", |out| {
         behind_verdicts(report, out);

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{
-    IncidentReport,
+    IncidentReport, code,
     escape::{markdown as md, number},
 };
 use crate::{
@@ -49,6 +49,7 @@ pub fn page(report: &IncidentReport<'_>) -> String {
         number(totals.leaks_open)
     );
     processes(report, &mut out);
+    code::markdown(report, &mut out);
     let by_verdict = incident.leaks_by_verdict();
     if by_verdict.iter().any(|n| *n > 0) {
         out.push_str("| verdict | leaks |\n|---|--:|\n");

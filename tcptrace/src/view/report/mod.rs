@@ -3,6 +3,7 @@
 
 mod chart;
 mod charts;
+mod code;
 mod compared;
 mod data;
 mod escape;

@@ -28,7 +28,7 @@
   const data = JSON.parse(source.textContent);
   const rows = data.rows;
   const [COOKIE, NETNS, LOCAL, REMOTE, ROLE, STATE, VERDICT, SINCE, EARLIEST, AGE, END, HOW, HELD,
-    RECV, SEND, SENT, STAYS, HOLDS, VERDICTS] = Array.from({ length: 19 }, (_, n) => n);
+    RECV, SEND, SENT, STAYS, HOLDS, VERDICTS, CODE] = Array.from({ length: 20 }, (_, n) => n);
 
   // Times, in the zone of the report and not of who reads it.
   const two = (n) => String(n).padStart(2, "0");
@@ -321,6 +321,7 @@
     }
     add("Evidence", `Recv-Q ${orUnknown(row[RECV])}`, `Send-Q ${orUnknown(row[SEND])}`,
       `sent since the peer's FIN: ${orUnknown(row[SENT])} bytes`);
+    if (row[CODE].length) add("In the code", ...row[CODE].map(text));
     add("Role", ["server", "client", "unknown"][row[ROLE]]);
     add("Socket", `cookie ${row[COOKIE] === "0" ? "unknown" : row[COOKIE]}, network namespace ${row[NETNS]}`);
     add("End", row[END] === null ? "open" : `${long(row[END])}: ${text(row[HOW])}`);

@@ -144,8 +144,8 @@ mod tests {
     /// to run. A change that needs more is measured (`cargo xtask bench cost`) and then raises its
     /// number; one that needs fewer lowers it.
     ///
-    /// Where origins are not asked for, the four of them are not loaded, and the verifier takes what
-    /// `scan` and `holders` have for them out again.
+    /// Where origins are not asked for, the four of them are not loaded, and the verifier takes out
+    /// again what `scan` and `holders` have for them.
     const AT_MOST: [(&str, u64); 11] = [
         ("set_state", 1786),
         ("destroy", 523),

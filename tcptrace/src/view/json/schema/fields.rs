@@ -11,7 +11,7 @@ use super::{
     origins::{FRAME, MOMENT, STORY},
     sometimes,
 };
-use crate::engine::{stack::Code, verdict::Verdict};
+use crate::engine::verdict::Verdict;
 
 const VERDICT: super::Kind = Word(|| Verdict::ALL.iter().map(|v| v.name()).collect());
 const STATE: super::Kind = Word(|| TcpState::ALL.iter().map(|s| s.name()).collect());
