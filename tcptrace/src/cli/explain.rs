@@ -32,8 +32,9 @@ use crate::{
     long_about = concat!(
         "A page on one process or one socket: evidence, reasons, what to do.\n\n",
         "Of a process: its sockets by state and verdict, its listeners and their queues, its ",
-        "descriptors and their limit, and what its threads wait in. Of a socket: who holds ",
-        "it, each piece of evidence in words, and the cure as code spells it. Works without ",
+        "descriptors and their limit, what its threads wait in, and what keeps it from its ",
+        "work, followed to its end: a peer, a lock, another process. Of a socket: who holds it, ",
+        " each piece of evidence in words, and the cure as code spells it. Works without ",
         "BPF; with it, it sees connections that are over and still have a descriptor.",
     ),
     after_help = concat!(

@@ -51,7 +51,7 @@ type Key = (Option<Opening>, Place, u8, Place);
 /// Calls by function, file and line, or a reason.
 type Place = Result<Vec<(Option<String>, Option<String>, Option<u32>)>, Reason>;
 
-/// The stories of these leaks, the most frequent first; what is beyond [`STORIES`] of them is left
+/// The stories of these leaks, the most frequent first; what is beyond 256 of them is left
 /// out. Empty where origins were not asked for.
 #[must_use]
 pub fn stories<'a>(records: impl Iterator<Item = &'a Rc<Record>>) -> Vec<CodeStory> {

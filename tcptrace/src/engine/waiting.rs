@@ -134,10 +134,15 @@ impl Waiting {
         })
     }
 
-    /// Why nothing is known of them, where that is so.
+    /// Why nothing is known of what they wait in, where that is so: of none of them.
     #[must_use]
     pub fn why_unknown(&self) -> Option<&'static str> {
-        self.unknown.as_deref().map(reason)
+        let why = |thread: &WaitingThread| match &thread.call {
+            WaitsIn::Unknown(why) => Some(reason(why)),
+            _ => None,
+        };
+        let of_all = || self.threads.iter().map(why).reduce(|all, why| all.and(why)).flatten();
+        self.unknown.as_deref().map(reason).or_else(of_all)
     }
 }
 
@@ -221,9 +226,14 @@ mod tests {
         assert_eq!(groups.groups, group(&threads, describe));
         assert_eq!((groups.read, groups.of), (6, 9));
 
+        assert_eq!(waiting.why_unknown(), None);
         for why in REASONS {
             let unknown = Waiting::new(id, Err(why), describe);
             assert_eq!(unknown.groups(), Err(why));
+            assert_eq!(unknown.why_unknown(), Some(why));
+            let refused = Thread { call: Call::Unknown(why), ..threads[0].clone() };
+            let refused = Waiting::new(id, Ok((vec![refused.clone(), refused], 2)), describe);
+            assert_eq!(refused.why_unknown(), Some(why));
         }
         let newer = Waiting { unknown: Some("\x1b[1m".to_owned()), ..Waiting::default() };
         assert_eq!(newer.groups(), Err(REASONS[7]));

@@ -176,7 +176,8 @@ fn who(incident: &Incident, worst: &ProcessStory, others: &[&ProcessStory]) -> P
     }
     let unheld = incident.open().unheld;
     if unheld > 0 {
-        list.push(format!("{unheld} more are held by no process that can be seen"));
+        let are = if unheld == 1 { "is" } else { "are" };
+        list.push(format!("{unheld} more {are} held by no process that can be seen"));
     }
     Point { question: "Who", said, list }
 }
@@ -184,10 +185,11 @@ fn who(incident: &Incident, worst: &ProcessStory, others: &[&ProcessStory]) -> P
 fn since(worst: &ProcessStory, incident: &Incident, times: &Times<'_>) -> Point {
     let until = incident.span().map_or(0, |span| span.to_ns);
     let text = match worst.oldest {
-        None => format!(
-            "None of its leaks is open any more. At most {} were at once.",
-            worst.leaks_most
-        ),
+        None => {
+            let were = if worst.leaks_most == 1 { "was" } else { "were" };
+            let most = worst.leaks_most;
+            format!("None of its leaks is open any more. At most {most} {were} at once.")
+        }
         Some(Since { earliest_ns, latest_ns }) => {
             let age = Age::at(until, earliest_ns, latest_ns);
             let (ago, latest) = (human(age.min_ns), (times.long)(latest_ns));
@@ -217,7 +219,9 @@ fn pace(worst: &ProcessStory, incident: &Incident, times: &Times<'_>) -> Point {
         _ if worst.leaks_open == 0 => "All of its leaks have ended.".to_owned(),
         (Mode::Snapshot, _) => "One snapshot does not show how fast it gains leaks.".to_owned(),
         (_, Some(Some(0))) => "It has not gained any while it was watched.".to_owned(),
-        (_, Some(Some(n))) => format!("It gains about {} leaks a minute.", rounded(n)),
+        (_, Some(Some(n))) => {
+            format!("It gains about {} a minute.", counted(rounded(n), "leak", "leaks"))
+        }
         _ => "It was not watched long enough to tell how fast it gains leaks.".to_owned(),
     };
     Point { question: "How fast", said: vec![gained, descriptors(worst, times)], list: Vec::new() }
@@ -270,7 +274,8 @@ fn why(worst: &ProcessStory, verdicts: &[(Option<Verdict>, u64)], stories: &[Cod
     };
     let mut said: Vec<String> = verdicts.iter().take(VERDICTS).map(line).collect();
     if let Some(more) = verdicts.len().checked_sub(VERDICTS).filter(|n| *n > 0) {
-        said.push(format!("{more} more verdicts are below."));
+        let are = if more == 1 { "verdict is" } else { "verdicts are" };
+        said.push(format!("{more} more {are} below."));
     }
     // What keeps it comes first: it is why.
     if let Some(kept) = worst.kept().find(Kept::is_told) {

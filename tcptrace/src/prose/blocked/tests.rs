@@ -104,7 +104,7 @@ fn how_it_leads_to_its_end() {
     assert_eq!(
         remote[1..],
         [
-            "recvfrom: 10.0.0.1:40000 to 10.0.0.5:9000, open for at least 42s, last data received \
+            "recvfrom on fd 7: 10.0.0.1:40000 to 10.0.0.5:9000, open for at least 42s, last data received \
              41s ago and sent 42s ago.",
             "10.0.0.5:9000 is not on this host, by its addresses: look for the cause there.",
         ]

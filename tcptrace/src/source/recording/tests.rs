@@ -12,6 +12,7 @@ use super::{
     recorder::{Prepared, Recorder},
 };
 use crate::engine::{
+    blocked::reading::{ReadProcess, Reading},
     fact::{Fact, Process, Scan, Timed},
     watch::{Plan, Wants, Watch},
 };
@@ -252,12 +253,17 @@ fn nobody_else_reads_it_and_arguments_can_be_left_out() {
     use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().expect("a directory");
     let mut live = Live::new(Options { without_arguments: true, ..file(dir.path()) });
-    live.take(1, &[at(1, process(5))]);
+    let name = Some("java shop.jar".to_owned());
+    let processes = vec![ReadProcess { name, ..ReadProcess::default() }];
+    let reading = Reading { processes, ..Reading::default() };
+    live.take(1, &[at(1, process(5)), at(1, Fact::Blocked(Box::new(reading)))]);
     let path = live.finish().files.remove(0);
     assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
     let facts = facts(&[path]);
     let Fact::Process(process) = &facts[0].fact else { panic!("{facts:?}") };
     assert_eq!(process.command, ["/usr/bin/java"]);
+    let Fact::Blocked(reading) = &facts[1].fact else { panic!("{facts:?}") };
+    assert_eq!(reading.processes[0].name, None, "what it runs is one of them");
 }
 
 #[test]

@@ -96,6 +96,11 @@ pub fn shortened(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// `1 socket`, `12,345 sockets`.
+pub fn several(n: u64, one: &str, many: &str) -> String {
+    format!("{} {}", number(n), if n == 1 { one } else { many })
+}
+
 /// `12,345`
 #[must_use]
 pub fn number(n: u64) -> String {

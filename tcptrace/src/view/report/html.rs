@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     IncidentReport, charts, code, data,
-    escape::{html, number},
+    escape::{html, number, several},
     timeline,
 };
 use crate::{
@@ -218,7 +218,8 @@ fn processes(report: &IncidentReport<'_>, out: &mut String) {
     out.push_str("</tbody></table></div>");
     let more = worst.len().saturating_sub(PROCESSES);
     if more > 0 {
-        let _ = write!(out, "<p>{} more processes are not listed.</p>", number(more as u64));
+        let more = several(more as u64, "more process is", "more processes are");
+        let _ = write!(out, "<p>{more} not listed.</p>");
     }
     for (p, lines) in
         worst.iter().map(|(_, p)| (p, kept(p))).filter(|(_, l)| !l.is_empty()).take(WAITING)
@@ -235,7 +236,9 @@ fn processes(report: &IncidentReport<'_>, out: &mut String) {
         );
         list(&lines[..lines.len().min(GROUPS)], out);
         if let Some(more) = lines.len().checked_sub(GROUPS).filter(|n| *n > 0) {
-            let _ = write!(out, "<p>{more} more groups of threads are not listed.</p>");
+            let more =
+                several(more as u64, "more group of threads is", "more groups of threads are");
+            let _ = write!(out, "<p>{more} not listed.</p>");
         }
     }
 }
@@ -270,8 +273,8 @@ fn table(report: &IncidentReport<'_>, out: &mut String) {
     if report.incident.left_out() > 0 {
         let _ = write!(
             out,
-            "<p>{} more sockets are counted and not listed: the table has {} at the most.</p>",
-            number(report.incident.left_out()),
+            "<p>{} counted and not listed: the table has {} at the most.</p>",
+            several(report.incident.left_out(), "more socket is", "more sockets are"),
             number(Incident::SOCKETS as u64)
         );
     }

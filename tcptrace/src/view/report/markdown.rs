@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::{
     IncidentReport, code,
-    escape::{markdown as md, number},
+    escape::{markdown as md, number, several},
 };
 use crate::{
     engine::incident::counting,
@@ -41,11 +41,11 @@ pub fn page(report: &IncidentReport<'_>) -> String {
     }
     let _ = writeln!(
         out,
-        "{} sockets, {} resolved, {} open; {} leaks, {} open.\n",
-        number(totals.stuck),
+        "{}, {} resolved, {} open; {}, {} open.\n",
+        several(totals.stuck, "socket", "sockets"),
         number(totals.resolved),
         number(totals.still_open),
-        number(totals.leaks),
+        several(totals.leaks, "leak", "leaks"),
         number(totals.leaks_open)
     );
     processes(report, &mut out);
@@ -102,7 +102,7 @@ fn processes(report: &IncidentReport<'_>, out: &mut String) {
     }
     let more = worst.len().saturating_sub(PROCESSES);
     if more > 0 {
-        let _ = writeln!(out, "\n{more} more processes");
+        let _ = writeln!(out, "\n{}", several(more as u64, "more process", "more processes"));
     }
     out.push('\n');
 }

@@ -106,9 +106,9 @@ impl IncidentReport<'_> {
         lines.extend(incident.made.missing.iter().map(|line| format!("{line}.")));
         if incident.left_out() > 0 {
             lines.push(format!(
-                "{} sockets are counted and not told one by one: those that have ended and stayed \
+                "{} counted and not told one by one: those that have ended and stayed \
                  shortest, or came when {} were open already.",
-                escape::number(incident.left_out()),
+                escape::several(incident.left_out(), "socket is", "sockets are"),
                 escape::number(Incident::SOCKETS as u64)
             ));
         }

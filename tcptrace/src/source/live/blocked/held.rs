@@ -18,6 +18,8 @@ const DESCRIPTORS: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Held {
     entries: Vec<Entry>,
+    /// All tables were gone through.
+    whole: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +42,7 @@ impl Held {
     /// Reads the descriptor tables of all processes, as far as that may be, until the deadline.
     #[must_use]
     pub fn read(deadline: Instant) -> Self {
-        let mut entries = Vec::new();
+        let (mut entries, mut whole) = (Vec::new(), true);
         for pid in numbers("/proc").unwrap_or_default() {
             for fd in numbers(&format!("/proc/{pid}/fd")).unwrap_or_default() {
                 let link = fs::read_link(format!("/proc/{pid}/fd/{fd}"));
@@ -48,17 +50,20 @@ impl Held {
                 entries.extend(key.map(|key| Entry { key, pid, fd }));
             }
             if Instant::now() > deadline || entries.len() > DESCRIPTORS {
+                whole = false;
                 break;
             }
         }
         entries.sort_unstable();
-        Self { entries }
+        Self { entries, whole }
     }
 
     /// Who has a descriptor for this, and still has it.
-    #[must_use]
-    pub fn of(&self, target: &str) -> Vec<HeldBy> {
-        let Some(key) = key(target) else { return Vec::new() };
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub fn of(&self, target: &str) -> Result<Vec<HeldBy>, &'static str> {
+        let Some(key) = key(target) else { return Ok(Vec::new()) };
         let from = self.entries.partition_point(|entry| entry.key < key);
         let all = self.entries[from..].iter().take_while(|entry| entry.key == key);
         let still = |entry: &&Entry| {
@@ -69,7 +74,11 @@ impl Held {
             let start_ns = process::find(entry.pid)?.start_ns;
             Some(HeldBy { pid: entry.pid, start_ns, fd: entry.fd })
         });
-        held.take(MOST).collect()
+        let held: Vec<HeldBy> = held.take(MOST).collect();
+        match held.is_empty() && !self.whole {
+            true => Err("there are too many descriptors to look for who has it"),
+            false => Ok(held),
+        }
     }
 }
 
@@ -102,14 +111,17 @@ mod tests {
         let (pid, fd) = (std::process::id(), reads.as_raw_fd().unsigned_abs());
         let link = fs::read_link(format!("/proc/self/fd/{fd}")).expect("a link");
         let held = Held::read(Instant::now() + Duration::from_secs(30));
-        let of = held.of(link.to_str().expect("text"));
+        let of = held.of(link.to_str().expect("text")).expect("all were read");
         let fds: Vec<u32> = of.iter().filter(|h| h.pid == pid).map(|h| h.fd).collect();
         assert_eq!(
             fds,
             [fd.min(writes.as_raw_fd().unsigned_abs()), fd.max(writes.as_raw_fd().unsigned_abs())]
         );
         drop((reads, writes));
-        assert!(held.of(link.to_str().expect("text")).is_empty(), "it is closed");
+        let of = held.of(link.to_str().expect("text"));
+        assert_eq!(of, Ok(Vec::new()), "it is closed");
+        let cut = Held { entries: Vec::new(), whole: false };
+        assert!(cut.of("pipe:[1]").is_err(), "nobody is not what that shows");
         assert!(listeners(pid).contains_key(&listener.as_raw_fd().unsigned_abs()));
         assert_eq!(key("anon_inode:[eventfd]"), None);
     }

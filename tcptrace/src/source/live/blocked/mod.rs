@@ -160,13 +160,17 @@ impl Explorer {
     }
 
     /// Who has a descriptor for this.
-    fn holders(&mut self, target: &str, deadline: Instant) -> Vec<HeldBy> {
+    fn holders(&mut self, target: &str, deadline: Instant) -> Result<Vec<HeldBy>, &'static str> {
         self.held.get_or_insert_with(|| Held::read(deadline)).of(target)
     }
 
     fn pipe(&mut self, target: &str, deadline: Instant) -> ReadWhat {
         let (mut writers, mut readers) = (Vec::new(), Vec::new());
-        for held in self.holders(target, deadline) {
+        let all = match self.holders(target, deadline) {
+            Ok(all) => all,
+            Err(why) => return ReadWhat::Unknown(why.to_owned()),
+        };
+        for held in all {
             let info = text(&format!("/proc/{}/fdinfo/{}", held.pid, held.fd));
             let Some(access) = info.ok().and_then(|info| fdinfo::access(&info)) else { continue };
             if access.writes {

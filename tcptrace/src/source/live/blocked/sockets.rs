@@ -82,11 +82,16 @@ impl FoundSocket {
     }
 
     /// What it is; `holders` says who has a descriptor for a socket, by its inode number.
-    pub fn what(self, mut holders: impl FnMut(u64) -> Vec<HeldBy>) -> ReadWhat {
-        let mut here = |inode, state, recv_q, accepted| {
-            let mut held = holders(inode);
-            held.dedup_by_key(|held| held.pid);
-            OtherEnd::Here { state, recv_q, accepted, held }
+    pub fn what(
+        self,
+        mut holders: impl FnMut(u64) -> Result<Vec<HeldBy>, &'static str>,
+    ) -> ReadWhat {
+        let mut here = |inode, state, recv_q, accepted| match holders(inode) {
+            Ok(mut held) => {
+                held.dedup_by_key(|held| held.pid);
+                OtherEnd::Here { state, recv_q, accepted, held }
+            }
+            Err(why) => OtherEnd::Unknown(why.to_owned()),
         };
         let other = match self.peer {
             Peer::Elsewhere => OtherEnd::Elsewhere,
