@@ -168,8 +168,8 @@ fn gunicorn_forks_a_job() {
 }
 
 fn gunicorn_forks_a_job_perf() {
-    let (scene, _service, leak, [worker, job]) = gunicorn(PERF);
-    let _maps = [PerfMap::of(worker), PerfMap::of(job)];
+    let (scene, service, leak, [worker, job]) = gunicorn(PERF);
+    let _maps = [worker, job, u64::from(service.pid())].map(PerfMap::of);
     expect_inherited(&leak, worker);
     expect_frames(&leak["origin"], &["accept", "run_for_one", "run"]);
     expect_frames(&leak["last_read"], &["recv", "take_order", "app", "handle_request"]);
