@@ -4,7 +4,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -35,15 +35,18 @@ pub fn missing(name: &str) -> Option<String> {
     };
     let named =
         name.ends_with("perf") && !name.ends_with("without_perf") || name.contains("::perf");
-    let mut command = Command::new(python);
-    command.args([
-        "-X",
-        "perf",
-        "-c",
-        "import sys; sys.exit(not sys.is_stack_trampoline_active())",
-    ]);
-    let able = !named || command.status().is_ok_and(|status| status.success());
+    let able = !named || has_perf(&python);
     (!able).then(|| "no Python of 3.12 or newer, which has -X perf, could be had".to_owned())
+}
+
+/// Whether it has `-X perf`; the map that it writes is removed.
+fn has_perf(python: &Path) -> bool {
+    let asks = "import sys; sys.exit(not sys.is_stack_trampoline_active())";
+    let child = Command::new(python).args(["-X", "perf", "-c", asks]).spawn();
+    child.is_ok_and(|mut child| {
+        let _map = PerfMap::of(child.id().into());
+        child.wait().is_ok_and(|status| status.success())
+    })
 }
 
 /// The Python of the virtual environment in which gunicorn is.
