@@ -23,11 +23,15 @@ mod leaks;
 mod limits;
 mod needs;
 mod old_kernel;
+mod origins;
 mod output;
 mod recording;
 mod report;
 mod sandbox;
 mod selection;
+#[path = "../stories/service.rs"]
+#[expect(dead_code, reason = "shared with the stories")]
+mod service;
 mod snapshot;
 mod stacks;
 mod stories;
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
         untrusted::TESTS,
         top::TESTS,
         faults::TESTS,
+        origins::TESTS,
     ];
     if needs::old_kernel() {
         tests.push(old_kernel::TESTS);

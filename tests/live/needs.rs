@@ -55,6 +55,9 @@ pub fn missing(name: &str) -> Option<String> {
                 .to_owned(),
         );
     }
+    if let Some(test) = name.strip_prefix("origins::") {
+        return crate::origins::missing(test);
+    }
     let mptcp = Path::new("/proc/sys/net/mptcp/enabled").exists();
     (name.contains("mptcp") && !mptcp).then(|| "this kernel has no MPTCP".to_owned())
 }

@@ -67,7 +67,8 @@ impl Service {
         Self::start(netns, command)
     }
 
-    fn start(netns: &Netns, mut command: Command) -> Self {
+    /// A command that was put together elsewhere.
+    pub fn start(netns: &Netns, mut command: Command) -> Self {
         let stderr = tempfile::tempfile().expect("a file for stderr");
         command
             .stdin(Stdio::piped())

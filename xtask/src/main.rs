@@ -8,6 +8,7 @@ mod cargo;
 mod demo;
 mod dist;
 mod fuzz;
+mod origins;
 mod pictures;
 mod setup;
 mod stories;
@@ -42,6 +43,9 @@ Usage: cargo xtask COMMAND
   stories [NAME] production stories with the real software: nginx, PHP, Node.js, mosquitto \
                     (installed as packages),
                  Thrift, Tornado and others (below target/stories); as root
+  origins [NAME] where leaks come from, in programs of each language: Go, Java, Node.js, socat \
+                    (installed as packages),
+                 Python with gunicorn (below target/origins); as root
   bench [NAME]   benchmarks against what people would use instead; NAME: cost, host, snapshot,
                  micro, or soak (ten minutes), of the binary that 'dist' makes;
                  '--rounds N': so many turns each (cost, host, snapshot); '--only X': one contender
@@ -97,6 +101,8 @@ fn run(args: &[String]) -> Result<()> {
         ["test"] => test::run(),
         ["stories"] => stories::run(None),
         ["stories", name] => stories::run(Some(name)),
+        ["origins"] => origins::run(None),
+        ["origins", name] => origins::run(Some(name)),
         ["bench", rest @ ..] => bench::run(rest),
         ["sim", rest @ ..] => test::sim(rest),
         ["soak"] => test::soak(),

@@ -35,13 +35,13 @@ pub struct OriginLimits {
 pub fn moment(
     raw: &event::CallMoment,
     processes: &Processes,
-    stack: impl FnOnce(u64) -> Option<Rc<Stack>>,
+    stack: impl FnOnce(u64) -> Result<Rc<Stack>, Reason>,
 ) -> Option<TracedCall> {
     (raw.time_ns != 0).then(|| {
         let process = ProcessId { pid: raw.pid, start_ns: raw.start_ns };
         let stack = match raw.stack {
             0 => Err(Reason::StackUnreadable),
-            name => stack(name).ok_or(Reason::StackLost),
+            name => stack(name),
         };
         TracedCall {
             at: raw.time_ns,

@@ -51,7 +51,7 @@ type Key = (Option<Opening>, Place, u8, Place);
 /// Calls by function, file and line, or a reason.
 type Place = Result<Vec<(Option<String>, Option<String>, Option<u32>)>, Reason>;
 
-/// The stories of these leaks, the most frequent first; what is beyond [`STORIES`] of them is left
+/// The stories of these leaks, the most frequent first; what is beyond 256 of them is left
 /// out. Empty where origins were not asked for.
 #[must_use]
 pub fn stories<'a>(records: impl Iterator<Item = &'a Rc<Record>>) -> Vec<CodeStory> {
@@ -121,13 +121,20 @@ impl CodeStory {
     }
 }
 
-/// The program's own calls; where there are none, all.
+/// The program's own calls; where none has a name, all by function: the lines of libraries differ
+/// for one call of the program's.
 fn place(stack: &Result<Rc<Stack>, Reason>) -> Place {
     let stack = stack.as_ref().map_err(|why| *why)?;
     let own = |f: &&Frame| f.code == Code::Own && f.function.is_some();
     let call = |f: &Frame| (f.function.clone(), f.file.clone(), f.line);
     let calls: Vec<_> = stack.frames.iter().filter(own).map(call).collect();
-    Ok(if calls.is_empty() { stack.frames.iter().map(call).collect() } else { calls })
+    if !calls.is_empty() {
+        return Ok(calls);
+    }
+    let unnamed = |f: &Frame| format!("{}+{:#x}", f.module.as_deref().unwrap_or(""), f.offset);
+    let by_function =
+        |f: &Frame| (Some(f.function.clone().unwrap_or_else(|| unnamed(f))), None, None);
+    Ok(stack.frames.iter().map(by_function).collect())
 }
 
 #[cfg(test)]

@@ -181,7 +181,10 @@ impl Tracker {
             let before = open.record.holders.iter().find(|b| b.process == holder.process);
             holder.opener = holder.opener.or(before.and_then(|b| b.opener));
         }
-        if let Some(verdict) = record.verdict.filter(|v| v.is_unclosed()) {
+        // Who opened it and was in no scan may have handed it over: that was judged then.
+        let let_go = open.record.holders.iter().any(|h| record.former_holders.contains(h));
+        let inherited = let_go || open.record.verdict == Some(Verdict::InheritedFd);
+        if inherited && let Some(verdict) = record.verdict.filter(|v| v.is_unclosed()) {
             record.also.insert(0, verdict);
             record.verdict = Some(Verdict::InheritedFd);
         }

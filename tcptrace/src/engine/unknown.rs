@@ -73,15 +73,17 @@ pub enum Reason {
     EndUnread,
     /// It was read before tracing began, or by a call that is not traced.
     EndReadUnseen,
-    /// Its stack was not handed over.
+    /// Its stack was not handed over, or not kept.
     StackLost,
+    /// Its stack is not in words yet.
+    StackPending,
     /// Its stack can't be read.
     StackUnreadable,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::Subflows,
         Self::NoDescriptor,
         Self::FinBeforeTracing,
@@ -118,6 +120,7 @@ impl Reason {
         Self::EndUnread,
         Self::EndReadUnseen,
         Self::StackLost,
+        Self::StackPending,
         Self::StackUnreadable,
     ];
 

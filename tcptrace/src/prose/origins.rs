@@ -13,8 +13,8 @@ use crate::engine::{
 /// Threads that are named; more are counted.
 const NAMED: usize = 2;
 
-/// Leaks with one story, in lines: how they were opened, then how far they were read. May hold
-/// anything that others chose.
+/// Leaks with one story, in lines: how they were opened, then how far they were read, then how
+/// functions without a name get one. May hold anything that others chose.
 #[must_use]
 pub fn story(story: &CodeStory) -> Vec<String> {
     let by = threads(&story.openers);
@@ -23,7 +23,15 @@ pub fn story(story: &CodeStory) -> Vec<String> {
         (None, Err(why)) => reasons::words(*why).to_owned(),
         (None, Ok(_)) => "opened".to_owned(),
     };
-    vec![format!("{} {opened}", story.count), reading(story)]
+    let mut lines = vec![format!("{} {opened}", story.count), reading(story)];
+    let read = match &story.reading {
+        ReadSoFar::End(stack) | ReadSoFar::Some(stack) => stack.as_ref().ok(),
+        _ => None,
+    };
+    for stack in story.opened.as_ref().ok().into_iter().chain(read) {
+        lines.extend(stacks::hint(stack).filter(|hint| !lines.contains(hint)));
+    }
+    lines
 }
 
 /// The same of one socket, without its number.

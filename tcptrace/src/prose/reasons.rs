@@ -64,6 +64,7 @@ pub const fn words(reason: Reason) -> &'static str {
             "the end of the stream was read before tracing began, or by a call that isn't traced"
         }
         Reason::StackLost => "there were too many stacks at once, and this one wasn't kept",
+        Reason::StackPending => "its functions are still being looked up: a later report has them",
         Reason::StackUnreadable => "the thread's stack couldn't be read",
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use crate::engine::stack::{
     Code, Cut, Frame, Missing, Stack,
     threads::{LeftAlone, Skipped, Stacks},
+    whose::is_first,
     why::Machine,
 };
 
@@ -60,7 +61,9 @@ fn perf_map(machine: Option<Machine>) -> &'static str {
             "start the JVM (17 or later) with -XX:+PreserveFramePointer and run jcmd PID \
              Compiler.perfmap"
         }
-        Some(Machine::Node) => "start node with --perf-basic-prof",
+        Some(Machine::Node) => {
+            "start node with --perf-basic-prof --interpreted-frames-native-stack"
+        }
         Some(Machine::Python) => "start Python (3.12 or later) with -X perf",
         None => "have the program write /tmp/perf-PID.map",
     }
@@ -195,19 +198,64 @@ pub fn frame(frame: &Frame) -> String {
     text
 }
 
+/// What is below all that a program does, and tells nothing of it.
+fn begins_a_thread(function: &str) -> bool {
+    is_first(function) || function.starts_with("__libc_start_")
+}
+
+/// How the program's own functions get names, where a stack has none of them; `None`: it has, or
+/// there is nothing to be done.
+#[must_use]
+pub fn hint(stack: &Stack) -> Option<String> {
+    let own = |f: &Frame| f.code == Code::Own && f.function.is_some();
+    if stack.frames.iter().any(own) {
+        return None;
+    }
+    let why = |f: &Frame| match (&f.unknown, f.code) {
+        (Some(why), Code::Own | Code::Unknown) => Some(missing(why)),
+        (Some(why @ Missing::Interpreted), _) => Some(missing(why)),
+        _ => None,
+    };
+    // Scripts' functions show, and none of them is its own.
+    if stack.frames.iter().any(|f| f.module.is_none() && f.file.is_some()) {
+        return None;
+    }
+    // An interpreter has a function of its own for all of the program's.
+    let machine = |f: &Frame| match f.function.as_deref()? {
+        "_PyEval_EvalFrameDefault" => Some(Machine::Python),
+        "Builtins_InterpreterEntryTrampoline" => Some(Machine::Node),
+        _ => None,
+    };
+    stack.frames.iter().find_map(why).or_else(|| {
+        let machine = stack.frames.iter().find_map(machine)?;
+        Some(format!("its own functions have no names: {}", perf_map(Some(machine))))
+    })
+}
+
 /// A stack in a line, the innermost call first: where it is, then the program's own functions;
 /// libraries and interpreters are left out between them.
 #[must_use]
 pub fn line(stack: &Stack) -> String {
-    let of = |codes: &[Code]| -> Vec<&Frame> {
-        let named = |f: &&Frame| f.function.is_some() || f.code == Code::Own;
-        stack.frames.iter().filter(named).filter(|f| codes.contains(&f.code)).collect()
+    let named = |f: &&Frame| {
+        let start = f.function.as_deref().is_some_and(begins_a_thread);
+        (f.function.is_some() && !start) || f.code == Code::Own
     };
-    let mut shown = of(&[Code::Own]);
-    for codes in [&[Code::Unknown, Code::Library][..], &[Code::Runtime]] {
-        if shown.is_empty() {
-            shown = of(codes);
-        }
+    // A script's library tells more than that of its interpreter.
+    let kinds: [fn(&&Frame) -> bool; 4] = [
+        |f| f.code == Code::Own,
+        |f| f.code == Code::Library && f.module.is_none(),
+        |f| matches!(f.code, Code::Unknown | Code::Library),
+        |f| f.code == Code::Runtime,
+    ];
+    let of = |kind: fn(&&Frame) -> bool| -> Vec<&Frame> {
+        stack.frames.iter().filter(named).filter(kind).collect()
+    };
+    let beyond_the_first = |shown: &Vec<&Frame>| {
+        shown.iter().any(|f| !stack.frames.first().is_some_and(|first| std::ptr::eq(first, *f)))
+    };
+    let mut shown = kinds.into_iter().map(of).find(beyond_the_first).unwrap_or_default();
+    if shown.is_empty() {
+        shown = stack.frames.iter().filter(named).collect();
     }
     if shown.is_empty() {
         shown = stack.frames.iter().collect();
@@ -270,7 +318,7 @@ mod tests {
         stack.cut = Some(Cut::Depth);
         assert!(line(&stack).ends_with("main crawler.py:80 ← …"));
         stack.frames.retain(|f| f.code != Code::Own);
-        assert_eq!(line(&stack), "recvfrom ← readinto ← _start ← …");
+        assert_eq!(line(&stack), "recvfrom ← readinto ← …");
         assert_eq!(line(&Stack { frames: vec![of("", Code::Own, None)], cut: None }), "x+0x40");
         assert_eq!(line(&Stack::default()), "");
     }
@@ -300,6 +348,32 @@ mod tests {
                 "1 of 4 threads: not stopped: in an uninterruptible wait (state D)",
             ]
         );
+    }
+
+    #[test]
+    fn a_line_without_own_functions() {
+        let libc = |function| of(function, Code::Library, None);
+        let node = |function| of(function, Code::Runtime, None);
+        let mut frames = vec![libc("accept4"), node("uv__server_io"), node("uv_run")];
+        frames.extend([libc("__libc_start_call_main"), libc("_start")]);
+        let stack = Stack { frames, cut: None };
+        assert_eq!(line(&stack), "accept4 ← uv__server_io ← uv_run");
+        assert_eq!(hint(&stack), None, "the event loop accepts: there are no others");
+        let eval = "_PyEval_EvalFrameDefault";
+        let script = Frame { module: None, ..of("accept", Code::Library, Some(("sync.py", 1))) };
+        let frames = vec![libc("accept4"), libc("sock_accept"), node(eval), script];
+        let mut stack = Stack { frames, cut: None };
+        assert_eq!(line(&stack), "accept4 ← accept", "the script's library, not C's");
+        assert_eq!(hint(&stack), None, "it has a perf map");
+        stack.frames.pop();
+        assert_eq!(line(&stack), "accept4 ← sock_accept");
+        assert!(hint(&stack).is_some_and(|hint| hint.contains("-X perf")));
+        let unknown = Some(Missing::NoSymbols { build_id: None });
+        stack.frames.push(Frame { unknown, ..of("", Code::Own, None) });
+        assert_eq!(line(&stack), "accept4 ← x+0x40");
+        assert!(hint(&stack).is_some_and(|hint| hint.contains("no symbols")));
+        stack.frames.push(of("main", Code::Own, None));
+        assert_eq!(hint(&stack), None);
     }
 
     #[test]

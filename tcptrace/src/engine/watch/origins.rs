@@ -13,6 +13,7 @@ use crate::engine::{
     processes::Processes,
     record::{KnownOrigin, Opening, ProcessId, Record},
     stack::Stack,
+    unknown::Reason,
 };
 
 /// Stacks that are remembered, and sockets.
@@ -66,7 +67,8 @@ impl Traced {
         let ring = record.holders.iter().any(|h| self.rings.contains(&h.process));
         let limits = OriginLimits { ring, ..self.limits };
         let known = self.by_cookie.get(&record.connection.cookie);
-        let stack = |name| self.stacks.get(&name).cloned();
+        let missing = if self.stacks_lost > 0 { Reason::StackLost } else { Reason::StackPending };
+        let stack = |name| self.stacks.get(&name).cloned().ok_or(missing);
         let moment = |raw| origin::moment(raw, processes, stack);
         let origins = known.map_or_else(KnownOrigin::default, |known| {
             let how =

@@ -22,7 +22,7 @@ use crate::{
     engine::{
         fact::{Fact, NamedStack, Origins as Told, Records, Scan},
         record::ProcessId,
-        stack::Stack,
+        stack::{Missing, Stack},
     },
     formats::descriptor::Kind,
 };
@@ -45,6 +45,10 @@ pub struct StackWords {
     asked: HashSet<u64>,
     /// Asked and not answered.
     open: HashSet<u64>,
+    /// What was told of those that may be told better, to say nothing twice.
+    poor: HashMap<u64, Stack>,
+    /// Asked, and no longer there.
+    dropped: u64,
     /// Processes that were looked at for a ring.
     looked_at: HashSet<ProcessId>,
 }
@@ -114,8 +118,8 @@ impl StackWords {
         };
         thread::Builder::new().name("symbols".to_owned()).spawn(work)?;
         let _ = is_started.recv();
-        let (asked, open, looked_at) = Default::default();
-        Ok(Self { orders, answers, asked, open, looked_at })
+        let (asked, open, poor, dropped, looked_at) = Default::default();
+        Ok(Self { orders, answers, asked, open, poor, dropped, looked_at })
     }
 
     /// What is to be told before a scan: the stacks that its sockets' origins name, then those.
@@ -128,7 +132,7 @@ impl StackWords {
         let rings = self.rings(&list, scan);
         // Most of the time there is nothing.
         if !list.is_empty() || !rings.is_empty() {
-            facts.push(told(kept, list, rings));
+            facts.push(told(kept, list, rings, self.dropped));
         }
         facts
     }
@@ -162,9 +166,22 @@ impl StackWords {
             let Ok((name, stack)) = self.answers.recv_timeout(left) else { break };
             self.open.remove(&name);
             match stack {
-                Some(stack) => facts.push(Fact::Stack(Box::new(NamedStack { name, stack }))),
+                Some(stack) => {
+                    if may_be_told_better(&stack) {
+                        self.asked.remove(&name);
+                        if self.poor.len() >= ASKED {
+                            self.poor.clear();
+                        }
+                        if self.poor.get(&name) == Some(&stack) {
+                            continue;
+                        }
+                        self.poor.insert(name, stack.clone());
+                    }
+                    facts.push(Fact::Stack(Box::new(NamedStack { name, stack })));
+                }
                 // It may come later, when it is handed over again.
                 None => {
+                    self.dropped += 1;
                     self.asked.remove(&name);
                 }
             }
@@ -214,15 +231,26 @@ impl Work {
         }
     }
 
-    /// A stack in words, once.
+    /// A stack in words; then it is forgotten, if there are none better to come.
     fn words(&mut self, name: u64) -> Option<Stack> {
         let Raw { id, ip, sp, fp, lr, ref chain, ref memory } = *self.raw.get(&name)?;
         let raw = symbols::Raw { ip, sp, fp, lr, chain, memory };
         let stack = self.symbols.stack(id, &raw, LONGEST);
-        self.names.retain(|n| *n != name);
-        self.bytes -= self.raw.remove(&name).map_or(0, |raw| raw.size());
+        if !may_be_told_better(&stack) {
+            self.names.retain(|n| *n != name);
+            self.bytes -= self.raw.remove(&name).map_or(0, |raw| raw.size());
+        }
         Some(stack)
     }
+}
+
+/// Whether it is worth asking again when a leak is next told of: a perf map may be written
+/// meanwhile, and what took too long is known by then.
+fn may_be_told_better(stack: &Stack) -> bool {
+    let later = |why: &Missing| {
+        matches!(why, Missing::NoPerfMap { .. } | Missing::NotInPerfMap { .. } | Missing::Time)
+    };
+    stack.frames.iter().filter_map(|frame| frame.unknown.as_ref()).any(later)
 }
 
 /// Whether a process has an io_uring among its first descriptors.
@@ -235,14 +263,14 @@ fn has_ring(pid: u32) -> bool {
     })
 }
 
-fn told(kept: &OriginMaps, list: Vec<Origin>, rings: Vec<(u32, u64)>) -> Fact {
+fn told(kept: &OriginMaps, list: Vec<Origin>, rings: Vec<(u32, u64)>, dropped: u64) -> Fact {
     let lost = kept.lost();
     Fact::Origins(Box::new(Told {
         list: Records(list),
         reads: kept.reads,
         narrowed: kept.narrowed,
         full: lost.full,
-        stacks_lost: lost.stacks_lost,
+        stacks_lost: lost.stacks_lost + dropped,
         rings,
     }))
 }
@@ -250,5 +278,5 @@ fn told(kept: &OriginMaps, list: Vec<Origin>, rings: Vec<(u32, u64)>) -> Fact {
 /// That origins are kept, and none is known yet.
 #[must_use]
 pub fn none_yet(kept: &OriginMaps) -> Fact {
-    told(kept, Vec::new(), Vec::new())
+    told(kept, Vec::new(), Vec::new(), 0)
 }

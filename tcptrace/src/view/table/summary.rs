@@ -89,7 +89,7 @@ impl<W: Write> Table<W> {
         self.styled(BOLD, "where they come from:")?;
         writeln!(self.out)?;
         for story in stories.iter().take(TOP) {
-            for (line, indent) in origins::story(story).iter().zip([1, 3]) {
+            for (line, indent) in origins::story(story).iter().zip([1, 3, 3, 3]) {
                 write!(self.out, "{}", " ".repeat(indent))?;
                 self.continued(indent, 6, safe(line).split(' '))?;
             }
