@@ -309,7 +309,7 @@ fn page(text: &str) {
         process: ProcessId { pid: 1, start_ns: 1 },
         tid: None,
         ppid: 0,
-        fd: 0,
+        fd: Some(0),
         comm: text.into(),
         name: name(text, &[text.to_owned(), text.to_owned()]).map(Rc::from),
         cgroups: Some(Rc::new(Cgroups::parse(&format!("0::/{text}\n{text}")))),

@@ -149,7 +149,7 @@ pub fn by_cookie(descriptors: &[Holding], processes: &Processes) -> ByCookie {
         let known = last.take().filter(|(last, _)| is_same_process(last, raw));
         let (_, holder) = last.insert(known.unwrap_or_else(|| (raw, of(raw, processes))));
         let tid = (raw.tid != raw.pid).then_some(raw.tid);
-        let holder = Holder { fd: raw.fd, tid, ..holder.clone() };
+        let holder = Holder { fd: Some(raw.fd), tid, ..holder.clone() };
         match by_cookie.entry(raw.cookie) {
             // Room for one: hardly any has a second.
             Entry::Vacant(free) => {
@@ -173,7 +173,7 @@ fn of(raw: &Holding, processes: &Processes) -> Holder {
         process,
         tid: None,
         ppid: raw.ppid,
-        fd: 0,
+        fd: None,
         comm: decode::comm(&raw.comm),
         name,
         cgroups,

@@ -85,7 +85,7 @@ mod tests {
             process: ProcessId { pid, start_ns },
             tid: None,
             ppid,
-            fd,
+            fd: Some(fd),
             comm: "x".into(),
             name: None,
             cgroups: None,

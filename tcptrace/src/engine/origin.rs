@@ -176,7 +176,7 @@ mod tests {
             process: ProcessId { pid, start_ns },
             tid: None,
             ppid: 1,
-            fd: 4,
+            fd: Some(4),
             comm: "x".into(),
             name: None,
             cgroups: None,

@@ -105,7 +105,7 @@ impl Processes {
             process: ProcessId { pid, start_ns: known.map_or(0, |k| k.process.start_ns) },
             tid: None,
             ppid: known.map_or(0, |k| k.process.ppid),
-            fd: 0,
+            fd: None,
             comm: comm.unwrap_or_else(|| "?".into()),
             name: known.and_then(|k| k.name.clone()),
             cgroups: known.and_then(|k| k.cgroups.clone()),

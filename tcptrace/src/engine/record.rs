@@ -145,8 +145,8 @@ pub struct Holder {
     pub tid: Option<u32>,
     /// Parent process.
     pub ppid: u32,
-    /// Descriptor number.
-    pub fd: u32,
+    /// Descriptor number; `None`: no scan saw it.
+    pub fd: Option<u32>,
     /// Command name; may hold anything.
     pub comm: Rc<str>,
     /// What people call it, where that is more than its command name; may hold anything.

@@ -180,7 +180,7 @@ mod tests {
                 process: ProcessId { pid: 42, start_ns: 1_234_567_890 },
                 tid: None,
                 ppid: 7,
-                fd: 5,
+                fd: Some(5),
                 comm: "java".into(),
                 name: None,
                 cgroups: Some(Rc::new(Cgroups::parse("0::/app/x"))),

@@ -43,6 +43,8 @@ pub enum ReadSoFar {
 
 /// Stories that are told apart.
 const STORIES: usize = 256;
+/// Calls that tell a place where none is the program's own.
+const INNERMOST: usize = 6;
 /// Threads that are named.
 const THREADS: usize = 16;
 
@@ -134,7 +136,8 @@ fn place(stack: &Result<Rc<Stack>, Reason>) -> Place {
     let unnamed = |f: &Frame| format!("{}+{:#x}", f.module.as_deref().unwrap_or(""), f.offset);
     let by_function =
         |f: &Frame| (Some(f.function.clone().unwrap_or_else(|| unnamed(f))), None, None);
-    Ok(stack.frames.iter().map(by_function).collect())
+    // What is further out in libraries tells nothing.
+    Ok(stack.frames.iter().take(INNERMOST).map(by_function).collect())
 }
 
 #[cfg(test)]

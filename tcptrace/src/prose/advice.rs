@@ -35,8 +35,8 @@ impl Verdict {
                  close() (finally, defer, with, try-with-resources); no sysctl helps"
             }
             Self::InheritedFd => {
-                "several processes hold this socket, and the connection ends only when the last \
-                 one calls close(): close it in the process that doesn't serve it, or open it with \
+                "a process that doesn't serve this connection has inherited its descriptor, and it \
+                 ends only when the last holder calls close(): close it there, or open it with \
                  SOCK_CLOEXEC"
             }
             Self::HalfCloseInUse => {

@@ -185,7 +185,7 @@ pub fn remedies(stacks: &Stacks) -> Vec<String> {
 pub fn frame(frame: &Frame) -> String {
     let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
     let mut text = match (&frame.function, &frame.module) {
-        (Some(function), _) => function.clone(),
+        (Some(function), _) => without_closures(function).to_owned(),
         (None, Some(module)) => format!("{}+{:#x}", name(module), frame.offset),
         (None, None) => "(unnamed)".to_owned(),
     };
@@ -196,6 +196,25 @@ pub fn frame(frame: &Frame) -> String {
         }
     }
     text
+}
+
+/// A function's name without the types that it was made for, where closures are among them: these
+/// have no names that anybody gave them.
+fn without_closures(function: &str) -> &str {
+    let Some(inner) = function.strip_suffix('>') else { return function };
+    let mut depth = 1;
+    for (at, c) in inner.char_indices().rev() {
+        depth += match c {
+            '>' => 1,
+            '<' => -1,
+            _ => 0,
+        };
+        if depth == 0 {
+            let closures = at > 0 && function[at..].contains("{closure");
+            return if closures { &function[..at] } else { function };
+        }
+    }
+    function
 }
 
 /// What is below all that a program does, and tells nothing of it.
@@ -374,6 +393,20 @@ mod tests {
         assert!(hint(&stack).is_some_and(|hint| hint.contains("no symbols")));
         stack.frames.push(of("main", Code::Own, None));
         assert_eq!(hint(&stack), None);
+    }
+
+    #[test]
+    fn types_of_closures_are_left_out() {
+        for (name, shown) in [
+            ("serve<orders::main::{closure#2}::{closure_env#0}>", "serve"),
+            ("Vec<Option<u8>>::push", "Vec<Option<u8>>::push"),
+            ("f<g<u8>>", "f<g<u8>>"),
+            ("<a::{closure#0} as F>", "<a::{closure#0} as F>"),
+            ("operator>", "operator>"),
+            ("f<g<main::{closure#0}>, u8>", "f"),
+        ] {
+            assert_eq!(without_closures(name), shown, "{name}");
+        }
     }
 
     #[test]

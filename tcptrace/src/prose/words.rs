@@ -105,10 +105,10 @@ pub fn holders(r: &Record) -> Vec<String> {
     let line = |h: &Holder, former: bool| {
         let thread =
             h.tid.map(|tid| format!(", only in the table of thread {tid}")).unwrap_or_default();
-        let fd = if waits {
-            "holds its listener".to_owned()
-        } else {
-            format!("descriptor {}{thread}", h.fd)
+        let fd = match h.fd {
+            _ if waits => "holds its listener".to_owned(),
+            Some(fd) => format!("descriptor {fd}{thread}"),
+            None => "a descriptor, before any scan".to_owned(),
         };
         let how = match h.opener {
             _ if former => " (no longer has it)",

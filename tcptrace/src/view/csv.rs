@@ -160,7 +160,8 @@ impl<'a> Row<'a> {
 /// A holder in a word: `comm[pid]:fd`.
 #[must_use]
 pub fn holder(h: &Holder) -> String {
-    format!("{}[{}]:{}", safe(&h.comm), h.process.pid, h.fd)
+    let fd = h.fd.map_or_else(String::new, |fd| fd.to_string());
+    format!("{}[{}]:{fd}", safe(&h.comm), h.process.pid)
 }
 
 /// Spreadsheets take a cell that begins with one of these for a formula (OWASP: CSV injection), the

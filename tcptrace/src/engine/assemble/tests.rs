@@ -29,7 +29,7 @@ fn holder(pid: u32) -> Holder {
         process,
         tid: None,
         ppid: 1,
-        fd: 3,
+        fd: Some(3),
         comm: "x".into(),
         name: None,
         cgroups: None,

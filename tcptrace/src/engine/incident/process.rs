@@ -59,7 +59,7 @@ pub struct ProcessStory {
 impl ProcessStory {
     fn new(holder: &Holder, seen_ns: BootNs) -> Self {
         Self {
-            holder: Holder { fd: 0, tid: None, opener: None, ..holder.clone() },
+            holder: Holder { fd: None, tid: None, opener: None, ..holder.clone() },
             command: "".into(),
             language: language("", &holder.comm),
             seen_ns,

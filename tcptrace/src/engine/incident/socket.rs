@@ -124,7 +124,7 @@ impl SocketStory {
         let number = |h: &Holder, processes: &mut ProcessStories| Hold {
             process: processes.number(h, record.seen_ns),
             tid: h.tid,
-            fd: h.fd,
+            fd: h.fd.unwrap_or_default(),
             waits,
             opener: h.opener,
             from_ns: record.seen_ns,

@@ -52,7 +52,7 @@ impl Leak {
                 process,
                 tid: None,
                 ppid: 1,
-                fd: 5,
+                fd: Some(5),
                 comm: "leaky".into(),
                 name: None,
                 cgroups: None,

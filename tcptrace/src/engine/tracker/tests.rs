@@ -95,7 +95,7 @@ fn a_holder_that_let_go_makes_the_other_an_inheritor() {
         process: ProcessId { pid, start_ns: 1 },
         tid: None,
         ppid,
-        fd: 4,
+        fd: Some(4),
         comm: "x".into(),
         name: None,
         cgroups: None,

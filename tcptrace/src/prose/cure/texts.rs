@@ -281,9 +281,9 @@ const EOF_NOT_CLOSED: Cure = Cure {
 };
 
 const INHERITED_FD: Cure = Cure {
-    means: "Several processes have a descriptor for this connection, and it ends only when the \
-            last of them is closed. One of them may well have called close(): while others keep \
-            theirs, that sends nothing to the peer. shutdown() acts on the connection itself, \
+    means: "More than one process got a descriptor for this connection, and it ends only when the \
+            last of them is closed. One may well have called close(): while another keeps what it \
+            inherited, that sends nothing to the peer. shutdown() acts on the connection itself, \
             whoever else holds it.",
     look_for: &[
         server(

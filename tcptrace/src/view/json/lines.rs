@@ -25,7 +25,7 @@ pub struct HolderLine<'a> {
     pub pid: u32,
     pub inner_pid: Option<u32>,
     pub tid: Option<u32>,
-    pub fd: u32,
+    pub fd: Option<u32>,
     pub comm: &'a str,
     pub name: &'a str,
     pub cgroup: Option<&'a str>,

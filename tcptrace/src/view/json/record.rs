@@ -155,7 +155,7 @@ fn holder(out: &mut Vec<u8>, h: &Holder) {
     text(out, ",\"tid\":");
     maybe(out, h.tid, small);
     text(out, ",\"fd\":");
-    small(out, h.fd);
+    maybe(out, h.fd, small);
     text(out, ",\"comm\":");
     string(out, &h.comm);
     text(out, ",\"name\":");

@@ -119,7 +119,9 @@ pub fn ends(c: &Connection, dear: bool) -> Ways {
 /// Descriptor, cookie and what else is known of a socket.
 pub fn more(r: &Record) -> Ways {
     let fd = match distinct(&r.holders)[..] {
-        [one] if r.holder_source == HolderSource::FdTable => format!("fd {}", one.fd),
+        [one] if r.holder_source == HolderSource::FdTable => {
+            format!("fd {}", one.fd.unwrap_or_default())
+        }
         _ => String::new(),
     };
     let cookie = cookie(&r.connection);

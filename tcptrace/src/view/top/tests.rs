@@ -52,7 +52,7 @@ fn holder(pid: u32, comm: &str, fd: u32, cgroups: &str) -> Holder {
         process: ProcessId { pid, start_ns: u64::from(pid) },
         tid: None,
         ppid: 1,
-        fd,
+        fd: Some(fd),
         comm: comm.into(),
         name: (comm == "java").then(|| "java shop.jar".into()),
         cgroups: Some(Rc::new(Cgroups::parse(cgroups))),

@@ -40,7 +40,12 @@ const HOLDER: &[Field] = &[
     field("pid", Count(""), "Process that has a descriptor for it."),
     INNER_PID,
     field("tid", Maybe(&Count("")), "Thread, where it has a descriptor table of its own."),
-    field("fd", Count(""), "Descriptor; the listener's for a connection that nobody accepted."),
+    field(
+        "fd",
+        Maybe(&Count("")),
+        "Descriptor; the listener's for a connection that nobody accepted. Null of who let go before \
+         any scan.",
+    ),
     COMM,
     field("name", Text, "What people call it: an interpreter with what it runs."),
     CGROUP,

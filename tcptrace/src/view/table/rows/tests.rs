@@ -29,7 +29,7 @@ fn holder(pid: u32) -> Holder {
         process: ProcessId { pid, start_ns: 1 },
         tid: None,
         ppid: 1,
-        fd: 12,
+        fd: Some(12),
         comm: "python3".into(),
         name: Some("python3 leak.py".into()),
         cgroups: None,
