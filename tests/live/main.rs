@@ -23,6 +23,7 @@ mod leaks;
 mod limits;
 mod needs;
 mod old_kernel;
+mod openers;
 mod origins;
 mod output;
 mod recording;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         untrusted::TESTS,
         top::TESTS,
         faults::TESTS,
+        openers::TESTS,
         origins::TESTS,
     ];
     if needs::old_kernel() {
