@@ -127,7 +127,8 @@ fn nginx() -> anyhow::Result<()> {
     const SECONDS: u64 = 3;
     let netns = Netns::new()?;
     let server = Nginx::start(&netns)?;
-    let contenders = contenders()?;
+    let mut contenders = contenders()?;
+    contenders.insert(3, contenders::origins_of(server.child.id()));
     let mut turns = vec![(Vec::new(), Vec::new()); contenders.len()];
     let rounds = rounds(ROUNDS)?;
     for _ in 0..rounds {

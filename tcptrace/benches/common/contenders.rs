@@ -75,6 +75,13 @@ pub fn all() -> anyhow::Result<Vec<Contender>> {
     Ok(all)
 }
 
+/// Origins of one process alone.
+pub fn origins_of(pid: u32) -> Contender {
+    let (tcptrace, pid) = (super::tcptrace(), pid.to_string());
+    let line = [&tcptrace[..], "watch", "--origins", "--pid", &pid];
+    contender("tcptrace watch --origins --pid (nginx)", &line, Some("watching"))
+}
+
 fn bcc_tcpstates() -> Result<&'static str, &'static str> {
     let path = ["/usr/sbin/tcpstates-bpfcc", "/usr/share/bcc/tools/tcpstates"]
         .into_iter()
