@@ -192,7 +192,11 @@ fn as_root_all_that_is_needed_is_there() {
             );
         }
     }
-    assert!(said.text("tracefs", "found").starts_with("not used"));
+    assert!(said.text("tracefs", "found").contains("mount"));
+    let origins = said.get("origin-programs");
+    let reads = !said.text("origin-programs", "found").contains("doesn't trace reads");
+    assert_eq!(origins["mark"], if reads { "ok" } else { "limited" }, "{origins}");
+    assert!(said.text("origin-programs", "found").starts_with("loaded, attached"), "{origins}");
 }
 
 fn a_table_says_what_works() {

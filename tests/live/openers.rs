@@ -21,6 +21,7 @@ tests![
     who_accepted_and_let_go,
     there_before_the_start,
     nobody_accepted_it,
+    both_ends_of_mptcp,
     a_replay_says_the_same,
 ];
 
@@ -87,6 +88,29 @@ fn both_ends_of_a_connection() {
     assert_eq!((&leak["origin"]["how"], &leak["role"]), (&"connect".into(), &"client".into()));
     expect_call(&leak["origin"], pid, "act");
     assert!(leak["last_read"].is_null() && leak["end_read"].is_null(), "{leak:#}");
+}
+
+/// The application's own sockets, not their subflows.
+fn both_ends_of_mptcp() {
+    let ns = netns();
+    let mut tracer = watch(&ns, &[]);
+    for server_leaks in [true, false] {
+        let (mut server, mut client) = (start(&ns), start(&ns));
+        let listener = server.number("listen-mptcp 127.0.0.1:0 8").expect("listens");
+        let address = server.address(&format!("address {listener}")).expect("an address");
+        let connected = client.number(&format!("connect-mptcp {address}")).expect("connects");
+        let served = server.number(&format!("accept {listener}")).expect("accepts");
+        let (leaking, how) = if server_leaks {
+            client.tell(&format!("close {connected}")).expect("closes");
+            (&server, "accept")
+        } else {
+            server.tell(&format!("close {served}")).expect("closes");
+            (&client, "connect")
+        };
+        let leak = leak_of(&mut tracer, leaking.pid());
+        assert_eq!((&leak["protocol"], &leak["origin"]["how"]), (&"mptcp".into(), &how.into()));
+        expect_call(&leak["origin"], leaking.pid(), "act");
+    }
 }
 
 fn nothing_unasked() {

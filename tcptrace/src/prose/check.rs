@@ -36,7 +36,9 @@ pub const fn needed_for(item: Item) -> &'static str {
         Item::UnprivilegedBpf => {
             "nothing: loading kernel programs takes CAP_BPF and CAP_PERFMON, whatever this says"
         }
-        Item::Tracefs => "nothing: tracepoints are attached by BTF",
+        Item::Tracefs => {
+            "--origins: the numbers of two tracepoints; all others are attached by BTF"
+        }
         Item::CgroupV2 => "--cgroup with a v2 path, and a socket's own cgroup",
         Item::PidNamespace => "seeing all processes that hold sockets",
         Item::NetworkNamespaces => "seeing the sockets in all of them",
@@ -46,6 +48,7 @@ pub const fn needed_for(item: Item) -> &'static str {
         Item::SnapshotProgram => {
             "snapshot and explain: ghost-fd, which side connected, all holders in one scan"
         }
+        Item::OriginPrograms => "--origins: who opened a connection, and who read from it",
     }
 }
 
@@ -89,6 +92,7 @@ pub const fn lost_without(item: Item, mark: Mark) -> &'static str {
         Item::SnapshotProgram => {
             "ghost-fd, which side connected; descriptors are read from /proc instead"
         }
+        Item::OriginPrograms => "--origins, or with it who read data and the end of the stream",
     }
 }
 
@@ -124,6 +128,7 @@ const fn usual(item: Item) -> &'static str {
         }
         Item::SockDiag => "modprobe tcp_diag; a kernel with CONFIG_INET_DIAG",
         Item::WatchPrograms | Item::SnapshotProgram => "see what is missing above",
+        Item::OriginPrograms => "Linux 6.3 or later traces reads; else see what is missing above",
     }
 }
 

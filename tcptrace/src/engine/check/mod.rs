@@ -46,6 +46,8 @@ pub enum Item {
     WatchPrograms,
     /// The program of `snapshot` and `explain`.
     SnapshotProgram,
+    /// The programs of `--origins`.
+    OriginPrograms,
 }
 
 impl Item {
@@ -73,13 +75,14 @@ impl Item {
             Self::Mptcp => "mptcp",
             Self::WatchPrograms => "watch-programs",
             Self::SnapshotProgram => "snapshot-program",
+            Self::OriginPrograms => "origin-programs",
         }
     }
 
     /// It is itself the trial of kernel programs.
     #[must_use]
     pub const fn is_trial(self) -> bool {
-        matches!(self, Self::WatchPrograms | Self::SnapshotProgram)
+        matches!(self, Self::WatchPrograms | Self::SnapshotProgram | Self::OriginPrograms)
     }
 
     /// Without it watch does not start.

@@ -209,11 +209,9 @@ fn locked_down() -> Finding {
 
 fn tracefs() -> Finding {
     match host::mounted("tracefs") {
-        Ok(Some(at)) => {
-            Finding::new(Item::Tracefs, true, format!("not used (mounted at {})", at.display()))
-        }
-        Ok(None) => Finding::new(Item::Tracefs, true, "not used (and not mounted)"),
-        Err(why) => Finding::new(Item::Tracefs, true, format!("not used ({why})")),
+        Ok(Some(at)) => Finding::new(Item::Tracefs, true, format!("mounted at {}", at.display())),
+        Ok(None) => Finding::new(Item::Tracefs, true, "not mounted, and read without"),
+        Err(why) => Finding::new(Item::Tracefs, true, format!("read without a mount ({why})")),
     }
 }
 
@@ -287,7 +285,7 @@ fn mptcp() -> Finding {
 }
 
 /// With the states and the nursery of a plain `watch`, so that the verifier sees what it would see.
-fn trials(btf: &Path) -> [Finding; 2] {
+fn trials(btf: &Path) -> [Finding; 3] {
     let states = TcpState::CloseWait.bit() | TcpState::Close.bit();
     let finding = |item, outcome: Result<(), Refusal>, done: &str| match outcome {
         Ok(()) => Finding::new(item, true, done),
@@ -304,5 +302,13 @@ fn trials(btf: &Path) -> [Finding; 2] {
             loader::trial_of_snapshot(states, btf),
             "loaded, run and taken out again",
         ),
+        match loader::trial_of_origins(states, btf) {
+            Ok(reads) => {
+                let done = "loaded, attached, run and taken out again";
+                let reads_too = if reads { "" } else { "; this kernel doesn't trace reads" };
+                Finding::new(Item::OriginPrograms, reads, format!("{done}{reads_too}"))
+            }
+            Err(refusal) => Finding::new(Item::OriginPrograms, false, refusal.to_string()),
+        },
     ]
 }

@@ -292,6 +292,19 @@ pub fn trial(states: u32, nursery: bool, btf: &Path) -> Result<(), Refusal> {
     scans.stays(0, true).map(drop).map_err(|e| refusal("listing what is live", &e))
 }
 
+/// The same with the programs of origins. Whether reads are traced, too.
+///
+/// # Errors
+/// A [`Refusal`] that names what is missing.
+pub fn trial_of_origins(states: u32, btf: &Path) -> Result<bool, Refusal> {
+    let config = Config { states, netns: NO_NETNS, ..Config::NONE };
+    let whose = Whose::default();
+    let (_kernel, mut scans, _events) =
+        Kernel::load(config, Some(SMALLEST_RING), btf, Some(&whose))?;
+    scans.stays(0, true).map_err(|e| refusal("listing what is live", &e))?;
+    Ok(scans.origins().is_some_and(|origins| origins.reads))
+}
+
 /// The same with the one program of a snapshot, which is not attached to anything.
 ///
 /// # Errors
