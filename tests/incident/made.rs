@@ -4,8 +4,9 @@
 use jiff::Timestamp;
 use tcptrace::{
     engine::{
-        fact::{Counts, Fact, Host, Process, Scan, Timed, Wire},
+        fact::{Counts, Fact, Host, NamedStack, Origins, Process, Records, Scan, Timed, Wire},
         incident::{Incident, about::Provenance},
+        stack::{Code, Frame, Stack},
         watch::{Plan, Watch},
     },
     view::Clock,
@@ -13,8 +14,8 @@ use tcptrace::{
 use tcptrace_common::{
     counters::{Counters, Histogram},
     event::{
-        CLOSING, HAS_SOCKET, HAS_TCP, Holding, KIND_HOLDING, KIND_QUEUED, KIND_SOCKET,
-        KIND_TRANSITION, Queued, Socket, Transition,
+        ACCEPTED, CLOSING, CONNECTED, CallMoment, HAS_SOCKET, HAS_TCP, Holding, KIND_HOLDING,
+        KIND_ORIGIN, KIND_QUEUED, KIND_SOCKET, KIND_TRANSITION, Origin, Queued, Socket, Transition,
     },
     state::TcpState,
 };
@@ -66,6 +67,9 @@ pub fn made(sockets: u64, name: Option<&str>) -> Made {
         incident.sample(at, &watch);
     };
     take(BEGAN, Fact::Host(Host { kernel: "6.12.48-amd64".to_owned(), all_processes: true }));
+    for (stack, calls) in (1..).zip(stacks(name)) {
+        take(BEGAN, Fact::Stack(Box::new(NamedStack { name: stack, stack: calls })));
+    }
     let mut open = [0; PROGRAMS.len()];
     for nth in 0..SCANS {
         let (from, now) = (BEGAN + nth * APART, BEGAN + (nth + 1) * APART);
@@ -84,6 +88,9 @@ pub fn made(sockets: u64, name: Option<&str>) -> Made {
             let since = from + (APART - 2 * SECOND) * place as u64 / count.max(1);
             list(n, since, now, &mut scan, &mut open, name);
         }
+        let list = scan.sockets.0.iter().filter_map(origin).collect();
+        let told = Origins { list: Records(list), reads: true, ..Origins::default() };
+        take(now, Fact::Origins(Box::new(told)));
         take(now, Fact::Scan(Box::new(scan)));
         // Of those of some scans ago, one in twenty was closed.
         let Some(before) = nth.checked_sub(6) else { continue };
@@ -99,6 +106,62 @@ pub fn made(sockets: u64, name: Option<&str>) -> Made {
     incident.sample_now(end, &watch);
     let now: Timestamp = "2026-11-24T12:40:00Z".parse().expect("a time");
     Made { incident, clock: Clock::new(now, BEGAN, true) }
+}
+
+/// Where programs open and read: two of the first's, one of the fourth's, which says its name.
+fn stacks(name: Option<&str>) -> [Stack; 3] {
+    let frame = |function: &str, file: Option<(&str, u32)>, code| Frame {
+        function: Some(function.to_owned()),
+        file: file.map(|(file, _)| file.to_owned()),
+        line: file.map(|(_, line)| line),
+        code,
+        ..Frame::default()
+    };
+    let accepts = [
+        frame("accept", None, Code::Library),
+        frame("Acceptor.run", Some(("Acceptor.java", 129)), Code::Own),
+        frame("Thread.run", None, Code::Library),
+    ];
+    let reads = [
+        frame("read", None, Code::Library),
+        frame("Checkout.fetch", Some(("Checkout.java", 88)), Code::Own),
+        frame("Worker.run", Some(("Worker.java", 31)), Code::Own),
+    ];
+    let connects = [
+        frame("connect", None, Code::Library),
+        frame(name.unwrap_or("fetch_page"), Some((name.unwrap_or("crawler.php"), 12)), Code::Own),
+    ];
+    [accepts.to_vec(), reads.to_vec(), connects.to_vec()].map(|frames| Stack { frames, cut: None })
+}
+
+/// Where a socket comes from, if that was seen.
+fn origin(s: &Socket) -> Option<Origin> {
+    let n = s.cookie - cookie(0);
+    let program = program(n);
+    let call = |stack: u64, before: u64| {
+        let pid = PROGRAMS[program].0;
+        let mut comm = [0; 16];
+        comm[..6].copy_from_slice(format!("exec-{}", n % 4).as_bytes());
+        CallMoment {
+            time_ns: s.latest_ns - before,
+            stack,
+            start_ns: u64::from(pid) * SECOND,
+            pid,
+            tid: pid + 1 + (n % 4) as u32,
+            comm,
+        }
+    };
+    let mut origin = Origin::new_zeroed();
+    (origin.kind, origin.cookie) = (KIND_ORIGIN, s.cookie);
+    match program {
+        0 => {
+            origin.flags = ACCEPTED;
+            (origin.opened, origin.read, origin.end) = (call(1, 900), call(2, 500), call(2, 0));
+        }
+        3 => (origin.flags, origin.opened) = (CONNECTED, call(3, 900)),
+        _ => return None,
+    }
+    Some(origin)
 }
 
 fn process(program: usize, open: u64, name: Option<&str>) -> Process {
