@@ -26,6 +26,11 @@ pub struct Attached {
 /// Where tracefs is, usually; the second is where kernels before 4.1 had it.
 const USUAL: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"];
 
+/// What is said where it is nowhere, and may not be mounted.
+const NOT_PERMITTED: &str = "tracefs isn't mounted where it can be read, and mounting it takes \
+                             CAP_SYS_ADMIN: run as root (sudo tcptrace …), or mount -t tracefs \
+                             none /sys/kernel/tracing; without --origins it isn't needed";
+
 /// Runs a program of tracepoints at this one: `syscalls/sys_exit_accept4`.
 ///
 /// # Errors
@@ -42,7 +47,10 @@ fn number(name: &str) -> io::Result<u64> {
     let mounted = USUAL.iter().find_map(|at| fs::read_to_string(format!("{at}/{file}")).ok());
     let text = match mounted {
         Some(text) => text,
-        None => unmounted(&file)?,
+        None => unmounted(&file).map_err(|e| match e.kind() {
+            io::ErrorKind::PermissionDenied => io::Error::new(e.kind(), NOT_PERMITTED),
+            _ => e,
+        })?,
     };
     text.trim().parse().map_err(|_| io::Error::other(format!("{file} in tracefs is no number")))
 }
