@@ -175,7 +175,14 @@ impl<W: Write> Table<W> {
     fn stacks(&mut self, r: &ProcessReport) -> io::Result<()> {
         let stacks = match &r.stacks {
             Ok(stacks) => stacks,
-            Err(LeftAlone::NotAskedFor) => return Ok(()),
+            Err(LeftAlone::NotAskedFor) if r.leaks == 0 => return Ok(()),
+            Err(LeftAlone::NotAskedFor) => {
+                let pid = r.process.process.pid;
+                self.title("its code")?;
+                writeln!(self.out, "  where its threads are: tcptrace explain {pid} --stacks")?;
+                let origins = format!("tcptrace watch --pid {pid} --origins");
+                return writeln!(self.out, "  where leaks to come are opened: {origins}");
+            }
             Err(why) => {
                 self.title("stacks")?;
                 return writeln!(self.out, "  unknown: {}", stacks::refused(*why));
