@@ -183,7 +183,9 @@ fn a_replay_with_another_selection() {
     // Longer stays only; none is as long as an hour.
     assert_eq!(count(&replay(&["--min-age", "1h"]), "stuck"), 0);
     // Nothing is said before, and nothing happens after.
-    let late = replay(&["--from", "+1h"]);
+    let mut late = replay(&["--from", "+1h"]);
+    // On a busy machine something may have been lost, which is said at the end.
+    late.retain(|e| e["event"] != "lost");
     assert_eq!((late.len(), &late[0]["event"]), (1, &Value::from("summary")));
     assert_eq!(late[0]["stuck"], all[all.len() - 1]["stuck"]);
     assert_eq!(count(&replay(&["--to", "+1ms"]), "stuck"), 0);
