@@ -18,6 +18,7 @@ use crate::{
     exit::{Exit, Failure},
     source::live::{
         boot_now,
+        jvm::Jvm,
         netns::Netns,
         process, report,
         snapshot::{Query, Snapshot},
@@ -67,6 +68,20 @@ pub struct Args {
                      a debugger has already is left alone"
     )]
     stacks: bool,
+
+    /// With --stacks, of a Java process: also has the JVM write its own thread dump, and reads that
+    #[arg(
+        long,
+        requires = "stacks",
+        long_help = "With --stacks, of a Java process (HotSpot): also has the JVM write its own \
+                     thread dump, as jcmd PID Thread.print does, and reads that: whole names of \
+                     threads, and their functions with lines, interpreted or compiled, whatever \
+                     the JVM was started with. All its threads wait for each other meanwhile (a \
+                     safepoint). If nobody attached to it before, that takes a file in its /tmp and \
+                     SIGQUIT, by which it starts to listen there; one that doesn't catch that \
+                     signal, or was started with -XX:+DisableAttachMechanism, is left alone"
+    )]
+    jvm_threads: bool,
 
     #[command(flatten)]
     btf: btf::Args,
@@ -172,7 +187,14 @@ fn stacks(args: &Args, id: ProcessId) -> Result<Stacks, LeftAlone> {
         let threads = counted(threads as u64, "thread", "threads");
         warn(&format!("--stacks stops {threads} of {} for some microseconds each", id.pid));
     }
-    stacks::of(id)
+    let mut found = stacks::of(id)?;
+    if args.jvm_threads {
+        let jvm = Jvm::of(id).inspect(|_| {
+            warn(&format!("--jvm-threads has the JVM {} write its own thread dump", id.pid));
+        });
+        found.dump = Some(jvm.and_then(|jvm| jvm.complete(&mut found.threads)));
+    }
+    Ok(found)
 }
 
 fn show_process(

@@ -1,5 +1,6 @@
 //! Where in a program's code something was done: user stacks, in words.
 
+pub mod jvm;
 pub mod threads;
 pub mod whose;
 pub mod why;

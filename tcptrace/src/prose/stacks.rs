@@ -360,7 +360,7 @@ mod tests {
             thread(4, Ok(("fetch", Code::Own))),
         ];
         assert_eq!(
-            lines(&Stacks { how: Means::Stopped, threads, of: 4 }),
+            lines(&Stacks { how: Means::Stopped, threads, of: 4, dump: None }),
             [
                 "1 of 4 threads: fetch",
                 "2 of 4 threads: epoll_wait",

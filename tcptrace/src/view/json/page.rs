@@ -13,6 +13,7 @@ use crate::{
     },
     prose::{
         cure::{Snippet, cure},
+        dump,
         stacks::refused,
         threads,
         words::evidence,
@@ -117,6 +118,9 @@ impl<'a> ProcessLine<'a> {
         let kept_line = |kept: &'a Kept| KeptLine::new(stamp(kept.cause.at_ns), kept);
         let stacks = r.stacks.as_ref();
         let stacks = stacks.map_err(|why| unknown.insert("stacks", refused(*why))).ok();
+        if let Some(Stacks { dump: Some(Err(why)), .. }) = stacks {
+            unknown.insert("stacks.jvm", dump::none(*why));
+        }
         let HolderLine { pid, inner_pid, comm, cgroup, container, runtime, pod, .. } =
             HolderLine::from(&r.process);
         let Holder { process, ppid, .. } = &r.process;

@@ -13,7 +13,7 @@ use crate::{
     prose::{
         blocked,
         cure::{Snippet, cure},
-        origins, reasons, stacks, threads,
+        dump, origins, reasons, stacks, threads,
         time::human,
         words::{evidence, holders, name},
     },
@@ -190,8 +190,9 @@ impl<W: Write> Table<W> {
             self.wrapped(2, safe(line).split(' '))?;
         }
         self.more(lines.len())?;
-        let remedies: Vec<String> =
-            stacks::remedies(stacks).iter().map(|r| safe(r).into_owned()).collect();
+        let no_dump = stacks.dump.and_then(Result::err).map(|why| dump::none(why).to_owned());
+        let remedies = no_dump.into_iter().chain(stacks::remedies(stacks));
+        let remedies: Vec<String> = remedies.map(|r| safe(&r).into_owned()).collect();
         if remedies.is_empty() {
             return Ok(());
         }
