@@ -15,8 +15,8 @@ pub const fn none(why: NoDump) -> &'static str {
              -XX:+DisableAttachMechanism"
         }
         NoDump::NotCaught => {
-            "the JVM was not asked for a thread dump: SIGQUIT would end it; it was started with -Xrs, \
-             or has only begun"
+            "the JVM was not asked for a thread dump: it does not catch SIGQUIT (-Xrs, or it has only \
+             begun), which would end it"
         }
         NoDump::NotPermitted => {
             "the JVM was not asked for a thread dump: that takes root, or to be the JVM's own user"
