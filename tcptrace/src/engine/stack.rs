@@ -7,7 +7,7 @@ pub mod why;
 
 use serde::{Deserialize, Serialize};
 
-pub use why::{Cut, Missing};
+pub use why::{Cut, Missing, NoDump};
 
 /// The calls that led to a moment, the innermost first. Text may hold anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
-//! The thread dump that a HotSpot JVM writes of itself, as `jcmd PID Thread.print` and `jstack` have
-//! it (`Threads::print_on` in src/hotspot/share/runtime, `java_lang_Throwable::
-//! print_stack_element` in share/classfile/javaClasses.cpp). Names are the program's and may hold
-//! anything, so that a name with line ends in it can't be told from a dump's own lines.
+//! The thread dump that a HotSpot JVM writes of itself, as `jcmd PID Thread.print` and `jstack`
+//! have it (`Threads::print_on` in src/hotspot/share/runtime/threads.cpp, frames in
+//! share/classfile/javaClasses.cpp). Names are the program's and may hold anything, so that a name
+//! with line ends in it can't be told from a dump's own lines.
 
 /// Threads, at most.
 pub const THREADS: usize = 4096;

@@ -1,6 +1,6 @@
 //! Why a JVM gave no thread dump, with the remedy.
 
-use crate::engine::stack::jvm::NoDump;
+use crate::engine::stack::NoDump;
 
 /// In words.
 #[must_use]

@@ -165,7 +165,9 @@ pub fn remedies(stacks: &Stacks) -> Vec<String> {
     let mut list: Vec<String> = Vec::new();
     let frames = || stacks.threads.iter().flat_map(|t| &t.stack).flat_map(|s| &s.frames);
     if stacks.dump.is_none() && frames().any(|f| f.unknown.as_ref().is_some_and(is_javas)) {
-        list.push("Java's functions: --jvm-threads has the JVM itself name them".to_owned());
+        list.push(
+            "Java's functions: explain PID --stacks --jvm-threads has the JVM name them".to_owned(),
+        );
     }
     for stack in stacks.threads.iter().filter_map(|t| t.stack.as_ref().ok()) {
         let own = stack.frames.iter().filter(|f| {

@@ -1,4 +1,4 @@
-//! What a JVM says of its threads itself, and why it didn't.
+//! What a JVM says of its threads itself, in place of what shows from outside.
 
 use std::collections::HashMap;
 
@@ -8,29 +8,6 @@ use super::{
     whose::{CodeKind, CodePlace, code},
 };
 use crate::formats::jvm_dump::{JvmFrame, JvmThread};
-
-/// Why there is no thread dump of a JVM's own. The words are in `crate::prose`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum NoDump {
-    /// The process has no `libjvm.so` mapped.
-    NoJvm,
-    /// It has one that is not HotSpot's, or whose file can't be read.
-    NotHotSpot,
-    /// It was started with `-XX:+DisableAttachMechanism`.
-    Disabled,
-    /// SIGQUIT is not caught and would end it (`-Xrs`), or it has only begun.
-    NotCaught,
-    /// It takes CAP_SYS_PTRACE, CAP_SETUID and CAP_SETGID, or to be the JVM's own user.
-    NotPermitted,
-    /// The request can't be put into `/tmp` as the process sees it.
-    NoPlace,
-    /// It ended.
-    Gone,
-    /// It did not answer in time.
-    Silent,
-    /// It answered that it won't, or something that is no thread dump.
-    Refused,
-}
 
 /// Puts what the JVM says in place of what the machine's stack said: the name of each thread that
 /// both know, and its calls where it has any in Java. `native` is a thread's id in the JVM's own

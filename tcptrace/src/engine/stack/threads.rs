@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::{Stack, jvm::NoDump};
+use super::{Stack, why::NoDump};
 
 /// A thread, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! A HotSpot JVM's own thread dump, by its attach mechanism, as `jcmd PID Thread.print` gets it
-//! (src/hotspot/os/linux/attachListener_linux.cpp of JDK 17): a file `/tmp/.attach_pidN` and SIGQUIT
-//! make the JVM listen on the unix socket `/tmp/.java_pidN`, both in its own root and with its pid
-//! in its own pid namespace. No other code is run than the JVM's for the dump.
+//! (src/hotspot/os/linux/attachListener_linux.cpp of JDK 17): a file `/tmp/.attach_pidN` and
+//! SIGQUIT make the JVM listen on the unix socket `/tmp/.java_pidN`, both in its own root and with
+//! its pid in its own pid namespace. No other code is run than the JVM's for the dump.
 //!
-//! Without the file, a JVM that is sent SIGQUIT writes the dump to its own output; one that does not
-//! catch SIGQUIT is ended by it. So a JVM gets it once, only if nobody listens yet, and only if it
-//! has been seen that it catches it.
+//! Without the file, a JVM that is sent SIGQUIT writes the dump to its own output; one that does
+//! not catch SIGQUIT is ended by it. So a JVM gets it once, only if it does not listen yet, and
+//! only after a look whether it catches it.
 
 use std::{
     io::{self, Read, Write},
@@ -35,10 +35,7 @@ use crate::{
     engine::{
         processes::same_start,
         record::ProcessId,
-        stack::{
-            jvm::{NoDump, combine},
-            threads::ThreadStack,
-        },
+        stack::{NoDump, jvm::combine, threads::ThreadStack},
     },
     formats::{
         elf::{Elf, ReadAt},
