@@ -5,6 +5,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tcptrace::view::json::schema;
 
 use crate::{
     build,
@@ -153,7 +154,9 @@ fn asked(pid: u64) -> (Value, String) {
     let args = ["explain", &pid, "--stacks", "--jvm-threads", "--no-bpf", "--format", "json"];
     let (status, out, err) = run(&args);
     assert_eq!(status.code(), Some(0), "{err}");
-    (serde_json::from_str(out.lines().next().expect("a line")).expect("JSON"), err)
+    let line = serde_json::from_str(out.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(schema::check(&line), Ok(()), "docs/json.md");
+    (line, err)
 }
 
 /// The same, once its threads wait where they will.

@@ -5,9 +5,8 @@ use std::{io, rc::Rc};
 use tcptrace_common::state::TcpState;
 
 use crate::{
-    cli::{btf, ended_by, output, select, warn},
+    cli::{btf, ended_by, output, select, stacks, warn},
     engine::{
-        counted::counted,
         parse::{States, Target},
         record::{ProcessId, Record},
         report::{About, Explanation, ProcessReport, role_of},
@@ -18,11 +17,9 @@ use crate::{
     exit::{Exit, Failure},
     source::live::{
         boot_now,
-        jvm::Jvm,
         netns::Netns,
         process, report,
         snapshot::{Query, Snapshot},
-        stacks,
     },
     view::{View, csv::Columns},
 };
@@ -177,24 +174,9 @@ fn warn_of_twins(snapshot: &Snapshot, records: &[Record]) {
     }
 }
 
-/// Where its threads are, where that is asked for; what that does to them is said before.
+/// Where its threads are, where that is asked for.
 fn stacks(args: &Args, id: ProcessId) -> Result<Stacks, LeftAlone> {
-    if !args.stacks {
-        return Err(LeftAlone::NotAskedFor);
-    }
-    let threads = stacks::would_stop(id)?;
-    if threads > 0 {
-        let threads = counted(threads as u64, "thread", "threads");
-        warn(&format!("--stacks stops {threads} of {} for some microseconds each", id.pid));
-    }
-    let mut found = stacks::of(id)?;
-    if args.jvm_threads {
-        let jvm = Jvm::of(id).inspect(|_| {
-            warn(&format!("--jvm-threads has the JVM {} write its own thread dump", id.pid));
-        });
-        found.dump = Some(jvm.and_then(|jvm| jvm.complete(&mut found.threads)));
-    }
-    Ok(found)
+    if args.stacks { stacks::of(id, args.jvm_threads) } else { Err(LeftAlone::NotAskedFor) }
 }
 
 fn show_process(

@@ -6,9 +6,9 @@ use crate::{
     engine::{
         blocked::blockage::Kept,
         counted::counted,
-        record::{BootNs, Record, Role},
+        record::{BootNs, Holder, Record, Role},
         report::{About, Explanation, ProcessReport},
-        stack::threads::LeftAlone,
+        stack::threads::{LeftAlone, Stacks},
     },
     prose::{
         blocked,
@@ -59,7 +59,7 @@ impl<W: Write> Table<W> {
         self.listeners(r)?;
         self.threads(r)?;
         self.kept(r, now)?;
-        self.stacks(r)?;
+        self.stacks(&r.stacks, None)?;
         self.untold = Some((r.process.process.pid, r.leaks)).filter(|(_, leaks)| *leaks > 0);
         if r.leaks > 0 { self.title("leaks, the oldest first") } else { Ok(()) }
     }
@@ -172,16 +172,22 @@ impl<W: Write> Table<W> {
         Ok(())
     }
 
-    fn stacks(&mut self, r: &ProcessReport) -> io::Result<()> {
-        let stacks = match &r.stacks {
+    /// Where threads are; of which process, where the page is not about it.
+    pub(super) fn stacks(
+        &mut self,
+        stacks: &Result<Stacks, LeftAlone>,
+        process: Option<&Holder>,
+    ) -> io::Result<()> {
+        let of = process.map(|holder| format!(" of {}", safe(&name(holder)))).unwrap_or_default();
+        let stacks = match stacks {
             Ok(stacks) => stacks,
             Err(LeftAlone::NotAskedFor) => return Ok(()),
             Err(why) => {
-                self.title("stacks")?;
+                self.title(&format!("stacks{of}"))?;
                 return writeln!(self.out, "  unknown: {}", stacks::refused(*why));
             }
         };
-        self.title("stacks now, the innermost call first")?;
+        self.title(&format!("stacks{of} now, the innermost call first"))?;
         if stacks.threads.len() < stacks.of {
             writeln!(self.out, "  only {} of {} were read:", stacks.threads.len(), stacks.of)?;
         }
