@@ -1,9 +1,16 @@
 //! Java: threads have names, and a map of compiled code, written when asked, has the functions.
 
 use std::{
-    fs, io::ErrorKind, os::unix::net::UnixListener, path::PathBuf, process::Command, time::Instant,
+    fs,
+    io::ErrorKind,
+    os::unix::net::UnixListener,
+    path::PathBuf,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tcptrace::view::json::schema;
 
@@ -27,6 +34,7 @@ tests![
     asked_where_another_listens,
     not_asked_where_it_would_end,
     not_asked_where_it_refuses,
+    not_asked_while_it_is_stopped,
 ];
 
 /// Why tests of this module can't run here.
@@ -298,7 +306,40 @@ fn not_asked_where_it_refuses() {
     let scene = Scene::unwatched();
     let refuses = "-XX:+DisableAttachMechanism";
     let server = scene.program(orders(&["-Xint", refuses]), "nio", 1, 0);
+    until_it_serves(&server);
     expect_no_dump(&server, refuses);
+}
+
+/// It says where it listens before the thread begins that serves.
+fn until_it_serves(server: &Program) {
+    let deadline = Instant::now() + DEADLINE;
+    let serves = || {
+        let threads = fs::read_dir(format!("/proc/{}/task", server.pid)).expect("it runs");
+        let names = threads.flatten().map(|t| fs::read_to_string(t.path().join("comm")));
+        names.flatten().any(|name| name == "http-nio-8080-A\n")
+    };
+    while !serves() {
+        assert!(Instant::now() < deadline, "no thread serves");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// It could not answer, and would write to its own output once it goes on.
+fn not_asked_while_it_is_stopped() {
+    let scene = Scene::unwatched();
+    let server = scene.program(orders(&["-Xint"]), "nio", 1, 0);
+    let _socket = Socket::of(&server);
+    until_it_serves(&server);
+    let pid = Pid::from_raw(i32::try_from(server.pid).expect("a pid")).expect("a pid");
+    kill_process(pid, Signal::STOP).expect("it is ours");
+    let stat = || fs::read_to_string(format!("/proc/{}/stat", server.pid)).expect("it is there");
+    let deadline = Instant::now() + DEADLINE;
+    while !stat().contains(") T ") {
+        assert!(Instant::now() < deadline, "{}", stat());
+    }
+    expect_no_dump(&server, "it is stopped");
+    kill_process(pid, Signal::CONT).expect("it is ours");
+    expect_its_own_words(&asked_until_they_wait(server.pid));
 }
 
 /// The machine's stacks are there, and why there are no others; the JVM goes on.

@@ -18,6 +18,9 @@ pub const fn none(why: NoDump) -> &'static str {
             "the JVM was not asked for a thread dump: it does not catch SIGQUIT (-Xrs, or it has only \
              begun), which would end it"
         }
+        NoDump::Stopped => {
+            "the JVM was not asked for a thread dump: it is stopped (SIGSTOP): kill -CONT PID"
+        }
         NoDump::NotPermitted => {
             "the JVM was not asked for a thread dump: that takes root, or to be the JVM's own user"
         }

@@ -86,6 +86,8 @@ pub enum NoDump {
     Disabled,
     /// SIGQUIT is not caught and would end it (`-Xrs`), or it has only begun.
     NotCaught,
+    /// It is stopped (state T), and would answer when nobody listens any more.
+    Stopped,
     /// It takes CAP_SYS_PTRACE, CAP_SETUID and CAP_SETGID, or to be the JVM's own user.
     NotPermitted,
     /// The request can't be put into `/tmp` as the process sees it.

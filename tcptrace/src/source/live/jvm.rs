@@ -5,7 +5,8 @@
 //!
 //! Without the file, a JVM that is sent SIGQUIT writes the dump to its own output; one that does
 //! not catch SIGQUIT is ended by it. So a JVM gets it once, only if it does not listen yet, and
-//! only after a look whether it catches it.
+//! only after a look whether it catches it. One that comes to it only when the file has been taken
+//! back, after the bound on all this, writes the dump to its own output too: that is all it does.
 
 use std::{
     io::{self, Read, Write},
@@ -126,9 +127,12 @@ impl Jvm {
     fn ask(&self, deadline: Instant) -> Result<String, NoDump> {
         let pid = i32::try_from(self.id.pid).ok().and_then(Pid::from_raw).ok_or(NoDump::Gone)?;
         let jvm = pidfd_open(pid, PidfdFlags::empty()).map_err(|e| reason(&e.into()))?;
-        let is_same = |now: ProcessId| same_start(now.start_ns, self.id.start_ns);
-        if !process::find(self.id.pid).is_some_and(is_same) {
+        let (stat, start_ns) = process::stat_and_start(self.id.pid).ok_or(NoDump::Gone)?;
+        if !same_start(start_ns, self.id.start_ns) {
             return Err(NoDump::Gone);
+        }
+        if stat.state == 'T' {
+            return Err(NoDump::Stopped);
         }
         let place = self.temporary().map_err(|e| reason(&e))?;
         self.user.become_it()?;
