@@ -2,15 +2,15 @@
 
 use tcptrace::{
     formats::{
-        maps,
+        jvm_dump, maps,
         perf_map::{PerfMap, names::named},
         python,
     },
     source::live::symbols,
 };
 
-/// An ELF file, or with another first byte a perf map, what is mapped, or a Python's memory. An ELF
-/// file's unused bytes 9 and 10 say which address is asked for.
+/// An ELF file, or with another first byte a perf map, what is mapped, a Python's memory, or what a
+/// JVM says of its threads. An ELF file's unused bytes 9 and 10 say which address is asked for.
 pub fn stacks(data: &[u8]) {
     match data.first() {
         Some(0x7f) => {
@@ -27,6 +27,14 @@ pub fn stacks(data: &[u8]) {
         Some(b'x') => {
             let _ = (python::Offsets::parse(data), python::line(&data[1..], 1, 40));
             let _ = python::text(&data[1..], usize::from(data[data.len() - 1] % 5));
+        }
+        Some(b'"') => {
+            for thread in jvm_dump::parse(&String::from_utf8_lossy(data)) {
+                let calls = &thread.frames;
+                assert!(thread.nid > 0 && calls.len() <= jvm_dump::FRAMES, "bounded: {thread:?}");
+                let longest = calls.iter().map(|f| f.function.chars().count()).max();
+                assert!(longest.is_none_or(|length| length <= jvm_dump::NAME));
+            }
         }
         _ => {
             let map = PerfMap::parse(data);

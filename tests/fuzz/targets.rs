@@ -11,7 +11,7 @@
 //! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths | `formats::{cgroup, container, mounts}` |
 //! | [`btf`] | BTF, the kernel's or of `--btf` | `formats::btf`, and aya's reader of what that leaves |
 //! | [`recording`] | files of `tcptrace record`, frames and batches of facts | `source::recording`, `engine::fact`, and behind them the core and all formats |
-//! | [`stacks`] | ELF files, perf maps, `/proc/PID/maps`, Python | `source::live::symbols`, `formats::{elf, maps, perf_map, python}` |
+//! | [`stacks`] | ELF files, perf maps, `/proc/PID/maps`, Python, JVMs | `source::live::symbols`, `formats::{elf, jvm_dump, maps, perf_map, python}` |
 //! | [`selection`] | the command line | `engine::parse`, `cli` |
 //!
 //! What reaches further than the corpus lies in `target/fuzz/corpus/TARGET` afterwards; a target's

@@ -12,9 +12,11 @@ use std::{
 
 use serde_json::{Value, json};
 
+use tcptrace::view::json::schema;
+
 use crate::{
     tests,
-    tracer::{DEADLINE, run, tcptrace},
+    tracer::{DEADLINE, Pair, netns, run, tcptrace},
 };
 
 tests![
@@ -28,6 +30,7 @@ tests![
     go_without_symbols,
     python_is_read_without_a_stop,
     python_with_a_perf_map,
+    of_those_who_leak,
 ];
 
 /// Ends with its guard.
@@ -366,4 +369,50 @@ fn nothing_is_stopped_unasked() {
     assert!(process["stacks"].is_null() && !err.contains("stops"), "{err}{process:#}");
     let why = process["unknown"]["stacks"].as_str().unwrap_or_default();
     assert!(why.contains("--stacks"), "{why}");
+}
+
+/// Two servers, of which one leaks twice and the other once, and a client that is none.
+fn of_those_who_leak() {
+    let ns = netns();
+    let (mut twice, mut once) = (Pair::new(&ns), Pair::new(&ns));
+    let more = twice.client.number(&format!("connect {}", twice.address)).expect("connects");
+    // The first descriptor that the server made is its listener.
+    let listener = twice.served - 1;
+    twice.server.number(&format!("accept {listener}")).expect("accepts");
+    twice.client.tell(&format!("close {more}")).expect("closes");
+    twice.client_closes();
+    once.client_closes();
+    let path = ns.path();
+    let netns = ["--netns", path.to_str().expect("a plain path")];
+    let (twice, once) = (twice.server.pid(), once.server.pid());
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let args = [&["snapshot", "--stacks", "--format", "json"], &netns[..]].concat();
+        let (status, out, err) = run(&args);
+        assert_eq!(status.code(), Some(0), "{err}");
+        let lines: Vec<Value> =
+            out.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+        lines.iter().for_each(|line| assert_eq!(schema::check(line), Ok(()), "docs/json.md"));
+        let events: Vec<&str> = lines.iter().filter_map(|l| l["event"].as_str()).collect();
+        let last = lines.last().expect("a summary");
+        if last["leaks"] != 3 {
+            assert!(Instant::now() < deadline, "{out}");
+            continue;
+        }
+        assert_eq!(events, ["socket", "socket", "socket", "stacks", "stacks", "summary"], "{out}");
+        for (line, pid, leaks) in [(&lines[3], twice, 2), (&lines[4], once, 1)] {
+            assert_eq!((&line["pid"], &line["leaks"]), (&json!(pid), &json!(leaks)), "{line:#}");
+            let threads = line["stacks"].as_array().expect("threads");
+            let main = threads.iter().find(|t| t["thread"] == pid).expect("its first thread");
+            assert!(frame(main, "main").is_some(), "to its beginning: {main:#}");
+            assert!(err.contains(&format!(" of {pid} for some microseconds each")), "{err}");
+        }
+        break;
+    }
+    let (_, page, _) = run(&[&["snapshot", "--stacks"], &netns[..]].concat());
+    let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("{text:?} in {page}"));
+    let section = |pid| at(&format!("[{pid}] now, the innermost call first"));
+    assert!(section(twice) < section(once) && section(once) < at("3 sockets, 3 leaks"), "{page}");
+    let (_, page, err) = run(&[&["snapshot"], &netns[..]].concat());
+    assert!(!page.contains("innermost call") && !err.contains("stops"), "not asked for: {err}");
 }

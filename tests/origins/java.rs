@@ -1,17 +1,41 @@
 //! Java: threads have names, and a map of compiled code, written when asked, has the functions.
 
-use std::process::Command;
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::net::UnixListener,
+    path::PathBuf,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
-use serde_json::Value;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tcptrace::view::json::schema;
 
 use crate::{
     build,
     perf_map::PerfMap,
-    scene::{Program, Scene, expect_frames, expect_leak, expect_thread, expect_unknown},
+    scene::{Program, Scene, expect_frames, expect_leak, expect_thread, expect_unknown, frame},
     tests,
+    tracer::{DEADLINE, run},
 };
 
-tests![server_socket, channels, never_read, as_a_client, interpreted, a_map_that_comes_later];
+tests![
+    server_socket,
+    channels,
+    never_read,
+    as_a_client,
+    interpreted,
+    a_map_that_comes_later,
+    asked_where_its_threads_are,
+    asked_in_a_container,
+    asked_where_another_listens,
+    not_asked_where_it_would_end,
+    not_asked_where_it_refuses,
+    not_asked_while_it_is_stopped,
+];
 
 /// Why tests of this module can't run here.
 pub fn missing(_: &str) -> Option<String> {
@@ -130,4 +154,206 @@ fn a_map_that_comes_later() {
     }
     expect_frames(&older["origin"], &["Orders.takeOrder", "Orders.serveOrders"]);
     scene.ends_with(1);
+}
+
+/// What `explain --stacks --jvm-threads` says of a process.
+fn asked(pid: u64) -> (Value, String) {
+    let pid = pid.to_string();
+    let args = ["explain", &pid, "--stacks", "--jvm-threads", "--no-bpf", "--format", "json"];
+    let (status, out, err) = run(&args);
+    assert_eq!(status.code(), Some(0), "{err}");
+    let line = serde_json::from_str(out.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(schema::check(&line), Ok(()), "docs/json.md");
+    (line, err)
+}
+
+/// The same, once its threads wait where they will.
+fn asked_until_they_wait(pid: u64) -> Value {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let (process, err) = asked(pid);
+        let told = format!("--jvm-threads has the JVM {pid} write its own thread dump");
+        assert!(err.contains(&told), "{err}");
+        let has = |name: &str| thread_called(&process, name).is_some_and(waits);
+        if has("http-nio-8080-Acceptor") && has("exec-3") {
+            return process;
+        }
+        assert!(Instant::now() < deadline, "{process:#}");
+    }
+}
+
+fn thread_called<'a>(process: &'a Value, name: &str) -> Option<&'a Value> {
+    process["stacks"].as_array()?.iter().find(|t| t["name"] == name)
+}
+
+/// It is in the program's function, and that in Java's own.
+fn waits(thread: &Value) -> bool {
+    let frames = thread["frames"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let at = |name: &str| frames.iter().position(|f| f["function"] == name);
+    at("Orders.serveOrders").or(at("Orders$Crawler.crawl")).is_some_and(|at| at > 0)
+}
+
+/// The line of the source that holds this, as `file:line` says it.
+fn line_of(text: &str) -> usize {
+    let source = include_str!("Orders.java");
+    source.lines().position(|line| line.contains(text)).expect("it is there") + 1
+}
+
+/// Whole names, and each function with its line: the source's own.
+fn expect_its_own_words(process: &Value) {
+    assert_eq!(process["unknown"]["stacks.jvm"], Value::Null, "{process:#}");
+    for (name, function, text) in [
+        ("http-nio-8080-Acceptor", "Orders.serveOrders", "selector.select();"),
+        ("exec-3", "Orders$Crawler.crawl", "handed.take();"),
+    ] {
+        let thread = thread_called(process, name).expect("by its whole name");
+        let frame = frame(thread, function);
+        assert_eq!(frame["file"], "Orders.java", "{thread:#}");
+        assert_eq!((&frame["line"], &frame["code"]), (&json!(line_of(text)), &json!("own")));
+        assert_eq!(thread["frames"][0]["code"], "library", "Java's own: {thread:#}");
+        assert_eq!(thread["cut"], Value::Null, "to its beginning: {thread:#}");
+    }
+    // It runs no Java: what the machine's stack says is left.
+    let thread = thread_called(process, "VM Thread").expect("HotSpot's own");
+    assert!(thread["frames"][0]["module"].is_string(), "{thread:#}");
+}
+
+/// Interpreted, without a map, without frame pointers: the JVM itself knows all the same. The
+/// second time nobody has to make it listen.
+fn asked_where_its_threads_are() {
+    let scene = Scene::unwatched();
+    let server = scene.program(orders(&["-Xint", "-XX:-PreserveFramePointer"]), "nio", 1, 0);
+    let _socket = Socket::of(&server);
+    expect_its_own_words(&asked_until_they_wait(server.pid));
+    expect_its_own_words(&asked_until_they_wait(server.pid));
+    assert!(!request(server.pid).exists(), "taken back");
+    let page = ["explain", &server.pid.to_string(), "--stacks", "--jvm-threads", "--no-bpf"];
+    let (_, page, _) = run(&page);
+    let line = format!("Orders.serveOrders Orders.java:{}", line_of("selector.select();"));
+    assert!(page.contains(&line), "{page}");
+}
+
+/// With a pid, a `/tmp` and a user of its own.
+fn asked_in_a_container() {
+    let scene = Scene::unwatched();
+    let java = orders(&["-Xint", "-XX:-UsePerfData"]);
+    let mut inside = Command::new("unshare");
+    inside.args(["--pid", "--fork", "--kill-child", "--mount", "sh", "-c"]);
+    inside.arg(
+        "mount -t tmpfs -o mode=1777 none /tmp && \
+         exec setpriv --reuid 4711 --regid 4712 --clear-groups \"$@\"",
+    );
+    inside.arg("sh").arg(java.get_program()).args(java.get_args());
+    let server = scene.program(inside, "nio", 1, 0);
+    assert_eq!(server.pid, 1, "in its own namespace");
+    let children = server.service.children();
+    let [pid] = children[..] else { panic!("{children:?}") };
+    let process = asked_until_they_wait(u64::from(pid));
+    assert_eq!(process["inner_pid"], 1, "{process:#}");
+    expect_its_own_words(&process);
+    let tmp = fs::read_dir(format!("/proc/{pid}/root/tmp")).expect("its own");
+    let names: Vec<_> = tmp.map(|e| e.expect("an entry").file_name()).collect();
+    assert!(!names.iter().any(|name| name == ".attach_pid1"), "taken back: {names:?}");
+    assert!(names.iter().any(|name| name == ".java_pid1"), "{names:?}");
+}
+
+/// Where a JVM of ours listens, or will: nobody left anything there before, nor will we.
+struct Socket(PathBuf);
+
+impl Socket {
+    fn of(server: &Program) -> Self {
+        let socket = Self(format!("/tmp/.java_pid{}", server.pid).into());
+        // Of an earlier process with this pid.
+        let _ = fs::remove_file(&socket.0);
+        socket
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn request(pid: u64) -> PathBuf {
+    format!("/tmp/.attach_pid{pid}").into()
+}
+
+/// Whoever else listens there is told nothing. The JVM takes the place when it is asked.
+fn asked_where_another_listens() {
+    let scene = Scene::unwatched();
+    let server = scene.program(orders(&["-Xint"]), "nio", 1, 0);
+    let socket = Socket::of(&server);
+    let other = UnixListener::bind(&socket.0).expect("a place of nobody's");
+    expect_its_own_words(&asked_until_they_wait(server.pid));
+    let (mut heard, _) = other.accept().expect("a connection");
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut heard, &mut bytes).expect("its end");
+    assert_eq!(bytes, b"");
+}
+
+/// With -Xrs a JVM listens from the start, and would be ended by SIGQUIT.
+fn not_asked_where_it_would_end() {
+    let scene = Scene::unwatched();
+    let server = scene.program(orders(&["-Xint", "-Xrs"]), "nio", 1, 0);
+    let socket = Socket(format!("/tmp/.java_pid{}", server.pid).into());
+    expect_its_own_words(&asked_until_they_wait(server.pid));
+    fs::remove_file(&socket.0).expect("it listens");
+    expect_no_dump(&server, "does not catch SIGQUIT");
+}
+
+fn not_asked_where_it_refuses() {
+    let scene = Scene::unwatched();
+    let refuses = "-XX:+DisableAttachMechanism";
+    let server = scene.program(orders(&["-Xint", refuses]), "nio", 1, 0);
+    until_it_serves(&server);
+    expect_no_dump(&server, refuses);
+}
+
+/// It says where it listens before the thread begins that serves.
+fn until_it_serves(server: &Program) {
+    let deadline = Instant::now() + DEADLINE;
+    let serves = || {
+        let threads = fs::read_dir(format!("/proc/{}/task", server.pid)).expect("it runs");
+        let names = threads.flatten().map(|t| fs::read_to_string(t.path().join("comm")));
+        names.flatten().any(|name| name == "http-nio-8080-A\n")
+    };
+    while !serves() {
+        assert!(Instant::now() < deadline, "no thread serves");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// It could not answer, and would write to its own output once it goes on.
+fn not_asked_while_it_is_stopped() {
+    let scene = Scene::unwatched();
+    let server = scene.program(orders(&["-Xint"]), "nio", 1, 0);
+    let _socket = Socket::of(&server);
+    until_it_serves(&server);
+    let pid = Pid::from_raw(i32::try_from(server.pid).expect("a pid")).expect("a pid");
+    kill_process(pid, Signal::STOP).expect("it is ours");
+    let stat = || fs::read_to_string(format!("/proc/{}/stat", server.pid)).expect("it is there");
+    let deadline = Instant::now() + DEADLINE;
+    while !stat().contains(") T ") {
+        assert!(Instant::now() < deadline, "{}", stat());
+    }
+    expect_no_dump(&server, "it is stopped");
+    kill_process(pid, Signal::CONT).expect("it is ours");
+    expect_its_own_words(&asked_until_they_wait(server.pid));
+}
+
+/// The machine's stacks are there, and why there are no others; the JVM goes on.
+fn expect_no_dump(server: &Program, why: &str) {
+    let (process, _) = asked(server.pid);
+    let said = process["unknown"]["stacks.jvm"].as_str().unwrap_or_default();
+    assert!(said.contains(why), "{process:#}");
+    let thread = thread_called(&process, "http-nio-8080-A").expect("as the kernel names it");
+    assert!(thread["frames"].is_array(), "{thread:#}");
+    let missing = |path| fs::metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    assert!(missing(request(server.pid)), "nothing was asked for");
+    let args = ["explain", &server.pid.to_string(), "--stacks", "--jvm-threads", "--no-bpf"];
+    let (status, page, err) = run(&args);
+    assert_eq!(status.code(), Some(0), "it runs: {err}");
+    let words = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(why), "{page}");
 }

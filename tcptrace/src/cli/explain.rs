@@ -5,9 +5,8 @@ use std::{io, rc::Rc};
 use tcptrace_common::state::TcpState;
 
 use crate::{
-    cli::{btf, ended_by, output, select, warn},
+    cli::{btf, ended_by, output, select, stacks, warn},
     engine::{
-        counted::counted,
         parse::{States, Target},
         record::{ProcessId, Record},
         report::{About, Explanation, ProcessReport, role_of},
@@ -21,7 +20,6 @@ use crate::{
         netns::Netns,
         process, report,
         snapshot::{Query, Snapshot},
-        stacks,
     },
     view::{View, csv::Columns},
 };
@@ -67,6 +65,20 @@ pub struct Args {
                      a debugger has already is left alone"
     )]
     stacks: bool,
+
+    /// With --stacks, of a Java process: also has the JVM write its own thread dump, and reads that
+    #[arg(
+        long,
+        requires = "stacks",
+        long_help = "With --stacks, of a Java process (HotSpot): also has the JVM write its own \
+                     thread dump, as jcmd PID Thread.print does, and reads that: whole names of \
+                     threads, and their functions with lines, interpreted or compiled, whatever \
+                     the JVM was started with. All its threads wait for each other meanwhile (a \
+                     safepoint). If nobody attached to it before, that takes a file in its /tmp and \
+                     SIGQUIT, by which it starts to listen there; one that doesn't catch that \
+                     signal, or was started with -XX:+DisableAttachMechanism, is left alone"
+    )]
+    jvm_threads: bool,
 
     #[command(flatten)]
     btf: btf::Args,
@@ -162,17 +174,9 @@ fn warn_of_twins(snapshot: &Snapshot, records: &[Record]) {
     }
 }
 
-/// Where its threads are, where that is asked for; what that does to them is said before.
+/// Where its threads are, where that is asked for.
 fn stacks(args: &Args, id: ProcessId) -> Result<Stacks, LeftAlone> {
-    if !args.stacks {
-        return Err(LeftAlone::NotAskedFor);
-    }
-    let threads = stacks::would_stop(id)?;
-    if threads > 0 {
-        let threads = counted(threads as u64, "thread", "threads");
-        warn(&format!("--stacks stops {threads} of {} for some microseconds each", id.pid));
-    }
-    stacks::of(id)
+    if args.stacks { stacks::of(id, args.jvm_threads) } else { Err(LeftAlone::NotAskedFor) }
 }
 
 fn show_process(

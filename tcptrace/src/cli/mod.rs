@@ -15,6 +15,7 @@ mod report;
 mod select;
 mod session;
 mod snapshot;
+mod stacks;
 mod top;
 mod watch;
 mod when;

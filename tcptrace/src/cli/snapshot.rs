@@ -8,14 +8,16 @@ use tcptrace_common::state::TcpState;
 
 use crate::{
     cli::{
-        btf, ended_by, group::By, leaks, leaks::Leaks, nanoseconds, output, report, select,
+        btf, ended_by, group::By, leaks, leaks::Leaks, nanoseconds, output, report, select, stacks,
         when::When,
     },
     engine::{
         group::{Groups, Overview},
         incident::{Incident, about::Provenance, process::LookedUp},
+        leakers::{Leaker, Leakers},
         parse,
         record::{BootNs, Record},
+        report::ProcessStacks,
         select::Selection,
         update::Update,
         watch::Said,
@@ -64,6 +66,16 @@ pub struct Args {
     #[arg(long, value_name = "WHAT")]
     group_by: Option<By>,
 
+    /// Also where the threads of the processes with most leaks are now: stops each for a moment
+    #[arg(
+        long,
+        conflicts_with = "files",
+        long_help = "Also where the threads of the processes with most leaks are now, of 8 processes \
+                     at most, as explain PID --stacks says it of one. It stops each thread, 256 of a \
+                     process at most, for some microseconds, as a debugger does"
+    )]
+    stacks: bool,
+
     /// Use sock_diag and /proc only
     #[arg(long, conflicts_with = "btf")]
     no_bpf: bool,
@@ -85,8 +97,16 @@ pub struct Args {
     select: select::Args,
 }
 
+/// Processes whose threads are looked for, at most.
+const PROCESSES: usize = 8;
+
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
+    if args.stacks && args.output.is_csv() {
+        return Err(Failure::usage(
+            "snapshot --stacks --format csv: stacks are no rows; write --format json",
+        ));
+    }
     if !args.files.is_empty() {
         return past::run(args);
     }
@@ -153,6 +173,7 @@ impl Listing<'_> {
         let Self { args, now, mut overview } = self;
         let mut groups = args.group_by.and_then(By::what).map(|by| Groups::new(by, now));
         let min_age_ns = nanoseconds(args.min_age);
+        let mut leakers = Leakers::default();
         let mut said = Ok(());
         for record in records {
             let over = record.age(now).is_over(min_age_ns);
@@ -170,6 +191,9 @@ impl Listing<'_> {
                 continue;
             }
             overview.add(&record);
+            if args.stacks {
+                leakers.add(&record);
+            }
             let record = Rc::new(record);
             if let Some(incident) = &mut incident {
                 incident.take(&Said { time: now, update: Update::Socket(Rc::clone(&record)) });
@@ -184,6 +208,15 @@ impl Listing<'_> {
         said?;
         for group in groups.into_iter().flat_map(Groups::sorted) {
             view.update(now, &Update::Group(Box::new(group)))?;
+        }
+        if args.stacks {
+            // They take a while.
+            view.flush()?;
+        }
+        for Leaker { holder, leaks } in leakers.worst(PROCESSES) {
+            let stacks = stacks::of(holder.process, false);
+            let stacks = ProcessStacks { process: holder, leaks, stacks };
+            view.update(now, &Update::Stacks(Box::new(stacks)))?;
         }
         view.update(now, &Update::Overview(Box::new(overview)))?;
         view.flush()

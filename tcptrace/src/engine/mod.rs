@@ -14,6 +14,7 @@ pub mod holdings;
 pub mod incident;
 pub mod judge;
 pub mod language;
+pub mod leakers;
 pub mod name;
 pub mod opener;
 pub mod origin;

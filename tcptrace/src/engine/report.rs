@@ -51,6 +51,17 @@ pub struct ProcessReport {
     pub stacks: Result<Stacks, LeftAlone>,
 }
 
+/// Where the threads of a process are that holds leaks.
+#[derive(Clone, Debug)]
+pub struct ProcessStacks {
+    /// The process; its descriptor number means nothing here.
+    pub process: Holder,
+    /// Its leaks.
+    pub leaks: u64,
+    /// Where its threads are now.
+    pub stacks: Result<Stacks, LeftAlone>,
+}
+
 /// A listener of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listening {

@@ -1,12 +1,13 @@
 //! Where in a program's code something was done: user stacks, in words.
 
+pub mod jvm;
 pub mod threads;
 pub mod whose;
 pub mod why;
 
 use serde::{Deserialize, Serialize};
 
-pub use why::{Cut, Missing};
+pub use why::{Cut, Missing, NoDump};
 
 /// The calls that led to a moment, the innermost first. Text may hold anything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -13,7 +13,7 @@ use super::{
     check::{Finding, Offers},
     group::{Group, HolderNames, Overview},
     record::{Age, ClosedBy, Connection, Record},
-    report::{Explanation, ProcessReport},
+    report::{Explanation, ProcessReport, ProcessStacks},
     stories::CodeStory,
     unknown::Reason,
     worst::Worst,
@@ -189,6 +189,8 @@ pub enum Update {
     Overview(Box<Overview>),
     /// What is known of a process.
     Process(Box<ProcessReport>),
+    /// Where the threads of a process are.
+    Stacks(Box<ProcessStacks>),
     /// Why a socket, or several of a process's, are where they are, and what to do.
     Explanation(Box<Explanation>),
     /// What this host offers in one respect.

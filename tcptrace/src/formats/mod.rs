@@ -10,6 +10,7 @@ pub mod descriptor;
 pub mod elf;
 pub mod fdinfo;
 pub mod go;
+pub mod jvm_dump;
 pub mod maps;
 pub mod mounts;
 pub mod net_lines;

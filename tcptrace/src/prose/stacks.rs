@@ -163,6 +163,12 @@ const REMEDIES: usize = 4;
 #[must_use]
 pub fn remedies(stacks: &Stacks) -> Vec<String> {
     let mut list: Vec<String> = Vec::new();
+    let frames = || stacks.threads.iter().flat_map(|t| &t.stack).flat_map(|s| &s.frames);
+    if stacks.dump.is_none() && frames().any(|f| f.unknown.as_ref().is_some_and(is_javas)) {
+        list.push(
+            "Java's functions: explain PID --stacks --jvm-threads has the JVM name them".to_owned(),
+        );
+    }
     for stack in stacks.threads.iter().filter_map(|t| t.stack.as_ref().ok()) {
         let own = stack.frames.iter().filter(|f| {
             matches!(f.code, Code::Own | Code::Unknown) || f.unknown == Some(Missing::Interpreted)
@@ -178,6 +184,16 @@ pub fn remedies(stacks: &Stacks) -> Vec<String> {
         }
     }
     list
+}
+
+/// Whether a JVM could say more.
+const fn is_javas(why: &Missing) -> bool {
+    matches!(
+        why,
+        Missing::Interpreted
+            | Missing::NoPerfMap { machine: Some(Machine::Java) }
+            | Missing::NotInPerfMap { machine: Some(Machine::Java) }
+    )
 }
 
 /// A frame in a few words: `Crawler.fetch crawler.py:41`.
@@ -360,7 +376,7 @@ mod tests {
             thread(4, Ok(("fetch", Code::Own))),
         ];
         assert_eq!(
-            lines(&Stacks { how: Means::Stopped, threads, of: 4 }),
+            lines(&Stacks { how: Means::Stopped, threads, of: 4, dump: None }),
             [
                 "1 of 4 threads: fetch",
                 "2 of 4 threads: epoll_wait",
@@ -417,6 +433,14 @@ mod tests {
         }
         let id = Some("ab12".to_owned());
         assert!(missing(&Missing::NoSymbols { build_id: id }).contains("build id ab12"));
+        let unnamed = Missing::NoPerfMap { machine: Some(Machine::Java) };
+        let frames = vec![Frame { unknown: Some(unnamed), ..of("", Code::Unknown, None) }];
+        let stack = Ok(Stack { frames, cut: None });
+        let threads = vec![ThreadStack { tid: 1, name: "java".into(), stack }];
+        let mut stacks = Stacks { how: Means::Stopped, threads, of: 1, dump: None };
+        assert!(remedies(&stacks)[0].contains("--jvm-threads"));
+        stacks.dump = Some(Ok(0));
+        assert!(remedies(&stacks)[0].contains("perf map"), "it was asked");
         let code = Cut::Code { module: None, machine: Some(Machine::Java) };
         assert!(cut(&code).contains("PreserveFramePointer"));
     }

@@ -269,6 +269,7 @@ impl<W: Write> View for Csv<W> {
             | Update::Report(_)
             | Update::Stories(_)
             | Update::Process(_)
+            | Update::Stacks(_)
             | Update::Explanation(_) => {
                 return Ok(());
             }

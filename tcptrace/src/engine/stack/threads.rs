@@ -2,14 +2,14 @@
 
 use std::rc::Rc;
 
-use super::Stack;
+use super::{Stack, why::NoDump};
 
 /// A thread, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadStack {
     /// Its id.
     pub tid: u32,
-    /// Its name; may hold anything.
+    /// Its name, of a JVM that was asked the whole one, else up to 15 bytes; may hold anything.
     pub name: Rc<str>,
     /// Its stack, or why there is none.
     pub stack: Result<Stack, Skipped>,
@@ -69,4 +69,7 @@ pub struct Stacks {
     pub threads: Vec<ThreadStack>,
     /// How many threads there are in all.
     pub of: usize,
+    /// How many threads have their calls from the JVM's own thread dump, or why none has; `None`:
+    /// nobody asked for it.
+    pub dump: Option<Result<usize, NoDump>>,
 }

@@ -74,3 +74,28 @@ pub enum Cut {
     /// There was no time for more.
     Time,
 }
+
+/// Why there is no thread dump of a JVM's own. The words are in `crate::prose`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NoDump {
+    /// The process has no `libjvm.so` mapped.
+    NoJvm,
+    /// It has one that is not HotSpot's, or whose file can't be read.
+    NotHotSpot,
+    /// It was started with `-XX:+DisableAttachMechanism`.
+    Disabled,
+    /// SIGQUIT is not caught and would end it (`-Xrs`), or it has only begun.
+    NotCaught,
+    /// It is stopped (state T), and would answer when nobody listens any more.
+    Stopped,
+    /// It takes CAP_SYS_PTRACE, CAP_SETUID and CAP_SETGID, or to be the JVM's own user.
+    NotPermitted,
+    /// The request can't be put into `/tmp` as the process sees it.
+    NoPlace,
+    /// It ended.
+    Gone,
+    /// It did not answer in time.
+    Silent,
+    /// It answered that it won't, or something that is no thread dump.
+    Refused,
+}

@@ -8,6 +8,7 @@ pub mod check;
 pub mod header;
 pub mod holders;
 pub mod host;
+pub mod jvm;
 pub mod limits;
 pub mod lookup;
 pub mod memory;

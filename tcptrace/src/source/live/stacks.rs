@@ -54,7 +54,7 @@ pub fn of(id: ProcessId) -> Result<Stacks, LeftAlone> {
     let of = tids.len();
     if let Some(interpreter) = python::Interpreter::of(id.pid) {
         let tids = &tids[..of.min(THREADS)];
-        return Ok(Stacks { how: Means::Read, threads: interpreter.stacks(tids), of });
+        return Ok(Stacks { how: Means::Read, threads: interpreter.stacks(tids), of, dump: None });
     }
     let tids: Vec<u32> = tids.into_iter().take(THREADS).collect();
     // Read before anything is stopped.
@@ -83,7 +83,7 @@ pub fn of(id: ProcessId) -> Result<Stacks, LeftAlone> {
             stack: copied.map(&mut words),
         })
         .collect();
-    Ok(Stacks { how: Means::Stopped, threads, of })
+    Ok(Stacks { how: Means::Stopped, threads, of, dump: None })
 }
 
 /// The process's threads, if they may be stopped.

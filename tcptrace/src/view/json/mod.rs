@@ -23,6 +23,7 @@ use self::{
     origins::{Stamps, stamps},
     page::{ExplanationLine, ProcessLine},
     record::{End, Stamped, record},
+    stack::StacksLine,
 };
 use crate::{
     engine::{
@@ -108,6 +109,7 @@ impl<W: Write> View for Json<W> {
                 let stamp = |time| clock.rfc3339(time);
                 self.line(&ProcessLine::new(stamp(time), time, report, &stamp))
             }
+            Update::Stacks(s) => self.line(&StacksLine::new(self.stamp(time), s)),
             Update::Explanation(e) => self.line(&ExplanationLine::new(self.stamp(time), e)),
             Update::Finding(finding) => self.line(&FindingLine::new(self.stamp(time), finding)),
             Update::Offers(offers) => self.line(&OffersLine::new(self.stamp(time), offers)),

@@ -9,11 +9,9 @@ use crate::{
         blocked::blockage::Kept,
         record::{BootNs, Holder, Role},
         report::{About, Answer, Explanation, Listening, ProcessReport},
-        stack::threads::Stacks,
     },
     prose::{
         cure::{Snippet, cure},
-        stacks::refused,
         threads,
         words::evidence,
     },
@@ -21,7 +19,7 @@ use crate::{
         kept::KeptLine,
         lines::HolderLine,
         ms::{AgeMs, Ms},
-        stack::ThreadLine,
+        stack::{ThreadLine, thread_lines},
     },
 };
 
@@ -115,8 +113,7 @@ impl<'a> ProcessLine<'a> {
         let threads = r.threads.as_ref().map_err(|why| unknown.insert("threads", *why)).ok();
         let kept = r.kept.as_ref().map_err(|why| unknown.insert("blocked", *why)).ok();
         let kept_line = |kept: &'a Kept| KeptLine::new(stamp(kept.cause.at_ns), kept);
-        let stacks = r.stacks.as_ref();
-        let stacks = stacks.map_err(|why| unknown.insert("stacks", refused(*why))).ok();
+        let stacks = thread_lines(&r.stacks, &mut unknown);
         let HolderLine { pid, inner_pid, comm, cgroup, container, runtime, pod, .. } =
             HolderLine::from(&r.process);
         let Holder { process, ppid, .. } = &r.process;
@@ -151,7 +148,7 @@ impl<'a> ProcessLine<'a> {
             threads_read: threads.map(|t| t.read),
             threads_in_all: threads.map(|t| t.of),
             blocked: kept.map(|all| all.iter().map(kept_line).collect()),
-            stacks: stacks.map(|s: &Stacks| s.threads.iter().map(ThreadLine::from).collect()),
+            stacks,
             threads: threads
                 .map_or(&[][..], |t| &t.groups)
                 .iter()

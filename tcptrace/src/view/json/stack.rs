@@ -1,11 +1,64 @@
 //! The shapes of stacks. Field names are the contract.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::{
-    engine::stack::{Frame, threads::ThreadStack},
-    prose::stacks::{cut, missing, skipped},
+    engine::{
+        report::ProcessStacks,
+        stack::{
+            Frame,
+            threads::{LeftAlone, Stacks, ThreadStack},
+        },
+    },
+    prose::{
+        dump,
+        stacks::{cut, missing, refused, skipped},
+    },
 };
+
+/// Fields that are null or not exact, and why.
+type Unknown = BTreeMap<&'static str, &'static str>;
+
+/// The threads, and in `unknown` what is missing.
+pub fn thread_lines<'a>(
+    stacks: &'a Result<Stacks, LeftAlone>,
+    unknown: &mut Unknown,
+) -> Option<Vec<ThreadLine<'a>>> {
+    match stacks {
+        Ok(stacks) => {
+            if let Some(Err(why)) = stacks.dump {
+                unknown.insert("stacks.jvm", dump::none(why));
+            }
+            Some(stacks.threads.iter().map(ThreadLine::from).collect())
+        }
+        Err(why) => {
+            unknown.insert("stacks", refused(*why));
+            None
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub struct StacksLine<'a> {
+    event: &'static str,
+    time: String,
+    pid: u32,
+    name: &'a str,
+    leaks: u64,
+    stacks: Option<Vec<ThreadLine<'a>>>,
+    unknown: Unknown,
+}
+
+impl<'a> StacksLine<'a> {
+    pub fn new(time: String, s: &'a ProcessStacks) -> Self {
+        let mut unknown = Unknown::new();
+        let stacks = thread_lines(&s.stacks, &mut unknown);
+        let (pid, name) = (s.process.process.pid, s.process.called());
+        Self { event: "stacks", time, pid, name, leaks: s.leaks, stacks, unknown }
+    }
+}
 
 #[derive(Serialize)]
 pub struct ThreadLine<'a> {

@@ -111,6 +111,7 @@ impl<W: Write> View for Table<W> {
             Update::Group(group) => self.group(group),
             Update::Overview(overview) => self.overview(overview),
             Update::Process(report) => self.process(report, time),
+            Update::Stacks(s) => self.stacks(&s.stacks, Some(&s.process)),
             Update::Explanation(explanation) => self.explanation(explanation, time),
             Update::Finding(finding) => self.finding(finding),
             Update::Offers(offers) => self.offers(offers),

@@ -6,14 +6,14 @@ use crate::{
     engine::{
         blocked::blockage::Kept,
         counted::counted,
-        record::{BootNs, Record, Role},
+        record::{BootNs, Holder, Record, Role},
         report::{About, Explanation, ProcessReport},
-        stack::threads::LeftAlone,
+        stack::threads::{LeftAlone, Stacks},
     },
     prose::{
         blocked,
         cure::{Snippet, cure},
-        origins, reasons, stacks, threads,
+        dump, origins, reasons, stacks, threads,
         time::human,
         words::{evidence, holders, name},
     },
@@ -59,7 +59,7 @@ impl<W: Write> Table<W> {
         self.listeners(r)?;
         self.threads(r)?;
         self.kept(r, now)?;
-        self.stacks(r)?;
+        self.stacks(&r.stacks, None)?;
         self.untold = Some((r.process.process.pid, r.leaks)).filter(|(_, leaks)| *leaks > 0);
         if r.leaks > 0 { self.title("leaks, the oldest first") } else { Ok(()) }
     }
@@ -172,8 +172,14 @@ impl<W: Write> Table<W> {
         Ok(())
     }
 
-    fn stacks(&mut self, r: &ProcessReport) -> io::Result<()> {
-        let stacks = match &r.stacks {
+    /// Where threads are; of which process, where the page is not about it.
+    pub(super) fn stacks(
+        &mut self,
+        stacks: &Result<Stacks, LeftAlone>,
+        process: Option<&Holder>,
+    ) -> io::Result<()> {
+        let of = process.map(|holder| format!(" of {}", safe(&name(holder)))).unwrap_or_default();
+        let stacks = match stacks {
             Ok(stacks) => stacks,
             Err(LeftAlone::NotAskedFor) if r.leaks == 0 => return Ok(()),
             Err(LeftAlone::NotAskedFor) => {
@@ -184,11 +190,11 @@ impl<W: Write> Table<W> {
                 return writeln!(self.out, "  where leaks to come are opened: {origins}");
             }
             Err(why) => {
-                self.title("stacks")?;
+                self.title(&format!("stacks{of}"))?;
                 return writeln!(self.out, "  unknown: {}", stacks::refused(*why));
             }
         };
-        self.title("stacks now, the innermost call first")?;
+        self.title(&format!("stacks{of} now, the innermost call first"))?;
         if stacks.threads.len() < stacks.of {
             writeln!(self.out, "  only {} of {} were read:", stacks.threads.len(), stacks.of)?;
         }
@@ -197,8 +203,9 @@ impl<W: Write> Table<W> {
             self.wrapped(2, safe(line).split(' '))?;
         }
         self.more(lines.len())?;
-        let remedies: Vec<String> =
-            stacks::remedies(stacks).iter().map(|r| safe(r).into_owned()).collect();
+        let no_dump = stacks.dump.and_then(Result::err).map(|why| dump::none(why).to_owned());
+        let remedies = no_dump.into_iter().chain(stacks::remedies(stacks));
+        let remedies: Vec<String> = remedies.map(|r| safe(&r).into_owned()).collect();
         if remedies.is_empty() {
             return Ok(());
         }

@@ -279,6 +279,16 @@ const PROCESS: &[Field] = &[
     UNKNOWN,
 ];
 
+const STACKS: &[Field] = &[
+    EVENT,
+    TIME,
+    field("pid", Count(""), "The process."),
+    field("name", Text, "What people call it."),
+    field("leaks", Count("sockets"), "How many leaks it holds."),
+    field("stacks", Maybe(&List(&Object(THREAD))), "Where each of its threads is now."),
+    UNKNOWN,
+];
+
 const THREAD: &[Field] = &[
     field("thread", Count(""), "Its id."),
     field("name", Text, "Its name."),
@@ -383,6 +393,13 @@ pub const LINES: &[Line] = &[
         about: "Sockets that have something in common.",
         common: &[],
         fields: GROUP,
+    },
+    Line {
+        events: &["stacks"],
+        from: "snapshot --stacks",
+        about: "A process that holds leaks, the one with most of them first.",
+        common: &[],
+        fields: STACKS,
     },
     Line {
         events: &["summary"],
