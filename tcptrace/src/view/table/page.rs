@@ -60,6 +60,9 @@ impl<W: Write> Table<W> {
         self.threads(r)?;
         self.kept(r, now)?;
         self.stacks(&r.stacks, None)?;
+        if r.leaks > 0 && matches!(r.stacks, Err(LeftAlone::NotAskedFor)) {
+            self.its_code(r.process.process.pid)?;
+        }
         self.untold = Some((r.process.process.pid, r.leaks)).filter(|(_, leaks)| *leaks > 0);
         if r.leaks > 0 { self.title("leaks, the oldest first") } else { Ok(()) }
     }
@@ -172,6 +175,14 @@ impl<W: Write> Table<W> {
         Ok(())
     }
 
+    /// How to get at the code behind its leaks.
+    fn its_code(&mut self, pid: u32) -> io::Result<()> {
+        self.title("its code")?;
+        writeln!(self.out, "  where its threads are: tcptrace explain {pid} --stacks")?;
+        let origins = format!("tcptrace watch --pid {pid} --origins");
+        writeln!(self.out, "  where leaks to come are opened: {origins}")
+    }
+
     /// Where threads are; of which process, where the page is not about it.
     pub(super) fn stacks(
         &mut self,
@@ -181,14 +192,7 @@ impl<W: Write> Table<W> {
         let of = process.map(|holder| format!(" of {}", safe(&name(holder)))).unwrap_or_default();
         let stacks = match stacks {
             Ok(stacks) => stacks,
-            Err(LeftAlone::NotAskedFor) if r.leaks == 0 => return Ok(()),
-            Err(LeftAlone::NotAskedFor) => {
-                let pid = r.process.process.pid;
-                self.title("its code")?;
-                writeln!(self.out, "  where its threads are: tcptrace explain {pid} --stacks")?;
-                let origins = format!("tcptrace watch --pid {pid} --origins");
-                return writeln!(self.out, "  where leaks to come are opened: {origins}");
-            }
+            Err(LeftAlone::NotAskedFor) => return Ok(()),
             Err(why) => {
                 self.title(&format!("stacks{of}"))?;
                 return writeln!(self.out, "  unknown: {}", stacks::refused(*why));
