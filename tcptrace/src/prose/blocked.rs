@@ -154,6 +154,9 @@ fn what(awaited: &Awaited, peers: usize) -> String {
             format!("the lock of {path}, which process {} has", holder.pid)
         }
         Awaited::FileLock { path, holder: None } => format!("the lock of {path}"),
+        Awaited::Child(children) if children.len() > 1 => {
+            format!("one of {} child processes to end", children.len())
+        }
         Awaited::Child(_) => "a child process to end".to_owned(),
         Awaited::Page => "a page of memory, often from disk or swap".to_owned(),
         Awaited::File(path) if path.is_empty() => "the disk".to_owned(),
@@ -268,9 +271,6 @@ fn step(before: &Link, link: &Link) -> String {
             format!("The other end of the pipe is in {who}{}; {group}.", others(held))
         }
         Awaited::FileLock { .. } => format!("{who} has the lock: {group}."),
-        Awaited::Child(children) if children.len() > 1 => {
-            format!("{who} is one of {} child processes: {group}.", children.len())
-        }
         Awaited::Child(_) => format!("The child is {who}: {group}."),
         _ => format!("{who}: {group}."),
     }

@@ -208,8 +208,9 @@ fn next<'a>(reading: &'a Reading, process: &'a ReadProcess, last: &Link) -> Step
         Awaited::FileLock { holder: None, .. } => {
             unknown("the kernel does not say who has the lock")
         }
-        Awaited::Child(children) if children.is_empty() => Step::End(ChainEnd::Itself),
-        Awaited::Child(children) => with(reading, children, last),
+        // One of several may end at any moment: none of them is what it waits for.
+        Awaited::Child(children) if children.len() != 1 => Step::End(ChainEnd::Itself),
+        Awaited::Child(child) => with(reading, child, last),
         Awaited::Mutex { owner } => {
             let all = waiters(reading, process);
             let owners = all.into_iter().find(|w| w.tids.contains(owner));

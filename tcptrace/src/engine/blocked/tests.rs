@@ -331,6 +331,18 @@ fn a_connection_that_waits_to_be_accepted_and_a_child() {
     assert_eq!((pids(found), &found.end), (vec![10, 20, 30], &ChainEnd::Itself));
 }
 
+/// A parent that waits for any of its children does not wait for the one that waits for it.
+#[test]
+fn any_of_several_children_is_no_circle() {
+    let parent = ReadProcess { children: vec![held(10), held(30)], ..process(20, &[In::Waits4]) };
+    let reading = reading(
+        vec![process(10, &[In::Reads("pipe:[1]")]), parent, process(30, &[In::Sleeps])],
+        vec![pipe("pipe:[1]", &[20], &[10])],
+    );
+    let [found] = &of(&reading, 10)[..] else { panic!("one finding") };
+    assert_eq!((pids(found), &found.end), (vec![10, 20], &ChainEnd::Itself));
+}
+
 #[test]
 fn a_long_chain_is_cut() {
     const TARGETS: [&str; 12] = [

@@ -14,7 +14,7 @@ use std::{
 };
 
 use self::{held::Held, sockets::Sockets};
-use super::{boot_now, numbers, process, sock_diag::SockDiag, text, threads};
+use super::{boot_now, bpf, numbers, process, sock_diag::SockDiag, text, threads};
 use crate::{
     engine::{
         blocked::{
@@ -23,7 +23,7 @@ use crate::{
         },
         name::name,
         record::ProcessId,
-        waiting::{Waiting, WaitsIn},
+        waiting::{Waiting, WaitingThread, WaitsIn},
     },
     formats::{descriptor::socket_inode, fdinfo, threads::call_number},
 };
@@ -226,17 +226,68 @@ fn file_lock_holder(waiting: &Waiting) -> Option<HeldBy> {
     held_by(fdinfo::lock_holder(&text("/proc/locks").ok()?, waiting.pid)?)
 }
 
-/// Its children, where a thread waits for one, as far as the kernel lists them
-/// (CONFIG_PROC_CHILDREN).
+/// The children that a thread waits for, as far as the kernel lists them (CONFIG_PROC_CHILDREN):
+/// the one that its call names, or all.
 fn children(waiting: &Waiting) -> Vec<HeldBy> {
-    if !is_in(waiting, &["wait4", "waitid", "waitpid"]) {
+    let named: Vec<Named> = waiting.threads.iter().filter_map(|t| named(waiting, t)).collect();
+    if named.is_empty() {
         return Vec::new();
     }
     let of = |tid: &u32| text(&format!("/proc/{}/task/{tid}/children", waiting.pid)).ok();
     let tids = numbers(&format!("/proc/{}/task", waiting.pid)).unwrap_or_default();
     let lists: Vec<String> = tids.iter().take(THREADS).filter_map(of).collect();
     let pids = lists.iter().flat_map(|list| list.split_whitespace()).filter_map(|w| w.parse().ok());
-    pids.take(held::MOST).filter_map(held_by).collect()
+    let is_named = |pid: &u32| named.iter().any(|named| named.is(*pid));
+    pids.filter(is_named).take(held::MOST).filter_map(held_by).collect()
+}
+
+/// Whom a call waits for (wait(2)).
+enum Named {
+    Any,
+    /// By its pid in the caller's pid namespace.
+    Inside(u32),
+    /// By its pid in ours.
+    Here(u32),
+}
+
+impl Named {
+    fn is(&self, pid: u32) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Here(named) => *named == pid,
+            Self::Inside(named) => {
+                let status = text(&format!("/proc/{pid}/status")).unwrap_or_default();
+                let line = status.lines().find_map(|l| l.strip_prefix("NSpid:"));
+                let mut pids = line.into_iter().flat_map(str::split_whitespace);
+                *named == pid || pids.any(|p| p.parse() == Ok(*named))
+            }
+        }
+    }
+}
+
+/// Whom a thread's call waits for, where it is such a call. Process groups are not told apart.
+fn named(waiting: &Waiting, thread: &WaitingThread) -> Option<Named> {
+    /// `idtype_t` (uapi/linux/wait.h).
+    const P_PID: u64 = 1;
+    const P_PIDFD: u64 = 3;
+    let WaitsIn::In { name, first, second } = &thread.call else { return None };
+    match &**name {
+        // A pid_t: the upper half of the register may hold anything.
+        "wait4" | "waitpid" => match *first as i32 {
+            pid @ 1.. => Some(Named::Inside(pid.unsigned_abs())),
+            _ => Some(Named::Any),
+        },
+        "waitid" => match (*first as i32 as u64, *second as u32) {
+            (P_PID, pid) => Some(Named::Inside(pid)),
+            (P_PIDFD, fd) => {
+                let info = text(&format!("/proc/{}/fdinfo/{fd}", waiting.pid)).ok();
+                let pid = info.and_then(|info| bpf::field(&info, "Pid"));
+                Some(pid.map_or(Named::Any, Named::Here))
+            }
+            _ => Some(Named::Any),
+        },
+        _ => None,
+    }
 }
 
 /// The network namespace that a process is in.
