@@ -31,7 +31,7 @@ use crate::{
     maps::count,
     offsets::{self, off},
     seq::Output,
-    sock::{AF_INET, AF_INET6, Address, IPPROTO_MPTCP, IPPROTO_TCP, Sock},
+    sock::{Address, Sock, is_tcp},
     stack::{self, Registers},
 };
 
@@ -125,16 +125,22 @@ pub fn forget(ctx: BtfTracePointContext) -> i32 {
 
 #[inline(always)]
 fn opened(ctx: *mut core::ffi::c_void, sk: u64, flags: u32) {
-    let Some(new) = NEW.get_ptr_mut(0) else { return };
-    // SAFETY: a valid map value, and this CPU's own: nothing that uses it comes in between, because
-    // all of this runs for calls, and a call is not preempted here.
-    let new = unsafe {
-        *new = zeroed();
-        &mut *new
-    };
+    let Some(new) = unknown() else { return };
     new.flags = flags;
     new.opened = moment(ctx, Registers::of_the_call());
     keep(sk, new);
+}
+
+/// Room for what becomes known of a connection, with nothing in it.
+#[inline(always)]
+fn unknown() -> Option<&'static mut Known> {
+    let new = NEW.get_ptr_mut(0)?;
+    // SAFETY: a valid map value, and this CPU's own: nothing that uses it comes in between, because
+    // all of this runs for calls, and a call is not preempted here.
+    unsafe {
+        *new = zeroed();
+        Some(&mut *new)
+    }
 }
 
 #[inline(always)]
@@ -166,12 +172,8 @@ fn read(ctx: *mut core::ffi::c_void, sk: Sock, got: i32) {
     let known = match known {
         Some(known) => known,
         None => {
-            let Some(new) = NEW.get_ptr_mut(0) else { return };
-            // SAFETY: as in `opened`.
-            unsafe {
-                *new = zeroed();
-                &mut *new
-            }
+            let Some(new) = unknown() else { return };
+            new
         }
     };
     if ended {
@@ -225,9 +227,9 @@ pub fn current() -> Address {
     Address::new(unsafe { bpf_get_current_task() })
 }
 
-/// The socket that a descriptor of the caller's leads to; 0 where it is not of TCP. Another thread
-/// may have closed it since: what is read then is checked by nobody, and is found by nobody, since
-/// it is no live socket's address.
+/// The socket that a descriptor of the caller's leads to; `None` where it is not of TCP. Another
+/// thread may have closed it since: what is read then is checked by nobody, and is found by nobody,
+/// since it is no live socket's address.
 #[inline(always)]
 fn socket_of(fd: u64) -> Option<u64> {
     let table = current().follow(off!(task_files)).follow(off!(files_fdt));
@@ -236,9 +238,7 @@ fn socket_of(fd: u64) -> Option<u64> {
     }
     let file = table.follow(off!(fdt_fd)).at(8 * fd).follow(0);
     let sk = file.follow(off!(file_private)).follow(off!(socket_sk));
-    let (family, protocol): (u16, u16) = (sk.read(off!(sk_family)), sk.read(off!(sk_protocol)));
-    let tcp = (family == AF_INET || family == AF_INET6)
-        && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP);
+    let tcp = is_tcp(sk.read(off!(sk_family)), sk.read(off!(sk_protocol)));
     let netns = offsets::netns();
     let here = netns == 0 || sk.follow(off!(sk_net)).read::<u32>(off!(net_inum)) == netns;
     (tcp && here).then_some(sk.number())

@@ -146,10 +146,7 @@ impl Sock {
     /// TCP or MPTCP over IP: what all programs are about.
     #[inline(always)]
     pub fn is_tcp(self) -> bool {
-        let family = self.family();
-        let protocol = self.protocol();
-        (family == AF_INET || family == AF_INET6)
-            && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP)
+        is_tcp(self.family(), self.protocol())
     }
 
     /// Whether the program has read all that came, the FIN included. Of MPTCP's own sockets, whose
@@ -360,6 +357,13 @@ pub fn jiffies_since(stamp: u32) -> u64 {
 fn diff(a: u32, b: u32) -> u32 {
     let d = a.wrapping_sub(b);
     if d > i32::MAX as u32 { 0 } else { d }
+}
+
+/// TCP or MPTCP over IP, by family and protocol.
+#[inline(always)]
+pub fn is_tcp(family: u16, protocol: u16) -> bool {
+    (family == AF_INET || family == AF_INET6)
+        && (protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP)
 }
 
 #[inline(always)]

@@ -7,7 +7,7 @@
 //! | [`ring`] | records of the ring buffer | `engine::decode`, and behind it the core and all formats |
 //! | [`iter`] | what iterators list | `bpf::iter`, and behind it the core, facts written and read, all formats |
 //! | [`netlink`] | answers of sock_diag | `formats::{sock_diag, unix_diag}`, and behind it as above |
-//! | [`proc_files`] | files of `/proc` and `/sys` | `formats::{stat, threads, arguments, net_lines, descriptor}`, `engine::{language, check}`, `source::live`, and behind them the page on a process |
+//! | [`proc_files`] | files of `/proc` and `/sys` | `formats::{stat, threads, arguments, lines, net_lines, descriptor}`, `engine::{language, check}`, `source::live`, and behind them the page on a process |
 //! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths | `formats::{cgroup, container, mounts}` |
 //! | [`btf`] | BTF, the kernel's or of `--btf` | `formats::btf`, and aya's reader of what that leaves |
 //! | [`recording`] | files of `tcptrace record`, frames and batches of facts | `source::recording`, `engine::fact`, and behind them the core and all formats |
@@ -55,14 +55,13 @@ use tcptrace::{
         cgroup::{CgroupPattern, Cgroups},
         container::container,
         descriptor::{Kind, socket_inode},
-        mounts,
+        lines, mounts,
         sock_diag::{Detail, Dump, MPTCP, TCP},
         stat::Stat,
         threads::Threads,
         unix_diag,
     },
     source::live::{
-        bpf,
         bpf::{iter::Listing, preflight},
         limits, netstat, process,
         threads::listener,
@@ -277,7 +276,7 @@ pub fn proc_files(data: &[u8]) {
     if let Some(stat) = Stat::parse(text) {
         assert!(text.contains(&*stat.comm) && text.contains(stat.state));
     }
-    let _ = (bpf::field::<u32>(text, "Seccomp"), bpf::field::<u64>(text, "recursion_misses"));
+    let _ = (lines::number::<u32>(text, "Seccomp"), lines::number::<u64>(text, "recursion_misses"));
     let _ = (text.lines().filter_map(listener).count(), preflight::too_old(text));
     let _ = (Kind::of_link(text), language(text, text));
     if let Some(inode) = socket_inode(text) {

@@ -59,6 +59,9 @@ pub fn missing(name: &str) -> Option<String> {
     if let Some(test) = name.strip_prefix("origins::") {
         return crate::origins::missing(test);
     }
+    if let Some(test) = name.strip_prefix("stacks::") {
+        return crate::stacks::missing(test);
+    }
     let mptcp = Path::new("/proc/sys/net/mptcp/enabled").exists();
     (name.contains("mptcp") && !mptcp).then(|| "this kernel has no MPTCP".to_owned())
 }

@@ -2,7 +2,7 @@
 //! read them, with the functions. `cargo xtask origins` runs other languages.
 
 #[path = "../origins/build.rs"]
-mod build;
+pub mod build;
 #[path = "../origins/scene.rs"]
 #[expect(dead_code, reason = "shared with the tests of other languages")]
 mod scene;

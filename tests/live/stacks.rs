@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tcptrace::view::json::schema;
 
 use crate::{
+    origins::build::has,
     tests,
     tracer::{DEADLINE, Pair, netns, run, tcptrace},
 };
@@ -67,8 +68,28 @@ impl Drop for Program {
     }
 }
 
-/// Compiles a program of `tests/live/programs`; `None` where there is no compiler.
-fn compiled(dir: &Path, compiler: &str, source: &str, flags: &[&str]) -> Option<PathBuf> {
+/// Why a test of this module can't run here.
+pub fn missing(name: &str) -> Option<String> {
+    let programs: &[(&str, &str)] = match name {
+        "of_those_who_leak" => &[],
+        "go_without_symbols" => &[("go", "version")],
+        "mangled_names_and_none_at_all" => {
+            &[("c++", "-v"), ("strip", "--version"), ("objcopy", "--version")]
+        }
+        "python_is_read_without_a_stop" => return no_python("3.13"),
+        "python_with_a_perf_map" => return no_python("3.12"),
+        _ => &[("cc", "-v")],
+    };
+    let (program, _) = programs.iter().find(|(program, asks)| !has(program, asks))?;
+    Some(format!("it builds a program with {program}, which is not here"))
+}
+
+fn no_python(version: &str) -> Option<String> {
+    python(version).is_none().then(|| format!("there is no python{version} here"))
+}
+
+/// Compiles a program of `tests/live/programs`.
+fn compiled(dir: &Path, compiler: &str, source: &str, flags: &[&str]) -> PathBuf {
     let text = match source {
         "threads.c" => include_str!("programs/threads.c"),
         _ => include_str!("programs/fetcher.cc"),
@@ -77,16 +98,9 @@ fn compiled(dir: &Path, compiler: &str, source: &str, flags: &[&str]) -> Option<
     fs::write(&from, text).expect("a source");
     let mut command = Command::new(compiler);
     command.args(["-O2", "-g", "-fomit-frame-pointer", "-pthread"]).args(flags);
-    match command.arg("-o").arg(&to).arg(&from).status() {
-        Ok(status) => {
-            assert!(status.success(), "{compiler}: {status}");
-            Some(to)
-        }
-        Err(e) => {
-            eprintln!("SKIPPED: {compiler}: {e}");
-            None
-        }
-    }
+    let status = command.arg("-o").arg(&to).arg(&from).status().expect(compiler);
+    assert!(status.success(), "{compiler}: {status}");
+    to
 }
 
 /// The line of a source that ends in this comment.
@@ -124,7 +138,7 @@ fn with<'a>(stacks: &'a Value, function: &str) -> Vec<&'a Value> {
 
 fn threads_of_a_c_program() {
     let dir = tempfile::tempdir().expect("a directory");
-    let Some(path) = compiled(dir.path(), "cc", "threads.c", &[]) else { return };
+    let path = compiled(dir.path(), "cc", "threads.c", &[]);
     let mut program = Program::start(&path, &[]);
     let (process, err) = stacks(&program, |stacks| {
         with(stacks, "waits_for_data").len() == 3 && with(stacks, "main").len() == 1
@@ -158,7 +172,7 @@ fn threads_of_a_c_program() {
 
 fn a_thread_that_never_waits() {
     let dir = tempfile::tempdir().expect("a directory");
-    let Some(path) = compiled(dir.path(), "cc", "threads.c", &[]) else { return };
+    let path = compiled(dir.path(), "cc", "threads.c", &[]);
     let program = Program::start(&path, &["on"]);
     let (process, _) = stacks(&program, |stacks| with(stacks, "spins").len() == 1);
     let thread = with(&process["stacks"], "spins")[0];
@@ -169,7 +183,7 @@ fn a_thread_that_never_waits() {
 fn mangled_names_and_none_at_all() {
     let dir = tempfile::tempdir().expect("a directory");
     let flags = ["-Wl,--build-id=0xabcdef0123"];
-    let Some(path) = compiled(dir.path(), "c++", "fetcher.cc", &flags) else { return };
+    let path = compiled(dir.path(), "c++", "fetcher.cc", &flags);
     let program = Program::start(&path, &[]);
     let (process, _) = stacks(&program, |s| with(s, "crawler::Fetcher::fetch").len() == 1);
     let thread = &process["stacks"][0];
@@ -179,10 +193,7 @@ fn mangled_names_and_none_at_all() {
 
     let bare = dir.path().join("bare");
     let strip = Command::new("strip").arg("-o").arg(&bare).arg(&path).status();
-    if !strip.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: no strip");
-        return;
-    }
+    assert!(strip.is_ok_and(|status| status.success()), "strip");
     let program = Program::start(&bare, &[]);
     let unnamed = |f: &Value| f["code"] == "own" && f["function"].is_null();
     let (process, _) = stacks(&program, |stacks| {
@@ -212,7 +223,7 @@ fn mangled_names_and_none_at_all() {
 
 fn a_file_that_was_replaced() {
     let dir = tempfile::tempdir().expect("a directory");
-    let Some(path) = compiled(dir.path(), "cc", "threads.c", &[]) else { return };
+    let path = compiled(dir.path(), "cc", "threads.c", &[]);
     let program = Program::start(&path, &[]);
     stacks(&program, |stacks| with(stacks, "waits_for_data").len() == 3);
     // As an update does it. The mapping leads to the old one all the same, for who has the rights.
@@ -226,7 +237,7 @@ fn a_file_that_was_replaced() {
 
 fn what_a_debugger_has_is_left_alone() {
     let dir = tempfile::tempdir().expect("a directory");
-    let Some(path) = compiled(dir.path(), "cc", "threads.c", &[]) else { return };
+    let path = compiled(dir.path(), "cc", "threads.c", &[]);
     let program = Program::start(&path, &[]);
     let pid = program.pid();
     let (tell, told) = mpsc::channel();
@@ -253,7 +264,7 @@ fn what_a_debugger_has_is_left_alone() {
 
 fn killed_while_it_stops_threads() {
     let dir = tempfile::tempdir().expect("a directory");
-    let Some(path) = compiled(dir.path(), "cc", "threads.c", &[]) else { return };
+    let path = compiled(dir.path(), "cc", "threads.c", &[]);
     let program = Program::start(&path, &["on"]);
     stacks(&program, |s| with(s, "waits_for_data").len() == 3);
     for _ in 0..20 {
@@ -279,10 +290,8 @@ fn go_without_symbols() {
     fs::write(&from, source).expect("a source");
     let mut go = Command::new("go");
     go.args(["build", "-ldflags=-s -w", "-o"]).arg(&to).arg(&from).current_dir(dir.path());
-    match go.status() {
-        Ok(status) => assert!(status.success(), "go: {status}"),
-        Err(e) => return eprintln!("SKIPPED: go: {e}"),
-    }
+    let status = go.status().expect("go");
+    assert!(status.success(), "go: {status}");
     let program = Program::start(&to, &[]);
     let (process, _) = stacks(&program, |s| {
         with(s, "main.works").len() == 1 && with(s, "main.(*Crawler).fetch").len() == 1
@@ -308,11 +317,7 @@ fn python(version: &str) -> Option<PathBuf> {
         let asked = asked.ok().filter(|asked| asked.status.success())?;
         Some(PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim()))
     };
-    let found = places.iter().find_map(runs);
-    if found.is_none() {
-        eprintln!("SKIPPED: no python{version}");
-    }
-    found
+    places.iter().find_map(runs)
 }
 
 /// Runs the crawler until both of its threads are where they wait, and holds the frames against its
@@ -346,13 +351,13 @@ fn crawls(python: &Path, args: &[&str], lines: bool) -> (Value, String) {
 }
 
 fn python_is_read_without_a_stop() {
-    let Some(python) = python("3.13") else { return };
+    let python = python("3.13").expect("it is there");
     let (_, err) = crawls(&python, &[], true);
     assert!(!err.contains("stops"), "{err}");
 }
 
 fn python_with_a_perf_map() {
-    let Some(python) = python("3.12") else { return };
+    let python = python("3.12").expect("it is there");
     let (process, err) = crawls(&python, &["-X", "perf"], false);
     assert!(err.contains("stops 3 threads"), "{err}");
     let thread = with(&process["stacks"], "Crawler.fetch")[0];
@@ -361,7 +366,7 @@ fn python_with_a_perf_map() {
 
 fn nothing_is_stopped_unasked() {
     let dir = tempfile::tempdir().expect("a directory");
-    let Some(path) = compiled(dir.path(), "cc", "threads.c", &[]) else { return };
+    let path = compiled(dir.path(), "cc", "threads.c", &[]);
     let program = Program::start(&path, &[]);
     let (_, out, err) =
         run(&["explain", &program.pid().to_string(), "--no-bpf", "--format", "json"]);

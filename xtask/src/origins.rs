@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     cargo::{cargo, check, root},
-    setup::{self, Needed},
+    setup::{self, Needed, quiet},
 };
 
 /// Installs what can be had, runs all tests, or those whose names hold `name`. A test that lacks
@@ -120,20 +120,4 @@ fn pip(venv: &Path) -> Command {
     let mut pip = Command::new(venv.join("bin/python"));
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
     pip
-}
-
-/// Runs a command to its success; what it complains of is shown.
-fn quiet(command: &mut Command) -> bool {
-    let output = command.stdin(Stdio::null()).output();
-    match output {
-        Ok(output) if output.status.success() => true,
-        Ok(output) => {
-            eprint!("{}", String::from_utf8_lossy(&output.stderr));
-            false
-        }
-        Err(e) => {
-            eprintln!("{command:?}: {e}");
-            false
-        }
-    }
 }

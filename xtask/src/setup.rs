@@ -204,7 +204,8 @@ pub fn which(program: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).chain(system).map(|dir| dir.join(program)).find(|p| p.is_file())
 }
 
-fn quiet(command: &mut Command) -> bool {
+/// Runs a command to its success; what it complains of is shown.
+pub fn quiet(command: &mut Command) -> bool {
     let output = command.stdin(Stdio::null()).output();
     match output {
         Ok(output) if output.status.success() => true,
@@ -212,6 +213,9 @@ fn quiet(command: &mut Command) -> bool {
             eprint!("{}", String::from_utf8_lossy(&output.stderr));
             false
         }
-        Err(_) => false,
+        Err(e) => {
+            eprintln!("{command:?}: {e}");
+            false
+        }
     }
 }

@@ -7,8 +7,6 @@ use std::{
     io::{self, IsTerminal},
     os::fd::IntoRawFd,
     path::{Path, PathBuf},
-    sync::mpsc,
-    thread,
     time::Duration,
 };
 
@@ -35,7 +33,7 @@ use crate::{
     exit::{Exit, Failure},
     prose::time::human,
     source::{
-        Source,
+        self, Source,
         live::{boot_now, memory, scanner::cpu_time},
         recording::player::Player,
     },
@@ -240,10 +238,7 @@ fn typed() -> io::Result<UnboundedReceiver<io::Result<terminal::Event>>> {
     // What reading needs, it sets up at the first call.
     terminal::poll(Duration::ZERO)?;
     let (tell, typed) = unbounded_channel();
-    let (started, is_started) = mpsc::channel();
     let read = move || {
-        // The calls that set a thread up are over: from here on a filter may refuse them.
-        let _ = started.send(());
         loop {
             let event = terminal::read();
             let failed = event.is_err();
@@ -252,8 +247,7 @@ fn typed() -> io::Result<UnboundedReceiver<io::Result<terminal::Event>>> {
             }
         }
     };
-    thread::Builder::new().name("keys".to_owned()).spawn(read)?;
-    let _ = is_started.recv();
+    source::thread("keys", read)?;
     Ok(typed)
 }
 

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::stack::{Code, Frame, Stack};
+use super::stack::{Frame, Stack};
 
 /// A call, how many went through it, and the calls that it made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,10 +58,9 @@ impl CallTree {
 
 /// From the outermost call to the innermost.
 fn path(stack: &Stack) -> Vec<&Frame> {
-    let named = || stack.frames.iter().filter(|f| f.function.is_some());
-    let mut path: Vec<&Frame> = named().filter(|f| f.code == Code::Own).collect();
+    let mut path: Vec<&Frame> = stack.own_calls().collect();
     if path.is_empty() {
-        path = named().collect();
+        path = stack.frames.iter().filter(|f| f.function.is_some()).collect();
     }
     // The innermost say most.
     path.truncate(DEPTH);
@@ -80,6 +79,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::stack::Code;
 
     fn stack(calls: &[u8]) -> Rc<Stack> {
         let frame = |n: &u8| Frame {

@@ -89,24 +89,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::{
-        record::{Connection, Evidence, Holder, Listener, ProcessId},
-        unknown::Unknown,
+    use crate::engine::record::{
+        Connection, Evidence, Listener,
+        tests::{holder, leak},
     };
-
-    fn holder(pid: u32) -> Holder {
-        Holder {
-            process: ProcessId { pid, start_ns: 1 },
-            tid: None,
-            ppid: 1,
-            fd: Some(4),
-            comm: "x".into(),
-            name: None,
-            cgroups: None,
-            inner_pid: None,
-            opener: None,
-        }
-    }
 
     prop_compose! {
         fn queues()(
@@ -157,11 +143,9 @@ mod tests {
                 latest_ns: 50_000_000_000,
                 seen_ns: 100_000_000_000,
                 verdict: None,
-                also: Vec::new(),
                 evidence,
-                holders: pids.into_iter().map(holder).collect(),
+                holders: pids.into_iter().map(|pid| holder(pid, 4)).collect(),
                 holder_source: source,
-                former_holders: Vec::new(),
                 listener: listens.then(|| Listener {
                     local: end(80),
                     queue: 1,
@@ -169,10 +153,7 @@ mod tests {
                     drops: 0,
                     holders: vec![],
                 }),
-                came_in_by: None,
-                cgroup: None,
-                origins: None,
-                unknown: Unknown::default(),
+                ..leak()
             }
         }
     }

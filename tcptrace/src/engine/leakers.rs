@@ -1,6 +1,6 @@
 //! Who holds leaks, and how many, in one scan.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::record::{Holder, ProcessId, Record};
 
@@ -20,13 +20,9 @@ pub struct Leaker {
 impl Leakers {
     /// Counts a socket for each process that holds it, if it is a leak.
     pub fn add(&mut self, record: &Record) {
-        let mut seen = HashSet::new();
-        for holder in record.holders.iter().filter(|_| record.is_leak()) {
-            // One process may have several descriptors for it.
-            if seen.insert(holder.process) {
-                let new = || Leaker { holder: holder.clone(), leaks: 0 };
-                self.0.entry(holder.process).or_insert_with(new).leaks += 1;
-            }
+        for holder in record.processes().filter(|_| record.is_leak()) {
+            let new = || Leaker { holder: holder.clone(), leaks: 0 };
+            self.0.entry(holder.process).or_insert_with(new).leaks += 1;
         }
     }
 
@@ -43,21 +39,13 @@ impl Leakers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{record::tests::leak, verdict::Verdict};
+    use crate::engine::{
+        record::tests::{holder, leak},
+        verdict::Verdict,
+    };
 
     fn held_by(pids: &[u32]) -> Record {
-        let holder = |(at, pid): (usize, &u32)| Holder {
-            process: ProcessId { pid: *pid, start_ns: 1 },
-            tid: None,
-            ppid: 1,
-            fd: u32::try_from(at).ok(),
-            comm: "shop".into(),
-            name: None,
-            cgroups: None,
-            inner_pid: None,
-            opener: None,
-        };
-        Record { holders: pids.iter().enumerate().map(holder).collect(), ..leak() }
+        Record { holders: (0..).zip(pids).map(|(fd, pid)| holder(*pid, fd)).collect(), ..leak() }
     }
 
     #[test]

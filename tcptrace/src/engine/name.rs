@@ -179,7 +179,9 @@ fn class(name: &str) -> &str {
     if name.chars().count() > LONGEST { short() } else { name }
 }
 
-fn file_name(path: &str) -> &str {
+/// The last part of a path.
+#[must_use]
+pub fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 

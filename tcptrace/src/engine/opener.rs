@@ -79,19 +79,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::record::tests;
 
     fn holder(pid: u32, ppid: u32, fd: u32, start_ns: u64) -> Holder {
-        Holder {
-            process: ProcessId { pid, start_ns },
-            tid: None,
-            ppid,
-            fd: Some(fd),
-            comm: "x".into(),
-            name: None,
-            cgroups: None,
-            inner_pid: None,
-            opener: None,
-        }
+        let process = ProcessId { pid, start_ns };
+        Holder { process, ppid, ..tests::holder(pid, fd) }
     }
 
     fn marked(mut holders: Vec<Holder>) -> Vec<Option<bool>> {

@@ -14,9 +14,6 @@ use super::{
     verdict::Verdict,
 };
 
-/// Names of the fields, as [`Record::unknown`] has them.
-pub const FIELDS: [&str; 3] = ["origin", "last_read", "end_read"];
-
 /// What bears on how much can be known.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OriginLimits {
@@ -61,7 +58,7 @@ pub fn tell(
     limits: OriginLimits,
     processes: &Processes,
 ) {
-    for (field, why) in FIELDS.into_iter().zip(reasons(record, &origins, limits)) {
+    for (field, why) in KnownOrigin::FIELDS.into_iter().zip(reasons(record, &origins, limits)) {
         match why {
             Some(why) => record.unknown.insert(field, why),
             None => record.unknown.remove(field),
@@ -158,7 +155,10 @@ fn mark_opener(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::record::{Holder, tests::leak};
+    use crate::engine::record::{
+        Holder,
+        tests::{self, leak},
+    };
 
     fn call(pid: u32, at: u64) -> TracedCall {
         TracedCall {
@@ -172,17 +172,8 @@ mod tests {
     }
 
     fn holder(pid: u32, start_ns: u64) -> Holder {
-        Holder {
-            process: ProcessId { pid, start_ns },
-            tid: None,
-            ppid: 1,
-            fd: Some(4),
-            comm: "x".into(),
-            name: None,
-            cgroups: None,
-            inner_pid: None,
-            opener: None,
-        }
+        let process = ProcessId { pid, start_ns };
+        Holder { process, ..tests::holder(pid, 4) }
     }
 
     const ALL: OriginLimits =
@@ -216,13 +207,9 @@ mod tests {
     fn who_was_given_it_to_work_with_did_not_inherit_it() {
         let passed = told(vec![holder(8, 50)], accepted(call(7, 100)), ALL);
         assert_eq!(passed.verdict, Some(Verdict::EofNotClosed), "it was there before");
-        let forked = KnownOrigin { end_read: Some(call(8, 300)), ..accepted(call(7, 100)) };
-        let mut reader = holder(8, 200);
-        reader.process.start_ns = 200;
-        let mut forked = forked;
-        if let Some(end) = &mut forked.end_read {
-            end.process.start_ns = 200;
-        }
+        let reader = holder(8, 200);
+        let end = TracedCall { process: reader.process, ..call(8, 300) };
+        let forked = KnownOrigin { end_read: Some(end), ..accepted(call(7, 100)) };
         let forked = told(vec![reader], forked, ALL);
         assert_eq!(forked.verdict, Some(Verdict::EofNotClosed), "it reads from it");
         assert_eq!(forked.former_holders.len(), 1, "the opener is named in either case");
@@ -238,7 +225,7 @@ mod tests {
 
     #[test]
     fn each_null_has_a_reason() {
-        let reasons = |record: &Record| FIELDS.map(|field| record.unknown.get(field));
+        let reasons = |record: &Record| KnownOrigin::FIELDS.map(|field| record.unknown.get(field));
         let none = KnownOrigin::default;
         let unseen = told(vec![holder(7, 10)], none(), ALL);
         let (opened, ended) = (Some(Reason::OpenedUnseen), Some(Reason::EndReadUnseen));
@@ -281,7 +268,7 @@ mod tests {
             record.evidence.accepted = Some(is_accepted || seen != [false; 3]);
             let limits = OriginLimits { reads, narrowed, full, ring };
             tell(&mut record, origin, limits, &Processes::default());
-            for (field, seen) in FIELDS.into_iter().zip(seen) {
+            for (field, seen) in KnownOrigin::FIELDS.into_iter().zip(seen) {
                 proptest::prop_assert_eq!(record.unknown.get(field).is_none(), seen, "{}", field);
             }
             let openers = record.holders.iter().chain(&record.former_holders);

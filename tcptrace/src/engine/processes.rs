@@ -9,18 +9,10 @@ use super::{
 };
 use crate::formats::cgroup::Cgroups;
 
-/// Starts from `/proc` are clock ticks (1/100 s), those of the kernel's structs ns.
-const SLACK_NS: u64 = 20_000_000;
 /// More processes than this are looked through for those that are gone.
 const KEPT: usize = 16_384;
 /// A source says again what it still asks about: what is older is over.
 const FRESH_NS: u64 = 180_000_000_000;
-
-/// Whether two starts are one, as far as `/proc` can tell.
-#[must_use]
-pub fn same_start(a: BootNs, b: BootNs) -> bool {
-    a.abs_diff(b) < SLACK_NS
-}
 
 /// Processes by pid: of each pid the one that has it now, or had it last.
 #[derive(Debug, Default)]
@@ -74,8 +66,8 @@ impl Processes {
 
     fn at(&self, id: ProcessId) -> Option<&Known> {
         let known = self.known.get(&id.pid)?;
-        let same = id.start_ns == 0 || same_start(known.process.start_ns, id.start_ns);
-        same.then_some(known)
+        let start_ns = known.process.start_ns;
+        id.is_same(ProcessId { start_ns, ..id }).then_some(known)
     }
 
     /// What is known of a holder's process.

@@ -1,6 +1,7 @@
 //! The engine's words: sockets, who holds them, since when, and what that rests on.
 
 use std::{
+    collections::HashSet,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     rc::Rc,
 };
@@ -63,7 +64,7 @@ fn canonical(addr: [u8; 16]) -> IpAddr {
     Ipv6Addr::from(addr).to_canonical()
 }
 
-/// Opening long a stay has lasted, ns.
+/// How long a stay has lasted, ns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Age {
     /// At least this.
@@ -136,6 +137,23 @@ pub struct ProcessId {
     pub start_ns: BootNs,
 }
 
+impl ProcessId {
+    /// Whether two are one process; an unknown start is any.
+    #[must_use]
+    pub fn is_same(self, other: Self) -> bool {
+        let (a, b) = (self.start_ns, other.start_ns);
+        self.pid == other.pid && (a == 0 || b == 0 || same_start(a, b))
+    }
+}
+
+/// Whether two starts are one, as far as `/proc` can tell: there they are clock ticks (1/100 s), in
+/// the kernel's structs ns.
+#[must_use]
+pub fn same_start(a: BootNs, b: BootNs) -> bool {
+    const SLACK_NS: u64 = 20_000_000;
+    a.abs_diff(b) < SLACK_NS
+}
+
 /// A descriptor for a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -201,7 +219,7 @@ pub struct Listener {
     pub local: SocketAddr,
     /// Connections waiting.
     pub queue: u32,
-    /// Opening many may.
+    /// How many may.
     pub limit: u32,
     /// Connections that it dropped so far, most of them because its queue was full.
     pub drops: u32,
@@ -224,17 +242,17 @@ pub struct Evidence {
     pub inode: Option<u64>,
     /// Whether the keepalive timer runs.
     pub keepalive: Option<bool>,
-    /// Opening long before the scan data was sent last, ns.
+    /// How long before the scan data was sent last, ns.
     pub sent_ago_ns: Option<u64>,
-    /// Opening long before the scan data came last, ns.
+    /// How long before the scan data came last, ns.
     pub received_ago_ns: Option<u64>,
-    /// Opening long before the scan an acknowledgement came last, ns: keepalive's answers too.
+    /// How long before the scan an acknowledgement came last, ns: keepalive's answers too.
     pub acked_ago_ns: Option<u64>,
     /// For how long the peer has taken nothing of what was sent, ns; `None`: one scan can't tell.
     pub stalled_ns: Option<u64>,
 }
 
-/// Opening a connection was opened.
+/// How a connection was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Opening {
     /// accept() or accept4() returned it.
@@ -274,12 +292,24 @@ pub struct TracedCall {
 /// What is known of a connection's life. What is `None` has its reason in the record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownOrigin {
-    /// Opening it was opened, and the thread that did.
+    /// How it was opened, and the thread that did.
     pub opened: Option<(Opening, TracedCall)>,
     /// The last read that returned data.
     pub last_read: Option<TracedCall>,
     /// The read that was told that the stream has ended.
     pub end_read: Option<TracedCall>,
+}
+
+impl KnownOrigin {
+    /// Names of the fields in the interface, as [`Record::unknown`] has them.
+    pub const FIELDS: [&str; 3] = ["origin", "last_read", "end_read"];
+
+    /// The calls, in the order of [`Self::FIELDS`].
+    #[must_use]
+    pub fn calls(&self) -> [Option<&TracedCall>; 3] {
+        let opened = self.opened.as_ref().map(|(_, call)| call);
+        [opened, self.last_read.as_ref(), self.end_read.as_ref()]
+    }
 }
 
 /// All that is said of a socket.
@@ -305,7 +335,7 @@ pub struct Record {
     pub evidence: Evidence,
     /// Who holds it.
     pub holders: Vec<Holder>,
-    /// Opening that is known.
+    /// How that is known.
     pub holder_source: HolderSource,
     /// Who held it by an earlier scan, and does not any more.
     pub former_holders: Vec<Holder>,
@@ -322,6 +352,13 @@ pub struct Record {
 }
 
 impl Record {
+    /// The first holder of each process: one may have several descriptors for it.
+    pub fn processes(&self) -> impl Iterator<Item = &Holder> {
+        let mut seen = HashSet::new();
+        let alone = self.holders.len() == 1;
+        self.holders.iter().filter(move |holder| alone || seen.insert(holder.process))
+    }
+
     /// Its age at `now`.
     #[must_use]
     pub fn age(&self, now: BootNs) -> Age {
@@ -356,38 +393,4 @@ pub struct ClosedBy {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    /// A leak that is read to its end, of nobody.
-    pub(crate) fn leak() -> Record {
-        Record {
-            connection: Connection::new(1, &Tuple::default(), IPPROTO_TCP),
-            role: Some(Role::Server),
-            state: TcpState::CloseWait,
-            earliest_ns: 1,
-            latest_ns: 1,
-            seen_ns: 2,
-            verdict: Some(Verdict::EofNotClosed),
-            also: Vec::new(),
-            evidence: Evidence { recv_q: Some(0), accepted: Some(true), ..Evidence::default() },
-            holders: Vec::new(),
-            holder_source: HolderSource::FdTable,
-            former_holders: Vec::new(),
-            listener: None,
-            came_in_by: None,
-            cgroup: None,
-            origins: None,
-            unknown: Unknown::default(),
-        }
-    }
-
-    #[test]
-    fn an_age_that_may_be_more() {
-        let age = |min_ns, max_ns| Age { min_ns, max_ns };
-        assert_eq!(age(5, Some(9)).is_over(5), Some(true));
-        assert_eq!(age(5, Some(9)).is_over(7), None);
-        assert_eq!(age(5, Some(9)).is_over(10), Some(false));
-        assert_eq!((age(5, None).is_over(7), age(0, None).is_over(0)), (None, Some(true)));
-    }
-}
+pub(crate) mod tests;

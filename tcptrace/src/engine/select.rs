@@ -3,7 +3,6 @@
 use crate::{
     engine::{
         parse::EndPattern,
-        processes::same_start,
         record::{Connection, Holder, ProcessId, Record},
         verdict::Verdict,
     },
@@ -104,13 +103,7 @@ impl Selection {
     }
 
     fn process(&self, holder: &Holder, descends: Descends<'_>) -> bool {
-        let same = |p: &ProcessId| {
-            p.pid == holder.process.pid
-                && (p.start_ns == 0
-                    || holder.process.start_ns == 0
-                    || same_start(p.start_ns, holder.process.start_ns))
-        };
-        self.processes.iter().any(same)
+        self.processes.iter().any(|p| p.is_same(holder.process))
             || self.children && descends(holder.process.pid, &self.processes)
     }
 
@@ -148,13 +141,11 @@ fn in_container(holder: &Holder, called: &str) -> bool {
 mod tests {
     use std::rc::Rc;
 
-    use tcptrace_common::state::TcpState;
-
     use super::*;
     use crate::{
-        engine::{
-            record::{Evidence, HolderSource},
-            unknown::Unknown,
+        engine::record::{
+            Evidence,
+            tests::{holder, leak},
         },
         formats::cgroup::Cgroups,
     };
@@ -169,31 +160,16 @@ mod tests {
                 mptcp: false,
             },
             role: None,
-            state: TcpState::CloseWait,
-            earliest_ns: 1,
-            latest_ns: 1,
             seen_ns: 0,
-            verdict: Some(Verdict::EofNotClosed),
-            also: Vec::new(),
             evidence: Evidence::default(),
             holders: vec![Holder {
                 process: ProcessId { pid: 42, start_ns: 1_234_567_890 },
-                tid: None,
                 ppid: 7,
-                fd: Some(5),
                 comm: "java".into(),
-                name: None,
                 cgroups: Some(Rc::new(Cgroups::parse("0::/app/x"))),
-                inner_pid: None,
-                opener: None,
+                ..holder(42, 5)
             }],
-            holder_source: HolderSource::FdTable,
-            former_holders: Vec::new(),
-            listener: None,
-            came_in_by: None,
-            cgroup: None,
-            origins: None,
-            unknown: Unknown::default(),
+            ..leak()
         }
     }
 

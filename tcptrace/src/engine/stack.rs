@@ -75,6 +75,11 @@ impl Code {
 }
 
 impl Stack {
+    /// The program's own frames that have a name, the innermost first.
+    pub fn own_calls(&self) -> impl Iterator<Item = &Frame> {
+        self.frames.iter().filter(|f| f.code == Code::Own && f.function.is_some())
+    }
+
     /// The innermost frame that is the program's own; without one, the innermost that is no
     /// machinery; without that, the innermost with a name.
     #[must_use]

@@ -1,34 +1,35 @@
 //! Leaks told together by their code: where it took their connections, and how far it read them.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeSet, HashMap},
     rc::Rc,
 };
 
 use super::{
     record::{Opening, Record, TracedCall},
-    stack::{Code, Frame, Stack},
+    stack::{Frame, Stack},
     unknown::Reason,
 };
 
 /// What several leaks have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CodeStory {
-    /// Opening many.
+    /// How many.
     pub count: u64,
-    /// Opening they were opened; none: not seen.
+    /// How they were opened; none: not seen.
     pub how: Option<Opening>,
     /// Where in the code that was, or why that is not known.
     pub opened: Result<Rc<Stack>, Reason>,
     /// Names of the threads that opened them, so many as are told apart; may hold anything.
     pub openers: BTreeSet<Rc<str>>,
-    /// Opening far they were read.
+    /// How far they were read.
     pub reading: ReadSoFar,
     /// Names of the threads that read last.
     pub readers: BTreeSet<Rc<str>>,
 }
 
-/// Opening far a connection was read.
+/// How far a connection was read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ReadSoFar {
     /// A read was told that the stream has ended, there.
@@ -70,9 +71,7 @@ pub fn stories<'a>(records: impl Iterator<Item = &'a Rc<Record>>) -> Vec<CodeSto
         }
     }
     let mut list: Vec<(Key, CodeStory)> = all.into_iter().collect();
-    list.sort_by(|(a, x), (b, y)| {
-        y.count.cmp(&x.count).then_with(|| format!("{a:?}").cmp(&format!("{b:?}")))
-    });
+    list.sort_by_cached_key(|(key, story)| (Reverse(story.count), format!("{key:?}")));
     list.into_iter().map(|(_, story)| story).collect()
 }
 
@@ -127,9 +126,8 @@ impl CodeStory {
 /// for one call of the program's.
 fn place(stack: &Result<Rc<Stack>, Reason>) -> Place {
     let stack = stack.as_ref().map_err(|why| *why)?;
-    let own = |f: &&Frame| f.code == Code::Own && f.function.is_some();
     let call = |f: &Frame| (f.function.clone(), f.file.clone(), f.line);
-    let calls: Vec<_> = stack.frames.iter().filter(own).map(call).collect();
+    let calls: Vec<_> = stack.own_calls().map(call).collect();
     if !calls.is_empty() {
         return Ok(calls);
     }
@@ -143,7 +141,10 @@ fn place(stack: &Result<Rc<Stack>, Reason>) -> Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::record::{KnownOrigin, ProcessId};
+    use crate::engine::{
+        record::{KnownOrigin, ProcessId},
+        stack::Code,
+    };
 
     fn stack(function: &str) -> Rc<Stack> {
         let own =

@@ -134,6 +134,12 @@ impl Waiting {
         })
     }
 
+    /// Whether there were more threads than were read.
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        self.of > self.threads.len() as u64
+    }
+
     /// Why nothing is known of what they wait in, where that is so: of none of them.
     #[must_use]
     pub fn why_unknown(&self) -> Option<&'static str> {

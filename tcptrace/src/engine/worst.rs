@@ -62,12 +62,7 @@ pub fn worst<'a>(
     let window_ns = until.saturating_sub(from);
     let mut leaks: HashMap<ProcessId, Leaks<'_>> = HashMap::new();
     for record in rows.filter(|record| record.is_leak()) {
-        let mut last = None;
-        for holder in &record.holders {
-            // One process may have several descriptors for a socket.
-            if last.replace(holder.process) == Some(holder.process) {
-                continue;
-            }
+        for holder in record.processes() {
             let of = leaks.entry(holder.process).or_default();
             of.count += 1;
             let recent = u64::from(record.latest_ns > from && record.latest_ns <= until);

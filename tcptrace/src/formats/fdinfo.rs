@@ -1,6 +1,8 @@
 //! What `/proc/PID/fdinfo/FD` says of a descriptor (proc_pid_fdinfo(5)), and `/proc/locks` of file
 //! locks (proc_locks(5)).
 
+use super::lines;
+
 /// The descriptors that an epoll instance has: the numbers that they had when they were added.
 pub fn epoll_set(text: &str) -> impl Iterator<Item = u32> {
     text.lines()
@@ -10,9 +12,8 @@ pub fn epoll_set(text: &str) -> impl Iterator<Item = u32> {
 /// Whether what it is can be read and written, by the flags that it was opened with.
 #[must_use]
 pub fn access(text: &str) -> Option<Access> {
-    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"))?;
     // O_ACCMODE, in octal as all flags there.
-    Some(match u32::from_str_radix(flags.trim(), 8).ok()? & 3 {
+    Some(match u32::from_str_radix(lines::value(text, "flags")?, 8).ok()? & 3 {
         0 => Access { reads: true, writes: false },
         1 => Access { reads: false, writes: true },
         _ => Access { reads: true, writes: true },

@@ -28,6 +28,18 @@ impl Mapping {
             // What MAP_SHARED without a file is.
             && !(self.path == "/dev/zero" && self.deleted)
     }
+
+    /// Whether it is the kernel's code that is in every process (vdso(7)).
+    #[must_use]
+    pub fn is_vdso(&self) -> bool {
+        self.path == "[vdso]"
+    }
+
+    /// Where in the file an address of it is.
+    #[must_use]
+    pub fn in_file(&self, address: u64) -> u64 {
+        address.saturating_sub(self.start).saturating_add(self.offset)
+    }
 }
 
 /// The executable mappings, in the order of their addresses, `most` of them at most.

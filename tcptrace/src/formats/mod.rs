@@ -11,6 +11,7 @@ pub mod elf;
 pub mod fdinfo;
 pub mod go;
 pub mod jvm_dump;
+pub mod lines;
 pub mod maps;
 pub mod mounts;
 pub mod net_lines;

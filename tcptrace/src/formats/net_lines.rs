@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use tcptrace_common::state::TcpState;
+
 /// A socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NetLine {
@@ -31,6 +33,12 @@ impl NetLine {
         let (send_q, recv_q) = (number(send_q)?, number(recv_q)?);
         let inode = fields.nth(4)?.parse().ok()?;
         Some(Self { local, remote, state, send_q, recv_q, inode })
+    }
+
+    /// Whether it is a listening socket of TCP.
+    #[must_use]
+    pub fn is_listener(&self) -> bool {
+        self.state == TcpState::Listen as u8
     }
 }
 

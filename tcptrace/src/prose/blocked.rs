@@ -220,21 +220,15 @@ fn details(link: &Link) -> Option<String> {
     let call = link.call.as_deref().unwrap_or("a call");
     let fd = link.fd.map_or_else(String::new, |fd| format!(" on fd {fd}"));
     let mut text = format!("{call}{fd}: {} to {}", end.local, end.remote);
-    match (end.received_ago_ns, end.sent_ago_ns) {
-        (Some(received), Some(sent)) => {
-            // Both times begin with the connection.
-            text += &format!(
-                ", open for at least {}, last data received {} ago and sent {} ago",
-                human(received.max(sent)),
-                human(received),
-                human(sent)
-            );
-        }
-        _ => {
-            if let Some(why) = &end.times_unknown {
-                text += &format!(", age and last data unknown ({why})");
-            }
-        }
+    if let (Some(open), Some(received), Some(sent)) =
+        (end.open_for_ns(), end.received_ago_ns, end.sent_ago_ns)
+    {
+        let [open, received, sent] = [open, received, sent].map(human);
+        text += &format!(
+            ", open for at least {open}, last data received {received} ago and sent {sent} ago"
+        );
+    } else if let Some(why) = &end.times_unknown {
+        text += &format!(", age and last data unknown ({why})");
     }
     if end.recv_q > 0 {
         text += &format!(", {} not read yet", counted(end.recv_q.into(), "byte", "bytes"));
@@ -259,10 +253,7 @@ fn step(before: &Link, link: &Link) -> String {
         };
     }
     match &before.awaited {
-        Awaited::Tcp(_, end) => {
-            let held = others(end.other.held());
-            format!("{} is {who} on this host{held}{}; {group}.", end.remote, read(&end.other))
-        }
+        Awaited::Tcp(_, end) => format!("{}; {group}.", peer(end, &link.process)),
         Awaited::Unix { other, .. } => {
             let held = others(other.held());
             format!("The other end is in {who}{held}{}; {group}.", read(other))
@@ -274,6 +265,12 @@ fn step(before: &Link, link: &Link) -> String {
         Awaited::Child(_) => format!("The child is {who}: {group}."),
         _ => format!("{who}: {group}."),
     }
+}
+
+/// Who is at the other end of a connection.
+fn peer(end: &TcpEnd, party: &Party) -> String {
+    let held = others(end.other.held());
+    format!("{} is {} on this host{held}{}", end.remote, named(party), read(&end.other))
 }
 
 /// That others have a descriptor for the same.
@@ -304,10 +301,7 @@ fn read(other: &OtherEnd) -> String {
 fn end(cause: &Blockage) -> Option<String> {
     let last = cause.links.last()?;
     let at_end = |party: &Party| match &last.awaited {
-        Awaited::Tcp(_, end) => {
-            let held = others(end.other.held());
-            format!("{} is {} on this host{held}{}", end.remote, named(party), read(&end.other))
-        }
+        Awaited::Tcp(_, end) => peer(end, party),
         Awaited::Mutex { owner } => format!("Thread {owner} has it"),
         _ => format!("The other end is in {}", named(party)),
     };

@@ -13,33 +13,31 @@ use crate::engine::{
 /// Threads that are named; more are counted.
 const NAMED: usize = 2;
 
-/// Leaks with one story, in lines: how they were opened, then how far they were read, then how
-/// functions without a name get one. May hold anything that others chose.
+/// Leaks with one story, in lines: how many and how they were opened, then how far they were read,
+/// then how functions without a name get one. May hold anything that others chose.
 #[must_use]
 pub fn story(story: &CodeStory) -> Vec<String> {
+    let mut lines = of_one(story);
+    lines[0].insert_str(0, &format!("{} ", story.count));
+    lines
+}
+
+/// The same without the number.
+#[must_use]
+pub fn of_one(story: &CodeStory) -> Vec<String> {
     let by = threads(&story.openers);
     let opened = match (story.how, &story.opened) {
         (Some(how), stack) => format!("{}{by}{}", opened(how), place(stack)),
         (None, Err(why)) => reasons::words(*why).to_owned(),
         (None, Ok(_)) => "opened".to_owned(),
     };
-    let mut lines = vec![format!("{} {opened}", story.count), reading(story)];
+    let mut lines = vec![opened, reading(story)];
     let read = match &story.reading {
         ReadSoFar::End(stack) | ReadSoFar::Some(stack) => stack.as_ref().ok(),
         _ => None,
     };
     for stack in story.opened.as_ref().ok().into_iter().chain(read) {
         lines.extend(stacks::hint(stack).filter(|hint| !lines.contains(hint)));
-    }
-    lines
-}
-
-/// The same of one socket, without its number.
-#[must_use]
-pub fn of_one(story: &CodeStory) -> Vec<String> {
-    let mut lines = self::story(story);
-    if let Some(first) = lines.first_mut() {
-        *first = first.split_once(' ').map(|(_, rest)| rest.to_owned()).unwrap_or_default();
     }
     lines
 }

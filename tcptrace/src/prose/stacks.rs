@@ -2,11 +2,14 @@
 
 use std::fmt::Write;
 
-use crate::engine::stack::{
-    Code, Cut, Frame, Missing, Stack,
-    threads::{LeftAlone, Skipped, Stacks},
-    whose::is_first,
-    why::Machine,
+use crate::engine::{
+    name::file_name,
+    stack::{
+        Code, Cut, Frame, Missing, Stack,
+        threads::{LeftAlone, Skipped, Stacks},
+        whose::is_first,
+        why::Machine,
+    },
 };
 
 /// Frames of a line, at most.
@@ -199,14 +202,13 @@ const fn is_javas(why: &Missing) -> bool {
 /// A frame in a few words: `Crawler.fetch crawler.py:41`.
 #[must_use]
 pub fn frame(frame: &Frame) -> String {
-    let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
     let mut text = match (&frame.function, &frame.module) {
         (Some(function), _) => without_closures(function).to_owned(),
-        (None, Some(module)) => format!("{}+{:#x}", name(module), frame.offset),
+        (None, Some(module)) => format!("{}+{:#x}", file_name(module), frame.offset),
         (None, None) => "(unnamed)".to_owned(),
     };
     if let Some(file) = &frame.file {
-        let _ = write!(text, " {}", name(file));
+        let _ = write!(text, " {}", file_name(file));
         if let Some(line) = frame.line {
             let _ = write!(text, ":{line}");
         }
@@ -242,8 +244,7 @@ fn begins_a_thread(function: &str) -> bool {
 /// there is nothing to be done.
 #[must_use]
 pub fn hint(stack: &Stack) -> Option<String> {
-    let own = |f: &Frame| f.code == Code::Own && f.function.is_some();
-    if stack.frames.iter().any(own) {
+    if stack.own_calls().next().is_some() {
         return None;
     }
     let why = |f: &Frame| match (&f.unknown, f.code) {

@@ -4,9 +4,33 @@ pub mod live;
 pub mod recording;
 pub mod simulation;
 
-use std::io;
+use std::{
+    io,
+    sync::mpsc,
+    thread::{Builder, JoinHandle},
+};
 
 use crate::engine::{fact::Timed, record::BootNs, watch::Wants};
+
+/// Starts a thread that is set up when this returns: it goes on when system calls are filtered.
+///
+/// # Errors
+/// What starting a thread answers.
+pub fn thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    let (started, is_started) = mpsc::channel();
+    let work = move || {
+        // The calls that set a thread up are over: from here on a filter may refuse them.
+        let _ = started.send(());
+        drop(started);
+        work()
+    };
+    let thread = Builder::new().name(name.to_owned()).spawn(work)?;
+    let _ = is_started.recv();
+    Ok(thread)
+}
 
 /// Something that facts come from.
 pub trait Source {

@@ -40,7 +40,9 @@ fn is_tests(root: &Path, file: &str) -> bool {
 }
 
 fn declares_tests(text: &str) -> bool {
-    text.contains("#[cfg(test)]\nmod tests;\n")
+    ["", "pub(crate) "]
+        .iter()
+        .any(|seen| text.contains(&format!("#[cfg(test)]\n{seen}mod tests;\n")))
 }
 
 impl Source {

@@ -2,7 +2,7 @@ use tcptrace_common::event::{KIND_QUEUED, KIND_SOCKET, Queued};
 use zerocopy::FromZeros;
 
 use super::*;
-use crate::engine::record::{Holder, ProcessId};
+use crate::engine::record::{Holder, ProcessId, tests};
 
 const SECOND: u64 = 1_000_000_000;
 const V4: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 10, 0, 0, 1];
@@ -25,17 +25,7 @@ fn listener(cookie: u64, laddr: [u8; 16], queue: u32) -> Socket {
 
 fn holder(pid: u32) -> Holder {
     let process = ProcessId { pid, start_ns: 0 };
-    Holder {
-        process,
-        tid: None,
-        ppid: 1,
-        fd: Some(3),
-        comm: "x".into(),
-        name: None,
-        cgroups: None,
-        inner_pid: None,
-        opener: None,
-    }
+    Holder { process, ..tests::holder(pid, 3) }
 }
 
 fn blamed(listeners: &[Socket]) -> Vec<u32> {

@@ -147,8 +147,7 @@ impl Awaited {
             Waits::PeerSends | Waits::PipeFills => on(Direction::Reads),
             Waits::PeerTakes | Waits::PipeDrains | Waits::Linger => on(Direction::Writes),
             Waits::PeerAnswers => on(Direction::Connects),
-            Waits::File => Self::File(target(thread)),
-            Waits::Disk => Self::File(target(thread)),
+            Waits::File | Waits::Disk => Self::File(target(thread)),
             Waits::Device => Self::Device(target(thread)),
             Waits::Connections => Self::Connections,
             Waits::Events => Self::events(list),
@@ -291,9 +290,19 @@ impl Awaited {
             (a, b) => a == b,
         }
     }
-}
 
-impl Awaited {
+    /// Who has a descriptor for the other end, or else what is waited for, as far as known.
+    #[must_use]
+    pub fn held(&self) -> &[HeldBy] {
+        match self {
+            Self::Tcp(_, end) => end.other.held(),
+            Self::Unix { other, .. } => other.held(),
+            Self::Pipe { held, .. } | Self::Child(held) => held,
+            Self::FileLock { holder: Some(holder), .. } => std::slice::from_ref(holder),
+            _ => &[],
+        }
+    }
+
     /// The remote end of the connection, where it is one of TCP.
     #[must_use]
     pub fn remote(&self) -> Option<SocketAddr> {

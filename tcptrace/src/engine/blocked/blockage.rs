@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 
 use super::{
-    awaited::{Awaited, Takes},
-    chain::{ChainEnd, Link, Party, follow, takes, waiters},
+    awaited::Takes,
+    chain::{ChainEnd, Link, Party, Waiters, follow, takes, waiters},
     reading::{ReadProcess, Reading},
 };
 use crate::engine::{
@@ -125,22 +125,21 @@ pub fn blockages(reading: &Reading, id: ProcessId) -> Vec<Blockage> {
     let taking = sharing.iter().map(|p| takes(reading, p)).max().unwrap_or(Takes::Yes);
     let mut found: Vec<Blockage> = Vec::new();
     for process in &sharing {
-        let all = waiters(reading, process);
-        let of: usize =
-            all.iter().filter(|w| w.awaited != Awaited::Over).map(|w| w.tids.len()).sum();
         // A thread that sleeps, or waits for a lock that may be a condition, keeps nobody but
         // itself: it counts where it is all that there is, or leads to somebody else.
-        for waiters in all.iter().filter(|w| w.awaited.weight() == 2 || counts(w.tids.len(), of)) {
-            if waiters.awaited.weight() == 0 {
-                continue;
-            }
+        let keeps = |w: &Waiters| match w.awaited.weight() {
+            0 => false,
+            1 => counts(w.tids.len(), w.of),
+            _ => true,
+        };
+        for waiters in waiters(reading, process).iter().filter(|w| keeps(w)) {
             let same = found.iter_mut().find(|f| {
                 f.links.first().is_some_and(|first| first.awaited.is_like(&waiters.awaited))
             });
             match same {
                 Some(same) => {
                     same.threads += waiters.tids.len();
-                    same.of += of;
+                    same.of += waiters.of;
                     same.workers.push(Party::of(process));
                 }
                 None => {
@@ -149,7 +148,7 @@ pub fn blockages(reading: &Reading, id: ProcessId) -> Vec<Blockage> {
                         at_ns: reading.at_ns,
                         workers: vec![Party::of(process)],
                         threads: waiters.tids.len(),
-                        of,
+                        of: waiters.of,
                         links,
                         end,
                         takes: taking,

@@ -6,7 +6,6 @@ use std::{collections::BTreeSet, net::SocketAddr, rc::Rc};
 use super::{
     awaited::{Awaited, Takes},
     reading::{HeldBy, OtherEnd, ReadProcess, Reading},
-    same,
 };
 use crate::engine::record::ProcessId;
 
@@ -90,6 +89,8 @@ pub enum ChainEnd {
 pub struct Waiters {
     /// Their ids.
     pub tids: Vec<u32>,
+    /// How many threads of the process were read, those that are over left out.
+    pub of: usize,
     /// What they wait for; of the first one.
     pub awaited: Awaited,
     remotes: BTreeSet<SocketAddr>,
@@ -115,10 +116,12 @@ pub fn waiters(reading: &Reading, process: &ReadProcess) -> Vec<Waiters> {
                 let entry = list.filter(|list| list.of == 1).and_then(|list| list.entries.first());
                 let fd = group.fds.keys().next().copied().or(entry.map(|entry| entry.fd));
                 let remotes = awaited.remote().into_iter().collect();
-                all.push(Waiters { tids: vec![thread.tid], awaited, remotes, call, fd });
+                all.push(Waiters { tids: vec![thread.tid], of: 0, awaited, remotes, call, fd });
             }
         }
     }
+    let of = all.iter().filter(|w| w.awaited != Awaited::Over).map(|w| w.tids.len()).sum();
+    all.iter_mut().for_each(|w| w.of = of);
     all.sort_by_key(|w| std::cmp::Reverse((w.awaited.weight(), w.tids.len())));
     all
 }
@@ -126,16 +129,14 @@ pub fn waiters(reading: &Reading, process: &ReadProcess) -> Vec<Waiters> {
 /// Follows what these threads of the process wait for.
 #[must_use]
 pub fn follow(reading: &Reading, process: &ReadProcess, first: &Waiters) -> (Vec<Link>, ChainEnd) {
-    let mut links = vec![link(process, waiters(reading, process).as_slice(), first, true)];
+    let mut links = vec![link(process, first, true)];
     let mut at = process;
     loop {
         let Some(last) = links.last() else { return (links, ChainEnd::Itself) };
-        let step = next(reading, at, last);
-        let (process, waiters, sure) = match step {
+        let (process, waiters, sure) = match next(reading, at, last) {
             Step::End(end) => return (links, end),
             Step::To { process, waiters, sure } => (process, waiters, sure),
         };
-        let all = self::waiters(reading, process);
         let again = links.iter().position(|link| {
             link.process.id == process.id() && waiters.tids.iter().any(|t| link.tids.contains(t))
         });
@@ -149,7 +150,7 @@ pub fn follow(reading: &Reading, process: &ReadProcess, first: &Waiters) -> (Vec
         if links.len() == LONGEST {
             return (links, ChainEnd::Long);
         }
-        links.push(link(process, &all, &waiters, sure));
+        links.push(link(process, &waiters, sure));
         at = process;
     }
 }
@@ -158,31 +159,22 @@ pub fn follow(reading: &Reading, process: &ReadProcess, first: &Waiters) -> (Vec
 /// to read on. Of one that was asked about, by all its groups of threads; of others, by the first.
 #[must_use]
 pub fn leads_to(reading: &Reading, process: &ReadProcess, asked: bool) -> Vec<HeldBy> {
-    let all = waiters(reading, process).into_iter().filter(|w| w.awaited.weight() > 0);
-    let mut held: Vec<HeldBy> = Vec::new();
-    for waiters in all.take(if asked { LONGEST } else { 1 }) {
-        match waiters.awaited {
-            Awaited::Tcp(_, end) => held.extend(end.other.held()),
-            Awaited::Unix { other, .. } => held.extend(other.held()),
-            Awaited::Pipe { held: of, .. } | Awaited::Child(of) => held.extend(of),
-            Awaited::FileLock { holder, .. } => held.extend(holder),
-            _ => {}
-        }
-    }
-    held
+    let all = waiters(reading, process);
+    let groups =
+        all.iter().filter(|w| w.awaited.weight() > 0).take(if asked { LONGEST } else { 1 });
+    groups.flat_map(|waiters| waiters.awaited.held()).copied().collect()
 }
 
-fn link(process: &ReadProcess, all: &[Waiters], of: &Waiters, sure: bool) -> Link {
-    let alive = all.iter().filter(|w| w.awaited != Awaited::Over).map(|w| w.tids.len()).sum();
+fn link(process: &ReadProcess, waiters: &Waiters, sure: bool) -> Link {
     Link {
         process: Party::of(process),
-        tids: of.tids.clone(),
-        of: alive,
-        more: process.waiting.of > process.waiting.threads.len() as u64,
-        call: of.call.clone(),
-        fd: of.fd,
-        awaited: of.awaited.clone(),
-        peers: of.remotes.len(),
+        tids: waiters.tids.clone(),
+        of: waiters.of,
+        more: process.waiting.has_more(),
+        call: waiters.call.clone(),
+        fd: waiters.fd,
+        awaited: waiters.awaited.clone(),
+        peers: waiters.remotes.len(),
         sure,
     }
 }
@@ -212,9 +204,7 @@ fn next<'a>(reading: &'a Reading, process: &'a ReadProcess, last: &Link) -> Step
         Awaited::Child(children) if children.len() != 1 => Step::End(ChainEnd::Itself),
         Awaited::Child(child) => with(reading, child, last),
         Awaited::Mutex { owner } => {
-            let all = waiters(reading, process);
-            let owners = all.into_iter().find(|w| w.tids.contains(owner));
-            match owners {
+            match waiters(reading, process).into_iter().find(|w| w.tids.contains(owner)) {
                 None => unknown("the thread that has the lock was not read"),
                 Some(found) if found.awaited.weight() == 0 => Step::End(standing(process, &found)),
                 // Of those that wait as the owner does, the owner only.
@@ -226,8 +216,7 @@ fn next<'a>(reading: &'a Reading, process: &'a ReadProcess, last: &Link) -> Step
         }
         // Who waits for a lock waits for a thread that has it: for one of the others, if it is one.
         Awaited::Futex { .. } => {
-            let others = waiters(reading, process).into_iter();
-            match others.into_iter().find(|w| w.awaited.weight() == 2) {
+            match waiters(reading, process).into_iter().find(|w| w.awaited.weight() == 2) {
                 Some(waiters) => Step::To { process, waiters, sure: false },
                 None => Step::End(ChainEnd::Itself),
             }
@@ -251,17 +240,10 @@ fn at_other_end<'a>(reading: &'a Reading, other: &OtherEnd, last: &Link) -> Step
 
 /// On to one of those that have something: to one that is kept itself, if there is one.
 fn with<'a>(reading: &'a Reading, held: &[HeldBy], last: &Link) -> Step<'a> {
-    let found = held.iter().filter_map(|held| {
-        let id = ProcessId { pid: held.pid, start_ns: held.start_ns };
-        reading.process(id)
-    });
     let mut best: Option<(u8, &ReadProcess, Vec<Waiters>)> = None;
-    for process in found {
+    for process in held.iter().filter_map(|held| reading.process(held.id())) {
         let mut all = waiters(reading, process);
-        if process.id().pid == last.process.id.pid
-            && same(process.id().start_ns, last.process.id.start_ns)
-            && !last.is_all()
-        {
+        if process.id().is_same(last.process.id) && !last.is_all() {
             // Its other threads are to do it.
             all.retain(|w| !w.tids.iter().any(|tid| last.tids.contains(tid)));
         }
@@ -301,8 +283,7 @@ fn standing(process: &ReadProcess, waiters: &Waiters) -> ChainEnd {
 /// Whether any of a process's threads could take a connection.
 #[must_use]
 pub fn takes(reading: &Reading, process: &ReadProcess) -> Takes {
-    let unread = process.waiting.of > process.waiting.threads.len() as u64
-        || process.waiting.unknown.is_some();
+    let unread = process.waiting.has_more() || process.waiting.unknown.is_some();
     let of_threads = waiters(reading, process).iter().map(|w| w.awaited.takes()).max();
     if unread { Takes::Yes } else { of_threads.unwrap_or(Takes::Yes) }
 }

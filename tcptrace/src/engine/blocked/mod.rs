@@ -9,17 +9,11 @@ pub mod blockage;
 pub mod chain;
 pub mod reading;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::rc::Rc;
 
-use super::{processes::same_start, record::BootNs};
 use crate::formats::threads::{ThreadGroup, Whereabouts};
-
-/// Whether two starts are one; an unknown one is any.
-fn same(a: BootNs, b: BootNs) -> bool {
-    a == 0 || b == 0 || same_start(a, b)
-}
 
 /// The name of the call that a group of threads is in.
 fn call(group: &ThreadGroup) -> Option<Rc<str>> {

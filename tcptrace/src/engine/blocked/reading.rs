@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::same;
 use crate::engine::{
     record::{BootNs, ProcessId},
     waiting::{On, Waiting},
@@ -106,6 +105,14 @@ pub struct HeldBy {
     pub fd: u32,
 }
 
+impl HeldBy {
+    /// The process.
+    #[must_use]
+    pub fn id(&self) -> ProcessId {
+        ProcessId { pid: self.pid, start_ns: self.start_ns }
+    }
+}
+
 /// What a descriptor leads to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReadObject {
@@ -172,6 +179,14 @@ pub struct TcpEnd {
     pub other: OtherEnd,
 }
 
+impl TcpEnd {
+    /// For how long it has been open at least, ns: both times begin with the connection.
+    #[must_use]
+    pub fn open_for_ns(&self) -> Option<u64> {
+        self.received_ago_ns.zip(self.sent_ago_ns).map(|(received, sent)| received.max(sent))
+    }
+}
+
 /// The other end of something.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OtherEnd {
@@ -197,9 +212,7 @@ impl Reading {
     /// What is known of a process.
     #[must_use]
     pub fn process(&self, id: ProcessId) -> Option<&ReadProcess> {
-        let same =
-            |p: &&ReadProcess| p.waiting.pid == id.pid && same(p.waiting.start_ns, id.start_ns);
-        self.processes.iter().find(same)
+        self.processes.iter().find(|p| p.id().is_same(id))
     }
 
     /// What a descriptor with this target leads to.

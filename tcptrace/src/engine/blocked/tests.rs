@@ -70,9 +70,14 @@ fn held(pid: u32) -> HeldBy {
 }
 
 fn tcp(target: &str, remote: &str, other: OtherEnd) -> ReadObject {
+    connection(target, &format!("10.0.0.1:{}", 40_000 + target.len()), remote, other)
+}
+
+/// One that got data 41 s ago.
+pub(crate) fn connection(target: &str, local: &str, remote: &str, other: OtherEnd) -> ReadObject {
     let end = TcpEnd {
         netns: 1,
-        local: format!("10.0.0.1:{}", 40_000 + target.len()).parse().expect("an end"),
+        local: local.parse().expect("an end"),
         remote: remote.parse().expect("an end"),
         state: 1,
         recv_q: 0,

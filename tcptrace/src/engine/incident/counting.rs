@@ -88,8 +88,8 @@ impl Counting {
             *self.unknown.entry((field, why)).or_default() += 1;
         }
         let has_descriptor = record.holder_source == HolderSource::FdTable;
-        for process in distinct(record) {
-            let of = self.processes.entry(process).or_default();
+        for holder in record.processes() {
+            let of = self.processes.entry(holder.process).or_default();
             of.sockets += 1;
             of.close_wait += u64::from(record.state == TcpState::CloseWait);
             if !leak {
@@ -113,13 +113,6 @@ impl Counting {
 #[must_use]
 pub fn is_new(record: &Record) -> bool {
     record.earliest_ns == record.latest_ns
-}
-
-/// The processes that hold it, or its listener; each once.
-pub fn distinct(record: &Record) -> impl Iterator<Item = ProcessId> {
-    let holders = &record.holders;
-    let first = |n: usize| holders[..n].iter().all(|h| h.process != holders[n].process);
-    (0..holders.len()).filter(move |n| first(*n)).map(|n| holders[n].process)
 }
 
 /// Ages by their powers of two.

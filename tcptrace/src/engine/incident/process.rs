@@ -167,8 +167,8 @@ impl ProcessStories {
 
     /// A socket has ended.
     pub fn resolved(&mut self, record: &Record) {
-        for id in counting::distinct(record).filter(|_| record.is_leak()) {
-            let number = self.numbers.get(&id).map(|n| *n as usize);
+        for holder in record.processes().filter(|_| record.is_leak()) {
+            let number = self.numbers.get(&holder.process).map(|n| *n as usize);
             if let Some(story) = number.and_then(|n| self.all.get_mut(n)) {
                 story.leaks_resolved += 1;
                 story.resolved_new += u64::from(counting::is_new(record));

@@ -4,9 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::{
-    record::{Age, Connection, Evidence, Holder, HolderSource, ProcessId},
+    record::{self, Age, Connection, Evidence},
     unknown::Reason,
-    unknown::Unknown,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -37,35 +36,16 @@ impl Leak {
         } else {
             (server(1), SocketAddr::from(([10, 9, high, low], (self.cookie % 60_000) as u16)))
         };
-        let process = ProcessId { pid: self.pid, start_ns: 1 };
         Rc::new(Record {
             connection: Connection { cookie: self.cookie, netns: 1, local, remote, mptcp: false },
             role: Some(if self.client { Role::Client } else { Role::Server }),
-            state: TcpState::CloseWait,
             earliest_ns: self.since,
             latest_ns: self.since,
             seen_ns: now,
             verdict: Some(self.verdict),
-            also: Vec::new(),
             evidence: Evidence::default(),
-            holders: vec![Holder {
-                process,
-                tid: None,
-                ppid: 1,
-                fd: Some(5),
-                comm: "leaky".into(),
-                name: None,
-                cgroups: None,
-                inner_pid: None,
-                opener: None,
-            }],
-            holder_source: HolderSource::FdTable,
-            former_holders: Vec::new(),
-            listener: None,
-            came_in_by: None,
-            cgroup: None,
-            origins: None,
-            unknown: Unknown::default(),
+            holders: vec![record::tests::holder(self.pid, 5)],
+            ..record::tests::leak()
         })
     }
 

@@ -36,15 +36,8 @@ pub fn combine(
 }
 
 fn frame(call: JvmFrame) -> Frame {
-    let place = CodePlace {
-        kind: CodeKind::Java,
-        module: None,
-        main: false,
-        function: Some(&call.function),
-        file: call.file.as_deref(),
-    };
-    let code = code(&place);
     let JvmFrame { function, file, line } = call;
+    let code = code(&CodePlace::script(CodeKind::Java, &function, file.as_deref()));
     Frame { function: Some(function), file, line, code, ..Frame::default() }
 }
 

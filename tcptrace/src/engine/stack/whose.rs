@@ -1,6 +1,7 @@
 //! Whose code a frame is, from what is known of it.
 
 use super::Code;
+use crate::engine::name::file_name;
 
 /// What a function is written in, as far as that decides whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +37,14 @@ pub struct CodePlace<'a> {
     pub file: Option<&'a str>,
 }
 
+impl<'a> CodePlace<'a> {
+    /// Of a function that is in no machine code of its own.
+    #[must_use]
+    pub fn script(kind: CodeKind, function: &'a str, file: Option<&'a str>) -> Self {
+        Self { kind, module: None, main: false, function: Some(function), file }
+    }
+}
+
 /// Whose it is.
 #[must_use]
 pub fn code(place: &CodePlace<'_>) -> Code {
@@ -66,11 +75,6 @@ const fn own_unless(library: bool) -> Code {
     if library { Code::Library } else { Code::Own }
 }
 
-/// The file's name, without where it is.
-fn name(path: &str) -> &str {
-    path.rsplit('/').next().unwrap_or(path)
-}
-
 /// What runs programs: executables, by the beginnings of their names before versions.
 const INTERPRETERS: [&str; 12] = [
     "python", "pypy", "node", "nodejs", "java", "php", "php-fpm", "php-cgi", "ruby", "perl",
@@ -94,7 +98,7 @@ const MACHINES: [&str; 11] = [
 /// Whether the module is an interpreter or a virtual machine.
 #[must_use]
 pub fn is_machine(module: &str, main: bool) -> bool {
-    let name = name(module);
+    let name = file_name(module);
     let version = |c: char| c.is_ascii_digit() || c == '.' || c == '-';
     let plain = name.trim_end_matches(version);
     if main {
@@ -120,12 +124,12 @@ fn is_systems(module: &str) -> bool {
         || PLACES.iter().any(|place| module.starts_with(place))
         || is_pythons(module)
         || matches!(
-            name(module),
+            file_name(module),
             "libjava.so" | "libnet.so" | "libnio.so" | "libzip.so" | "libjli.so"
         )
-        || name(module).starts_with("libc.so")
-        || name(module).starts_with("ld-linux")
-        || name(module).starts_with("ld-musl")
+        || file_name(module).starts_with("libc.so")
+        || file_name(module).starts_with("ld-linux")
+        || file_name(module).starts_with("ld-musl")
 }
 
 /// Java's own classes, and of its languages.

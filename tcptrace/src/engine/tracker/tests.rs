@@ -3,7 +3,10 @@ use tcptrace_common::state::TcpState;
 
 use super::*;
 use crate::engine::{
-    record::{Connection, Holder, ProcessId, tests::leak},
+    record::{
+        Connection, Holder,
+        tests::{holder, leak},
+    },
     update::Change,
 };
 
@@ -91,17 +94,7 @@ fn a_reset_makes_a_ghost_whose_story_goes_on() {
 
 #[test]
 fn a_holder_that_let_go_makes_the_other_an_inheritor() {
-    let holder = |pid, ppid| Holder {
-        process: ProcessId { pid, start_ns: 1 },
-        tid: None,
-        ppid,
-        fd: Some(4),
-        comm: "x".into(),
-        name: None,
-        cgroups: None,
-        inner_pid: None,
-        opener: None,
-    };
+    let holder = |pid, ppid| Holder { ppid, ..holder(pid, 4) };
     let held_by = |holders: &[Holder]| {
         let mut r = record(5, 100);
         (r.holders, r.holder_source) = (holders.to_vec(), HolderSource::FdTable);

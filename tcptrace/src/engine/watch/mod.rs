@@ -26,6 +26,7 @@ use super::{
     blocked::blockage::{Kept, Unserved},
     decode,
     fact::{Fact, Host, Process, Timed},
+    leakers::Leakers,
     ownership::Ownership,
     processes::Processes,
     record::{BootNs, ProcessId, Record},
@@ -236,23 +237,14 @@ impl Watch {
     /// The holders of leaks that are kept by something, those with most leaks first, each with what
     /// became of its connections.
     fn kept(&self) -> Vec<Kept> {
-        let leaks = || self.rows().filter(|record| record.is_leak());
-        let mut counts: HashMap<ProcessId, u64> = HashMap::new();
-        for record in leaks() {
-            let mut last = None;
-            for holder in &record.holders {
-                if last.replace(holder.process) != Some(holder.process) {
-                    *counts.entry(holder.process).or_default() += 1;
-                }
-            }
-        }
-        let mut holders: Vec<(ProcessId, u64)> = counts.into_iter().collect();
-        holders.sort_unstable_by_key(|(id, n)| (std::cmp::Reverse(*n), id.pid));
+        let leaks = || self.rows().filter(|record| record.is_leak()).map(|record| &**record);
+        let mut leakers = Leakers::default();
+        leaks().for_each(|record| leakers.add(record));
         let mut kept: Vec<Kept> = Vec::new();
-        for (id, _) in holders {
-            let causes = self.waits_of(id).map(|of| &of.causes);
-            let Some(cause) = causes.and_then(|causes| causes.first()).cloned() else { continue };
-            let effect = Unserved::count(&cause.workers, leaks().map(|record| &**record));
+        for leaker in leakers.worst(usize::MAX) {
+            let waits = self.waits_of(leaker.holder.process);
+            let Some(cause) = waits.and_then(|of| of.causes.first()).cloned() else { continue };
+            let effect = Unserved::count(&cause.workers, leaks());
             let finding = Kept { cause, effect };
             if finding.is_told() && !kept.iter().any(|k| k.cause.workers == finding.cause.workers) {
                 kept.push(finding);

@@ -23,7 +23,8 @@ const SOCKETS: usize = 1 << 18;
 /// What is known.
 #[derive(Debug, Default)]
 pub(super) struct Traced {
-    limits: OriginLimits,
+    reads: bool,
+    narrowed: bool,
     full: u64,
     stacks_lost: u64,
     rings: HashSet<ProcessId>,
@@ -39,9 +40,8 @@ impl Traced {
         let Told { list, reads, narrowed, full, stacks_lost, rings } = told;
         let id = |(pid, start_ns): &(u32, u64)| ProcessId { pid: *pid, start_ns: *start_ns };
         self.rings.extend(rings.iter().map(id));
+        (self.reads, self.narrowed) = (*reads, *narrowed);
         (self.full, self.stacks_lost) = (*full, *stacks_lost);
-        self.limits =
-            OriginLimits { reads: *reads, narrowed: *narrowed, full: *full > 0, ring: false };
         if self.by_cookie.len() >= SOCKETS {
             self.by_cookie.clear();
         }
@@ -64,8 +64,12 @@ impl Traced {
 
     /// Puts what is known into a record.
     pub fn tell(&self, record: &mut Record, processes: &Processes) {
-        let ring = record.holders.iter().any(|h| self.rings.contains(&h.process));
-        let limits = OriginLimits { ring, ..self.limits };
+        let limits = OriginLimits {
+            reads: self.reads,
+            narrowed: self.narrowed,
+            full: self.full > 0,
+            ring: record.holders.iter().any(|h| self.rings.contains(&h.process)),
+        };
         let known = self.by_cookie.get(&record.connection.cookie);
         let missing = if self.stacks_lost > 0 { Reason::StackLost } else { Reason::StackPending };
         let stack = |name| self.stacks.get(&name).cloned().ok_or(missing);
@@ -95,8 +99,8 @@ impl Traced {
             .map(|(name, stack)| NamedStack { name: *name, stack: Stack::clone(stack) });
         let told = Told {
             list: Records(self.by_cookie.values().copied().collect()),
-            reads: self.limits.reads,
-            narrowed: self.limits.narrowed,
+            reads: self.reads,
+            narrowed: self.narrowed,
             full: self.full,
             stacks_lost: self.stacks_lost,
             rings: self.rings.iter().map(|id| (id.pid, id.start_ns)).collect(),

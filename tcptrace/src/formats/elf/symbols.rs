@@ -10,7 +10,7 @@ const SYMBOL: usize = 24;
 pub const NAME: usize = 4096;
 /// How far back is looked for a symbol that reaches over smaller ones.
 const BACK: usize = 16;
-/// SymbolTable without a size (assembly) are taken to reach so far, at most.
+/// Symbols without a size (assembly) are taken to reach so far, at most.
 const UNSIZED: u64 = 4096;
 
 const STT_NOTYPE: u8 = 0;

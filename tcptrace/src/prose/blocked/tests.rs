@@ -2,7 +2,8 @@ use super::*;
 use crate::engine::{
     blocked::{
         blockage::{Unserved, blockages},
-        reading::{ReadObject, ReadProcess, ReadWhat, Reading},
+        reading::{ReadProcess, Reading},
+        tests::connection,
     },
     record::ProcessId,
     waiting::{On, Waiting, WaitingThread, WaitsIn},
@@ -29,26 +30,10 @@ fn process(pid: u32, threads: Vec<WaitingThread>) -> ReadProcess {
     }
 }
 
-fn object(target: &str, other: OtherEnd) -> ReadObject {
-    let end = TcpEnd {
-        netns: 1,
-        local: "10.0.0.1:40000".parse().expect("an end"),
-        remote: "10.0.0.5:9000".parse().expect("an end"),
-        state: TcpState::Established as u8,
-        recv_q: 0,
-        send_q: 0,
-        received_ago_ns: Some(41_000_000_000),
-        sent_ago_ns: Some(42_000_000_000),
-        times_unknown: None,
-        other,
-    };
-    ReadObject { target: target.to_owned(), what: ReadWhat::Tcp(Box::new(end)) }
-}
-
 /// What is said of the first process.
 fn said(processes: Vec<ReadProcess>, other: OtherEnd, effect: Unserved) -> Vec<String> {
     let pid = processes[0].waiting.pid;
-    let objects = vec![object("socket:[5]", other)];
+    let objects = vec![connection("socket:[5]", "10.0.0.1:40000", "10.0.0.5:9000", other)];
     let reading = Reading { at_ns: 1, asked: 1, processes, objects, cut: None };
     let found = blockages(&reading, ProcessId { pid, start_ns: 1 });
     lines(&Kept { cause: found.into_iter().next().expect("a finding"), effect })

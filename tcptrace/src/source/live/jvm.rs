@@ -27,20 +27,15 @@ use rustix::{
     thread::{set_thread_res_gid, set_thread_res_uid},
 };
 
-use super::{
-    process,
-    symbols::file::{OnDisk, is_mapped, regular},
-    text,
-};
+use super::{process, symbols::file::mapped, text};
 use crate::{
     engine::{
-        processes::same_start,
-        record::ProcessId,
+        record::{ProcessId, same_start},
         stack::{NoDump, jvm::combine, threads::ThreadStack},
     },
     formats::{
         elf::{Elf, ReadAt},
-        jvm_dump,
+        jvm_dump, lines,
         maps::{self, Mapping},
     },
 };
@@ -239,11 +234,8 @@ impl User {
     /// From the text of `/proc/PID/status`.
     fn parse(status: &str) -> Option<Self> {
         // Real, effective, saved and file system's.
-        let effective = |name| {
-            let ids = status.lines().find_map(|l| l.strip_prefix(name))?;
-            ids.split_whitespace().nth(1)?.parse().ok()
-        };
-        Some(Self { uid: effective("Uid:")?, gid: effective("Gid:")? })
+        let effective = |name| lines::value(status, name)?.split_whitespace().nth(1)?.parse().ok();
+        Some(Self { uid: effective("Uid")?, gid: effective("Gid")? })
     }
 
     /// Gives the calling thread, and no other one, these effective ids: a JVM listens to its own
@@ -301,11 +293,7 @@ fn said(bytes: &[u8]) -> Option<String> {
 /// (src/hotspot/share/runtime/vmStructs.cpp), as no other JVM's does.
 fn is_hotspot(pid: u32, mapping: &Mapping) -> Option<bool> {
     const NAME: &[u8] = b"\0gHotSpotVMStructs\0";
-    let (file, stat) = regular(&format!("/proc/{pid}/root{}", mapping.path), false).ok()?;
-    if !is_mapped(&file, &stat, mapping) {
-        return None;
-    }
-    let file = OnDisk(file);
+    let file = mapped(pid, mapping)?;
     let elf = Elf::parse(&file)?;
     let names = elf.section(".dynstr").filter(|s| s.size <= NAMES)?;
     let names = file.read_at(names.offset, usize::try_from(names.size).ok()?)?;
@@ -330,8 +318,8 @@ fn catches_quit(pid: u32) -> bool {
 
 /// Whether `SigCgt` has the signal: bit 0 is signal 1.
 fn has_signal(status: &str, signal: i32) -> bool {
-    let mask = status.lines().find_map(|l| l.strip_prefix("SigCgt:")).unwrap_or_default();
-    u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask >> (signal - 1) & 1 == 1)
+    let mask = lines::value(status, "SigCgt").unwrap_or_default();
+    u64::from_str_radix(mask, 16).is_ok_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 fn reason(e: &io::Error) -> NoDump {

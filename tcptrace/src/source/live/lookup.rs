@@ -12,7 +12,7 @@ use tcptrace_common::event::Holding;
 use super::{boot_now, cgroupfs::CgroupIds, limits, process, text};
 use crate::engine::{
     fact::{Fact, Process},
-    processes::{Processes, same_start},
+    processes::Processes,
     record::ProcessId,
 };
 
@@ -66,7 +66,7 @@ impl Lookup {
 
     fn is_said(&self, id: ProcessId) -> bool {
         self.said.get(&id.pid).is_some_and(|(when, start_ns)| {
-            when.elapsed() < FRESH && (id.start_ns == 0 || same_start(*start_ns, id.start_ns))
+            when.elapsed() < FRESH && id.is_same(ProcessId { start_ns: *start_ns, ..id })
         })
     }
 
@@ -128,7 +128,7 @@ impl Known {
 fn read(id: ProcessId) -> Option<Process> {
     let pid = id.pid;
     let (stat, start_ns) = process::stat_and_start(pid)?;
-    if id.start_ns != 0 && !same_start(start_ns, id.start_ns) {
+    if !id.is_same(ProcessId { pid, start_ns }) {
         return None;
     }
     let file = |name: &str| text(&format!("/proc/{pid}/{name}")).ok();

@@ -6,7 +6,6 @@ use std::{
     collections::{HashMap, HashSet, VecDeque},
     fs, io,
     sync::mpsc::{Receiver, Sender, channel},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -25,6 +24,7 @@ use crate::{
         stack::{Missing, Stack},
     },
     formats::descriptor::Kind,
+    source,
 };
 
 /// Memory for stacks that nobody has asked for yet, bytes.
@@ -100,10 +100,7 @@ impl StackWords {
     pub fn start() -> io::Result<Self> {
         let (orders, ordered) = channel();
         let (answer, answers) = channel();
-        let (started, is_started) = channel();
         let work = move || {
-            // The calls that set a thread up are over: from here on a filter may refuse them.
-            let _ = started.send(());
             let mut work = Work::default();
             for order in ordered {
                 match order {
@@ -116,8 +113,7 @@ impl StackWords {
                 }
             }
         };
-        thread::Builder::new().name("symbols".to_owned()).spawn(work)?;
-        let _ = is_started.recv();
+        source::thread("symbols", work)?;
         let (asked, open, poor, dropped, looked_at) = Default::default();
         Ok(Self { orders, answers, asked, open, poor, dropped, looked_at })
     }

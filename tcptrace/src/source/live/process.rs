@@ -6,20 +6,24 @@ use rustix::{param::clock_ticks_per_second, thread::CapabilitySet};
 
 use crate::{
     engine::record::ProcessId,
-    formats::{cgroup::Cgroups, mounts, stat::Stat},
+    formats::{cgroup::Cgroups, lines, mounts, stat::Stat},
     source::live::{
         bpf::{preflight, probe},
         numbers, text,
     },
 };
 
-/// The last of the pids that `NSpid` lists (ours first, one for each pid namespace below), where
-/// there are several. Kernels before 4.1 have no such line.
+/// The pids of a process, by its `/proc/PID/status`: ours first, one for each pid namespace below.
+/// Kernels before 4.1 do not say.
+pub fn pids(status: &str) -> impl Iterator<Item = u32> {
+    let words = lines::value(status, "NSpid").unwrap_or_default().split_whitespace();
+    words.map_while(|pid| pid.parse().ok())
+}
+
+/// The last of [`pids`], where there are several.
 #[must_use]
 pub fn inner_pid(status: &str) -> Option<u32> {
-    // Command names are escaped there and can't begin a line.
-    let pids = status.lines().find_map(|l| l.strip_prefix("NSpid:"))?;
-    pids.split_whitespace().skip(1).last()?.parse().ok()
+    pids(status).skip(1).last()
 }
 
 fn stat(pid: u32) -> Option<Stat> {
@@ -117,10 +121,9 @@ fn leaves_out(mountinfo: &str, status: &str) -> bool {
     let option = |name: &str| proc.options.split(',').find_map(|o| o.strip_prefix(name));
     let is_member = || {
         let gid = option("gid=").unwrap_or("0");
+        let ids = |name| lines::value(status, name).unwrap_or_default().split_whitespace();
         // Real, effective, saved and file system's; the last one counts.
-        let field = |name| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default();
-        field("Gid:").split_whitespace().nth(3) == Some(gid)
-            || field("Groups:").split_whitespace().any(|group| group == gid)
+        ids("Gid").nth(3) == Some(gid) || ids("Groups").any(|group| group == gid)
     };
     match option("hidepid=") {
         None | Some("0" | "off") => false,

@@ -3,16 +3,15 @@
 
 use std::{cell::Cell, collections::HashMap, rc::Rc};
 
-use super::{
-    process, remote,
-    symbols::file::{OnDisk, is_mapped, regular},
-    text,
-};
+use super::{process, remote, symbols::file::mapped, text};
 use crate::{
-    engine::stack::{
-        Cut, Frame, Stack,
-        threads::{Skipped, ThreadStack},
-        whose::{CodeKind, CodePlace, code},
+    engine::{
+        name::file_name,
+        stack::{
+            Cut, Frame, Stack,
+            threads::{Skipped, ThreadStack},
+            whose::{CodeKind, CodePlace, code},
+        },
     },
     formats::{
         elf::Elf,
@@ -64,18 +63,14 @@ impl Interpreter {
         let maps = text(&format!("/proc/{pid}/maps")).ok()?;
         let list = maps::parse(&maps, 4096);
         let may_be = |m: &&Mapping| {
-            let name = m.path.rsplit('/').next().unwrap_or_default();
+            let name = file_name(&m.path);
             m.is_file() && (name.starts_with("libpython3") || name.starts_with("python3"))
         };
         list.iter().filter(may_be).take(16).find_map(|mapping| Self::in_module(pid, mapping))
     }
 
     fn in_module(pid: u32, mapping: &Mapping) -> Option<Self> {
-        let (file, stat) = regular(&format!("/proc/{pid}/root{}", mapping.path), false).ok()?;
-        if !is_mapped(&file, &stat, mapping) {
-            return None;
-        }
-        let elf = Elf::parse(&OnDisk(file))?;
+        let elf = Elf::parse(&mapped(pid, mapping)?)?;
         let bias = mapping.start.wrapping_sub(elf.address_of(mapping.offset)?);
         let runtime = elf.section(".PyRuntime")?.address.wrapping_add(bias);
         let offsets = Offsets::parse(&remote::read(pid, runtime, SIZE))?;
@@ -174,13 +169,7 @@ impl Interpreter {
             let start = running.code.wrapping_add(self.offsets.code);
             // An instruction is two bytes.
             let at = running.instruction.wrapping_sub(start) / 2;
-            let place = CodePlace {
-                kind: CodeKind::Python,
-                module: None,
-                main: false,
-                function: Some(&function.name),
-                file: Some(&function.file),
-            };
+            let place = CodePlace::script(CodeKind::Python, &function.name, Some(&function.file));
             list.push(Frame {
                 code: code(&place),
                 function: Some(function.name.clone()),

@@ -5,7 +5,7 @@ use std::{
     collections::{HashMap, HashSet},
     io, iter,
     sync::mpsc::{self, Receiver, Sender},
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -24,11 +24,14 @@ use super::{
     memory,
     origins::StackWords,
 };
-use crate::engine::{
-    fact::{Counts, Fact, Records, Scan, Timed, Unplaced, Wire},
-    record::{BootNs, Connection, ProcessId},
-    select::Selection,
-    watch::Wants,
+use crate::{
+    engine::{
+        fact::{Counts, Fact, Records, Scan, Timed, Unplaced, Wire},
+        record::{BootNs, Connection, ProcessId},
+        select::Selection,
+        watch::Wants,
+    },
+    source,
 };
 
 /// What scans are for.
@@ -82,17 +85,9 @@ impl Scanner {
         let stacks = scans.origins().is_some().then(StackWords::start).transpose()?;
         let (orders, ordered) = mpsc::channel();
         let (found, results) = unbounded_channel();
-        let (started, is_started) = mpsc::channel();
-        let work = move || {
-            let mut work = Work::new(scans, scope, stacks);
-            // The calls that set a thread up are over: from here on a filter may refuse them.
-            let _ = started.send(());
-            drop(started);
-            work.run(&ordered, &found);
-        };
-        let thread = thread::Builder::new().name("scanner".to_owned()).spawn(work)?;
+        let work = move || Work::new(scans, scope, stacks).run(&ordered, &found);
         // A thread that panicked says so where its first result is waited for.
-        let _ = is_started.recv();
+        let thread = source::thread("scanner", work)?;
         Ok(Self { orders: Some(orders), results, thread: Some(thread) })
     }
 

@@ -22,11 +22,10 @@ use super::{
 };
 use crate::{
     engine::{
-        processes::same_start,
-        record::ProcessId,
+        record::{ProcessId, same_start},
         stack::threads::{LeftAlone, Means, Skipped, Stacks, ThreadStack},
     },
-    formats::stat::Stat,
+    formats::{lines, stat::Stat},
 };
 
 /// Threads, at most.
@@ -108,8 +107,7 @@ fn threads(id: ProcessId) -> Result<Vec<u32>, LeftAlone> {
 
 /// Who traces a thread.
 fn tracer(pid: u32, tid: u32) -> Option<u32> {
-    let status = text(&format!("/proc/{pid}/task/{tid}/status")).ok()?;
-    status.lines().find_map(|l| l.strip_prefix("TracerPid:"))?.trim().parse().ok()
+    lines::number(&text(&format!("/proc/{pid}/task/{tid}/status")).ok()?, "TracerPid")
 }
 
 /// A thread, and what was copied of it.

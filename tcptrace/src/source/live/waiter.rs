@@ -13,9 +13,12 @@ use super::{
     sock_diag::SockDiag,
     threads,
 };
-use crate::engine::{
-    fact::{Fact, Timed},
-    record::ProcessId,
+use crate::{
+    engine::{
+        fact::{Fact, Timed},
+        record::ProcessId,
+    },
+    source,
 };
 
 /// The thread. It ends when nobody asks any more.
@@ -41,14 +44,7 @@ impl Waiter {
     pub fn start(own: Option<SockDiag>) -> io::Result<Self> {
         let (orders, ordered) = channel::<Vec<ProcessId>>();
         let (answer, answers) = channel();
-        let (started, is_started) = channel();
-        let work = move || {
-            // The calls that set a thread up are over: from here on a filter may refuse them.
-            let _ = started.send(());
-            work(&ordered, &answer, Explorer::here(own));
-        };
-        thread::Builder::new().name("threads".to_owned()).spawn(work)?;
-        let _ = is_started.recv();
+        source::thread("threads", move || work(&ordered, &answer, Explorer::here(own)))?;
         Ok(Self { orders, answers })
     }
 

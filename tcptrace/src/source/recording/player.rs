@@ -1,7 +1,7 @@
 //! A recording as a source that takes its time: its clock runs as fast as is asked for, stands
 //! still, and goes back and forward.
 
-use std::{fs, future, io, path::PathBuf, sync::mpsc as commands, thread, time::Duration};
+use std::{fs, future, io, path::PathBuf, sync::mpsc as commands, time::Duration};
 
 use tokio::{
     sync::mpsc::{Receiver, Sender, channel},
@@ -11,7 +11,7 @@ use tokio::{
 use super::{Batch, Header, file::Recording};
 use crate::{
     engine::{fact::Timed, record::BootNs, watch::Wants},
-    source::Source,
+    source::{self, Source},
 };
 
 /// Batches that are read ahead.
@@ -86,14 +86,7 @@ impl Player {
         let is_pipe = !files.iter().all(is_file);
         let (feed, fed) = channel(AHEAD);
         let (restart, restarted) = commands::channel();
-        let (started, is_started) = commands::channel();
-        let work = move || {
-            // The calls that set a thread up are over: from here on a filter may refuse them.
-            let _ = started.send(());
-            play(recording, &files, &feed, &restarted);
-        };
-        thread::Builder::new().name("player".to_owned()).spawn(work)?;
-        let _ = is_started.recv();
+        source::thread("player", move || play(recording, &files, &feed, &restarted))?;
         let clock = PlayedClock { set: Instant::now(), at: began_ns, speed, stands: false };
         Ok(Self {
             fed,

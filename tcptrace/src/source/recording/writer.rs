@@ -17,7 +17,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -32,7 +32,7 @@ use super::{
     frame::{self, FrameKind, write as write_frame},
     options::{Options, Written},
 };
-use crate::engine::record::BootNs;
+use crate::{engine::record::BootNs, source};
 
 /// What is written is safe from a power cut after this time.
 const SYNC: Duration = Duration::from_secs(10);
@@ -146,17 +146,13 @@ impl Writer {
         let (messages, told) = sync_channel(WAITING);
         let shared = Arc::<Shared>::default();
         let mut work = Work::new(opened, header, options, Arc::clone(&shared));
-        let (started, is_started) = sync_channel(0);
         let run = move || {
-            // The calls that set a thread up are over: from here on a filter may refuse them.
-            let _ = started.send(());
             if let Err(e) = work.run(&told) {
                 *work.shared.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(e);
             }
             work.written
         };
-        let thread = thread::Builder::new().name("recorder".to_owned()).spawn(run)?;
-        let _ = is_started.recv();
+        let thread = source::thread("recorder", run)?;
         Ok(Self { messages, shared, thread: Some(thread), facts: 0 })
     }
 

@@ -10,7 +10,7 @@ use crate::{
         awaited::{Awaited, Direction},
         blockage::{Claim, Kept},
         chain::{ChainEnd, Link, Party},
-        reading::{HeldBy, OtherEnd, TcpEnd},
+        reading::{OtherEnd, TcpEnd},
     },
     prose::blocked,
     view::json::ms::{AgeMs, Ms},
@@ -82,8 +82,6 @@ impl<'a> From<&'a TcpEnd> for ConnectionLine<'a> {
             OtherEnd::Unknown(_) => (None, None, None),
             OtherEnd::Here { accepted, recv_q, .. } => (Some(true), Some(*accepted), Some(*recv_q)),
         };
-        // Both times begin with the connection.
-        let age = end.received_ago_ns.zip(end.sent_ago_ns).map(|(a, b)| a.max(b));
         Self {
             netns: end.netns,
             local: end.local,
@@ -91,7 +89,7 @@ impl<'a> From<&'a TcpEnd> for ConnectionLine<'a> {
             state: blocked::state_name(end.state),
             recv_q: end.recv_q,
             send_q: end.send_q,
-            age_ms: age.map(AgeMs::at_least),
+            age_ms: end.open_for_ns().map(AgeMs::at_least),
             last_data_recv_ms: end.received_ago_ns.map(Ms),
             last_data_sent_ms: end.sent_ago_ns.map(Ms),
             times_unknown: end.times_unknown.as_deref(),
@@ -114,7 +112,7 @@ impl<'a> From<&'a Link> for LinkLine<'a> {
             fd: link.fd,
             waits_for: word(&link.awaited),
             connection: connection.map(ConnectionLine::from),
-            held_by: held(&link.awaited).iter().map(|held| held.pid).collect(),
+            held_by: link.awaited.held().iter().map(|held| held.pid).collect(),
             sure: link.sure,
         }
     }
@@ -212,15 +210,5 @@ fn word(awaited: &Awaited) -> &'static str {
         Awaited::Woken => "woken",
         Awaited::Nothing | Awaited::Over => "nothing",
         Awaited::Unread(_) | Awaited::Unknown(_) => "unknown",
-    }
-}
-
-fn held(awaited: &Awaited) -> &[HeldBy] {
-    match awaited {
-        Awaited::Tcp(_, end) => end.other.held(),
-        Awaited::Unix { other, .. } => other.held(),
-        Awaited::Pipe { held, .. } | Awaited::Child(held) => held,
-        Awaited::FileLock { holder: Some(holder), .. } => std::slice::from_ref(holder),
-        _ => &[],
     }
 }

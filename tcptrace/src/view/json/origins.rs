@@ -1,5 +1,7 @@
 //! Who opened a socket and who read from it, as part of a record.
 
+use std::rc::Rc;
+
 use serde::Serialize;
 
 use super::{
@@ -11,7 +13,7 @@ use super::{
 use crate::{
     engine::{
         record::{BootNs, KnownOrigin, Opening, TracedCall},
-        stack::{Code, Stack},
+        stack::Stack,
         stories::{CodeStory, ReadSoFar},
     },
     prose::{reasons, stacks},
@@ -21,27 +23,22 @@ use crate::{
 /// Time stamps of the three moments, finished.
 pub type Stamps = [Option<String>; 3];
 
-/// The moments in their order, and how the first came about.
-fn moments(origins: &KnownOrigin) -> [Option<&TracedCall>; 3] {
-    let opened = origins.opened.as_ref().map(|(_, moment)| moment);
-    [opened, origins.last_read.as_ref(), origins.end_read.as_ref()]
-}
-
 /// The time stamps that [`origins`] needs.
 pub fn stamps(origins: &KnownOrigin, clock: &Clock) -> Stamps {
-    moments(origins).map(|moment| moment.map(|m| clock.rfc3339(m.at)))
+    origins.calls().map(|call| call.map(|call| clock.rfc3339(call.at)))
 }
 
 /// Appends the fields `origin`, `last_read` and `end_read`, each with a comma before it.
 pub fn origins(out: &mut Vec<u8>, origins: &KnownOrigin, stamps: &Stamps, now: BootNs) {
-    let how = origins.opened.as_ref().map(|(how, _)| how.name());
-    let names = [("origin", how), ("last_read", None), ("end_read", None)];
-    for (((name, how), moment), stamp) in names.into_iter().zip(moments(origins)).zip(stamps) {
+    let mut how = origins.opened.as_ref().map(|(how, _)| how.name());
+    for ((name, call), stamp) in KnownOrigin::FIELDS.iter().zip(origins.calls()).zip(stamps) {
         text(out, ",");
         word(out, name);
         text(out, ":");
-        let line = moment.zip(stamp.as_deref());
-        let line = line.map(|(moment, stamp)| MomentLine::new(moment, how, stamp, now));
+        // Of the first only.
+        let how = how.take();
+        let line = call.zip(stamp.as_deref());
+        let line = line.map(|(call, stamp)| MomentLine::new(call, how, stamp, now));
         // Writing to memory does not fail.
         let _ = line.serialize(&mut serde_json::Serializer::with_formatter(&mut *out, Escaping));
     }
@@ -109,17 +106,16 @@ impl<'a> From<&'a CodeStory> for StoryLine<'a> {
         Self {
             count: story.count,
             how: story.how.map(Opening::name),
-            opened_in: story.opened.as_ref().map(|stack| own(stack)).unwrap_or_default(),
+            opened_in: story.opened.as_ref().map(own).unwrap_or_default(),
             openers: story.openers.iter().map(|name| &**name).collect(),
             reading,
-            read_in: read.map(|stack| own(stack)).unwrap_or_default(),
+            read_in: read.map(own).unwrap_or_default(),
             readers: story.readers.iter().map(|name| &**name).collect(),
         }
     }
 }
 
 /// The program's own functions, the innermost first.
-fn own(stack: &Stack) -> Vec<&str> {
-    let own = stack.frames.iter().filter(|frame| frame.code == Code::Own);
-    own.filter_map(|frame| frame.function.as_deref()).collect()
+fn own(stack: &Rc<Stack>) -> Vec<&str> {
+    stack.own_calls().filter_map(|frame| frame.function.as_deref()).collect()
 }

@@ -26,7 +26,7 @@ pub struct End<'a> {
     pub unknown: Reason,
 }
 
-/// Stamped of a line.
+/// Times of a line.
 pub struct Stamped<'a> {
     /// Ages are as of this.
     pub now: BootNs,

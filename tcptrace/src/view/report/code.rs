@@ -9,7 +9,7 @@ use super::{
 use crate::{
     engine::{
         call_tree::CallTree,
-        record::{KnownOrigin, Record, TracedCall},
+        record::{KnownOrigin, Record},
         stack::Stack,
     },
     prose::{reasons, stacks},
@@ -21,14 +21,8 @@ const OPEN: usize = 6;
 const LINES: usize = 12;
 const DEPTH: usize = 4;
 
-/// The questions, and which call answers each.
-type Question = (&'static str, fn(&KnownOrigin) -> Option<&TracedCall>);
-
-const QUESTIONS: [Question; 3] = [
-    ("Opened in", |origin| origin.opened.as_ref().map(|(_, call)| call)),
-    ("Data last read in", |origin| origin.last_read.as_ref()),
-    ("The end of the stream read in", |origin| origin.end_read.as_ref()),
-];
+/// What the calls that are known answer, in their order.
+const QUESTIONS: [&str; 3] = ["Opened in", "Data last read in", "The end of the stream read in"];
 
 /// A tree with its question, and how many leaks it says nothing of, and why.
 struct Answered {
@@ -43,11 +37,10 @@ fn answered(report: &IncidentReport<'_>) -> Vec<Answered> {
     if known().next().is_none() {
         return Vec::new();
     }
-    let fields = ["origin", "last_read", "end_read"];
-    let answer = |((question, call), field): (Question, &str)| {
+    let answer = |(n, question): (usize, &'static str)| {
         let of = |r: &Rc<Record>| -> Result<Rc<Stack>, &'static str> {
-            let why = || r.unknown.get(field).map_or("unknown", reasons::words);
-            let call = r.origins.as_deref().and_then(call).ok_or_else(why)?;
+            let why = || r.unknown.get(KnownOrigin::FIELDS[n]).map_or("unknown", reasons::words);
+            let call = r.origins.as_deref().and_then(|known| known.calls()[n]).ok_or_else(why)?;
             call.stack.clone().map_err(reasons::words)
         };
         let (mut there, mut unknown) = (Vec::new(), Vec::<(&'static str, u64)>::new());
@@ -63,7 +56,7 @@ fn answered(report: &IncidentReport<'_>) -> Vec<Answered> {
         unknown.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
         Answered { question, tree: CallTree::new(there.iter()), unknown }
     };
-    QUESTIONS.into_iter().zip(fields).map(answer).collect()
+    QUESTIONS.into_iter().enumerate().map(answer).collect()
 }
 
 /// Whether there is anything to tell.

@@ -23,7 +23,7 @@ const SHORT: usize = 6;
 
 /// `java shop.jar[4711]`, several separated by commas; for a connection that waits, its listener.
 pub fn who(r: &Record) -> Ways {
-    let holders = distinct(&r.holders);
+    let holders: Vec<&Holder> = r.processes().collect();
     if r.holder_source == HolderSource::OutsideFdTables {
         return reason("held outside descriptor tables");
     }
@@ -55,17 +55,6 @@ pub fn who(r: &Record) -> Ways {
         .or(format!("{lead}{bare}"), 8)
         .or(bare, 8)
         .or(cut, 10)
-}
-
-/// The first holder of each process.
-fn distinct(holders: &[Holder]) -> Vec<&Holder> {
-    let mut list: Vec<&Holder> = Vec::new();
-    for holder in holders {
-        if list.iter().all(|h| h.process != holder.process) {
-            list.push(holder);
-        }
-    }
-    list
 }
 
 /// `java[4711]`.
@@ -118,9 +107,9 @@ pub fn ends(c: &Connection, dear: bool) -> Ways {
 
 /// Descriptor, cookie and what else is known of a socket.
 pub fn more(r: &Record) -> Ways {
-    let fd = match distinct(&r.holders)[..] {
-        [one] if r.holder_source == HolderSource::FdTable => {
-            format!("fd {}", one.fd.unwrap_or_default())
+    let fd = match r.processes().collect::<Vec<_>>()[..] {
+        [Holder { fd: Some(fd), .. }] if r.holder_source == HolderSource::FdTable => {
+            format!("fd {fd}")
         }
         _ => String::new(),
     };

@@ -14,6 +14,7 @@ use crate::{
         fact::Process,
         group::GroupBy,
         language::{Language, language},
+        name::file_name,
         record::{Holder, Record},
         report::{self, Explanation, ProcessReport},
         stack::threads::LeftAlone,
@@ -188,8 +189,7 @@ fn language_of(record: &Record, basis: &Basis<'_>) -> Option<Language> {
     let holder = record.holders.first()?;
     let command = |process: &Process| Some(process.command.first()?.clone());
     let program = basis.seen.processes.get(&holder.process).and_then(command).unwrap_or_default();
-    let file = program.rsplit('/').next().unwrap_or_default();
-    language(file, &holder.comm)
+    language(file_name(&program), &holder.comm)
 }
 
 /// What the table format makes of it.

@@ -24,8 +24,7 @@ use crate::{
         },
         fact::Process,
         group::GroupBy,
-        record::{BootNs, Connection, Evidence, Holder, HolderSource, ProcessId, Record, Role},
-        unknown::Unknown,
+        record::{self, BootNs, Connection, Evidence, Holder, ProcessId, Record, Role},
         update::Lost,
         verdict::Verdict,
         waiting::Waiting,
@@ -50,14 +49,10 @@ fn end(text: &str) -> SocketAddr {
 fn holder(pid: u32, comm: &str, fd: u32, cgroups: &str) -> Holder {
     Holder {
         process: ProcessId { pid, start_ns: u64::from(pid) },
-        tid: None,
-        ppid: 1,
-        fd: Some(fd),
         comm: comm.into(),
         name: (comm == "java").then(|| "java shop.jar".into()),
         cgroups: Some(Rc::new(Cgroups::parse(cgroups))),
-        inner_pid: None,
-        opener: None,
+        ..record::tests::holder(pid, fd)
     }
 }
 
@@ -72,13 +67,10 @@ fn socket(cookie: u64, holder: Holder, verdict: Verdict, remote: &str, age: u64)
             remote: end(remote),
             mptcp: false,
         },
-        role: Some(Role::Server),
-        state: TcpState::CloseWait,
         earliest_ns: since,
         latest_ns: since,
         seen_ns: NOW,
         verdict: Some(verdict),
-        also: Vec::new(),
         evidence: Evidence {
             recv_q: Some(if verdict == Verdict::UnreadData { 512 } else { 0 }),
             send_q: Some(0),
@@ -87,13 +79,8 @@ fn socket(cookie: u64, holder: Holder, verdict: Verdict, remote: &str, age: u64)
             ..Evidence::default()
         },
         holders: vec![holder],
-        holder_source: HolderSource::FdTable,
-        former_holders: Vec::new(),
-        listener: None,
         came_in_by: Some(end("10.0.0.1:8080")),
-        cgroup: None,
-        origins: None,
-        unknown: Unknown::default(),
+        ..record::tests::leak()
     }
 }
 

@@ -1,10 +1,6 @@
 //! Who has a descriptor for a socket or a pipe: all descriptors of the host, once.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    fs,
-    time::Instant,
-};
+use std::{collections::BTreeMap, fs, time::Instant};
 
 use super::super::{numbers, process, threads};
 use crate::{engine::blocked::reading::HeldBy, formats::descriptor::socket_inode};
@@ -85,8 +81,7 @@ impl Held {
 /// The listeners that a process has: their inode numbers, by descriptor.
 #[must_use]
 pub fn listeners(pid: u32) -> BTreeMap<u32, u64> {
-    let all: HashSet<u64> =
-        ["tcp", "tcp6"].into_iter().flat_map(|file| threads::listeners(pid, file)).collect();
+    let all = threads::listeners(pid);
     if all.is_empty() {
         return BTreeMap::new();
     }

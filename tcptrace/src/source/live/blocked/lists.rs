@@ -68,28 +68,20 @@ pub fn lists(
             || of > all.len() as u64 && !listening.is_empty(),
     };
     let pid = waiting.pid;
-    let mut lists: Vec<ReadList> = Vec::new();
-    for (tid, epoll) in in_call(waiting, &EPOLL).take(THREADS) {
-        if let Some((of, all)) = epoll_list(pid, epoll) {
-            lists.push(list(tid, of, &all));
-        }
-    }
-    let mut lists_of_calls = in_call(waiting, &[POLL, SELECT].concat())
-        .take(THREADS)
-        .map(|(tid, _)| tid)
-        .collect::<Vec<_>>()
-        .into_iter()
-        .peekable();
-    if lists_of_calls.peek().is_none() {
+    let epolls = in_call(waiting, &EPOLL).take(THREADS);
+    let of_epoll = |(tid, fd)| epoll_list(pid, fd).map(|(of, all)| list(tid, of, &all));
+    let mut lists: Vec<ReadList> = epolls.filter_map(of_epoll).collect();
+    let calls = [POLL, SELECT].concat();
+    let mut waits = in_call(waiting, &calls).take(THREADS).peekable();
+    if waits.peek().is_none() {
         return lists;
     }
     let Ok(memory) = File::open(format!("/proc/{pid}/mem")) else { return lists };
-    for tid in lists_of_calls {
-        let read = |call: &Arguments| list_of(&memory, call);
-        if let Some((of, all)) = during(pid, tid, read) {
-            lists.push(list(tid, of, &all));
-        }
-    }
+    let of_call = |(tid, _)| {
+        let (of, all) = during(pid, tid, |call| list_of(&memory, call))?;
+        Some(list(tid, of, &all))
+    };
+    lists.extend(waits.filter_map(of_call));
     lists
 }
 
@@ -176,7 +168,7 @@ mod tests {
         while Instant::now() < deadline {
             let waiting = threads::waiting(ours);
             if waiting.threads.iter().any(|t| matches!(t.call, WaitsIn::Unknown(_))) {
-                eprintln!("SKIPPED: /proc/PID/syscall is not to be read here");
+                crate::skipped("/proc/PID/syscall is not to be read here");
                 return None;
             }
             if let Some(found) = found(&waiting) {

@@ -7,14 +7,14 @@ mod sockets;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    fs,
+    path::Path,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
 use self::{held::Held, sockets::Sockets};
-use super::{boot_now, bpf, numbers, process, sock_diag::SockDiag, text, threads};
+use super::{boot_now, netns::Netns, numbers, process, sock_diag::SockDiag, text, threads};
 use crate::{
     engine::{
         blocked::{
@@ -25,7 +25,7 @@ use crate::{
         record::ProcessId,
         waiting::{Waiting, WaitingThread, WaitsIn},
     },
-    formats::{descriptor::socket_inode, fdinfo, threads::call_number},
+    formats::{descriptor::socket_inode, fdinfo, lines, threads::call_number},
 };
 
 /// Processes of one reading.
@@ -101,10 +101,7 @@ impl Explorer {
                 leads.truncate(room);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            next.extend(leads.iter().map(|held| {
-                let id = ProcessId { pid: held.pid, start_ns: held.start_ns };
-                threads::waiting_first(id, THREADS, left)
-            }));
+            next.extend(leads.iter().map(|held| threads::waiting_first(held.id(), THREADS, left)));
         }
         self.sockets.rest();
         reading
@@ -257,9 +254,7 @@ impl Named {
             Self::Here(named) => *named == pid,
             Self::Inside(named) => {
                 let status = text(&format!("/proc/{pid}/status")).unwrap_or_default();
-                let line = status.lines().find_map(|l| l.strip_prefix("NSpid:"));
-                let mut pids = line.into_iter().flat_map(str::split_whitespace);
-                *named == pid || pids.any(|p| p.parse() == Ok(*named))
+                *named == pid || process::pids(&status).any(|pid| pid == *named)
             }
         }
     }
@@ -281,7 +276,7 @@ fn named(waiting: &Waiting, thread: &WaitingThread) -> Option<Named> {
             (P_PID, pid) => Some(Named::Inside(pid)),
             (P_PIDFD, fd) => {
                 let info = text(&format!("/proc/{}/fdinfo/{fd}", waiting.pid)).ok();
-                let pid = info.and_then(|info| bpf::field(&info, "Pid"));
+                let pid = info.and_then(|info| lines::number(&info, "Pid"));
                 Some(pid.map_or(Named::Any, Named::Here))
             }
             _ => Some(Named::Any),
@@ -292,8 +287,7 @@ fn named(waiting: &Waiting, thread: &WaitingThread) -> Option<Named> {
 
 /// The network namespace that a process is in.
 fn netns_of(pid: u32) -> Option<u32> {
-    let link = fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
-    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+    Netns::of(Path::new(&format!("/proc/{pid}/ns/net"))).ok().map(|netns| netns.inode)
 }
 
 /// Whether a thread's call is this one, by its number here.

@@ -286,8 +286,7 @@ impl Sockets {
                 }
             };
         }
-        let listens = |line: &NetLine| line.state == TcpState::Listen as u8;
-        let mut all = lines(pid?, &["tcp", "tcp6"], deadline).take_while(listens);
+        let mut all = lines(pid?, &["tcp", "tcp6"], deadline).take_while(NetLine::is_listener);
         all.find(|line| takes(line.local)).map(|line| line.inode)
     }
 

@@ -10,6 +10,7 @@ use tcptrace_common::counters::{Counters, Histogram, PerCpu};
 use zerocopy::transmute;
 
 use super::mapped::Mapped;
+use crate::formats::lines;
 
 /// Reads the counts. All grow from the start on.
 #[derive(Clone, Debug)]
@@ -55,7 +56,7 @@ impl KernelCounts {
     pub fn missed(&self) -> u64 {
         let misses = |program: &OwnedFd| -> Option<u64> {
             let path = format!("/proc/self/fdinfo/{}", program.as_raw_fd());
-            super::field(&fs::read_to_string(path).ok()?, "recursion_misses")
+            lines::number(&fs::read_to_string(path).ok()?, "recursion_misses")
         };
         self.traced.iter().filter_map(misses).sum()
     }

@@ -17,9 +17,3 @@ pub mod scans;
 pub mod stream;
 mod sys;
 mod tracepoint;
-
-/// A number in a file of lines `NAME:\tVALUE`: `/proc/PID/status`, `/proc/PID/fdinfo/FD`.
-#[must_use]
-pub fn field<T: std::str::FromStr>(text: &str, name: &str) -> Option<T> {
-    text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'))?.trim().parse().ok()
-}

@@ -19,6 +19,7 @@ use super::{
     programs::{Hook, as_kind, load, program, refusal, take},
     tracepoint::{self, Attached},
 };
+use crate::formats::lines;
 
 /// Whose connections' origins are kept. Everybody's, where all is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,8 +72,7 @@ const PLACES: [u32; 2] = [1 << 15, 1 << 20];
 /// How many connections there is room for: what there is of sockets now, eight times.
 pub fn places() -> u32 {
     let text = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("TCP:")).unwrap_or_default();
-    let mut words = line.split_whitespace();
+    let mut words = lines::value(&text, "TCP").unwrap_or_default().split_whitespace();
     let alloc = words.find(|word| *word == "alloc").and_then(|_| words.next()?.parse::<u32>().ok());
     let [least, most] = PLACES;
     alloc.unwrap_or(0).saturating_mul(8).clamp(least, most).next_power_of_two()

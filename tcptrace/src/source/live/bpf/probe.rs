@@ -3,6 +3,8 @@
 
 use std::{fs, io};
 
+use crate::formats::lines;
+
 const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 /// More than a page: refused as too big before anything else is looked at.
@@ -49,7 +51,7 @@ pub fn beyond() -> io::Result<Attempt> {
 /// The seccomp mode of this thread; `None` where it does not show.
 #[must_use]
 pub fn seccomp_mode() -> Option<u32> {
-    super::field(&fs::read_to_string("/proc/thread-self/status").ok()?, "Seccomp")
+    lines::number(&fs::read_to_string("/proc/thread-self/status").ok()?, "Seccomp")
 }
 
 /// Whether our capabilities count outside our user namespace; `None` where it does not show.

@@ -39,10 +39,7 @@ pub fn demangled(raw: &[u8]) -> String {
 /// At most so long.
 #[must_use]
 pub fn cut(mut name: String) -> String {
-    if name.len() > NAME {
-        let end = (0..=NAME).rev().find(|at| name.is_char_boundary(*at)).unwrap_or(0);
-        name.truncate(end);
-    }
+    name.truncate(name.floor_char_boundary(NAME));
     name
 }
 

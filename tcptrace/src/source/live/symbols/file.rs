@@ -71,6 +71,14 @@ pub fn is_mapped(file: &File, stat: &Metadata, mapping: &Mapping) -> bool {
             .is_ok_and(|fs| [OVERLAYFS, BTRFS].contains(&(fs.f_type as u64 & 0xffff_ffff)))
 }
 
+/// The file that was mapped, by its path in the process's root; `None`: there is none any more, or
+/// another one.
+#[must_use]
+pub fn mapped(pid: u32, mapping: &Mapping) -> Option<OnDisk> {
+    let (file, stat) = regular(&format!("/proc/{pid}/root{}", mapping.path), false).ok()?;
+    is_mapped(&file, &stat, mapping).then_some(OnDisk(file))
+}
+
 /// A file that is read at offsets.
 #[derive(Debug)]
 pub struct OnDisk(pub File);

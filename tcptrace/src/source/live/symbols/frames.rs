@@ -40,7 +40,7 @@ impl Known<'_> {
     /// The module that a mapping is of.
     fn module(&mut self, mapping: &Mapping) -> Result<FileKey, Missing> {
         let modules = &self.modules;
-        let (key, new) = if mapping.path == "[vdso]" {
+        let (key, new) = if mapping.is_vdso() {
             (FileKey::VDSO, (!modules.contains_key(&FileKey::VDSO)).then(vdso).flatten())
         } else {
             self.process.file(mapping, |key| modules.contains_key(&key))?
@@ -59,7 +59,7 @@ impl Known<'_> {
             let unknown = Some(Missing::NotMapped);
             return vec![Frame { offset: address.at, unknown, ..Frame::default() }];
         };
-        if mapping.is_file() || mapping.path == "[vdso]" {
+        if mapping.is_file() || mapping.is_vdso() {
             self.mapped(address, mapping)
         } else {
             vec![self.made(address)]
@@ -68,7 +68,7 @@ impl Known<'_> {
 
     fn mapped(&mut self, address: Address, mapping: Mapping) -> Vec<Frame> {
         let main = self.process.is_main(&mapping);
-        let in_file = (address.within() - mapping.start).saturating_add(mapping.offset);
+        let in_file = mapping.in_file(address.within());
         let frame = Frame { module: Some(mapping.path.clone()), ..Frame::default() };
         let whose = |frame: &Frame, kind| {
             code(&CodePlace {
@@ -159,14 +159,7 @@ impl Known<'_> {
             None => CodeKind::Made,
         };
         let function = if name.function.is_empty() { "(anonymous)".into() } else { name.function };
-        let place = CodePlace {
-            kind,
-            module: None,
-            main: false,
-            function: Some(&function),
-            file: name.file.as_deref(),
-        };
-        let code = code(&place);
+        let code = code(&CodePlace::script(kind, &function, name.file.as_deref()));
         let interpreted = jvms && function == "Interpreter";
         Frame {
             offset: address.at.saturating_sub(start),
@@ -183,18 +176,16 @@ impl Known<'_> {
 impl AddressSpace for Known<'_> {
     fn code(&mut self, address: u64) -> Option<Spot<'_>> {
         let mapping = self.process.mapping(address)?.clone();
-        if !(mapping.is_file() || mapping.path == "[vdso]") {
+        if !(mapping.is_file() || mapping.is_vdso()) {
             let python = self.process.machine == Some(Machine::Python);
             let trampoline = python
                 && self.process.made(address).is_ok_and(|(name, _)| name.starts_with("py::"));
             return Some(Spot::Made { path: None, trampoline });
         }
-        let in_file = (address - mapping.start).saturating_add(mapping.offset);
-        let found = match self.module(&mapping) {
-            Ok(key) => self.modules.get(&key).map(|u| &u.what),
-            Err(_) => None,
-        };
-        let place = found.and_then(|module| Some((module, module.address_of(in_file)?)));
+        let key = self.module(&mapping).ok();
+        let module = key.and_then(|key| self.modules.get(&key)).map(|used| &used.what);
+        let in_file = mapping.in_file(address);
+        let place = module.and_then(|module| Some((module, module.address_of(in_file)?)));
         Some(match place {
             Some((module, at)) => Spot::Module {
                 tables: module.tables(),
@@ -220,7 +211,7 @@ impl AddressSpace for Known<'_> {
 /// The kernel's code that is mapped into every process: ours is the same as any.
 fn vdso() -> Option<Module> {
     let maps = text("/proc/self/maps").ok()?;
-    let mapping = maps::parse(&maps, usize::MAX).into_iter().find(|m| m.path == "[vdso]")?;
+    let mapping = maps::parse(&maps, usize::MAX).into_iter().find(Mapping::is_vdso)?;
     let length = (mapping.end - mapping.start).min(VDSO);
     // Memory has no size as a file: it is read as far as it goes.
     let mut bytes = vec![0; usize::try_from(length).ok()?];

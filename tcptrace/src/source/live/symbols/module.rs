@@ -22,6 +22,9 @@ const UNWINDING: u64 = 64 << 20;
 /// `EM_X86_64`, `EM_AARCH64` (elf(5)).
 const MACHINE: u16 = if cfg!(target_arch = "x86_64") { 62 } else { 183 };
 
+/// Where Go's own table is; in programs that are loaded anywhere, where it is relocated.
+const GO_TABLE: [&str; 2] = [".gopclntab", ".data.rel.ro.gopclntab"];
+
 /// A module.
 #[derive(Debug)]
 pub struct Module {
@@ -62,10 +65,9 @@ impl Module {
     #[must_use]
     pub fn new(source: Content, find: Finder) -> Option<Self> {
         let elf = Elf::parse(&source).filter(|elf| elf.machine == MACHINE)?;
-        let build_id = elf.build_id(&source).map(|id| hex(&id));
-        let is_go = [".gopclntab", ".data.rel.ro.gopclntab", ".go.buildinfo", ".note.go.buildid"]
-            .iter()
-            .any(|name| elf.section(name).is_some());
+        let build_id = build_id(&elf, &source);
+        let mut of_go = GO_TABLE.into_iter().chain([".go.buildinfo", ".note.go.buildid"]);
+        let is_go = of_go.any(|name| elf.section(name).is_some());
         Some(Self {
             source,
             elf,
@@ -121,8 +123,7 @@ impl Module {
 
     fn go_table(&self) -> Option<&GoTable> {
         let load = || {
-            let names = [".gopclntab", ".data.rel.ro.gopclntab"];
-            let section = names.iter().find_map(|name| self.elf.section(name))?;
+            let section = GO_TABLE.iter().find_map(|name| self.elf.section(name))?;
             let text = self.elf.section(".text").map_or(0, |s| s.address);
             GoTable::parse(content(&self.source, section, NAMES)?, text)
         };
@@ -223,6 +224,11 @@ fn content(source: &Content, section: &Section, most: u64) -> Option<Arc<[u8]>> 
     Some(unpacked.into())
 }
 
+/// A file's build id, hexadecimal.
+fn build_id(elf: &Elf, source: &Content) -> Option<String> {
+    elf.build_id(source).map(|id| hex(&id))
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -235,9 +241,7 @@ impl Finder {
     fn debug(&self, module: &Module) -> Option<Debug> {
         let by_id = module.build_id.as_deref().and_then(|id| {
             let path = format!("/usr/lib/debug/.build-id/{}/{}.debug", id.get(..2)?, id.get(2..)?);
-            self.open(&[path], |elf, source| {
-                elf.build_id(source).map(|b| hex(&b)).as_deref() == Some(id)
-            })
+            self.open(&[path], |elf, source| build_id(elf, source).as_deref() == Some(id))
         });
         let (source, elf) = by_id.or_else(|| self.by_link(module))?;
         let common = self.common(&source, &elf);
@@ -254,7 +258,7 @@ impl Finder {
             format!("/usr/lib/debug{folder}/{name}"),
         ];
         let id = module.build_id.as_deref();
-        self.open(&paths, |elf, source| match (id, elf.build_id(source).map(|b| hex(&b))) {
+        self.open(&paths, |elf, source| match (id, build_id(elf, source)) {
             (Some(a), Some(b)) => a == b,
             _ => checksum(source) == Some(crc),
         })

@@ -15,11 +15,12 @@ use super::{
 use crate::{
     engine::{
         language::{Language, language},
-        processes::same_start,
+        name::file_name,
         record::ProcessId,
         stack::{Cut, Missing, why::Machine},
     },
     formats::{
+        lines,
         maps::{self, Mapping},
         perf_map::PerfMap,
     },
@@ -96,10 +97,7 @@ impl Program {
             return;
         }
         let pid = self.id.pid;
-        let lives = || {
-            process::find(pid)
-                .is_some_and(|p| self.id.start_ns == 0 || same_start(p.start_ns, self.id.start_ns))
-        };
+        let lives = || process::find(pid).is_some_and(|now| self.id.is_same(now));
         if !lives() {
             return;
         }
@@ -127,10 +125,8 @@ impl Program {
             path.zip(inode).map(|(path, stat)| (stat.ino(), path.to_string_lossy().into_owned()));
         let status = text(&format!("/proc/{pid}/status")).unwrap_or_default();
         self.inner_pid = process::inner_pid(&status).unwrap_or(pid);
-        self.uid = status
-            .lines()
-            .find_map(|l| l.strip_prefix("Uid:"))
-            .and_then(|ids| ids.split_whitespace().next()?.parse().ok());
+        let ids = lines::value(&status, "Uid");
+        self.uid = ids.and_then(|ids| ids.split_whitespace().next()?.parse().ok());
         self.machine = self.find_machine();
     }
 
@@ -154,14 +150,14 @@ impl Program {
 
     fn find_machine(&self) -> Option<Machine> {
         let exe = self.exe.as_ref().map_or("", |(_, path)| path);
-        match language(exe.rsplit('/').next().unwrap_or_default(), "") {
+        match language(file_name(exe), "") {
             Some(Language::Java) => return Some(Machine::Java),
             Some(Language::Node) => return Some(Machine::Node),
             Some(Language::Python) => return Some(Machine::Python),
             _ => {}
         }
         self.mappings.iter().find_map(|m| {
-            let name = m.path.rsplit('/').next().unwrap_or_default();
+            let name = file_name(&m.path);
             match name {
                 "libjvm.so" => Some(Machine::Java),
                 _ if name.starts_with("libpython") => Some(Machine::Python),

@@ -4,16 +4,14 @@ use std::{net::SocketAddr, rc::Rc};
 
 use jiff::Timestamp;
 use proptest::prelude::*;
-use tcptrace_common::state::TcpState;
 
 use super::*;
 use crate::{
     engine::{
         group::GroupBy,
         parse::Target,
-        record::{Evidence, Holder, HolderSource, ProcessId, Role},
+        record::{self, Evidence, Holder},
         reports::Reports,
-        unknown::Unknown,
         update::{Summary, Update},
         worst::Worst,
     },
@@ -26,15 +24,9 @@ const ID: &str = "4f797c539e6c745de61a93ca3ff892358ecbcaccd8414d5db545c384281429
 
 fn holder(pid: u32) -> Holder {
     Holder {
-        process: ProcessId { pid, start_ns: 1 },
-        tid: None,
-        ppid: 1,
-        fd: Some(12),
         comm: "python3".into(),
         name: Some("python3 leak.py".into()),
-        cgroups: None,
-        inner_pid: None,
-        opener: None,
+        ..record::tests::holder(pid, 12)
     }
 }
 
@@ -47,22 +39,12 @@ fn record(cookie: u64, since: BootNs) -> Record {
             remote: SocketAddr::from(([10, 0, 3, cookie as u8], 51_000)),
             mptcp: false,
         },
-        role: Some(Role::Server),
-        state: TcpState::CloseWait,
         earliest_ns: since,
         latest_ns: since,
         seen_ns: 0,
-        verdict: Some(Verdict::EofNotClosed),
-        also: Vec::new(),
         evidence: Evidence { recv_q: Some(0), ..Evidence::default() },
         holders: vec![holder(4711)],
-        holder_source: HolderSource::FdTable,
-        former_holders: Vec::new(),
-        listener: None,
-        came_in_by: None,
-        cgroup: None,
-        origins: None,
-        unknown: Unknown::default(),
+        ..record::tests::leak()
     }
 }
 
