@@ -32,7 +32,7 @@ use crate::{
         "Of a process: its sockets by state and verdict, its listeners and their queues, its ",
         "descriptors and their limit, what its threads wait in, and what keeps it from its ",
         "work, followed to its end: a peer, a lock, another process. Of a socket: who holds it, ",
-        " each piece of evidence in words, and the cure as code spells it. Works without ",
+        "each piece of evidence in words, and the cure as code spells it. Works without ",
         "BPF; with it, it sees connections that are over and still have a descriptor.",
     ),
     after_help = concat!(

@@ -286,8 +286,11 @@ impl Sockets {
                 }
             };
         }
-        let mut all = lines(pid?, &["tcp", "tcp6"], deadline).take_while(NetLine::is_listener);
-        all.find(|line| takes(line.local)).map(|line| line.inode)
+        // Each file has its listeners first.
+        ["tcp", "tcp6"].into_iter().find_map(|file| {
+            let mut listeners = lines(pid?, &[file], deadline).take_while(NetLine::is_listener);
+            listeners.find(|line| takes(line.local)).map(|line| line.inode)
+        })
     }
 
     fn unix(&mut self, netns: u32, inode: u64) -> Option<FoundSocket> {
@@ -353,7 +356,7 @@ fn of_line(line: &NetLine, netns: u32) -> Inode {
 }
 
 /// The sockets that these files of a process's network namespace list, until the deadline.
-fn lines(pid: u32, files: &[&str], deadline: Instant) -> impl Iterator<Item = NetLine> {
+fn lines(pid: u32, files: &[&str], deadline: Instant) -> impl Iterator<Item = NetLine> + use<> {
     let files: Vec<File> = files
         .iter()
         .filter_map(|file| File::open(format!("/proc/{pid}/net/{file}")).ok())
@@ -372,5 +375,31 @@ fn mapped(address: IpAddr) -> [u8; 16] {
     match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::fd::AsRawFd,
+        time::Duration,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_listener_of_ipv6_is_found_behind_connections_of_ipv4() {
+        let v4 = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let _connection = TcpStream::connect(v4.local_addr().expect("its address"));
+        let Ok(v6) = TcpListener::bind("[::1]:0") else {
+            return crate::skipped("no IPv6 here");
+        };
+        let at = v6.local_addr().expect("its address");
+        let fd = std::fs::read_link(format!("/proc/self/fd/{}", v6.as_raw_fd())).expect("a link");
+        let mut sockets = Sockets::here(None);
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let found = sockets.listener(0, Some(std::process::id()), at, deadline);
+        assert_eq!(found.map(|inode| format!("socket:[{inode}]")), fd.to_str().map(str::to_owned));
     }
 }
