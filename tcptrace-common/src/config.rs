@@ -108,6 +108,14 @@ offsets! {
     tcp_snd_una = "tcp_sock" "snd_una",
     /// Data bytes sent, retransmissions included.
     tcp_bytes_sent = "tcp_sock" "bytes_sent",
+    /// The peer's window, bytes.
+    tcp_snd_wnd = "tcp_sock" "snd_wnd",
+    /// What the retransmission timer is used for.
+    icsk_pending = "inet_connection_sock" "icsk_pending",
+    /// How often in a row it ran out.
+    icsk_retransmits = "inet_connection_sock" "icsk_retransmits",
+    /// Probes that were not answered.
+    icsk_probes_out = "inet_connection_sock" "icsk_probes_out",
     /// When data was sent last, in jiffies.
     tcp_lsndtime = "tcp_sock" "lsndtime",
     /// A subflow of MPTCP: the kernel's socket, below the program's.

@@ -171,7 +171,7 @@ impl Streamed {
 }
 
 /// [`Socket::kind`] and [`Holding::kind`]: how an iterator's records are told apart.
-pub const KIND_SOCKET: u32 = 1;
+pub const KIND_SOCKET: u8 = 1;
 /// See [`KIND_SOCKET`].
 pub const KIND_HOLDING: u32 = 2;
 
@@ -197,12 +197,32 @@ pub const NO_LIMIT: u8 = 64;
 /// memory for socket storage; it comes with each scan that moves stays.
 pub const NO_MEMORY: u8 = 128;
 
+/// [`Socket::pending`], less one: the kernel's numbers (include/net/inet_connection_sock.h,
+/// `ICSK_TIME_RETRANS` and so on; uapi/linux/inet_diag.h has fewer). No timer runs, or keepalive's.
+pub const TIMER_NONE: u8 = 0;
+/// See [`TIMER_NONE`]: what was sent is sent again, unless it is acknowledged.
+pub const TIMER_RETRANSMIT: u8 = 1;
+/// See [`TIMER_NONE`]: nothing can be sent, mostly because the peer's window is shut; it is asked
+/// again whether it has opened (the persist timer).
+pub const TIMER_PROBE: u8 = 3;
+/// See [`TIMER_NONE`], a number of our own: the kernel has replaced the socket by one that only
+/// waits (`struct inet_timewait_sock`).
+pub const TIMER_TIME_WAIT: u8 = 7;
+
 /// A socket as an iterator or sock_diag saw it.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Socket {
     /// [`KIND_SOCKET`].
-    pub kind: u32,
+    pub kind: u8,
+    /// What the kernel's timer is for, [`TIMER_NONE`] and so on, plus one. 0: nobody asked, nor for
+    /// `retransmits`, `probes` and `snd_wnd`.
+    pub pending: u8,
+    /// How often in a row the timer ran out and the same was sent again; of a half-open connection
+    /// that is the SYN-ACK.
+    pub retransmits: u8,
+    /// Probes in a row that the peer has not answered.
+    pub probes: u8,
     /// Bytes received that the program has not read, the FIN counted as one.
     pub recv_q: u32,
     /// Bytes written that the peer has not acknowledged.
@@ -224,8 +244,12 @@ pub struct Socket {
     pub earliest_ns: u64,
     /// The stay began not after this.
     pub latest_ns: u64,
-    /// Inode number of the socket's file; 0: it has none.
-    pub inode: u64,
+    /// Inode number of the socket's file; 0: it has none. (sockfs has no larger ones:
+    /// `get_next_ino`.)
+    pub inode: u32,
+    /// How many bytes beyond what it has acknowledged the peer takes: its window; `u32::MAX`:
+    /// unknown.
+    pub snd_wnd: u32,
     /// Id of the cgroup v2 the socket was made in; 0: unknown.
     pub cgroup: u64,
     /// Data bytes sent since the stay began (of an adopted one: since it was adopted).

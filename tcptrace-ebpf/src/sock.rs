@@ -292,7 +292,7 @@ impl Sock {
         s.state = self.state();
         s.protocol = self.protocol();
         s.cookie = self.cookie();
-        s.inode = self.inode();
+        s.inode = self.inode() as u32;
         s.cgroup = self.cgroup();
         if known(off!(sk_drops)) {
             s.drops = self.0.read(off!(sk_drops));
@@ -304,6 +304,15 @@ impl Sock {
         if let Some(tcp) = self.tcp() {
             s.flags |= HAS_TCP;
             s.snd_una = tcp.read(off!(tcp_snd_una));
+            if known(off!(icsk_pending))
+                && known(off!(icsk_retransmits))
+                && known(off!(icsk_probes_out))
+            {
+                s.pending = tcp.read::<u8>(off!(icsk_pending)).wrapping_add(1);
+                s.retransmits = tcp.read(off!(icsk_retransmits));
+                s.probes = tcp.read(off!(icsk_probes_out));
+                s.snd_wnd = tcp.read(off!(tcp_snd_wnd));
+            }
             (s.recv_q, s.send_q) = (recv_q(tcp), send_q(tcp));
             s.bytes_sent = tcp.read(off!(tcp_bytes_sent));
             let ago = |stamp| jiffies_since(tcp.read(stamp)) * offsets::jiffy_ns();

@@ -7,7 +7,7 @@
 //! | [`ring`] | records of the ring buffer | `engine::decode`, and behind it the core and all formats |
 //! | [`iter`] | what iterators list | `bpf::iter`, and behind it the core, facts written and read, all formats |
 //! | [`netlink`] | answers of sock_diag | `formats::{sock_diag, unix_diag}`, and behind it as above |
-//! | [`proc_files`] | files of `/proc` and `/sys` | `formats::{stat, threads, arguments, lines, net_lines, descriptor}`, `engine::{language, check}`, `source::live`, and behind them the page on a process |
+//! | [`proc_files`] | files of `/proc` and `/sys` | `formats::{stat, threads, arguments, lines, net_lines, ports, descriptor}`, `engine::{language, check}`, `source::live`, and behind them the page on a process |
 //! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths | `formats::{cgroup, container, mounts}` |
 //! | [`btf`] | BTF, the kernel's or of `--btf` | `formats::btf`, and aya's reader of what that leaves |
 //! | [`recording`] | files of `tcptrace record`, frames and batches of facts | `source::recording`, `engine::fact`, and behind them the core and all formats |
@@ -56,6 +56,7 @@ use tcptrace::{
         container::container,
         descriptor::{Kind, socket_inode},
         lines, mounts,
+        ports::LocalPorts,
         sock_diag::{Detail, Dump, MPTCP, TCP},
         stat::Stat,
         threads::Threads,
@@ -278,6 +279,8 @@ pub fn proc_files(data: &[u8]) {
     }
     let _ = (lines::number::<u32>(text, "Seccomp"), lines::number::<u64>(text, "recursion_misses"));
     let _ = (text.lines().filter_map(listener).count(), preflight::too_old(text));
+    let ports = text.split_once(';').and_then(|(range, more)| LocalPorts::parse(range, more));
+    assert!(ports.is_none_or(|ports| ports.count <= 1 << 16));
     let _ = (Kind::of_link(text), language(text, text));
     if let Some(inode) = socket_inode(text) {
         assert_eq!(socket_inode(&format!("socket:[{inode}]")), Some(inode));

@@ -232,7 +232,7 @@ fn socket(n: u64, since: u64, now: u64) -> Socket {
     (s.kind, s.cookie, s.state, s.protocol) =
         (KIND_SOCKET, cookie(n), TcpState::CloseWait as u8, 6);
     (s.flags, s.earliest_ns, s.latest_ns, s.inode) =
-        (HAS_SOCKET | HAS_TCP, since, since, 90_000 + n);
+        (HAS_SOCKET | HAS_TCP, since, since, 90_000 + n as u32);
     (s.sent_ago_ns, s.acked_ago_ns) = (u64::MAX, now.saturating_sub(since));
     s.received_ago_ns = now.saturating_sub(since);
     s.max_backlog = 128;

@@ -35,6 +35,7 @@ mod selection;
 mod service;
 mod snapshot;
 mod stacks;
+mod states;
 mod stories;
 mod storms;
 mod top;
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
         blocked::TESTS,
         chains::TESTS,
         check::TESTS,
+        states::TESTS,
         stories::TESTS,
         untrusted::TESTS,
         top::TESTS,

@@ -243,6 +243,10 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
             sockopt::set_socket_keepalive(fd()?, true)?;
             sockopt::set_tcp_keepidle(fd()?, Duration::from_secs(1))?;
             sockopt::set_tcp_keepintvl(fd()?, Duration::from_secs(1))?;
+            // So many unanswered probes end the connection.
+            if let Ok(probes) = number(2) {
+                sockopt::set_tcp_keepcnt(fd()?, probes.unsigned_abs())?;
+            }
             Ok("0".to_owned())
         }
         "send" => {

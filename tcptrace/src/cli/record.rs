@@ -123,12 +123,11 @@ fn size(text: &str) -> Result<u64, String> {
 /// Runs the command.
 pub fn run(mut args: Args) -> Result<Exit, Failure> {
     memory::keep_little();
-    args.select.state =
-        args.select.state.traceable().map_err(|why| Failure::usage(format!("--state: {why}")))?;
+    args.select.state = Some(args.select.traceable()?);
     let options = args.options()?;
     let plan = Plan {
         selection: args.select.resolve()?,
-        states: args.select.state.0,
+        states: args.select.states().0,
         transitions: args.transitions,
         min_age_ns: nanoseconds(args.min_age),
         threads: true,
@@ -210,7 +209,7 @@ impl Args {
     }
 
     fn announcement(&self) -> String {
-        let mut watched = attach::watched(self.select.state.0, nanoseconds(self.min_age));
+        let mut watched = attach::watched(self.select.states().0, nanoseconds(self.min_age));
         watched += &self.select.told();
         let until = if self.duration.is_some() { "" } else { "; Ctrl-C ends it" };
         let file = self.file();

@@ -119,8 +119,7 @@ pub fn plan(
     select: &select::Args,
     min_age: Option<Duration>,
 ) -> Result<Plan, Failure> {
-    let states = select.state.traceable();
-    let states = states.map_err(|why| Failure::usage(format!("--state: {why}")))?.0;
+    let states = select.traceable()?.0;
     let left_out = states & !header.states;
     if left_out != 0 {
         return Err(Failure::usage(format!(

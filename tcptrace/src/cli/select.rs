@@ -9,6 +9,8 @@ use clap::{
     builder::{PossibleValue, TypedValueParser},
 };
 
+use tcptrace_common::state::TcpState;
+
 use crate::{
     engine::{
         parse::{self, EndPattern, States},
@@ -32,15 +34,15 @@ const COMM_LEN: usize = 15;
 #[group(id = "select")]
 #[command(next_help_heading = "Selection (kinds combine with and, values of one kind with or)")]
 pub struct Args {
-    /// TCP states, as ss or the kernel spells them, or all
+    /// TCP states, as ss or the kernel spells them, or all (of these only what something is wrong
+    /// with) [default: close_wait, or what --verdict is about]
     #[arg(
         short,
         long,
         value_name = "STATE[,…]",
-        default_value = "close_wait",
         value_parser = Named::<States>::new(States::NAMES)
     )]
-    pub state: States,
+    pub state: Option<States>,
 
     /// Sockets that this process holds, or that wait in the queue of a listener it holds
     #[arg(
@@ -141,6 +143,18 @@ where
 }
 
 impl Args {
+    /// The states that are asked for.
+    pub fn states(&self) -> States {
+        let about = self.verdict.iter().fold(0, |states, verdict| states | verdict.states());
+        let usual = if about == 0 { TcpState::CloseWait.bit() } else { about };
+        self.state.unwrap_or(States(usual))
+    }
+
+    /// Of these, the states that can be traced.
+    pub fn traceable(&self) -> Result<States, Failure> {
+        self.states().traceable().map_err(|why| Failure::usage(format!("--state: {why}")))
+    }
+
     /// Whether verdicts were asked for by name.
     pub fn names_verdicts(&self) -> bool {
         !self.verdict.is_empty()
@@ -232,6 +246,7 @@ impl Args {
             rport: self.rport.clone(),
             family: self.family,
             verdicts: self.verdict.clone(),
+            only_news: self.states().is_all() && self.verdict.is_empty(),
             ..Selection::default()
         })
     }

@@ -62,7 +62,7 @@ pub struct Args {
     #[arg(long, value_name = "DUR", default_value = "0", value_parser = parse::duration)]
     min_age: Duration,
 
-    /// Count sockets by what they have in common instead of listing them
+    /// Count sockets by what they have in common instead of listing them; none lists TIME_WAIT, too
     #[arg(long, value_name = "WHAT")]
     group_by: Option<By>,
 
@@ -97,6 +97,15 @@ pub struct Args {
     select: select::Args,
 }
 
+impl Args {
+    /// TIME_WAIT is counted and not listed: a page is for people, and of all states nobody chose
+    /// it.
+    fn counts_time_wait(&self) -> bool {
+        let counted = self.output.is_page() || self.select.states().is_all();
+        self.group_by.is_none() && counted
+    }
+}
+
 /// Processes whose threads are looked for, at most.
 const PROCESSES: usize = 8;
 
@@ -114,7 +123,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let query = Query {
         // What is not shown is counted.
         selection: Selection { unleaked: true, ..args.select.resolve()? },
-        states: with_ghosts(args.select.state.0),
+        states: with_ghosts(args.select.states().0),
         without_bpf: args.no_bpf,
         btf: args.btf.resolve()?,
         clock: boot_now,
@@ -134,6 +143,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let overview = Overview {
         namespaces: snapshot.namespaces.len() as u64,
         states: Some(snapshot.states()),
+        time_waits: snapshot.time_waits.take(),
         ..Overview::default()
     };
     let listing = Listing { args, now, overview };
@@ -188,6 +198,10 @@ impl Listing<'_> {
             let ghost = record.state == TcpState::Close && record.is_leak();
             if over.is_none() && !ghost {
                 overview.age_unknown += 1;
+                continue;
+            }
+            if record.state == TcpState::TimeWait && args.counts_time_wait() {
+                overview.time_wait(!args.select.states().is_all());
                 continue;
             }
             overview.add(&record);

@@ -125,11 +125,10 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
     if !args.replay.is_empty() {
         return attach::runtime()?.block_on(play(&args));
     }
-    args.select.state =
-        args.select.state.traceable().map_err(|why| Failure::usage(format!("--state: {why}")))?;
+    args.select.state = Some(args.select.traceable()?);
     let plan = Plan {
         selection: args.select.resolve()?,
-        states: args.select.state.0,
+        states: args.select.states().0,
         min_age_ns: nanoseconds(args.min_age.unwrap_or(USUAL_MIN_AGE)),
         threads: true,
         ..Plan::default()

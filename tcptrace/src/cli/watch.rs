@@ -108,7 +108,7 @@ impl Args {
     fn plan(&self, selection: Selection) -> Plan {
         Plan {
             selection,
-            states: self.select.state.0,
+            states: self.select.states().0,
             transitions: self.transitions,
             min_age_ns: nanoseconds(self.min_age),
             threads: true,
@@ -119,7 +119,7 @@ impl Args {
 
     fn announcement(&self) -> String {
         let until = if self.duration.is_some() { "" } else { "; Ctrl-C ends it" };
-        let watched = attach::watched(self.select.state.0, nanoseconds(self.min_age));
+        let watched = attach::watched(self.select.states().0, nanoseconds(self.min_age));
         format!("watching for {watched}{}{until}", self.select.told())
     }
 
@@ -136,8 +136,7 @@ impl Args {
 /// Runs the command.
 pub fn run(mut args: Args) -> Result<Exit, Failure> {
     memory::keep_little();
-    args.select.state =
-        args.select.state.traceable().map_err(|why| Failure::usage(format!("--state: {why}")))?;
+    args.select.state = Some(args.select.traceable()?);
     let selection = args.select.resolve()?;
     let btf = args.btf.resolve()?;
     let recording = match &args.record {

@@ -3,7 +3,10 @@
 use std::rc::Rc;
 
 use tcptrace_common::{
-    event::{ADOPTED, HAS_SOCKET, HAS_TCP, KEEPALIVE, NO_LIMIT, NO_TIMER, Socket, UNPLACED},
+    event::{
+        ADOPTED, HAS_SOCKET, HAS_TCP, KEEPALIVE, NO_LIMIT, NO_TIMER, Socket, TIMER_NONE,
+        TIMER_PROBE, TIMER_TIME_WAIT, UNPLACED,
+    },
     state::TcpState,
 };
 
@@ -12,7 +15,7 @@ use crate::engine::{
     holdings::Holdings,
     judge::judge,
     opener,
-    record::{BootNs, Connection, Evidence, HolderSource, Record, Role},
+    record::{BootNs, Connection, Evidence, HolderSource, Record, Role, Timer},
     unknown::{Reason, Unknown},
     verdict::Verdict,
 };
@@ -32,12 +35,17 @@ pub fn record(
     let has = |flag| socket.flags & flag != 0;
     let state = TcpState::from_number(socket.state).unwrap_or(TcpState::Close);
     let mut unknown = Unknown::default();
+    let untold = untold(socket, state);
     if !has(HAS_TCP) {
         for field in ["recv_q", "send_q", "bytes_sent_since_fin"] {
-            unknown
-                .insert(field, if has(UNPLACED) { Reason::NoDescriptor } else { Reason::Subflows });
+            unknown.insert(field, untold);
         }
-    } else if has(ADOPTED) {
+    }
+    // A ghost is what became of a CLOSE_WAIT, or of another state.
+    let after_fin = matches!(state, TcpState::CloseWait | TcpState::Close);
+    if !after_fin {
+        unknown.insert("bytes_sent_since_fin", Reason::NotAfterFin);
+    } else if has(HAS_TCP) && has(ADOPTED) {
         unknown.insert("bytes_sent_since_fin", Reason::FinBeforeTracing);
     }
     if socket.earliest_ns == 0 {
@@ -102,13 +110,12 @@ pub fn record(
             recv_q: has(HAS_TCP).then_some(socket.recv_q),
             send_q: has(HAS_TCP).then_some(socket.send_q),
             accepted: (!has(UNPLACED) || !may_be_orphaned(state)).then_some(accepted),
-            bytes_sent_since_fin: (has(HAS_TCP) && !has(ADOPTED)).then_some(socket.bytes_sent),
-            inode: (socket.inode != 0).then_some(socket.inode),
+            bytes_sent_since_fin: (has(HAS_TCP) && !has(ADOPTED) && after_fin)
+                .then_some(socket.bytes_sent),
+            inode: (socket.inode != 0).then_some(socket.inode.into()),
             keepalive: (!has(NO_TIMER)).then_some(has(KEEPALIVE)),
-            sent_ago_ns: known(socket.sent_ago_ns),
-            received_ago_ns: known(socket.received_ago_ns),
-            acked_ago_ns: known(socket.acked_ago_ns),
             stalled_ns,
+            ..Evidence::default()
         },
         holders,
         holder_source,
@@ -119,6 +126,20 @@ pub fn record(
         origins: None,
         unknown,
     };
+    if state == TcpState::Listen {
+        record.listener = Some(holdings.itself(socket, &record.holders));
+    }
+    tell_timers(&mut record, socket, untold);
+    if let Some(listener) = &record.listener {
+        for (field, known) in [
+            ("listener.handshakes", listener.handshakes.is_some()),
+            ("listener.syncookies_sent", listener.cookies.is_some()),
+        ] {
+            if !known {
+                record.unknown.insert(field, Reason::NotCounted);
+            }
+        }
+    }
     if record.evidence.inode.is_none() {
         record
             .unknown
@@ -136,6 +157,63 @@ pub fn record(
         Err(why) => record.unknown.insert("verdict", why),
     }
     record
+}
+
+/// Why a socket has no queues, timers or window.
+fn untold(socket: &Socket, state: TcpState) -> Reason {
+    let full = socket.pending != TIMER_TIME_WAIT + 1
+        && !matches!(state, TcpState::TimeWait | TcpState::NewSynRecv);
+    match state {
+        _ if socket.flags & UNPLACED != 0 => Reason::NoDescriptor,
+        TcpState::Listen => Reason::Listens,
+        TcpState::Close if socket.flags & HAS_TCP != 0 => Reason::Over,
+        _ if !full => Reason::NoFullSocket,
+        _ if socket.flags & HAS_TCP == 0 => Reason::Subflows,
+        _ => Reason::TimersUnread,
+    }
+}
+
+/// What the kernel's timers show, and its stamps.
+fn tell_timers(record: &mut Record, socket: &Socket, untold: Reason) {
+    let Record { evidence: e, unknown, state, .. } = record;
+    let stamps = if matches!(state, TcpState::SynSent | TcpState::Listen) {
+        // What is there is not a time: the first is made when the handshake is over.
+        let why = if *state == TcpState::Listen { Reason::Listens } else { Reason::NoHandshake };
+        for field in ["last_data_sent_ms", "last_data_recv_ms", "last_ack_recv_ms"] {
+            unknown.insert(field, why);
+        }
+        [None; 3]
+    } else {
+        [socket.sent_ago_ns, socket.received_ago_ns, socket.acked_ago_ns].map(known)
+    };
+    [e.sent_ago_ns, e.received_ago_ns, e.acked_ago_ns] = stamps;
+    // What a socket that is over has of these is from before.
+    let has_timers = !matches!(state, TcpState::Listen | TcpState::Close);
+    let Some(pending) = socket.pending.checked_sub(1).filter(|_| has_timers) else {
+        for field in ["timer", "retransmits", "probes", "snd_wnd"] {
+            unknown.insert(field, untold);
+        }
+        return;
+    };
+    e.timer = Some(match pending {
+        TIMER_NONE if e.keepalive == Some(true) => Timer::Keepalive,
+        TIMER_NONE => Timer::None,
+        TIMER_PROBE => Timer::Persist,
+        TIMER_TIME_WAIT => Timer::TimeWait,
+        // The kernel has several for what was sent: one that has waited too long is among them.
+        _ => Timer::Retransmit,
+    });
+    let over = pending == TIMER_TIME_WAIT;
+    e.retransmits = (!over).then_some(socket.retransmits);
+    e.probes = (!over).then_some(socket.probes);
+    e.snd_wnd = (!over && socket.snd_wnd != u32::MAX).then_some(socket.snd_wnd);
+    for field in ["retransmits", "probes"].into_iter().filter(|_| over) {
+        unknown.insert(field, Reason::NoFullSocket);
+    }
+    if e.snd_wnd.is_none() {
+        let full = !over && !matches!(state, TcpState::SynRecv | TcpState::NewSynRecv);
+        unknown.insert("snd_wnd", if full { Reason::WindowUnread } else { Reason::NoFullSocket });
+    }
 }
 
 /// Whether a connection without a `struct socket` waits to be accepted, and is not being torn down.
@@ -172,10 +250,11 @@ pub fn note_opener(record: &mut Record) {
 /// A record of a stay that ended before a scan found it: only its event speaks.
 #[must_use]
 pub fn ended(event: &Event, all_seen: bool) -> Record {
-    let mut unknown: Unknown = ["role", "inode", "keepalive", "holders"]
-        .map(|field| (field, Reason::Gone))
-        .into_iter()
-        .collect();
+    let mut unknown: Unknown =
+        ["role", "inode", "keepalive", "holders", "timer", "retransmits", "probes", "snd_wnd"]
+            .map(|field| (field, Reason::Gone))
+            .into_iter()
+            .collect();
     match &event.queues {
         None => {
             for field in ["recv_q", "send_q", "bytes_sent_since_fin"] {
@@ -187,7 +266,11 @@ pub fn ended(event: &Event, all_seen: bool) -> Record {
         }
         Some(_) => {}
     }
-    let sent = event.queues.filter(|_| !event.adopted).map(|q| q.bytes_sent);
+    let after_fin = matches!(event.change.old, TcpState::CloseWait | TcpState::Close);
+    if !after_fin {
+        unknown.insert("bytes_sent_since_fin", Reason::NotAfterFin);
+    }
+    let sent = event.queues.filter(|_| after_fin && !event.adopted).map(|q| q.bytes_sent);
     let mut record = Record {
         connection: event.change.connection,
         role: None,

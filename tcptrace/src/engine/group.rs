@@ -9,6 +9,7 @@ use tcptrace_common::state::TcpState;
 
 use crate::engine::{
     record::{Age, BootNs, Holder, Record},
+    time_wait::TimeWaits,
     verdict::Verdict,
 };
 use crate::formats::cgroup::Cgroups;
@@ -148,6 +149,8 @@ pub struct Overview {
     /// All TCP sockets there, by state, listed or not; `None`: only those that were watched are
     /// known.
     pub states: Option<Vec<(TcpState, u64)>>,
+    /// TIME_WAIT, where it was asked for.
+    pub time_waits: Option<TimeWaits>,
     /// Listed ones by holder (`comm[pid]`).
     pub by_holder: BTreeMap<String, u64>,
     /// What people call those, where that is more; it may hold anything.
@@ -159,6 +162,13 @@ pub struct Overview {
 }
 
 impl Overview {
+    /// Counts one in TIME_WAIT that is not listed: its verdict, where the state was chosen.
+    pub fn time_wait(&mut self, is_chosen: bool) {
+        if is_chosen {
+            *self.by_verdict.entry(Verdict::ClosedFirst.name()).or_default() += 1;
+        }
+    }
+
     /// Counts one that is listed.
     pub fn add(&mut self, record: &Record) {
         self.sockets += 1;

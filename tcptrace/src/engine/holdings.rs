@@ -31,6 +31,10 @@ pub struct Holdings {
     queued: HashMap<u64, u64>,
     /// Whether every process of the host was asked.
     pub all_seen: bool,
+    /// Handshakes under way by their listener's cookie; `None`: nobody counted them.
+    handshakes: Option<HashMap<u64, u32>>,
+    /// SYN cookies sent, by network namespace, where somebody asked.
+    pub cookies: HashMap<u32, u64>,
 }
 
 /// A listening socket, its holders apart.
@@ -73,7 +77,39 @@ impl Holdings {
         }
         let queued =
             queued.iter().filter(|q| q.cookie != 0).map(|q| (q.cookie, q.listener)).collect();
-        Self { by_cookie, listeners, queued, all_seen }
+        Self { by_cookie, listeners, queued, all_seen, ..Self::default() }
+    }
+
+    /// Counts the handshakes that are under way, of all that there are. Where several listeners
+    /// share a port, nobody can tell whose they are.
+    pub fn count_handshakes(&mut self, sockets: &[Socket]) {
+        let mut counts = HashMap::new();
+        for socket in sockets.iter().filter(|s| s.state == TcpState::SynRecv as u8) {
+            let connection = Connection::new(socket.cookie, &socket.tuple, socket.protocol);
+            let mut parents = self.parents(&connection);
+            if let (Some(parent), None) = (parents.next(), parents.next()) {
+                *counts.entry(parent.cookie).or_default() += 1;
+            }
+        }
+        self.handshakes = Some(counts);
+    }
+
+    /// What a listening socket says of itself.
+    #[must_use]
+    pub fn itself(&self, socket: &Socket, holders: &[Holder]) -> Listener {
+        let Connection { netns, local, cookie, .. } =
+            Connection::new(socket.cookie, &socket.tuple, socket.protocol);
+        let (queue, limit, drops) = (socket.backlog, socket.max_backlog, socket.drops);
+        let listening = Listening { cookie, local, queue, limit, drops };
+        self.told(&listening, netns, holders.to_vec())
+    }
+
+    fn told(&self, l: &Listening, netns: u32, holders: Vec<Holder>) -> Listener {
+        let Listening { cookie, local, queue, limit, drops } = *l;
+        let handshakes =
+            self.handshakes.as_ref().map(|all| all.get(&cookie).copied().unwrap_or_default());
+        let cookies = self.cookies.get(&netns).copied();
+        Listener { local, queue, limit, drops, handshakes, cookies, holders }
     }
 
     /// The listener whose child a connection is: the one in whose queue it waits. Of one that was
@@ -86,13 +122,7 @@ impl Holdings {
         let first = parents.clone().max_by_key(|l| l.queue)?;
         let held = parents.filter_map(|l| self.by_cookie.get(&l.cookie));
         let holders = held.flatten().cloned().collect();
-        Some(Listener {
-            local: first.local,
-            queue: first.queue,
-            limit: first.limit,
-            drops: first.drops,
-            holders,
-        })
+        Some(self.told(first, c.netns, holders))
     }
 
     /// Where the listener is bound that [`Self::listener`] names.

@@ -1,5 +1,7 @@
 //! Evidence in, verdict out. A verdict never claims more than its evidence shows.
 
+mod states;
+
 use tcptrace_common::state::TcpState;
 
 use crate::engine::{
@@ -22,7 +24,7 @@ pub fn judge(record: &Record, all_seen: bool) -> Result<(Verdict, Vec<Verdict>),
             };
         }
         TcpState::CloseWait => {}
-        _ => return Err(Reason::NoVerdictOnState),
+        _ => return states::judge(record),
     }
     if record.evidence.accepted == Some(false) {
         return match record.listener {
@@ -86,20 +88,56 @@ fn in_use(record: &Record) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use TcpState::{Closing, FinWait1, FinWait2, LastAck};
     use proptest::prelude::*;
 
     use super::*;
     use crate::engine::record::{
-        Connection, Evidence, Listener,
+        Connection, Evidence, Listener, Timer,
         tests::{holder, leak},
     };
+
+    /// Just below and at one of the lengths that verdicts go by.
+    fn lengths() -> impl Strategy<Value = Option<u64>> {
+        let lengths = [IN_USE_NS, states::SHUT_NS, states::IDLE_NS];
+        let about = move |(n, below): (usize, bool)| lengths[n] - u64::from(below);
+        prop_oneof![Just(None), (0usize..3, any::<bool>()).prop_map(about).prop_map(Some)]
+    }
+
+    prop_compose! {
+        fn timers()(
+            timer in proptest::option::of(proptest::sample::select(vec![
+                Timer::None, Timer::Retransmit, Timer::Keepalive, Timer::Persist, Timer::TimeWait,
+            ])),
+            retransmits in proptest::option::of(0u8..5),
+            probes in proptest::option::of(0u8..4),
+            snd_wnd in proptest::option::of(0u32..2),
+            keepalive: Option<bool>,
+            (received, acked, stalled) in (lengths(), lengths(), lengths()),
+        ) -> Evidence {
+            Evidence {
+                timer,
+                retransmits,
+                probes,
+                snd_wnd,
+                keepalive,
+                received_ago_ns: received,
+                acked_ago_ns: acked,
+                stalled_ns: stalled,
+                ..Evidence::default()
+            }
+        }
+    }
 
     prop_compose! {
         fn queues()(
             recv_q in prop_oneof![Just(None), (0u32..4).prop_map(Some)],
             send_q in prop_oneof![Just(None), (0u32..2).prop_map(Some)],
             bytes in prop_oneof![Just(None), (0u64..2).prop_map(Some)],
-            sent in prop_oneof![Just(None), (0u64..60).prop_map(|s| Some(s * 1_000_000_000))],
+            sent in prop_oneof![
+                Just(None), (0u64..60).prop_map(|s| Some(s * 1_000_000_000)), lengths(),
+            ],
+            timers in timers(),
             accepted in prop_oneof![Just(None), any::<bool>().prop_map(Some)],
         ) -> Evidence {
             Evidence {
@@ -108,13 +146,13 @@ mod tests {
                 bytes_sent_since_fin: bytes,
                 sent_ago_ns: sent,
                 accepted,
-                ..Evidence::default()
+                ..timers
             }
         }
     }
 
     prop_compose! {
-        fn records()(
+        pub(super) fn records()(
             evidence in queues(),
             state in proptest::sample::select(&TcpState::ALL[..]),
             pids in proptest::collection::vec(1u32..4, 0..4),
@@ -125,6 +163,8 @@ mod tests {
                 HolderSource::OutsideFdTables,
             ]),
             listens: bool,
+            (queue, limit) in (0u32..3, 0u32..3),
+            handshakes in proptest::option::of(0u32..4),
             rport in 0u16..2,
             earliest_ns in prop_oneof![Just(0u64), 1u64..50_000_000_000],
         ) -> Record {
@@ -148,9 +188,11 @@ mod tests {
                 holder_source: source,
                 listener: listens.then(|| Listener {
                     local: end(80),
-                    queue: 1,
-                    limit: 1,
+                    queue,
+                    limit,
                     drops: 0,
+                    handshakes,
+                    cookies: None,
                     holders: vec![],
                 }),
                 ..leak()
@@ -167,9 +209,11 @@ mod tests {
             Verdict::NeverAccepted => {
                 close_wait && e.accepted == Some(false) && r.listener.is_some()
             }
-            Verdict::Orphan => {
-                close_wait && e.accepted == Some(false) && r.listener.is_none() && all_seen
+            Verdict::Orphan if !close_wait => {
+                let closed = [FinWait1, FinWait2, Closing, LastAck].contains(&r.state);
+                closed && e.accepted == Some(false)
             }
+            Verdict::Orphan => e.accepted == Some(false) && r.listener.is_none() && all_seen,
             Verdict::UnreadData => reached && e.recv_q > Some(1),
             Verdict::UnreadFin => reached && e.recv_q == Some(1),
             Verdict::EofNotClosed => reached && e.recv_q == Some(0),
@@ -187,6 +231,7 @@ mod tests {
                     && r.holder_source == HolderSource::FdTable
                     && r.connection.remote.port() != 0
             }
+            _ => states::tests::is_shown(verdict, r),
         }
     }
 
@@ -205,6 +250,7 @@ mod tests {
         fn whose_data_still_flow_is_no_leak(mut r in records(), sent in 0..IN_USE_NS) {
             (r.state, r.evidence.accepted) = (TcpState::CloseWait, Some(true));
             (r.evidence.bytes_sent_since_fin, r.evidence.sent_ago_ns) = (Some(1), Some(sent));
+            r.evidence.send_q = Some(0);
             let (primary, _) = judge(&r, true).expect("a verdict");
             r.verdict = Some(primary);
             prop_assert_eq!(primary, Verdict::HalfCloseInUse);

@@ -28,6 +28,7 @@ pub mod select;
 pub mod stack;
 pub mod stories;
 pub mod tally;
+pub mod time_wait;
 pub mod tracker;
 pub mod unknown;
 pub mod update;

@@ -212,7 +212,37 @@ impl HolderSource {
     }
 }
 
-/// The listener in whose queue a connection waits.
+/// What the kernel's timer of a socket is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// None runs.
+    None,
+    /// What was sent is sent again, unless it is acknowledged.
+    Retransmit,
+    /// The peer is asked whether it is there.
+    Keepalive,
+    /// Nothing can be sent, mostly because the peer's window is shut: it is asked whether it has
+    /// opened.
+    Persist,
+    /// The socket is over, and its ends are not used again yet.
+    TimeWait,
+}
+
+impl Timer {
+    /// As the interface spells it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Retransmit => "retransmit",
+            Self::Keepalive => "keepalive",
+            Self::Persist => "persist",
+            Self::TimeWait => "time-wait",
+        }
+    }
+}
+
+/// A listener: the one in whose queue a connection waits, or what the record is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Where it listens.
@@ -223,6 +253,11 @@ pub struct Listener {
     pub limit: u32,
     /// Connections that it dropped so far, most of them because its queue was full.
     pub drops: u32,
+    /// Handshakes under way with it; `None`: nobody counted them.
+    pub handshakes: Option<u32>,
+    /// SYN cookies that were sent in its network namespace so far, by all listeners; `None`: nobody
+    /// asked.
+    pub cookies: Option<u64>,
     /// Who holds it.
     pub holders: Vec<Holder>,
 }
@@ -250,6 +285,15 @@ pub struct Evidence {
     pub acked_ago_ns: Option<u64>,
     /// For how long the peer has taken nothing of what was sent, ns; `None`: one scan can't tell.
     pub stalled_ns: Option<u64>,
+    /// What the kernel's timer is for.
+    pub timer: Option<Timer>,
+    /// How often in a row the same was sent again, since nothing acknowledged it: data, a FIN, a
+    /// SYN or a SYN-ACK.
+    pub retransmits: Option<u8>,
+    /// Probes in a row, of keepalive or of a shut window, that the peer did not answer.
+    pub probes: Option<u8>,
+    /// How much the peer takes beyond what it has acknowledged, bytes.
+    pub snd_wnd: Option<u32>,
 }
 
 /// How a connection was opened.
@@ -339,7 +383,7 @@ pub struct Record {
     pub holder_source: HolderSource,
     /// Who held it by an earlier scan, and does not any more.
     pub former_holders: Vec<Holder>,
-    /// In whose queue it waits.
+    /// In whose queue it waits; of a listener, itself.
     pub listener: Option<Listener>,
     /// Where the listener is bound that it came in by, as far as its port tells.
     pub came_in_by: Option<SocketAddr>,
@@ -369,6 +413,13 @@ impl Record {
     #[must_use]
     pub fn is_shown(&self) -> bool {
         self.verdict != Some(Verdict::HalfCloseInUse)
+    }
+
+    /// Whether there is anything to say of it to who did not ask for its state: a verdict, or that
+    /// none can be given of a CLOSE_WAIT. Listeners with room and connections at work are nothing.
+    #[must_use]
+    pub fn is_news(&self) -> bool {
+        self.verdict.is_some() || self.state == TcpState::CloseWait
     }
 
     /// Whether it counts as a leak: a program that has not closed what is over, or half over. All

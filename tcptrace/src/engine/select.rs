@@ -40,6 +40,8 @@ pub struct Selection {
     pub verdicts: Vec<Verdict>,
     /// Without a choice of verdicts: those that are no leak (half-closes in use) too.
     pub unleaked: bool,
+    /// Only what there is something to say of ([`Record::is_news`]): nobody chose a state.
+    pub only_news: bool,
 }
 
 /// Whether a process descends from one of the given pids: only the host knows.
@@ -75,7 +77,7 @@ impl Selection {
     pub fn matches_record(&self, record: &Record, descends: Descends<'_>) -> bool {
         let verdict = if self.verdicts.is_empty() {
             // A half-close that is in use is no leak: only who asks for it sees it.
-            self.unleaked || record.is_shown()
+            (self.unleaked || record.is_shown()) && (!self.only_news || record.is_news())
         } else {
             record.verdict.iter().chain(&record.also).any(|v| self.verdicts.contains(v))
         };
@@ -211,6 +213,25 @@ mod tests {
         assert!(!selects(|s| (s.lport, s.family) = (vec![8080], Some(6))), "and between kinds");
         assert!(!selects(|s| s.verdicts = vec![Verdict::UnreadData]));
         assert!(!selects(|s| s.containers = vec!["4f".into()]));
+    }
+
+    #[test]
+    fn what_is_at_work_is_nothing_to_who_asks_for_all_states() {
+        use tcptrace_common::state::TcpState::{CloseWait, Established, FinWait2, Listen};
+        let all = Selection { only_news: true, ..Selection::default() };
+        let no = |_: u32, _: &[ProcessId]| false;
+        for (state, verdict, is_shown) in [
+            (Established, None, false),
+            (Listen, None, false),
+            (FinWait2, None, false),
+            (CloseWait, None, true),
+            (Established, Some(Verdict::PeerGone), true),
+            (Listen, Some(Verdict::QueueFull), true),
+        ] {
+            let record = Record { state, verdict, ..record() };
+            assert_eq!(all.matches_record(&record, &no), is_shown, "{state:?} {verdict:?}");
+            assert!(Selection::default().matches_record(&record, &no), "{state:?} was asked for");
+        }
     }
 
     #[test]

@@ -249,6 +249,7 @@ impl Tracker {
         let (cookie, now) = (record.connection.cookie, record.seen_ns);
         let why = match record.verdict {
             Some(Verdict::HalfCloseInUse) => Reason::InUse,
+            None if !record.is_news() => Reason::Recovered,
             _ => Reason::NotAskedFor,
         };
         let before = match self.open.get(&cookie) {

@@ -79,11 +79,31 @@ pub enum Reason {
     StackPending,
     /// Its stack can't be read.
     StackUnreadable,
+    /// Nothing is wrong with it, as far as shows.
+    AtWork,
+    /// Its timers and the peer's window were not looked at.
+    TimersUnread,
+    /// The kernel has no full socket in this state.
+    NoFullSocket,
+    /// The kernel does not tell the window.
+    WindowUnread,
+    /// A listener has none.
+    Listens,
+    /// The connection is over.
+    Over,
+    /// It is a number of CLOSE_WAIT's.
+    NotAfterFin,
+    /// The handshake is not over.
+    NoHandshake,
+    /// Only a look at listeners counts these.
+    NotCounted,
+    /// What was wrong with it is over.
+    Recovered,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 48] = [
         Self::Subflows,
         Self::NoDescriptor,
         Self::FinBeforeTracing,
@@ -122,12 +142,22 @@ impl Reason {
         Self::StackLost,
         Self::StackPending,
         Self::StackUnreadable,
+        Self::AtWork,
+        Self::TimersUnread,
+        Self::NoFullSocket,
+        Self::WindowUnread,
+        Self::Listens,
+        Self::Over,
+        Self::NotAfterFin,
+        Self::NoHandshake,
+        Self::NotCounted,
+        Self::Recovered,
     ];
 
     /// The socket has not ended: what was said of it before is taken back.
     #[must_use]
     pub const fn takes_back(self) -> bool {
-        matches!(self, Self::InUse | Self::NotAskedFor)
+        matches!(self, Self::InUse | Self::NotAskedFor | Self::Recovered)
     }
 }
 

@@ -16,6 +16,7 @@ pub mod maps;
 pub mod mounts;
 pub mod net_lines;
 pub mod perf_map;
+pub mod ports;
 pub mod python;
 pub mod sock_diag;
 pub mod stat;

@@ -1,7 +1,8 @@
 //! What sock_diag answers (sock_diag(7), uapi/linux/inet_diag.h), from bytes to sockets.
 
 use tcptrace_common::event::{
-    ADOPTED, HAS_SOCKET, HAS_TCP, KEEPALIVE, KIND_SOCKET, NO_LIMIT, NO_TIMER, Socket, Tuple,
+    ADOPTED, HAS_SOCKET, HAS_TCP, KEEPALIVE, KIND_SOCKET, NO_LIMIT, NO_TIMER, Socket, TIMER_NONE,
+    TIMER_PROBE, TIMER_RETRANSMIT, TIMER_TIME_WAIT, Tuple,
 };
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, network_endian};
 
@@ -109,6 +110,8 @@ const _: () = {
 pub enum Detail {
     /// Nothing: they are counted.
     Count,
+    /// Nothing more than their ends.
+    Ends,
     /// Connections: their `tcp_info` and cgroups.
     Connection,
     /// Listeners: what they dropped, and cgroups.
@@ -119,7 +122,7 @@ impl Detail {
     /// A request's `ext`.
     const fn ext(self) -> u8 {
         match self {
-            Self::Count => 0,
+            Self::Count | Self::Ends => 0,
             Self::Connection => 1 << (INET_DIAG_INFO - 1),
             Self::Listener => 1 << (INET_DIAG_SKMEMINFO - 1),
         }
@@ -292,7 +295,7 @@ fn socket(
     s.protocol = protocol;
     s.flags = ADOPTED | NO_LIMIT | if answer.inode != 0 { HAS_SOCKET } else { 0 };
     s.cookie = u64::from(id.cookie[0]) | u64::from(id.cookie[1]) << 32;
-    s.inode = u64::from(answer.inode);
+    s.inode = answer.inode;
     s.tuple = Tuple {
         laddr: address(id.src, v4),
         raddr: address(id.dst, v4),
@@ -302,6 +305,7 @@ fn socket(
     };
     (s.latest_ns, s.sent_ago_ns, s.acked_ago_ns, s.received_ago_ns) =
         (now, u64::MAX, u64::MAX, u64::MAX);
+    s.snd_wnd = u32::MAX;
     if answer.state == LISTEN {
         // inet_diag fills a listener's queue and limit in there (tcp_diag_get_info).
         (s.backlog, s.max_backlog) = (answer.rqueue, answer.wqueue);
@@ -309,12 +313,7 @@ fn socket(
         s.flags |= HAS_TCP;
         (s.recv_q, s.send_q) = (answer.rqueue, answer.wqueue);
     }
-    // 2: the keepalive timer (inet_diag's idiag_timer); others hide whether that runs too.
-    s.flags |= match answer.timer {
-        0 => 0,
-        2 => KEEPALIVE,
-        _ => NO_TIMER,
-    };
+    timers(answer, protocol, &mut s, now);
     for (kind, value) in attributes_of(attributes) {
         match kind {
             INET_DIAG_INFO if protocol == TCP => tcp_info(value, &mut s, now),
@@ -328,20 +327,81 @@ fn socket(
     Some(s)
 }
 
+/// `idiag_timer` (uapi/linux/inet_diag.h; net/ipv4/inet_diag.c: `inet_sk_diag_fill`,
+/// `inet_twsk_diag_fill`, `inet_req_diag_fill`).
+const RETRANSMITS: u8 = 1;
+const KEEPALIVES: u8 = 2;
+const WAITS: u8 = 3;
+const PROBES: u8 = 4;
+const TIME_WAIT: u8 = 6;
+
+/// What the timer says: it is shown whatever was asked for.
+fn timers(answer: &Answer, protocol: u16, s: &mut Socket, now: u64) {
+    // Others than keepalive's hide whether that runs too.
+    s.flags |= match answer.timer {
+        0 => 0,
+        KEEPALIVES => KEEPALIVE,
+        _ => NO_TIMER,
+    };
+    if protocol != TCP {
+        return;
+    }
+    let pending = match answer.timer {
+        0 | KEEPALIVES => TIMER_NONE,
+        RETRANSMITS => TIMER_RETRANSMIT,
+        WAITS => TIMER_TIME_WAIT,
+        PROBES => TIMER_PROBE,
+        _ => return,
+    };
+    s.pending = pending + 1;
+    match answer.timer {
+        RETRANSMITS => s.retransmits = answer.retrans,
+        KEEPALIVES | PROBES => s.probes = answer.retrans,
+        WAITS => {
+            // What is left of the socket has no queues: the kernel fills in zeroes.
+            s.flags &= !HAS_TCP;
+            if answer.state == TIME_WAIT {
+                // Begun anew with each late segment (inet_twsk_reschedule).
+                let left = u64::from(answer.expires) * 1_000_000;
+                let past = TIME_WAIT_NS.saturating_sub(left).saturating_sub(SLACK_NS);
+                s.latest_ns = now.saturating_sub(past);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// `TCP_TIMEWAIT_LEN` (include/net/tcp.h): no setting changes it.
+const TIME_WAIT_NS: u64 = 60_000_000_000;
+
 /// Half a jiffy at 100 Hz is lost on each side of a time in `tcp_info`.
 const SLACK_NS: u64 = 20_000_000;
 
-/// Times of `struct tcp_info` (uapi/linux/tcp.h), ms. The FIN came after the last data and carried
-/// an acknowledgement: CLOSE_WAIT began between the two.
+/// What `struct tcp_info` (uapi/linux/tcp.h) has: times, ms; what waits for an answer; the peer's
+/// window (Linux 5.4).
+///
+/// CLOSE_WAIT: the peer's FIN came after its last data and carried an acknowledgement. FIN_WAIT2:
+/// our FIN went out after our last data, and was acknowledged. Each began between the two.
 fn tcp_info(info: &[u8], s: &mut Socket, now: u64) {
+    const SYN_SENT: u8 = 2;
+    const FIN_WAIT2: u8 = 5;
     const CLOSE_WAIT: u8 = 8;
+    let byte = |offset: usize| info.get(offset).copied().unwrap_or(0);
+    (s.retransmits, s.probes) = (byte(2), byte(3));
+    s.snd_wnd = number(info, 228).unwrap_or(u32::MAX);
+    // Before the handshake is over the kernel has no such times.
+    if s.state == SYN_SENT {
+        return;
+    }
     let ago = |offset| number(info, offset).map_or(u64::MAX, |ms| u64::from(ms) * 1_000_000);
     (s.sent_ago_ns, s.received_ago_ns, s.acked_ago_ns) = (ago(44), ago(52), ago(56));
-    if s.state == CLOSE_WAIT {
-        s.latest_ns = now.saturating_sub(s.acked_ago_ns.saturating_sub(SLACK_NS));
-        s.earliest_ns =
-            now.saturating_sub(s.received_ago_ns.saturating_add(SLACK_NS)).min(s.latest_ns);
-    }
+    let data_ago_ns = match s.state {
+        CLOSE_WAIT => s.received_ago_ns,
+        FIN_WAIT2 => s.sent_ago_ns,
+        _ => return,
+    };
+    s.latest_ns = now.saturating_sub(s.acked_ago_ns.saturating_sub(SLACK_NS));
+    s.earliest_ns = now.saturating_sub(data_ago_ns.saturating_add(SLACK_NS)).min(s.latest_ns);
 }
 
 /// A subflow's upper layer protocol is called so (net/mptcp/subflow.c); the name is attribute 1.

@@ -48,6 +48,42 @@ impl Verdict {
                  still open, and ss and netstat don't show it: close() it"
             }
             Self::Orphan => "no process holds it: the kernel is cleaning it up",
+            Self::PeerNotClosed => {
+                "this side has shut down its half, and the peer hasn't closed its own: look there \
+                 (it may be in CLOSE_WAIT), or close() here once no answer is expected"
+            }
+            Self::FinUnacknowledged => {
+                "this side has closed, and the peer acknowledges neither that nor the data before \
+                 it: look at the network and at the peer; the kernel gives up by itself"
+            }
+            Self::NoAnswer => {
+                "nobody answers at that address and port: look at routes and firewalls, and \
+                 whether that host is there; bound connect() with a timeout"
+            }
+            Self::HandshakeUnfinished => {
+                "whoever sent these SYNs doesn't answer the SYN-ACK: a client that is gone, a way \
+                 back that drops packets, or a SYN flood; the kernel gives up by itself"
+            }
+            Self::QueueFull => {
+                "the listener has no room for another connection: its process accepts too slowly, \
+                 or not at all; look there before making the backlog longer"
+            }
+            Self::PeerGone => {
+                "the peer acknowledges nothing, though it is asked again and again: look at that \
+                 host and the way there; the kernel gives up by itself, in minutes"
+            }
+            Self::PeerNotReading => {
+                "the peer's kernel answers, but its program doesn't read: look at the program \
+                 there, and bound how long a write may take here"
+            }
+            Self::IdleNoKeepalive => {
+                "nothing has passed for hours, and without keepalive nothing would show that the \
+                 peer is gone: set SO_KEEPALIVE or an idle timeout, and close what isn't needed"
+            }
+            Self::ClosedFirst => {
+                "this side closed first, and the kernel keeps the ends for 60 s: normal, no leak; \
+                 what counts is whether ports run out"
+            }
         }
     }
 }

@@ -30,9 +30,7 @@ pub const fn words(reason: Reason) -> &'static str {
         }
         Reason::Gone => "it ended before a scan could see it",
         Reason::NeverConnected => "it was never connected",
-        Reason::NoVerdictOnState => {
-            "only CLOSE_WAIT, and CLOSE with an open descriptor, have verdicts"
-        }
+        Reason::NoVerdictOnState => "there are no verdicts on this state",
         Reason::QueuesUnread => "the socket's queues could not be read",
         Reason::ConnectedAnew => "the program used the descriptor for a new connection",
         Reason::ShutDown => "shutdown() ended the state; the descriptor is still open",
@@ -66,6 +64,16 @@ pub const fn words(reason: Reason) -> &'static str {
         Reason::StackLost => "there were too many stacks at once, and this one wasn't kept",
         Reason::StackPending => "its functions are still being looked up: a later report has them",
         Reason::StackUnreadable => "the thread's stack couldn't be read",
+        Reason::AtWork => "nothing is wrong with it, as far as the kernel shows",
+        Reason::TimersUnread => "its timers and the peer's window weren't looked at",
+        Reason::NoFullSocket => "in this state the kernel keeps little more than the ends",
+        Reason::WindowUnread => "this kernel doesn't tell: Linux 5.4 and later do",
+        Reason::Over => "the connection is over",
+        Reason::Listens => "a listener has none",
+        Reason::NotAfterFin => "it is counted in CLOSE_WAIT only",
+        Reason::NoHandshake => "the handshake isn't over",
+        Reason::NotCounted => "only snapshot --state listen counts them",
+        Reason::Recovered => "not closed: what was wrong with it is over",
     }
 }
 

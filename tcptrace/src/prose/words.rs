@@ -1,5 +1,7 @@
 //! Records in words: the evidence, and who holds the socket.
 
+mod states;
+
 use tcptrace_common::state::TcpState;
 
 use super::{reasons, time::human};
@@ -16,6 +18,7 @@ pub fn evidence(r: &Record, now: BootNs) -> Vec<String> {
     let human = |ns: u64| human(ns.saturating_add(since));
     let e = &r.evidence;
     let mut words = Vec::new();
+    words.extend(states::beginning(r));
     if r.state == TcpState::Close {
         words.push(
             "the state is CLOSE: the connection was reset, or both sides shut it down; ss and \
@@ -24,14 +27,14 @@ pub fn evidence(r: &Record, now: BootNs) -> Vec<String> {
         );
     }
     match (e.accepted, &r.listener) {
-        (Some(false), Some(l)) => words.push(format!(
+        (Some(false), Some(l)) if !states::is_request(r) => words.push(format!(
             "nobody has accepted it: it is waiting in the queue of {}, with {} ({} may wait)",
             l.local,
             counted(l.queue.saturating_sub(1).into(), "other", "others"),
             // The kernel lets one more in than the limit says.
             l.limit.saturating_add(1)
         )),
-        (Some(false), None) => words.push(
+        (Some(false), None) if !states::is_request(r) => words.push(
             "it has no descriptor and waits for no listener: no program can reach it".to_owned(),
         ),
         _ => {}
@@ -54,6 +57,7 @@ pub fn evidence(r: &Record, now: BootNs) -> Vec<String> {
         }
         _ => {}
     }
+    words.extend(states::tries(r));
     if let Some(n) = e.send_q.filter(|n| *n > 0) {
         let bytes = counted(n.into(), "byte", "bytes");
         words.push(format!("Send-Q is {n}: the peer hasn't acknowledged {bytes} yet"));
@@ -81,6 +85,10 @@ pub fn evidence(r: &Record, now: BootNs) -> Vec<String> {
         words.push(format!("the last acknowledgement arrived {} ago{by}", human(ns)));
     }
     match e.keepalive {
+        Some(false) if r.state == TcpState::Established => words.push(
+            "keepalive is off: while nothing is sent, nothing would show that the peer is gone"
+                .to_owned(),
+        ),
         Some(true) if r.state == TcpState::CloseWait => words.push(
             "keepalive is on: while the peer answers, nothing changes; once it doesn't, this \
              becomes a ghost-fd"

@@ -31,7 +31,7 @@ const SOCKET: [&str; 9] =
 /// What changed.
 const CHANGE: [&str; 2] = ["old", "new"];
 /// What is known of a socket.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 17] = [
     "age_min_ms",
     "age_max_ms",
     "verdict",
@@ -45,6 +45,10 @@ const KNOWN: [&str; 13] = [
     "listener",
     "listener_queue",
     "listener_limit",
+    "timer",
+    "retransmits",
+    "probes",
+    "snd_wnd",
 ];
 /// Who ended it.
 const END: [&str; 3] = ["closed_by_pid", "closed_by_comm", "on_cpu_pid"];
@@ -135,6 +139,10 @@ impl<'a> Row<'a> {
         self.maybe("accepted", r.evidence.accepted);
         self.maybe("bytes_sent_since_fin", r.evidence.bytes_sent_since_fin);
         self.maybe("inode", r.evidence.inode);
+        self.maybe("timer", r.evidence.timer.map(|timer| timer.name()));
+        self.maybe("retransmits", r.evidence.retransmits);
+        self.maybe("probes", r.evidence.probes);
+        self.maybe("snd_wnd", r.evidence.snd_wnd);
         self.set("holder_source", r.holder_source.name());
         let holders: Vec<String> = r.holders.iter().map(holder).collect();
         self.set("holders", inert(&holders.join(";")));

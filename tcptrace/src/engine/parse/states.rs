@@ -83,6 +83,12 @@ impl States {
             | TcpState::Closing.bit(),
     );
 
+    /// Whether it is no choice: all of them, or all that can be traced.
+    #[must_use]
+    pub fn is_all(self) -> bool {
+        self.0 | TcpState::TimeWait.bit() == Self::ALL.0
+    }
+
     /// Those that the tracepoint shows.
     ///
     /// # Errors
@@ -122,5 +128,7 @@ mod tests {
         assert!(States(TcpState::TimeWait.bit()).traceable().is_err());
         assert_eq!(States::ALL.traceable(), Ok(States(States::ALL.0 & !TcpState::TimeWait.bit())));
         assert_eq!(close_wait.traceable(), Ok(close_wait));
+        let traced = States::ALL.traceable().expect("all");
+        assert!(States::ALL.is_all() && traced.is_all() && !close_wait.is_all());
     }
 }

@@ -5,15 +5,18 @@ pub type Member = (&'static str, &'static str);
 
 /// Kernels built without cgroups lack the first two (then a socket's cgroup is unknown), those
 /// built without MPTCP the third (then no socket is a subflow); of the next two each has one. The
-/// next two are evidence that is unknown without them, and the last are registers, of which each
+/// next five are evidence that is unknown without them, and the last are registers, of which each
 /// architecture has its own.
-pub const OPTIONAL: [Member; 11] = [
+pub const OPTIONAL: [Member; 14] = [
     ("sock", "sk_cgrp_data.cgroup"),
     ("css_set", "dfl_cgrp"),
     ("tcp_sock", "is_mptcp"),
     ("file", "f_count"),
     ("file", "f_ref.refcnt"),
     ("sock", "sk_drops"),
+    ("inet_connection_sock", "icsk_pending"),
+    ("inet_connection_sock", "icsk_retransmits"),
+    ("inet_connection_sock", "icsk_probes_out"),
     ("sock", "sk_timer.entry.pprev"),
     ("pt_regs", "ip"),
     ("pt_regs", "bp"),

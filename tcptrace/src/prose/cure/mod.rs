@@ -1,6 +1,7 @@
 //! What a verdict means, what to look for in the code, how the cure is usually spelled, and what
 //! does not help. `docs/verdicts.md` says the same at length.
 
+mod states;
 mod texts;
 
 pub use self::texts::cure;
@@ -37,6 +38,25 @@ pub struct Snippet {
     pub role: Option<Role>,
     /// One line.
     pub code: &'static str,
+}
+
+/// For whoever holds the socket.
+const fn any(text: &'static str) -> Hint {
+    Hint { role: None, text }
+}
+
+/// For who accepted the connection.
+const fn server(text: &'static str) -> Hint {
+    Hint { role: Some(Role::Server), text }
+}
+
+/// For who opened it.
+const fn client(text: &'static str) -> Hint {
+    Hint { role: Some(Role::Client), text }
+}
+
+const fn code(language: Language, Hint { role, text }: Hint) -> Snippet {
+    Snippet { language, role, code: text }
 }
 
 /// Whether something about one side is for a socket of a role: where that is unknown, all is.
@@ -111,18 +131,16 @@ mod tests {
     fn every_leak_has_a_cure() {
         for verdict in Verdict::ALL {
             let cure = cure(verdict);
-            let leak = !matches!(verdict, Verdict::HalfCloseInUse | Verdict::Orphan);
+            let leak = verdict.is_leak();
             assert!(
                 (2..=3).contains(&cure.means.matches(['.']).count()) || !leak,
                 "{}: a few sentences",
                 verdict.name()
             );
-            assert_eq!(
-                (!cure.in_code.is_empty(), !cure.no_help.is_empty()),
-                (leak, leak),
-                "{}",
-                verdict.name()
-            );
+            assert!(!cure.in_code.is_empty() || !leak, "{}", verdict.name());
+            // Nobody tries to help what is normal, but for TIME_WAIT.
+            let tried = !verdict.is_normal() || verdict == Verdict::ClosedFirst;
+            assert_eq!(!cure.no_help.is_empty(), tried, "{}", verdict.name());
             assert!(!cure.look_for.is_empty());
             for text in cure.in_code.iter().map(|s| s.code).chain([cure.means]) {
                 assert!(

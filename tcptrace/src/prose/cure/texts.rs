@@ -1,9 +1,8 @@
 //! The texts of the cures.
 
-use super::{Cure, Hint, Snippet};
+use super::{Cure, any, client, code, server, states};
 use crate::engine::{
-    language::Language::{self, C, Go, Java, Node, Php, Python},
-    record::Role,
+    language::Language::{C, Go, Java, Node, Php, Python},
     verdict::Verdict,
 };
 
@@ -18,25 +17,6 @@ const MORE_FDS: &str =
 const DESTROY: &str =
     "ss -K: it ends the connection, not the descriptor; the leak becomes a ghost-fd";
 
-/// For whoever holds the socket.
-const fn any(text: &'static str) -> Hint {
-    Hint { role: None, text }
-}
-
-/// For who accepted the connection.
-const fn server(text: &'static str) -> Hint {
-    Hint { role: Some(Role::Server), text }
-}
-
-/// For who opened it.
-const fn client(text: &'static str) -> Hint {
-    Hint { role: Some(Role::Client), text }
-}
-
-const fn code(language: Language, Hint { role, text }: Hint) -> Snippet {
-    Snippet { language, role, code: text }
-}
-
 /// What is to be said of a verdict.
 #[must_use]
 pub const fn cure(verdict: Verdict) -> Cure {
@@ -49,6 +29,15 @@ pub const fn cure(verdict: Verdict) -> Cure {
         Verdict::HalfCloseInUse => HALF_CLOSE_IN_USE,
         Verdict::GhostFd => GHOST_FD,
         Verdict::Orphan => ORPHAN,
+        Verdict::PeerNotClosed => states::PEER_NOT_CLOSED,
+        Verdict::FinUnacknowledged => states::FIN_UNACKNOWLEDGED,
+        Verdict::NoAnswer => states::NO_ANSWER,
+        Verdict::HandshakeUnfinished => states::HANDSHAKE_UNFINISHED,
+        Verdict::QueueFull => states::QUEUE_FULL,
+        Verdict::PeerGone => states::PEER_GONE,
+        Verdict::PeerNotReading => states::PEER_NOT_READING,
+        Verdict::IdleNoKeepalive => states::IDLE_NO_KEEPALIVE,
+        Verdict::ClosedFirst => states::CLOSED_FIRST,
     }
 }
 
@@ -410,7 +399,7 @@ const GHOST_FD: Cure = Cure {
 
 const ORPHAN: Cure = Cure {
     means: "No process has a descriptor for it, and it is in no listener's queue: the kernel is \
-            cleaning it up.",
+            cleaning it up. In FIN_WAIT2 it waits tcp_fin_timeout for the peer's FIN.",
     look_for: &[any("nothing here; if there are many, a program that closes its listener while \
              connections wait")],
     in_code: &[],

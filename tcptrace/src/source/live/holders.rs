@@ -26,7 +26,7 @@ pub fn by_proc(suspects: &[Socket], listeners: &[Socket]) -> ByProc {
         .iter()
         .chain(listeners)
         .filter(|s| s.inode != 0)
-        .map(|s| (s.inode, s.cookie))
+        .map(|s| (s.inode.into(), s.cookie))
         .collect();
     let mut tables = Tables { wanted, found: Vec::new(), held: HashMap::new(), hidden: false };
     let pids = numbers("/proc");

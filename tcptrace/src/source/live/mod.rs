@@ -26,6 +26,7 @@ pub mod sock_diag;
 pub mod stacks;
 pub mod symbols;
 pub mod threads;
+pub mod time_wait;
 pub mod tracing;
 pub mod waiter;
 

@@ -14,6 +14,16 @@ pub fn listen_overflows(pid: u32) -> Result<u64, &'static str> {
     field(&text, "TcpExt", "ListenOverflows").ok_or("the kernel does not count them")
 }
 
+/// SYN cookies that all listeners of the calling thread's network namespace sent.
+///
+/// # Errors
+/// Why it is not known.
+pub fn syncookies_sent() -> Result<u64, &'static str> {
+    let text = fs::read_to_string("/proc/thread-self/net/netstat")
+        .map_err(|_| "/proc/thread-self/net/netstat can't be read")?;
+    field(&text, "TcpExt", "SyncookiesSent").ok_or("the kernel does not count them")
+}
+
 /// A counter: each group has a line of names and a line of numbers below it.
 #[must_use]
 pub fn field(text: &str, group: &str, name: &str) -> Option<u64> {

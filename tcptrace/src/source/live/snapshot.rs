@@ -19,6 +19,7 @@ use crate::{
         record::{BootNs, Connection, Holder, ProcessId, Record},
         report::Listening,
         select::Selection,
+        time_wait::TimeWaits,
     },
     source::live::{
         bpf::{iter::Listing, loader::DescriptorScan},
@@ -59,6 +60,8 @@ pub struct Snapshot {
     listeners: Vec<Socket>,
     /// Who holds what.
     pub holdings: Holdings,
+    /// TIME_WAIT, where it was asked for.
+    pub time_waits: Option<TimeWaits>,
     /// All TCP sockets by state number.
     counts: [u64; 16],
     /// Namespaces looked into.
@@ -100,7 +103,7 @@ impl Snapshot {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
         let descriptors = descriptors.map_err(|why| missing.extend(why)).ok().transpose()?;
-        let holdings = match descriptors {
+        let mut holdings = match descriptors {
             Some(descriptors) => dumped.held(descriptors, &namespaces, &query, &mut known)?,
             None => {
                 dumped.sockets.retain(|s| query.asks_for(s));
@@ -116,15 +119,20 @@ impl Snapshot {
                 holdings
             }
         };
+        if let Some(handshakes) = &dumped.handshakes {
+            holdings.count_handshakes(handshakes);
+        }
+        holdings.cookies = std::mem::take(&mut dumped.cookies);
         missing.append(&mut dumped.missing);
         dumped.sockets.sort_unstable_by_key(|s| (s.latest_ns, s.earliest_ns, s.cookie));
-        let Dumped { sockets, listeners, counts, at: now, .. } = dumped;
+        let Dumped { sockets, listeners, counts, time_waits, at: now, .. } = dumped;
         Ok(Self {
             query,
             now,
             sockets,
             listeners,
             holdings,
+            time_waits,
             counts,
             namespaces,
             missing,

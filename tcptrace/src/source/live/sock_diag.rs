@@ -104,10 +104,11 @@ impl SockDiag {
     pub fn pick(
         &mut self,
         states: u32,
+        detail: Detail,
         keep: &mut dyn FnMut(&Socket) -> bool,
     ) -> io::Result<Vec<Socket>> {
-        let mut dump = Dump::new(self.netns, TCP, Detail::Connection);
-        self.send(&sock_diag::request_tcp(states, Detail::Connection))?;
+        let mut dump = Dump::new(self.netns, TCP, detail);
+        self.send(&sock_diag::request_tcp(states, detail))?;
         let mut kept = Vec::new();
         loop {
             let over = self.read(&mut dump)?;

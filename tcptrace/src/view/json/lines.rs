@@ -17,6 +17,7 @@ use crate::{
         kept::KeptLine,
         ms::{AgeMs, Ms},
         origins::{STORIES, StoryLine},
+        time_wait::TimeWaitLine,
     },
 };
 
@@ -187,6 +188,8 @@ pub struct OverviewLine<'a> {
     age_unknown: u64,
     namespaces: u64,
     states: Option<BTreeMap<&'static str, u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_wait: Option<TimeWaitLine>,
     by_holder: &'a BTreeMap<String, u64>,
     by_verdict: &'a BTreeMap<&'static str, u64>,
     by_remote: &'a BTreeMap<IpAddr, u64>,
@@ -208,6 +211,7 @@ impl<'a> OverviewLine<'a> {
             age_unknown: o.age_unknown,
             namespaces: o.namespaces,
             states: o.states.as_deref().map(by_state),
+            time_wait: o.time_waits.as_ref().map(TimeWaitLine::from),
             by_holder: &o.by_holder,
             by_verdict: &o.by_verdict,
             by_remote: &o.by_remote,

@@ -10,6 +10,7 @@ mod record;
 pub mod schema;
 mod stack;
 mod stream;
+mod time_wait;
 mod write;
 
 use std::io::{self, Write};

@@ -142,6 +142,14 @@ fn evidence(out: &mut Vec<u8>, e: &Evidence) {
     maybe(out, e.received_ago_ns, ms);
     text(out, ",\"last_ack_recv_ms\":");
     maybe(out, e.acked_ago_ns, ms);
+    text(out, ",\"timer\":");
+    maybe(out, e.timer, |out, timer| word(out, timer.name()));
+    text(out, ",\"retransmits\":");
+    maybe(out, e.retransmits.map(u32::from), small);
+    text(out, ",\"probes\":");
+    maybe(out, e.probes.map(u32::from), small);
+    text(out, ",\"snd_wnd\":");
+    maybe(out, e.snd_wnd, small);
     text(out, "}");
 }
 
@@ -187,6 +195,10 @@ fn listener(out: &mut Vec<u8>, l: &Listener) {
     small(out, l.limit);
     text(out, ",\"drops\":");
     small(out, l.drops);
+    text(out, ",\"handshakes\":");
+    maybe(out, l.handshakes, small);
+    text(out, ",\"syncookies_sent\":");
+    maybe(out, l.cookies, number);
     text(out, "}");
 }
 

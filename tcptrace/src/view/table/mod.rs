@@ -5,6 +5,7 @@ mod host;
 mod page;
 mod rows;
 mod summary;
+mod time_wait;
 mod words;
 
 use std::io::{self, Write};

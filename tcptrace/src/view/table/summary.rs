@@ -151,6 +151,9 @@ impl<W: Write> Table<W> {
             let states = format!("{} (selected or not)", states.join(", "));
             self.continued(15, 16, states.split(' '))?;
         }
+        if let Some(time_waits) = &o.time_waits {
+            self.time_waits(time_waits)?;
+        }
         self.tops(&o.by_holder, &o.names, &o.by_remote, &o.by_verdict)?;
         self.advice(&o.by_verdict)
     }

@@ -6,6 +6,7 @@ use super::fit::{Ways, cut};
 use crate::{
     engine::{
         alike::{Common, GroupReport},
+        counted::counted,
         parse::EndPattern,
         record::{Age, ClosedBy, Connection, Holder, HolderSource, Record, Role},
         unknown::Reason,
@@ -179,6 +180,12 @@ fn detail(r: &Record) -> String {
     }
     if let Some(n) = r.evidence.send_q.filter(|n| *n > 0) {
         parts.push(format!("send-q {n}"));
+    }
+    if let Some(n) = r.evidence.retransmits.filter(|n| *n > 0) {
+        parts.push(format!("sent again {}", counted(n.into(), "time", "times")));
+    }
+    if let Some(n) = r.evidence.probes.filter(|n| *n > 0) {
+        parts.push(format!("unanswered probes {n}"));
     }
     parts.extend(r.also.iter().map(|v| v.name().to_owned()));
     parts.join(" ")

@@ -24,7 +24,7 @@ use crate::{
         blocked::reading::{HeldBy, OtherEnd, ReadWhat, TcpEnd},
         record::{Connection, IPPROTO_TCP},
     },
-    formats::net_lines::NetLine,
+    formats::{net_lines::NetLine, sock_diag::Detail},
 };
 
 /// Namespaces that are looked into for an other end.
@@ -171,7 +171,9 @@ impl Sockets {
         deadline: Instant,
     ) -> Vec<Inode> {
         if let Some(diag) = self.diags.get_mut(&netns) {
-            match diag.pick(u32::MAX, &mut |socket| inodes.contains(&socket.inode)) {
+            match diag.pick(u32::MAX, Detail::Connection, &mut |socket| {
+                inodes.contains(&socket.inode.into())
+            }) {
                 Ok(list) => return list.iter().map(of_diag).collect(),
                 // What is left of its answer would be taken for the next one.
                 Err(_) => drop(self.diags.remove(&netns)),
@@ -278,8 +280,10 @@ impl Sockets {
         };
         if let Some(diag) = self.diags.get_mut(&netns) {
             let local = |s: &Socket| Connection::new(s.cookie, &s.tuple, s.protocol).local;
-            return match diag.pick(TcpState::Listen.bit(), &mut |socket| takes(local(socket))) {
-                Ok(list) => list.first().map(|socket| socket.inode),
+            return match diag.pick(TcpState::Listen.bit(), Detail::Connection, &mut |socket| {
+                takes(local(socket))
+            }) {
+                Ok(list) => list.first().map(|socket| socket.inode.into()),
                 Err(_) => {
                     self.diags.remove(&netns);
                     None
@@ -336,7 +340,7 @@ fn of_diag(socket: &Socket) -> Inode {
         times_unknown: None,
         other: OtherEnd::Elsewhere,
     };
-    Inode { inode: socket.inode, tcp }
+    Inode { inode: socket.inode.into(), tcp }
 }
 
 fn of_line(line: &NetLine, netns: u32) -> Inode {

@@ -61,7 +61,10 @@ impl Listing {
     pub fn take(&mut self, mut bytes: &[u8]) {
         while let Ok((kind, _)) = u32::read_from_prefix(bytes) {
             match kind {
-                KIND_SOCKET if let Ok((socket, rest)) = Socket::read_from_prefix(bytes) => {
+                // A socket's kind is one byte, and others follow.
+                _ if bytes[0] == KIND_SOCKET
+                    && let Ok((socket, rest)) = Socket::read_from_prefix(bytes) =>
+                {
                     self.sockets.push(socket);
                     bytes = rest;
                 }

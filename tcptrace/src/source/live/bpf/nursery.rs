@@ -87,6 +87,9 @@ impl Nursery {
         }
         Some(Socket {
             kind: KIND_SOCKET,
+            pending: 0,
+            retransmits: 0,
+            probes: 0,
             recv_q: 0,
             send_q: 0,
             backlog: 0,
@@ -98,6 +101,7 @@ impl Nursery {
             earliest_ns: young.since_ns,
             latest_ns: young.since_ns,
             inode: 0,
+            snd_wnd: u32::MAX,
             cgroup: 0,
             bytes_sent: 0,
             sent_ago_ns: u64::MAX,

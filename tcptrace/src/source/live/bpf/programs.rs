@@ -149,9 +149,9 @@ mod tests {
     const AT_MOST: [(&str, u64); 11] = [
         ("set_state", 1786),
         ("destroy", 523),
-        ("scan", 623),
-        ("holders", 1676),
-        ("snapshot", 711),
+        ("scan", 658),
+        ("holders", 1701),
+        ("snapshot", 746),
         ("adopt", 426),
         ("accepted", 1313),
         ("connected", 1238),

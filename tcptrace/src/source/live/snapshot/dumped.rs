@@ -17,9 +17,10 @@ use crate::{
         counted::counted,
         holdings::{self, Holdings},
         record::BootNs,
+        time_wait::TimeWaits,
     },
     formats::sock_diag::{Detail, MPTCP, TCP},
-    source::live::{lookup::Known, netns, netns::Netns, sock_diag::SockDiag},
+    source::live::{lookup::Known, netns, netns::Netns, netstat, sock_diag::SockDiag, time_wait},
 };
 
 /// All states that sock_diag knows but TCP_BOUND_INACTIVE, which is not TCP's.
@@ -60,6 +61,12 @@ pub struct Dumped {
     pub listeners: Vec<Socket>,
     /// The interfaces of sockets that are bound to one, by cookie.
     bound: HashMap<u64, u32>,
+    /// Handshakes under way, where listeners or these were asked for.
+    pub handshakes: Option<Vec<Socket>>,
+    /// SYN cookies sent, by network namespace, where the same was asked for.
+    pub cookies: HashMap<u32, u64>,
+    /// TIME_WAIT, where it was asked for.
+    pub time_waits: Option<TimeWaits>,
     /// By state number.
     pub counts: [u64; 16],
     /// When that was.
@@ -71,6 +78,7 @@ pub struct Dumped {
 }
 
 const LISTEN: u32 = TcpState::Listen.bit();
+const SYN_RECV: u32 = TcpState::SynRecv.bit();
 
 /// So many sockets are asked for one by one; more, by listing all in their states.
 const FEW: usize = 1_000;
@@ -97,7 +105,10 @@ fn states_of<'a>(sockets: impl IntoIterator<Item = &'a Socket>) -> u32 {
 impl Dumped {
     /// The sockets asked for and all listeners; of the rest, how many there are in each state.
     pub fn of(namespaces: &[Netns], query: &Query) -> Self {
-        let asked = query.states & COUNTED & !LISTEN;
+        // How full a listener is.
+        let queues = query.states & (LISTEN | SYN_RECV) != 0;
+        let handshakes = if queues { SYN_RECV } else { 0 };
+        let asked = (query.states | handshakes) & COUNTED & !LISTEN;
         let (dumps, failed) = netns::each(namespaces, |netns| {
             let mut diag = SockDiag::open(netns.inode, query.clock)?;
             // A kernel without MPTCP has no such sockets.
@@ -107,12 +118,23 @@ impl Dumped {
                 diag.dump(TCP, LISTEN, Detail::Listener)?,
                 diag.dump(TCP, COUNTED & !asked & !LISTEN, Detail::Count)?,
             ];
-            Ok((tcp, mptcp.map(|dump| dump.sockets).unwrap_or_default()))
+            let waits = query.states & TcpState::TimeWait.bit() != 0;
+            let time_waits = waits
+                .then(|| time_wait::count(&mut diag, &tcp[1].sockets, &query.selection))
+                .transpose()?;
+            let cookies = queues.then(|| netstat::syncookies_sent().ok()).flatten();
+            let cookies = cookies.map(|n| (netns.inode, n));
+            let mptcp = mptcp.map(|dump| dump.sockets).unwrap_or_default();
+            Ok((tcp, mptcp, cookies, time_waits))
         });
         let mut dumped = Self { at: (query.clock)(), ..Self::default() };
         dumped.note(&failed);
         dumped.blind = dumps.is_empty() && !failed.is_empty();
-        for (tcp, mptcp) in dumps {
+        for (tcp, mptcp, cookies, time_waits) in dumps {
+            if let Some(time_waits) = time_waits {
+                dumped.time_waits.get_or_insert_default().add(time_waits);
+            }
+            dumped.cookies.extend(cookies);
             dumped.add(mptcp);
             for dump in tcp {
                 for (sum, n) in dumped.counts.iter_mut().zip(dump.states) {
@@ -123,6 +145,9 @@ impl Dumped {
             }
         }
         let listening = |s: &&Socket| s.state == TcpState::Listen as u8;
+        let half_open = |s: &&Socket| s.state == TcpState::SynRecv as u8;
+        dumped.handshakes =
+            queues.then(|| dumped.sockets.iter().filter(half_open).copied().collect());
         dumped.listeners = dumped.sockets.iter().filter(listening).copied().collect();
         dumped
     }

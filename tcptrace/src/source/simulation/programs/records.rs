@@ -30,7 +30,7 @@ pub fn describe(v: &SocketView) -> Socket {
     (s.backlog, s.max_backlog) = (v.queue, v.limit);
     if v.has_socket {
         s.flags |= HAS_SOCKET;
-        s.inode = 10_000 + v.cookie;
+        s.inode = 10_000 + v.cookie as u32;
     }
     (s.sent_ago_ns, s.acked_ago_ns, s.received_ago_ns) = (u64::MAX, u64::MAX, u64::MAX);
     if !v.mptcp {

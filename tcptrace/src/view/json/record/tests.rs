@@ -7,7 +7,7 @@ use tcptrace_common::state::TcpState;
 use super::*;
 use crate::{
     engine::{
-        record::{Connection, HolderSource, ProcessId, Role},
+        record::{Connection, HolderSource, ProcessId, Role, Timer},
         verdict::Verdict,
     },
     formats::cgroup::Cgroups,
@@ -60,6 +60,10 @@ struct EvidenceLine {
     last_data_sent_ms: Option<Ms>,
     last_data_recv_ms: Option<Ms>,
     last_ack_recv_ms: Option<Ms>,
+    timer: Option<&'static str>,
+    retransmits: Option<u8>,
+    probes: Option<u8>,
+    snd_wnd: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -70,6 +74,8 @@ struct ListenerLine<'a> {
     queue: u32,
     limit: u32,
     drops: u32,
+    handshakes: Option<u32>,
+    syncookies_sent: Option<u64>,
 }
 
 impl<'a> From<&'a Listener> for ListenerLine<'a> {
@@ -82,6 +88,8 @@ impl<'a> From<&'a Listener> for ListenerLine<'a> {
             queue: l.queue,
             limit: l.limit,
             drops: l.drops,
+            handshakes: l.handshakes,
+            syncookies_sent: l.cookies,
         }
     }
 }
@@ -113,6 +121,10 @@ impl<'a> RecordLine<'a> {
                 last_data_sent_ms: r.evidence.sent_ago_ns.map(Ms),
                 last_data_recv_ms: r.evidence.received_ago_ns.map(Ms),
                 last_ack_recv_ms: r.evidence.acked_ago_ns.map(Ms),
+                timer: r.evidence.timer.map(Timer::name),
+                retransmits: r.evidence.retransmits,
+                probes: r.evidence.probes,
+                snd_wnd: r.evidence.snd_wnd,
             },
             holders: r.holders.iter().map(HolderLine::from).collect(),
             holder_source: r.holder_source.name(),
@@ -211,6 +223,8 @@ prop_compose! {
         (recv_q, send_q, accepted) in any::<(Option<u32>, Option<u32>, Option<bool>)>(),
         (bytes_sent_since_fin, inode) in any::<(Option<u64>, Option<u64>)>(),
         keepalive in any::<Option<bool>>(),
+        timer in option::of(select(vec![Timer::None, Timer::Retransmit, Timer::TimeWait])),
+        (retransmits, probes, snd_wnd) in any::<(Option<u8>, Option<u8>, Option<u32>)>(),
         ago in [option::of(times()), option::of(times()), option::of(times())],
     ) -> Evidence {
         Evidence {
@@ -224,6 +238,10 @@ prop_compose! {
             received_ago_ns: ago[1],
             acked_ago_ns: ago[2],
             stalled_ns: None,
+            timer,
+            retransmits,
+            probes,
+            snd_wnd,
         }
     }
 }
@@ -241,6 +259,7 @@ prop_compose! {
         [holders, former_holders, waiting] in
             [(); 3].map(|()| proptest::collection::vec(holders(), 0..3)),
         (listens, queue, limit, drops) in any::<(bool, u32, u32, u32)>(),
+        (handshakes, cookies) in any::<(Option<u32>, Option<u64>)>(),
         holder_source in select(vec![
             HolderSource::FdTable, HolderSource::Listener, HolderSource::None,
             HolderSource::OutsideFdTables,
@@ -265,7 +284,7 @@ prop_compose! {
             holder_source,
             former_holders,
             listener: listens.then_some(Listener {
-                local: came_in_by, queue, limit, drops, holders: waiting,
+                local: came_in_by, queue, limit, drops, handshakes, cookies, holders: waiting,
             }),
             came_in_by: Some(came_in_by),
             cgroup: cgroup.map(Rc::from),

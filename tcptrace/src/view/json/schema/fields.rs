@@ -7,9 +7,11 @@ use super::{
     Kind::{Count, End, Flag, List, Map, Maybe, Milliseconds, Object, Text, Time, Word},
     Line,
     blocked::KEPT,
+    evidence::{EVIDENCE, LISTENER},
     field,
     origins::{FRAME, MOMENT, STORY},
     sometimes,
+    time_wait::TIME_WAIT,
 };
 use crate::engine::verdict::Verdict;
 
@@ -55,27 +57,6 @@ const HOLDER: &[Field] = &[
     field("opener", Maybe(&Flag), "Whether it had the socket first; false for who inherited it."),
 ];
 
-const EVIDENCE: &[Field] = &[
-    field("recv_q", Maybe(&Count("bytes")), "Received and not read; the FIN counts as one."),
-    field("send_q", Maybe(&Count("bytes")), "Sent and not acknowledged, or not sent yet."),
-    field("accepted", Maybe(&Flag), "Whether accept() has returned it, or it was connected out."),
-    field("bytes_sent_since_fin", Maybe(&Count("bytes")), "Sent since the peer's FIN came."),
-    field("inode", Maybe(&Count("")), "Inode, as in `/proc/PID/fd`."),
-    field("keepalive", Maybe(&Flag), "Whether keepalive is on."),
-    field("last_data_sent_ms", Maybe(&Milliseconds), "Time since data was last sent."),
-    field("last_data_recv_ms", Maybe(&Milliseconds), "Time since data was last received."),
-    field("last_ack_recv_ms", Maybe(&Milliseconds), "Time since the last acknowledgement came."),
-];
-
-const LISTENER: &[Field] = &[
-    field("local", End, "Where it listens."),
-    field("pid", Maybe(&Count("")), "The first process that holds it."),
-    field("comm", Maybe(&Text), "That process's command name."),
-    field("queue", Count("connections"), "Waiting to be accepted."),
-    field("limit", Count("connections"), "How many may wait (the backlog)."),
-    field("drops", Count("connections"), "Dropped by this listener so far."),
-];
-
 const UNKNOWN: Field = field("unknown", Map(&Text), "Fields that are null, or not exact, and why.");
 
 /// What a record of a socket has, whichever line it is.
@@ -101,7 +82,11 @@ const RECORD: &[Field] = &[
         "How the holders were found.",
     ),
     sometimes("former_holders", List(&Object(HOLDER)), "Who had it and let go."),
-    field("listener", Maybe(&Object(LISTENER)), "The listener in whose queue it waits."),
+    field(
+        "listener",
+        Maybe(&Object(LISTENER)),
+        "The listener in whose queue it waits; of a listener, itself.",
+    ),
     field("cgroup", Maybe(&Text), "The cgroup in which the socket was made."),
     sometimes("origin", Maybe(&Object(MOMENT)), "Who opened it; with `--origins`."),
     sometimes("last_read", Maybe(&Object(MOMENT)), "Who read data last; with `--origins`."),
@@ -198,6 +183,7 @@ const OVERVIEW: &[Field] = &[
         "All sockets there by state, selected or not; null of a recording: it knows those only \
          that were watched.",
     ),
+    sometimes("time_wait", Object(TIME_WAIT), "TIME_WAIT, counted; with `--state time_wait`."),
     BY_HOLDER,
     BY_VERDICT,
     BY_REMOTE,

@@ -2,9 +2,11 @@
 //! tests hold every line that they see against it.
 
 mod blocked;
+mod evidence;
 mod fields;
 mod origins;
 mod page;
+mod time_wait;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
