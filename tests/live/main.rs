@@ -22,6 +22,7 @@ mod kernel_log;
 mod leaks;
 mod limits;
 mod needs;
+mod normal;
 mod old_kernel;
 mod openers;
 mod origins;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         chaos::TESTS,
         leaks::TESTS,
         ages::TESTS,
+        normal::TESTS,
         ends::TESTS,
         selection::TESTS,
         limits::TESTS,

@@ -10,7 +10,7 @@ use super::{
     report::ReportFile, select,
 };
 use crate::{
-    engine::{parse, reports::Reports, select::Selection, watch::Plan},
+    engine::{parse, parse::MinAge, reports::Reports, select::Selection, watch::Plan},
     exit::{Exit, Failure},
     source::{
         live::{boot_now, memory},
@@ -41,9 +41,9 @@ use crate::{
     )
 )]
 pub struct Args {
-    /// Report stays longer than this; 0 reports every stay
-    #[arg(long, value_name = "DUR", default_value = "1s", value_parser = parse::duration)]
-    min_age: Duration,
+    /// Report stays longer than this; 0 reports every stay; auto: what is longer than normal there
+    #[arg(long, value_name = "DUR|auto", default_value = "1s", value_parser = parse::min_age)]
+    min_age: MinAge,
 
     /// Also stream every matching change of state, as it happens
     #[arg(long)]
@@ -110,16 +110,16 @@ impl Args {
             selection,
             states: self.select.state.0,
             transitions: self.transitions,
-            min_age_ns: nanoseconds(self.min_age),
             threads: true,
             count: self.count,
             ..Plan::default()
         }
+        .reporting(self.min_age)
     }
 
     fn announcement(&self) -> String {
         let until = if self.duration.is_some() { "" } else { "; Ctrl-C ends it" };
-        let watched = attach::watched(self.select.state.0, nanoseconds(self.min_age));
+        let watched = attach::watched(self.select.state.0, self.min_age);
         format!("watching for {watched}{}{until}", self.select.told())
     }
 
@@ -129,7 +129,7 @@ impl Args {
         // A stream of changes has a line for each anyway.
         let each = self.each || self.transitions || by == Some(None);
         let grouped = self.output.is_page() && !each;
-        grouped.then(|| Reports::new(by.flatten(), nanoseconds(self.min_age)))
+        grouped.then(|| Reports::new(by.flatten(), nanoseconds(self.min_age.duration())))
     }
 }
 

@@ -11,6 +11,7 @@ use crate::engine::{
     decode::Event,
     holdings::Holdings,
     judge::judge,
+    normal::Normal,
     opener,
     record::{BootNs, Connection, Evidence, HolderSource, Record, Role},
     unknown::{Reason, Unknown},
@@ -117,6 +118,7 @@ pub fn record(
         listener,
         cgroup,
         origins: None,
+        normal: None,
         unknown,
     };
     if record.evidence.inode.is_none() {
@@ -169,6 +171,14 @@ pub fn note_opener(record: &mut Record) {
     record.unknown.insert("opener", why);
 }
 
+/// Says what is normal where it sits, or why that is unknown; `None`: nobody asked.
+pub fn note_normal(record: &mut Record, normal: Option<Result<Normal, Reason>>) {
+    record.normal = normal.and_then(Result::ok);
+    if let Some(Err(why)) = normal {
+        record.unknown.insert("normal", why);
+    }
+}
+
 /// A record of a stay that ended before a scan found it: only its event speaks.
 #[must_use]
 pub fn ended(event: &Event, all_seen: bool) -> Record {
@@ -212,6 +222,7 @@ pub fn ended(event: &Event, all_seen: bool) -> Record {
         came_in_by: None,
         cgroup: None,
         origins: None,
+        normal: None,
         unknown,
     };
     // Without a struct socket it may have waited in a queue: whose, nobody can say any more.

@@ -16,6 +16,8 @@ pub mod judge;
 pub mod language;
 pub mod leakers;
 pub mod name;
+pub mod normal;
+pub mod normals;
 pub mod opener;
 pub mod origin;
 pub mod ownership;

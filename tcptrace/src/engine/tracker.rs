@@ -24,7 +24,7 @@ use super::{
 /// the traffic.
 #[derive(Debug, Default)]
 pub struct Tracker {
-    /// Shorter stays are not worth a word, ns.
+    /// Ages are reported again when they have doubled from here, ns.
     min_age_ns: u64,
     open: HashMap<u64, Open>,
     /// Judged and not asked for, so that their ends are not reported either.
@@ -105,8 +105,8 @@ impl Tracker {
         Self { min_age_ns, ..Self::default() }
     }
 
-    /// Takes in an event of the kernel's.
-    pub fn event(&mut self, event: &Event) -> Outcome {
+    /// Takes in an event of the kernel's. `from_ns`: shorter stays are not worth a word, ns.
+    pub fn event(&mut self, event: &Event, from_ns: u64) -> Outcome {
         let cookie = event.change.connection.cookie;
         self.unheld.remove(&cookie);
         // A reset ends the connection; with its descriptor open the socket stays, as a ghost, and
@@ -131,7 +131,7 @@ impl Tracker {
                 .map_or(Outcome::Silence, Outcome::Say);
         }
         match event.change.stayed {
-            Some(stayed) if stayed.min_ns >= self.min_age_ns => Outcome::Unreported,
+            Some(stayed) if stayed.min_ns >= from_ns => Outcome::Unreported,
             _ => Outcome::Silence,
         }
     }

@@ -77,13 +77,17 @@ pub enum Reason {
     StackLost,
     /// Its stack is not in words yet.
     StackPending,
+    /// Too few stays have ended to call anything normal.
+    FewStays,
+    /// There was no room to count how long stays were.
+    NormalsFull,
     /// Its stack can't be read.
     StackUnreadable,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 40] = [
         Self::Subflows,
         Self::NoDescriptor,
         Self::FinBeforeTracing,
@@ -119,6 +123,8 @@ impl Reason {
         Self::NotReadSince,
         Self::EndUnread,
         Self::EndReadUnseen,
+        Self::FewStays,
+        Self::NormalsFull,
         Self::StackLost,
         Self::StackPending,
         Self::StackUnreadable,

@@ -57,6 +57,8 @@ pub const fn words(reason: Reason) -> &'static str {
         }
         Reason::NoPlace => "there were more connections than room for what was seen of them",
         Reason::ReadsUntraced => "this kernel doesn't trace reads: Linux 6.3 and later do",
+        Reason::FewStays => "fewer than 1,000 stays have ended there since tracing began",
+        Reason::NormalsFull => "there are more listeners and remotes than room to tell them apart",
         Reason::NeverRead => "no read has returned data",
         Reason::NotReadSince => "no read has returned data since tracing began",
         Reason::EndUnread => "the end of the stream hasn't been read",

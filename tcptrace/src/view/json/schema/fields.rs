@@ -8,6 +8,7 @@ use super::{
     Line,
     blocked::KEPT,
     field,
+    normal::NORMAL,
     origins::{FRAME, MOMENT, STORY},
     sometimes,
 };
@@ -106,6 +107,11 @@ const RECORD: &[Field] = &[
     sometimes("origin", Maybe(&Object(MOMENT)), "Who opened it; with `--origins`."),
     sometimes("last_read", Maybe(&Object(MOMENT)), "Who read data last; with `--origins`."),
     sometimes("end_read", Maybe(&Object(MOMENT)), "Who read the end; with `--origins`."),
+    sometimes(
+        "normal",
+        Maybe(&Object(NORMAL)),
+        "How long stays last as a rule where it leads; with `--min-age auto`.",
+    ),
     UNKNOWN,
 ];
 

@@ -3,6 +3,7 @@
 
 mod blocked;
 mod fields;
+mod normal;
 mod origins;
 mod page;
 
