@@ -13,6 +13,7 @@ mod blocked;
 mod chains;
 mod chaos;
 mod check;
+mod doctor;
 mod ends;
 mod explain;
 mod faults;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         blocked::TESTS,
         chains::TESTS,
         check::TESTS,
+        doctor::TESTS,
         stories::TESTS,
         untrusted::TESTS,
         top::TESTS,

@@ -8,6 +8,7 @@ pub mod call_tree;
 pub mod check;
 pub mod counted;
 pub mod decode;
+pub mod doctor;
 pub mod fact;
 pub mod group;
 pub mod holdings;

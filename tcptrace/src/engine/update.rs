@@ -11,6 +11,7 @@ use super::{
     alike::Report,
     blocked::blockage::Kept,
     check::{Finding, Offers},
+    doctor::Checkup,
     group::{Group, HolderNames, Overview},
     record::{Age, ClosedBy, Connection, Record},
     report::{Explanation, ProcessReport, ProcessStacks},
@@ -197,6 +198,8 @@ pub enum Update {
     Finding(Box<Finding>),
     /// What works on this host in all.
     Offers(Box<Offers>),
+    /// What ails this host.
+    Checkup(Box<Checkup>),
     /// Where leaks come from.
     Stories(Vec<CodeStory>),
     /// Something could not be seen or shown.

@@ -19,5 +19,6 @@ pub mod perf_map;
 pub mod python;
 pub mod sock_diag;
 pub mod stat;
+pub mod sysctl;
 pub mod threads;
 pub mod unix_diag;

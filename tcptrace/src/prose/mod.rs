@@ -4,6 +4,7 @@ pub mod advice;
 pub mod blocked;
 pub mod check;
 pub mod cure;
+pub mod doctor;
 pub mod dump;
 pub mod last_word;
 pub mod origins;

@@ -268,6 +268,7 @@ impl<W: Write> View for Csv<W> {
             Update::Clock(_)
             | Update::Report(_)
             | Update::Stories(_)
+            | Update::Checkup(_)
             | Update::Process(_)
             | Update::Stacks(_)
             | Update::Explanation(_) => {

@@ -1,5 +1,6 @@
 //! One JSON object a line. The names are a contract.
 
+mod doctor;
 mod host;
 mod kept;
 mod lines;
@@ -18,6 +19,7 @@ use serde::Serialize;
 use serde_json::ser::Formatter;
 
 use self::{
+    doctor::{CheckupLine, DiagnosisLine, RemarkLine, SettingLine, UnseenLine},
     host::{FindingLine, OffersLine},
     lines::{GroupLine, LostLine, OverviewLine, SummaryLine},
     origins::{Stamps, stamps},
@@ -27,6 +29,7 @@ use self::{
 };
 use crate::{
     engine::{
+        doctor::Checkup,
         record::{BootNs, Record},
         update::Update,
     },
@@ -55,6 +58,23 @@ impl<W: Write> Json<W> {
         debug_assert_eq!(schema::check_value(value), Ok(()));
         value.serialize(&mut serde_json::Serializer::with_formatter(&mut self.out, Escaping))?;
         self.out.write_all(b"\n")
+    }
+
+    /// What the doctor says, a line each.
+    fn checkup(&mut self, time: &str, c: &Checkup) -> io::Result<()> {
+        for d in &c.findings {
+            self.line(&DiagnosisLine::new(time, d, c.apart_ns))?;
+        }
+        for remark in &c.remarks {
+            self.line(&RemarkLine::new(time, remark, c.apart_ns))?;
+        }
+        for setting in &c.settings {
+            self.line(&SettingLine::new(time, setting))?;
+        }
+        for unseen in &c.unseen {
+            self.line(&UnseenLine::new(time, unseen))?;
+        }
+        self.line(&CheckupLine::new(time, c))
     }
 
     /// A line that is put together by hand.
@@ -113,6 +133,7 @@ impl<W: Write> View for Json<W> {
             Update::Explanation(e) => self.line(&ExplanationLine::new(self.stamp(time), e)),
             Update::Finding(finding) => self.line(&FindingLine::new(self.stamp(time), finding)),
             Update::Offers(offers) => self.line(&OffersLine::new(self.stamp(time), offers)),
+            Update::Checkup(checkup) => self.checkup(&self.stamp(time), checkup),
             Update::Lost(lost) => self.line(&LostLine::new(self.stamp(time), lost)),
             Update::Summary(summary) => {
                 let clock = self.clock.clone();

@@ -1,5 +1,6 @@
 //! Lines for people: one a row, with fixed leading columns, in whatever width there is.
 
+mod doctor;
 mod fit;
 mod host;
 mod page;
@@ -115,6 +116,7 @@ impl<W: Write> View for Table<W> {
             Update::Explanation(explanation) => self.explanation(explanation, time),
             Update::Finding(finding) => self.finding(finding),
             Update::Offers(offers) => self.offers(offers),
+            Update::Checkup(checkup) => self.checkup(checkup),
             Update::Stories(stories) => self.stories(stories),
             Update::Lost(lost) => {
                 let time = self.clock.short(time);
