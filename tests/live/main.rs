@@ -13,6 +13,7 @@ mod blocked;
 mod chains;
 mod chaos;
 mod check;
+mod close;
 mod ends;
 mod explain;
 mod faults;
@@ -71,6 +72,10 @@ fn main() -> ExitCode {
         blocked::TESTS,
         chains::TESTS,
         check::TESTS,
+        close::TESTS,
+        close::forged::TESTS,
+        close::kept::TESTS,
+        close::races::TESTS,
         stories::TESTS,
         untrusted::TESTS,
         top::TESTS,

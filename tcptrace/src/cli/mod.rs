@@ -3,6 +3,7 @@
 mod attach;
 mod btf;
 mod check;
+mod close;
 mod explain;
 mod group;
 mod leaks;
@@ -54,6 +55,7 @@ enum Command {
     Replay(replay::Args),
     Report(report::Args),
     Explain(explain::Args),
+    Close(close::Args),
     Check(check::Args),
 }
 
@@ -80,6 +82,7 @@ pub fn run() -> Result<Exit, Failure> {
         Command::Replay(args) => replay::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Close(args) => close::run(&args),
         Command::Check(args) => check::run(&args),
     }
 }
