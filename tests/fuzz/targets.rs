@@ -58,7 +58,7 @@ use tcptrace::{
         container::container,
         descriptor::{Kind, socket_inode},
         lines, mounts,
-        sock_diag::{Detail, Dump, MPTCP, TCP},
+        sock_diag::{Detail, Dump, MPTCP, TCP, acknowledgement},
         stat::Stat,
         threads::Threads,
         unix_diag,
@@ -172,6 +172,7 @@ pub fn iter(data: &[u8]) {
 /// What sock_diag answers: the first byte says to which question.
 pub fn netlink(data: &[u8]) {
     let _ = unix_diag::answer_unix(data);
+    let _ = acknowledgement(data);
     let Some((question, data)) = data.split_first() else { return };
     let detail = [Detail::Connection, Detail::Listener, Detail::Count][usize::from(question % 3)];
     let protocol = if question & 0x80 == 0 { TCP } else { MPTCP };

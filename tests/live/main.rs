@@ -13,6 +13,7 @@ mod blocked;
 mod chains;
 mod chaos;
 mod check;
+mod close;
 mod doctor;
 mod ends;
 mod explain;
@@ -74,6 +75,10 @@ fn main() -> ExitCode {
         blocked::TESTS,
         chains::TESTS,
         check::TESTS,
+        close::TESTS,
+        close::forged::TESTS,
+        close::kept::TESTS,
+        close::races::TESTS,
         doctor::TESTS,
         stories::TESTS,
         untrusted::TESTS,

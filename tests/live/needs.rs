@@ -6,6 +6,7 @@ use std::{fs, path::Path, process::Command};
 const BY_BPF_ONLY: &[&str] = &[
     "snapshot::a_crawler_is_a_client",
     "snapshot::a_ghost",
+    "close::a_ghost_is_for_its_process_to_close",
     "blocked::a_watch_says_what_keeps_it",
     "blocked::a_watch_knows_times_at_home",
     "blocked::a_peer_in_another_namespace",
@@ -41,7 +42,9 @@ pub fn missing(name: &str) -> Option<String> {
     if name == "blocked::a_real_event_loop" && Command::new("python3").arg("-V").output().is_err() {
         return Some("it needs an event loop, and python3 is not here".to_owned());
     }
-    if name == "blocked::a_peer_in_another_namespace" && !joins_namespaces() {
+    let joins =
+        name == "blocked::a_peer_in_another_namespace" || name.starts_with("close::forged::");
+    if joins && !joins_namespaces() {
         return Some(
             "it joins two namespaces by a veth pair, and ip (iproute2) or the kernel has none here"
                 .to_owned(),
@@ -75,7 +78,7 @@ fn joins_namespaces() -> bool {
 
 fn needs_bpf(name: &str) -> bool {
     match name.split("::").next() {
-        Some("snapshot" | "hidden" | "explain" | "old_kernel" | "blocked" | "chains") => {
+        Some("snapshot" | "hidden" | "explain" | "old_kernel" | "blocked" | "chains" | "close") => {
             BY_BPF_ONLY.contains(&name)
         }
         _ => !BEFORE_BPF.contains(&name),

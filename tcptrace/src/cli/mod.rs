@@ -3,6 +3,7 @@
 mod attach;
 mod btf;
 mod check;
+mod close;
 mod doctor;
 mod explain;
 mod group;
@@ -55,6 +56,7 @@ enum Command {
     Replay(replay::Args),
     Report(report::Args),
     Explain(explain::Args),
+    Close(close::Args),
     Check(check::Args),
     Doctor(doctor::Args),
 }
@@ -82,6 +84,7 @@ pub fn run() -> Result<Exit, Failure> {
         Command::Replay(args) => replay::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Close(args) => close::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
     }

@@ -6,6 +6,7 @@ pub mod assemble;
 pub mod blocked;
 pub mod call_tree;
 pub mod check;
+pub mod close;
 pub mod counted;
 pub mod decode;
 pub mod doctor;

@@ -3,6 +3,7 @@
 pub mod advice;
 pub mod blocked;
 pub mod check;
+pub mod close;
 pub mod cure;
 pub mod doctor;
 pub mod dump;

@@ -1,5 +1,6 @@
 //! One JSON object a line. The names are a contract.
 
+mod close;
 mod doctor;
 mod host;
 mod kept;
@@ -19,6 +20,7 @@ use serde::Serialize;
 use serde_json::ser::Formatter;
 
 use self::{
+    close::{ClosedLine, ClosesLine, planned},
     doctor::{CheckupLine, DiagnosisLine, RemarkLine, SettingLine, UnseenLine},
     host::{FindingLine, OffersLine},
     lines::{GroupLine, LostLine, OverviewLine, SummaryLine},
@@ -51,6 +53,11 @@ impl<W: Write> Json<W> {
     /// A view that writes to `out`.
     pub fn new(out: W, clock: Clock) -> Self {
         Self { out, clock, line: Vec::new(), time: String::new() }
+    }
+
+    /// What it was written to.
+    pub fn into_inner(self) -> W {
+        self.out
     }
 
     fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
@@ -131,6 +138,14 @@ impl<W: Write> View for Json<W> {
             }
             Update::Stacks(s) => self.line(&StacksLine::new(self.stamp(time), s)),
             Update::Explanation(e) => self.line(&ExplanationLine::new(self.stamp(time), e)),
+            Update::Planned(plan) => {
+                let stamps = self.stamps(&plan.record);
+                self.by_hand(time, |line, stamp| {
+                    planned(line, &Stamped { now: time, stamp, origins: &stamps }, plan);
+                })
+            }
+            Update::Closed(closed) => self.line(&ClosedLine::new(self.stamp(time), closed)),
+            Update::Closes(closes) => self.line(&ClosesLine::new(self.stamp(time), closes)),
             Update::Finding(finding) => self.line(&FindingLine::new(self.stamp(time), finding)),
             Update::Offers(offers) => self.line(&OffersLine::new(self.stamp(time), offers)),
             Update::Checkup(checkup) => self.checkup(&self.stamp(time), checkup),

@@ -1,5 +1,6 @@
 //! Lines for people: one a row, with fixed leading columns, in whatever width there is.
 
+mod close;
 mod doctor;
 mod fit;
 mod host;
@@ -114,6 +115,9 @@ impl<W: Write> View for Table<W> {
             Update::Process(report) => self.process(report, time),
             Update::Stacks(s) => self.stacks(&s.stacks, Some(&s.process)),
             Update::Explanation(explanation) => self.explanation(explanation, time),
+            Update::Planned(planned) => self.planned(time, planned),
+            Update::Closed(closed) => self.closed(time, closed),
+            Update::Closes(closes) => self.closes(closes),
             Update::Finding(finding) => self.finding(finding),
             Update::Offers(offers) => self.offers(offers),
             Update::Checkup(checkup) => self.checkup(checkup),

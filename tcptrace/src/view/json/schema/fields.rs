@@ -14,8 +14,8 @@ use super::{
 };
 use crate::engine::verdict::Verdict;
 
-const VERDICT: super::Kind = Word(|| Verdict::ALL.iter().map(|v| v.name()).collect());
-const STATE: super::Kind = Word(|| TcpState::ALL.iter().map(|s| s.name()).collect());
+pub(super) const VERDICT: super::Kind = Word(|| Verdict::ALL.iter().map(|v| v.name()).collect());
+pub(super) const STATE: super::Kind = Word(|| TcpState::ALL.iter().map(|s| s.name()).collect());
 
 pub const EVENT: Field = field("event", Text, "What the line is.");
 pub const TIME: Field =
@@ -81,7 +81,7 @@ const LISTENER: &[Field] = &[
 const UNKNOWN: Field = field("unknown", Map(&Text), "Fields that are null, or not exact, and why.");
 
 /// What a record of a socket has, whichever line it is.
-const RECORD: &[Field] = &[
+pub(super) const RECORD: &[Field] = &[
     EVENT,
     TIME,
     field("cookie", Count(""), "The kernel's own number of the socket; `explain cookie:N`."),

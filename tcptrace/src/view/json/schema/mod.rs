@@ -2,6 +2,7 @@
 //! tests hold every line that they see against it.
 
 mod blocked;
+mod close;
 mod doctor;
 mod fields;
 mod normal;
@@ -29,7 +30,7 @@ struct Line {
 
 /// All kinds of lines.
 fn lines() -> impl Iterator<Item = &'static Line> {
-    fields::LINES.iter().chain(doctor::LINES)
+    fields::LINES.iter().chain(close::LINES).chain(doctor::LINES)
 }
 
 /// A field of an object.
