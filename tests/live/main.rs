@@ -22,6 +22,7 @@ mod hidden;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
 mod leaks;
+mod lesson;
 mod limits;
 mod needs;
 mod normal;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
     let mut tests = vec![
         chaos::TESTS,
         leaks::TESTS,
+        lesson::TESTS,
         ages::TESTS,
         normal::TESTS,
         ends::TESTS,

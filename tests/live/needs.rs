@@ -39,6 +39,9 @@ pub fn missing(name: &str) -> Option<String> {
     if name.starts_with("chaos::") && Command::new("ss").arg("-V").output().is_err() {
         return Some("it compares with ss, which is not here (iproute2)".to_owned());
     }
+    if name.starts_with("lesson::") && Command::new("python3").arg("-V").output().is_err() {
+        return Some("it plays a session in Python, and python3 is not here".to_owned());
+    }
     if name == "blocked::a_real_event_loop" && Command::new("python3").arg("-V").output().is_err() {
         return Some("it needs an event loop, and python3 is not here".to_owned());
     }
