@@ -17,6 +17,7 @@ mod doctor;
 mod ends;
 mod explain;
 mod faults;
+mod healthy;
 mod hidden;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
@@ -38,6 +39,7 @@ mod snapshot;
 mod stacks;
 mod stories;
 mod storms;
+mod syns;
 mod top;
 mod tracer;
 mod untrusted;
@@ -73,6 +75,8 @@ fn main() -> ExitCode {
         chains::TESTS,
         check::TESTS,
         doctor::TESTS,
+        healthy::TESTS,
+        syns::TESTS,
         stories::TESTS,
         untrusted::TESTS,
         top::TESTS,
