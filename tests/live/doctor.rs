@@ -80,7 +80,7 @@ impl Said {
 }
 
 /// Looks until a finding of that name fits.
-fn wait_for(ns: &Netns, args: &[&str], name: &str, fits: impl Fn(&Value) -> bool) -> Value {
+pub fn wait_for(ns: &Netns, args: &[&str], name: &str, fits: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + DEADLINE;
     loop {
         let said = Said::within(ns, args);

@@ -18,6 +18,7 @@ mod doctor;
 mod ends;
 mod explain;
 mod faults;
+mod healthy;
 mod hidden;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
@@ -41,6 +42,7 @@ mod snapshot;
 mod stacks;
 mod stories;
 mod storms;
+mod syns;
 mod top;
 mod tracer;
 mod untrusted;
@@ -82,6 +84,8 @@ fn main() -> ExitCode {
         close::kept::TESTS,
         close::races::TESTS,
         doctor::TESTS,
+        healthy::TESTS,
+        syns::TESTS,
         stories::TESTS,
         untrusted::TESTS,
         top::TESTS,

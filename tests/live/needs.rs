@@ -53,6 +53,12 @@ pub fn missing(name: &str) -> Option<String> {
                 .to_owned(),
         );
     }
+    if name == "syns::a_full_syn_queue" && !joins_namespaces() {
+        return Some("it needs a veth pair, and ip (iproute2) or the kernel has none here".into());
+    }
+    if let Some(test) = name.strip_prefix("healthy::") {
+        return healthy(test);
+    }
     if name.starts_with("top::") && Command::new("tmux").arg("-V").output().is_err() {
         return Some("it needs a terminal, and tmux is not here".to_owned());
     }
@@ -72,6 +78,21 @@ pub fn missing(name: &str) -> Option<String> {
     (name.contains("mptcp") && !mptcp).then(|| "this kernel has no MPTCP".to_owned())
 }
 
+/// Software that a healthy host is made of.
+fn healthy(test: &str) -> Option<String> {
+    let of = |program: &str, option: &str| {
+        let there = Command::new(program).arg(option).output().is_ok();
+        (!there).then(|| format!("it needs {program}, which is not here"))
+    };
+    match test {
+        "nginx_under_load" | "nginx_as_a_proxy" => of("nginx", "-v"),
+        "haproxy_under_load" => of("nginx", "-v").or(of("haproxy", "-v")),
+        "redis_with_a_pool" => of("redis-server", "-v"),
+        "thousands_of_time_wait" => of("ip", "-V"),
+        _ => None,
+    }
+}
+
 /// Whether a pair of interfaces can be made, tried in a namespace that ends at once.
 fn joins_namespaces() -> bool {
     let mut make = Command::new("unshare");
@@ -81,6 +102,8 @@ fn joins_namespaces() -> bool {
 
 fn needs_bpf(name: &str) -> bool {
     match name.split("::").next() {
+        Some("doctor" | "healthy" | "syns") => false,
+        Some("snapshot" | "hidden" | "explain" | "old_kernel" | "blocked" | "chains") => {
         Some("snapshot" | "hidden" | "explain" | "old_kernel" | "blocked" | "chains" | "close") => {
             BY_BPF_ONLY.contains(&name)
         }
