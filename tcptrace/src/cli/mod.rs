@@ -57,6 +57,8 @@ enum Command {
     Explain(explain::Args),
     Close(close::Args),
     Check(check::Args),
+    #[command(hide = true)]
+    CloseForWatch(close::helper::Args),
 }
 
 /// Parses the command line and runs what it says.
@@ -84,6 +86,7 @@ pub fn run() -> Result<Exit, Failure> {
         Command::Explain(args) => explain::run(&args),
         Command::Close(args) => close::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::CloseForWatch(args) => close::helper::run(&args),
     }
 }
 

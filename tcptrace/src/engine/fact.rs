@@ -16,6 +16,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
     blocked::reading::Reading,
+    close::CloseAttempt,
     record::{BootNs, ProcessId},
     stack::Stack,
     waiting::Waiting,
@@ -79,6 +80,13 @@ pub enum Fact {
     /// What processes wait for, followed from process to process; comes with their
     /// [`Fact::Threads`].
     Blocked(Box<Reading>),
+    /// A connection is about to be closed from outside, because it was asked for.
+    Closing {
+        /// Its cookie.
+        cookie: u64,
+    },
+    /// What came of that.
+    Attempt(Box<CloseAttempt>),
 }
 
 /// What the kernel programs kept of where connections come from.

@@ -41,6 +41,8 @@ pub enum Reason {
     ShutDown,
     /// No call on this socket ended the state.
     ByNoCall,
+    /// This program ended it, as it was told to.
+    ClosedHere,
     /// Not ended: what was said of it is taken back.
     InUse,
     /// Not ended: what is known now is not what was asked for.
@@ -83,7 +85,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::Subflows,
         Self::NoDescriptor,
         Self::FinBeforeTracing,
@@ -103,6 +105,7 @@ impl Reason {
         Self::ConnectedAnew,
         Self::ShutDown,
         Self::ByNoCall,
+        Self::ClosedHere,
         Self::InUse,
         Self::NotAskedFor,
         Self::ResetUnfollowed,
