@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | [`ring`] | records of the ring buffer | `engine::decode`, and behind it the core and all formats |
 //! | [`iter`] | what iterators list | `bpf::iter`, and behind it the core, facts written and read, all formats |
-//! | [`netlink`] | answers of sock_diag | `formats::{sock_diag, unix_diag}`, and behind it as above |
+//! | [`netlink`] | answers of sock_diag, orders to close | `formats::{sock_diag, unix_diag}`, and behind it as above; `source::live::close::wire` |
 //! | [`proc_files`] | files of `/proc` and `/sys` | `formats::{stat, sysctl, threads, arguments, lines, net_lines, descriptor}`, `engine::{language, check}`, `source::live`, and behind them the page on a process |
 //! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths | `formats::{cgroup, container, mounts}` |
 //! | [`btf`] | BTF, the kernel's or of `--btf` | `formats::btf`, and aya's reader of what that leaves |
@@ -39,7 +39,9 @@ use jiff::Timestamp;
 use tcptrace::{
     cli::{self, Cli},
     engine::{
-        check, decode,
+        check,
+        close::CloseAttempt,
+        decode,
         fact::{self, Fact, Records, Scan, Timed, Wire},
         language::language,
         name::name,
@@ -65,6 +67,7 @@ use tcptrace::{
     },
     source::live::{
         bpf::{iter::Listing, preflight},
+        close::wire::{self, Request},
         limits, netstat, process,
         threads::listener,
     },
@@ -173,6 +176,8 @@ pub fn iter(data: &[u8]) {
 pub fn netlink(data: &[u8]) {
     let _ = unix_diag::answer_unix(data);
     let _ = acknowledgement(data);
+    let _ = wire::read::<Request>(data).map(|request| request.target());
+    let _ = wire::read::<CloseAttempt>(data);
     let Some((question, data)) = data.split_first() else { return };
     let detail = [Detail::Connection, Detail::Listener, Detail::Count][usize::from(question % 3)];
     let protocol = if question & 0x80 == 0 { TCP } else { MPTCP };

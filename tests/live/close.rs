@@ -1,5 +1,6 @@
 //! Connections that are ended from outside: how, which never, and what is left of them.
 
+pub mod beside;
 pub mod forged;
 pub mod kept;
 pub mod races;

@@ -80,6 +80,7 @@ fn main() -> ExitCode {
         chains::TESTS,
         check::TESTS,
         close::TESTS,
+        close::beside::TESTS,
         close::forged::TESTS,
         close::kept::TESTS,
         close::races::TESTS,

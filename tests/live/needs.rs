@@ -103,7 +103,6 @@ fn joins_namespaces() -> bool {
 fn needs_bpf(name: &str) -> bool {
     match name.split("::").next() {
         Some("doctor" | "healthy" | "syns") => false,
-        Some("snapshot" | "hidden" | "explain" | "old_kernel" | "blocked" | "chains") => {
         Some("snapshot" | "hidden" | "explain" | "old_kernel" | "blocked" | "chains" | "close") => {
             BY_BPF_ONLY.contains(&name)
         }

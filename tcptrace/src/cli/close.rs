@@ -1,6 +1,8 @@
 //! `tcptrace close`: ends connections that a program does not, from outside.
 
 mod audit;
+pub mod beside;
+pub mod helper;
 mod run;
 
 use std::{collections::HashSet, fs::File, io, path::PathBuf, rc::Rc, time::Duration};
@@ -110,7 +112,7 @@ enum Way {
 }
 
 /// `20` or `20/s`.
-fn rate(text: &str) -> Result<u32, String> {
+pub fn rate(text: &str) -> Result<u32, String> {
     let number = text.strip_suffix("/s").unwrap_or(text);
     let number = number.parse().ok().filter(|n| (1..=10_000).contains(n));
     number.ok_or_else(|| "write so many a second, from 1 to 10000, such as 20/s".to_owned())
@@ -199,12 +201,11 @@ impl Args {
         snapshot: &Snapshot,
         planned: Vec<Planned>,
         closes: Closes,
-        mut view: Box<dyn View>,
+        view: Box<dyn View>,
         file: Option<File>,
     ) -> Result<Exit, Failure> {
         let closer = closer(snapshot, &planned)?;
-        let audit =
-            (closes.planned > 0 || file.is_some()).then(|| Audit::new(file, view.clock().clone()));
+        let audit = (closes.planned > 0 || file.is_some()).then(|| Audit::new(file));
         let run = Run { rate: self.rate, wait: self.wait, closer, view, audit, closes };
         let closes = attach::runtime()?.block_on(run.all(planned, snapshot.now))?;
         if let Some((n, why)) = for_want_of_rights(&closes) {

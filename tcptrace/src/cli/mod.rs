@@ -59,6 +59,8 @@ enum Command {
     Close(close::Args),
     Check(check::Args),
     Doctor(doctor::Args),
+    #[command(hide = true)]
+    CloseForWatch(close::helper::Args),
 }
 
 /// Parses the command line and runs what it says.
@@ -87,6 +89,7 @@ pub fn run() -> Result<Exit, Failure> {
         Command::Close(args) => close::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::CloseForWatch(args) => close::helper::run(&args),
     }
 }
 

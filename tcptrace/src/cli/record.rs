@@ -149,6 +149,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         reports: None,
         recording: Some(prepared),
         report: None,
+        closing: None,
         only_records: true,
         duration: args.duration,
         leaks: &args.leaks,

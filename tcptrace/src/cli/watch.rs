@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    attach, btf, ended_by, group::By, leaks, live, nanoseconds, output, recording, report,
+    attach, btf, close, ended_by, group::By, leaks, live, nanoseconds, output, recording, report,
     report::ReportFile, select,
 };
 use crate::{
@@ -88,6 +88,9 @@ pub struct Args {
     origins: bool,
 
     #[command(flatten)]
+    close: close::beside::Args,
+
+    #[command(flatten)]
     btf: btf::Args,
 
     #[command(flatten)]
@@ -120,7 +123,8 @@ impl Args {
     fn announcement(&self) -> String {
         let until = if self.duration.is_some() { "" } else { "; Ctrl-C ends it" };
         let watched = attach::watched(self.select.state.0, self.min_age);
-        format!("watching for {watched}{}{until}", self.select.told())
+        let closes = self.close.told();
+        format!("watching for {watched}{}{closes}{until}", self.select.told())
     }
 
     /// Who tells sockets together; `None`: a line a socket.
@@ -138,6 +142,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
     memory::keep_little();
     args.select.state =
         args.select.state.traceable().map_err(|why| Failure::usage(format!("--state: {why}")))?;
+    args.close.check(args.min_age.duration(), args.output.is_csv())?;
     let selection = args.select.resolve()?;
     let btf = args.btf.resolve()?;
     let recording = match &args.record {
@@ -174,6 +179,7 @@ async fn watch(
         reports: args.reports(),
         recording,
         report,
+        closing: args.close.start()?,
         only_records: false,
         duration: args.duration,
         leaks: &args.leaks,

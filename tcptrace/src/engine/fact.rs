@@ -17,6 +17,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
     blocked::reading::Reading,
+    close::CloseAttempt,
     record::{BootNs, ProcessId},
     stack::Stack,
     waiting::Waiting,
@@ -80,6 +81,13 @@ pub enum Fact {
     /// What processes wait for, followed from process to process; comes with their
     /// [`Fact::Threads`].
     Blocked(Box<Reading>),
+    /// A connection is about to be closed from outside, because it was asked for.
+    Closing {
+        /// Its cookie.
+        cookie: u64,
+    },
+    /// What came of that.
+    Attempt(Box<CloseAttempt>),
     /// How long stays were where the sockets of the next scan lead, all since the start; comes
     /// before that scan, and only what has changed.
     Normals(Vec<NormalRow>),

@@ -58,6 +58,8 @@ struct Open {
     absent: u8,
     /// A reset ended its connection while its descriptor was open.
     reset: bool,
+    /// It is being closed from outside.
+    told: bool,
 }
 
 /// How far the peer has taken what was sent, and since when.
@@ -120,9 +122,10 @@ impl Tracker {
         if self.unwanted.remove(&cookie).is_some() {
             return Outcome::Silence;
         }
-        if self.open.contains_key(&cookie) {
+        if let Some(open) = self.open.get(&cookie) {
             let why = match (event.change.old, event.change.new) {
                 (TcpState::Close, TcpState::SynSent) => Reason::ConnectedAnew,
+                _ if open.told => Reason::ClosedHere,
                 _ if event.by_call => Reason::ShutDown,
                 _ => Reason::ByNoCall,
             };
@@ -233,6 +236,7 @@ impl Tracker {
                     progress: before.at(una, now),
                     absent: 0,
                     reset: false,
+                    told: false,
                 };
                 self.open.insert(cookie, open);
                 self.counts.stuck += 1;
@@ -313,6 +317,19 @@ impl Tracker {
     /// Those that were reported and have not ended, as last seen, in no order.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &Rc<Record>> {
         self.open.values().map(|open| &open.record)
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn row(&self, cookie: u64) -> Option<&Rc<Record>> {
+        self.open.get(&cookie).map(|open| &open.record)
+    }
+
+    /// It is being closed from outside; or it was not, after all.
+    pub fn tell(&mut self, cookie: u64, told: bool) {
+        if let Some(open) = self.open.get_mut(&cookie) {
+            open.told = told;
+        }
     }
 
     /// How many sockets are remembered, for whatever reason.

@@ -41,6 +41,8 @@ pub enum Reason {
     ShutDown,
     /// No call on this socket ended the state.
     ByNoCall,
+    /// This program ended it, as it was told to.
+    ClosedHere,
     /// Not ended: what was said of it is taken back.
     InUse,
     /// Not ended: what is known now is not what was asked for.
@@ -87,7 +89,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::Subflows,
         Self::NoDescriptor,
         Self::FinBeforeTracing,
@@ -107,6 +109,7 @@ impl Reason {
         Self::ConnectedAnew,
         Self::ShutDown,
         Self::ByNoCall,
+        Self::ClosedHere,
         Self::InUse,
         Self::NotAskedFor,
         Self::ResetUnfollowed,

@@ -118,12 +118,13 @@ pub fn refused(refusal: Spared, r: &Record) -> String {
 
 /// What came of it: a sentence, and one for what is left.
 #[must_use]
-pub fn outcome(c: &Closed) -> Vec<String> {
+pub fn outcome(closed: &Closed) -> Vec<String> {
+    let c = &closed.attempt;
     let how = c.how.name();
     let error = c.error.as_deref().unwrap_or_default();
     let first = match c.outcome {
         CloseResult::Closed => format!("{how}: closed; the kernel has no such connection any more"),
-        CloseResult::Closing => match c.state_after {
+        CloseResult::Closing => match c.state_after() {
             Some(state) => {
                 format!("{how}: closing; it is in {} now: {}", state.name(), ends(state))
             }
@@ -136,7 +137,7 @@ pub fn outcome(c: &Closed) -> Vec<String> {
     };
     let mut said = vec![first];
     if matches!(c.outcome, CloseResult::Closed | CloseResult::Closing) {
-        said.extend(left(c));
+        said.extend(left(closed));
     }
     said
 }
@@ -167,7 +168,7 @@ fn left(c: &Closed) -> Option<String> {
             listed(who)
         ));
     }
-    match c.still_held.as_deref() {
+    match c.attempt.still_held.as_deref() {
         None => Some("whether its descriptors are still open can't be seen from here".to_owned()),
         Some([]) => None,
         Some([one]) => Some(format!(
@@ -251,16 +252,28 @@ pub fn summary(c: &Closes) -> Vec<String> {
     lines
 }
 
+/// What a watch closed; `None`: nothing.
+#[must_use]
+pub fn beside(c: &Closes) -> Option<String> {
+    let said: Vec<String> =
+        c.outcomes.iter().map(|(outcome, n)| format!("{} {n}", outcome.name())).collect();
+    let held = match c.still_held {
+        0 => String::new(),
+        n => format!("; {} still open then", counted(n, "descriptor was", "descriptors were")),
+    };
+    (!said.is_empty()).then(|| format!("--close-after: {}{held}", said.join(", ")))
+}
+
 /// A line for the journal.
 #[must_use]
 pub fn audit(c: &Closed, age_ns: u64) -> String {
-    let (r, by) = (&c.record, &c.by);
+    let (r, by) = (&c.record, &c.attempt.by);
     let connection = &r.connection;
     let verdict = r.verdict.map_or("no verdict", |verdict| verdict.name());
     let said = outcome(c).join("; ");
     format!(
         "{} {},{} (cookie:{}, netns {}, {}, {verdict}, for {} at least): {said} (by {})",
-        match c.outcome {
+        match c.attempt.outcome {
             CloseResult::Closed => "closed",
             CloseResult::Closing => "closing",
             _ => "did not close",
@@ -288,18 +301,24 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::engine::record::tests::{holder, leak};
+    use crate::engine::{
+        close::CloseAttempt,
+        record::tests::{holder, leak},
+    };
 
     fn closed(outcome: CloseResult, state_after: Option<TcpState>, held: &[(u32, u32)]) -> Closed {
         let still = |(pid, fd): &(u32, u32)| StillHeld { pid: *pid, fd: *fd, comm: "shop".into() };
         Closed {
             record: Rc::new(Record { holders: vec![holder(7, 4)], ..leak() }),
-            how: CloseWay::Shutdown,
-            by: Operator { pid: 1, uid: 0, login_uid: Some(1000) },
-            outcome,
-            state_after,
-            still_held: Some(held.iter().map(still).collect()),
-            error: None,
+            attempt: CloseAttempt {
+                cookie: 1,
+                how: CloseWay::Shutdown,
+                by: Operator { pid: 1, uid: 0, login_uid: Some(1000) },
+                outcome,
+                state_after: state_after.map(|state| state as u8),
+                still_held: Some(held.iter().map(still).collect()),
+                error: None,
+            },
         }
     }
 

@@ -39,6 +39,7 @@ pub const fn words(reason: Reason) -> &'static str {
         Reason::ByNoCall => {
             "no call on this socket ended it: a packet did, or its listener was closed"
         }
+        Reason::ClosedHere => "closed by tcptrace (--close-after): the line closed says how",
         Reason::InUse => "not closed: data was sent after the FIN, so it is in use and not a leak",
         Reason::NotAskedFor => "not closed: it no longer matches the selection",
         Reason::ResetUnfollowed => {

@@ -159,16 +159,17 @@ impl<'a> Row<'a> {
     }
 
     fn closed(&mut self, closed: &Closed, now: BootNs) {
+        let attempt = &closed.attempt;
         self.record(&closed.record);
         self.age(&closed.record.age(now));
-        self.set("how", closed.how.name());
-        self.set("result", closed.outcome.name());
-        self.maybe("state_after", closed.state_after.map(|state| state.name()));
-        let held = closed.still_held.as_deref().unwrap_or_default().iter();
+        self.set("how", attempt.how.name());
+        self.set("result", attempt.outcome.name());
+        self.maybe("state_after", attempt.state_after().map(|state| state.name()));
+        let held = attempt.still_held.as_deref().unwrap_or_default().iter();
         let held: Vec<String> =
             held.map(|h| format!("{}[{}]:{}", safe(&h.comm), h.pid, h.fd)).collect();
         self.set("still_held", inert(&held.join(";")));
-        self.maybe("error", closed.error.as_deref().map(|error| inert(&safe(error))));
+        self.maybe("error", attempt.error.as_deref().map(|error| inert(&safe(error))));
     }
 
     fn advice(&mut self, verdicts: &BTreeMap<&'static str, u64>) {

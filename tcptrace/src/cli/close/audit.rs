@@ -20,7 +20,6 @@ use crate::{
 pub struct Audit {
     journal: Option<Journal>,
     file: Option<File>,
-    clock: Clock,
 }
 
 /// The file, opened to be appended to.
@@ -38,7 +37,7 @@ pub fn open(path: &Path) -> Result<File, Failure> {
 
 impl Audit {
     /// Of this host. That it has no journal is said, and is no reason to stop.
-    pub fn new(file: Option<File>, clock: Clock) -> Self {
+    pub fn new(file: Option<File>) -> Self {
         let journal = Journal::open().map_err(|e| {
             warn(&format!(
                 "this host has no journal that can be written to ({e}): what is closed stands in \
@@ -46,12 +45,12 @@ impl Audit {
                 if file.is_some() { " and in --audit's file" } else { "" }
             ));
         });
-        Self { journal: journal.ok(), file, clock }
+        Self { journal: journal.ok(), file }
     }
 
-    /// Keeps what came of closing a connection.
-    pub fn keep(&mut self, now: BootNs, closed: &Closed) {
-        let mut line = Json::new(Vec::new(), self.clock.clone());
+    /// Keeps what came of closing a connection; times are shown by this clock.
+    pub fn keep(&mut self, now: BootNs, closed: &Closed, clock: &Clock) {
+        let mut line = Json::new(Vec::new(), clock.clone());
         // Writing to memory does not fail.
         let _ = line.update(now, &Update::Closed(Box::new(closed.clone())));
         let line = line.into_inner();

@@ -3,7 +3,6 @@
 use std::{collections::VecDeque, io, rc::Rc, time::Duration};
 
 use anyhow::Context;
-use tcptrace_common::state::TcpState;
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, sleep_until},
@@ -20,7 +19,7 @@ use crate::{
     prose::close::{NO_DESTROY, missing_right},
     source::live::{
         boot_now,
-        close::{CloseTarget, Closer, NotClosed, by, still_held},
+        close::{CloseTarget, Closer, attempt, became},
     },
     view::View,
 };
@@ -108,20 +107,11 @@ impl Run {
                 let until = Instant::now() + self.wait;
                 Some(Ending { record, target, how, until })
             }
-            Err(NotClosed { outcome, why }) => {
-                let error = why.or_else(|| reason(outcome, how));
+            Err(mut not) => {
+                not.why = not.why.or_else(|| reason(not.outcome, how));
                 // What it is in now, where it is there.
-                let state_after = self.closer.now(&target.connection).unwrap_or(None);
-                let still_held = still_held(&target);
-                self.said(Closed {
-                    record,
-                    how,
-                    by: by(),
-                    outcome,
-                    state_after,
-                    still_held,
-                    error,
-                });
+                let state = self.closer.now(&target.connection).unwrap_or(None);
+                self.said(Closed { record, attempt: attempt(&target, how, not, state) });
                 None
             }
         }
@@ -130,34 +120,26 @@ impl Run {
     /// Looks at those that were told to end, and tells of those that have; `finally`: of all.
     fn look(&mut self, ending: &mut Vec<Ending>, finally: bool) {
         let now = Instant::now();
-        let looked = std::mem::take(ending);
-        for one in looked {
-            let state = match self.closer.now(&one.target.connection) {
-                Ok(state) => state,
-                Err(e) => {
-                    let Ending { record, target, how, .. } = one;
-                    let (outcome, still_held) = (CloseResult::Failed, still_held(&target));
-                    let error = Some(format!("what became of it can't be seen: {e}"));
-                    let state_after = None;
-                    let closed =
-                        Closed { record, how, by: by(), outcome, state_after, still_held, error };
-                    self.said(closed);
-                    continue;
-                }
-            };
-            if state.is_some() && now < one.until && !finally {
+        for one in std::mem::take(ending) {
+            let state = self.closer.now(&one.target.connection);
+            if let Ok(Some(_)) = state
+                && now < one.until
+                && !finally
+            {
                 ending.push(one);
                 continue;
             }
-            self.said(ended(one, state));
+            let Ending { record, target, how, .. } = one;
+            let attempt = became(&target, how, state);
+            self.said(Closed { record, attempt });
         }
     }
 
     fn said(&mut self, closed: Closed) {
-        self.closes.close(&closed);
+        self.closes.close(&closed.attempt);
         let now = boot_now();
         if let Some(audit) = &mut self.audit {
-            audit.keep(now, &closed);
+            audit.keep(now, &closed, self.view.clock());
         }
         self.say(now, Update::Closed(Box::new(closed)));
     }
@@ -168,27 +150,8 @@ impl Run {
     }
 }
 
-/// What became of one that was told to end.
-fn ended(one: Ending, state: Option<TcpState>) -> Closed {
-    let Ending { record, target, how, .. } = one;
-    let still_held = still_held(&target);
-    let (outcome, error) = match state {
-        None => (CloseResult::Closed, None),
-        // What the kernel destroys is gone when it answers.
-        Some(state) if how == CloseWay::Destroy || state == record.state => {
-            let why =
-                format!("the kernel said that it was done, and it is in {} now", state.name());
-            (CloseResult::Failed, Some(why))
-        }
-        Some(_) => (CloseResult::Closing, None),
-    };
-    // A descriptor that leads to a socket which the kernel does not list any more.
-    let ghost = still_held.as_ref().is_some_and(|held| !held.is_empty());
-    let state_after = state.or_else(|| ghost.then_some(TcpState::Close));
-    Closed { record, how, by: by(), outcome, state_after, still_held, error }
-}
-
-fn reason(outcome: CloseResult, how: CloseWay) -> Option<String> {
+/// What there is to say where the kernel said nothing more.
+pub fn reason(outcome: CloseResult, how: CloseWay) -> Option<String> {
     match outcome {
         CloseResult::NotAllowed => Some(missing_right(how).to_owned()),
         CloseResult::Failed => Some(NO_DESTROY.to_owned()),

@@ -1,7 +1,10 @@
 //! Ending connections from outside: which may be, which way, and what came of it.
 
+pub mod after;
+
 use std::rc::Rc;
 
+use serde::{Deserialize, Serialize};
 use tcptrace_common::state::TcpState;
 
 use super::{
@@ -11,7 +14,7 @@ use super::{
 };
 
 /// A way to end a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum CloseWay {
     /// shutdown() on a copy of a holder's descriptor: a FIN goes out, what was sent is delivered,
     /// what was received stays readable.
@@ -227,7 +230,7 @@ pub struct Planned {
 }
 
 /// What came of closing a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CloseResult {
     /// The kernel has no such connection any more.
     Closed,
@@ -269,18 +272,18 @@ impl CloseResult {
 }
 
 /// A descriptor that is still open.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StillHeld {
     /// Its process.
     pub pid: u32,
     /// Its number.
     pub fd: u32,
     /// The process's command name; may hold anything.
-    pub comm: Rc<str>,
+    pub comm: String,
 }
 
 /// Who closed it: this program, and who runs it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Operator {
     /// The process.
     pub pid: u32,
@@ -295,18 +298,35 @@ pub struct Operator {
 pub struct Closed {
     /// As it was selected.
     pub record: Rc<Record>,
+    /// In which way, by whom, and what came of it.
+    pub attempt: CloseAttempt,
+}
+
+/// What was done to a connection, as plain data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloseAttempt {
+    /// The connection's cookie.
+    pub cookie: u64,
     /// In which way.
     pub how: CloseWay,
     /// By whom.
     pub by: Operator,
     /// What came of it.
     pub outcome: CloseResult,
-    /// The state that the kernel shows now; `None`: it has no such socket any more.
-    pub state_after: Option<TcpState>,
+    /// The number of the state that the kernel shows now; `None`: it has no such socket any more.
+    pub state_after: Option<u8>,
     /// Descriptors that are still open; `None`: they can't be seen.
     pub still_held: Option<Vec<StillHeld>>,
     /// Why it could not be done, or what is different now.
     pub error: Option<String>,
+}
+
+impl CloseAttempt {
+    /// The state that the kernel shows now.
+    #[must_use]
+    pub fn state_after(&self) -> Option<TcpState> {
+        self.state_after.and_then(TcpState::from_number)
+    }
 }
 
 /// All of it, counted.
@@ -343,7 +363,7 @@ impl Closes {
     }
 
     /// Counts one that was closed, or was to be.
-    pub fn close(&mut self, closed: &Closed) {
+    pub fn close(&mut self, closed: &CloseAttempt) {
         count(&mut self.outcomes, closed.outcome);
         self.still_held += closed.still_held.as_ref().map_or(0, |held| held.len() as u64);
     }

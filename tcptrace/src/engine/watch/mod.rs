@@ -6,6 +6,7 @@
 //! what was asked of processes, `origins` who opened what and read from it.
 
 mod asked;
+mod closing;
 mod events;
 mod losses;
 mod origins;
@@ -147,6 +148,8 @@ pub struct Watch {
     origins: Option<Box<Traced>>,
     /// How long stays last as a rule.
     normals: Normals,
+    /// Those that are being closed from outside, as they were when that began.
+    closing: HashMap<u64, Rc<Record>>,
     /// Reports so far, see [`Plan::count`].
     reports: u64,
     /// When the first fact became known.
@@ -178,6 +181,7 @@ impl Watch {
             threads: Asked::default(),
             origins: None,
             normals: Normals::default(),
+            closing: HashMap::new(),
             reports: 0,
             began_ns: None,
         }
@@ -215,6 +219,8 @@ impl Watch {
             Fact::Threads(waiting) => self.threads.learn(waiting),
             Fact::Origins(told) => self.origins.get_or_insert_default().learn(told),
             Fact::Stack(named) => self.origins.get_or_insert_default().learn_stack(named),
+            Fact::Closing { cookie } => self.closing(*cookie),
+            Fact::Attempt(attempt) => self.tried(attempt, at, said),
             Fact::Blocked(reading) => self.threads.learn_more(reading),
             Fact::Normals(rows) => self.normals.learn(rows),
         }
@@ -253,6 +259,12 @@ impl Watch {
     /// Sockets that were reported and have not ended, as last seen, in no order.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &Rc<Record>> {
         self.tracker.rows()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn row(&self, cookie: u64) -> Option<&Rc<Record>> {
+        self.tracker.row(cookie)
     }
 
     /// What is known of a process, as of the last scan that told of it.

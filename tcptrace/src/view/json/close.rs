@@ -80,12 +80,16 @@ impl<'a> ClosedLine<'a> {
             remote: connection.remote,
             state: c.record.state.name(),
             verdict: c.record.verdict.map(|verdict| verdict.name()),
-            how: c.how.name(),
-            by: ByLine { pid: c.by.pid, uid: c.by.uid, login_uid: c.by.login_uid },
-            result: c.outcome.name(),
-            state_after: c.state_after.map(|state| state.name()),
-            still_held: c.still_held.as_ref().map(held),
-            error: c.error.as_deref(),
+            how: c.attempt.how.name(),
+            by: ByLine {
+                pid: c.attempt.by.pid,
+                uid: c.attempt.by.uid,
+                login_uid: c.attempt.by.login_uid,
+            },
+            result: c.attempt.outcome.name(),
+            state_after: c.attempt.state_after().map(|state| state.name()),
+            still_held: c.attempt.still_held.as_ref().map(held),
+            error: c.attempt.error.as_deref(),
             text: close::outcome(c),
         }
     }

@@ -18,6 +18,8 @@ use crate::{
 
 /// Where the sentences begin.
 const INDENT: usize = 7;
+/// The same behind a time.
+const BEHIND_TIME: usize = 9;
 
 impl<W: Write> Table<W> {
     pub(super) fn planned(&mut self, now: BootNs, p: &Planned) -> io::Result<()> {
@@ -28,8 +30,10 @@ impl<W: Write> Table<W> {
     }
 
     pub(super) fn closed(&mut self, now: BootNs, c: &Closed) -> io::Result<()> {
-        self.socket_row(now, &c.record)?;
-        let style = match c.outcome {
+        if !self.has_times {
+            self.socket_row(now, &c.record)?;
+        }
+        let style = match c.attempt.outcome {
             CloseResult::Closed => GOOD,
             CloseResult::Closing => BOLD,
             CloseResult::GoneBefore | CloseResult::Changed => PLAIN,
@@ -37,6 +41,18 @@ impl<W: Write> Table<W> {
         };
         let mut said = close::outcome(c).into_iter();
         let first = said.next().unwrap_or_default();
+        if self.has_times {
+            // Among the rows of a watch, which has told of it.
+            let stamp = self.clock.short(now);
+            let connection = &c.record.connection;
+            self.styled(DIM, &stamp)?;
+            let ends = format!("{},{}", connection.local, connection.remote);
+            let line = format!("{ends} {} {first}", cookie(connection));
+            write!(self.out, "{style}")?;
+            self.continued(stamp.len(), BEHIND_TIME, safe(&line).split(' '))?;
+            write!(self.out, "{style:#}")?;
+            return said.try_for_each(|more| self.sentence(PLAIN, &more));
+        }
         self.sentence(style, &format!("{} {first}", cookie(&c.record.connection)))?;
         said.try_for_each(|more| self.sentence(PLAIN, &more))
     }
@@ -56,7 +72,8 @@ impl<W: Write> Table<W> {
 
     fn sentence(&mut self, style: Style, text: &str) -> io::Result<()> {
         write!(self.out, "{style}")?;
-        self.wrapped(INDENT, safe(text).split(' '))?;
+        let indent = if self.has_times { BEHIND_TIME } else { INDENT };
+        self.wrapped(indent, safe(text).split(' '))?;
         write!(self.out, "{style:#}")
     }
 }

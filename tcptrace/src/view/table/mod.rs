@@ -38,6 +38,8 @@ pub struct Table<W> {
     width: usize,
     measure: Option<Measure>,
     headed: bool,
+    /// Rows begin with a time.
+    has_times: bool,
     /// The process of a page, and those of its leaks that have no row yet.
     untold: Option<(u32, u64)>,
     /// What helps nobody, as far as it was said: once is enough.
@@ -48,7 +50,16 @@ impl<W: Write> Table<W> {
     /// A view that writes to `out`, which takes styles away where they are not wanted, for `width`
     /// columns.
     pub fn new(out: W, clock: Clock, width: usize) -> Self {
-        Self { out, clock, width, measure: None, headed: false, untold: None, said: Vec::new() }
+        Self {
+            out,
+            clock,
+            width,
+            measure: None,
+            headed: false,
+            has_times: false,
+            untold: None,
+            said: Vec::new(),
+        }
     }
 
     /// The same, which follows a terminal whose width changes.

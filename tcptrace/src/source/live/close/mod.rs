@@ -2,6 +2,8 @@
 //! of it.
 
 mod descriptor;
+pub mod helper;
+pub mod wire;
 
 use std::{collections::HashMap, fs, io, rc::Rc};
 
@@ -18,7 +20,7 @@ use zerocopy::FromZeros;
 use super::{boot_now, is_gone, netns, netns::Netns, sock_diag::SockDiag};
 use crate::{
     engine::{
-        close::{CloseResult, CloseWay, Operator, StillHeld},
+        close::{CloseAttempt, CloseResult, CloseWay, Operator, StillHeld},
         record::{Connection, Holder, HolderSource, Record},
     },
     formats::{
@@ -104,6 +106,42 @@ impl From<io::Error> for NotClosed {
         let outcome = if refused { CloseResult::NotAllowed } else { CloseResult::Failed };
         Self::new(outcome, e.to_string())
     }
+}
+
+/// What became of one that was told to end in this way; `state`: what the kernel shows of it.
+#[must_use]
+pub fn became(
+    target: &CloseTarget,
+    how: CloseWay,
+    state: io::Result<Option<TcpState>>,
+) -> CloseAttempt {
+    let failed = |why| NotClosed::new(CloseResult::Failed, why);
+    let became = match &state {
+        Ok(None) => NotClosed { outcome: CloseResult::Closed, why: None },
+        // What the kernel destroys is gone when it answers.
+        Ok(Some(state)) if how == CloseWay::Destroy || *state == target.state => {
+            failed(format!("the kernel said that it was done, and it is in {} now", state.name()))
+        }
+        Ok(Some(_)) => NotClosed { outcome: CloseResult::Closing, why: None },
+        Err(e) => failed(format!("what became of it can't be seen: {e}")),
+    };
+    attempt(target, how, became, state.unwrap_or(None))
+}
+
+/// What is to be said of one that is shown in `state` now.
+#[must_use]
+pub fn attempt(
+    target: &CloseTarget,
+    how: CloseWay,
+    NotClosed { outcome, why: error }: NotClosed,
+    state: Option<TcpState>,
+) -> CloseAttempt {
+    let still_held = still_held(target);
+    // A descriptor that leads to a socket which the kernel does not list any more.
+    let ghost = still_held.as_ref().is_some_and(|held| !held.is_empty());
+    let state_after = state.or_else(|| ghost.then_some(TcpState::Close)).map(|state| state as u8);
+    let cookie = target.connection.cookie;
+    CloseAttempt { cookie, how, by: by(), outcome, state_after, still_held, error }
 }
 
 /// Ways into the network namespaces of what is to be ended.
@@ -226,6 +264,16 @@ impl Closer {
         Ok(state.filter(|state| *state != TcpState::Close))
     }
 
+    /// How long ago data was sent on a connection, ns; `None`: it is gone, or the kernel does not
+    /// say.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn sent_ago(&mut self, connection: &Connection) -> io::Result<Option<u64>> {
+        let found = self.find(connection)?;
+        Ok(found.map(|(socket, _)| socket.sent_ago_ns).filter(|ago| *ago != u64::MAX))
+    }
+
     /// The connection as it is now, and what it is bound to.
     fn find(&mut self, connection: &Connection) -> io::Result<Option<(Socket, u32)>> {
         let place = self.place(connection.netns)?;
@@ -333,7 +381,7 @@ pub fn still_held(target: &CloseTarget) -> Option<Vec<StillHeld>> {
         let table = tid.map_or_else(String::new, |tid| format!("/task/{tid}"));
         match fs::read_link(format!("/proc/{pid}{table}/fd/{fd}")) {
             Ok(link) if link.to_str().and_then(socket_inode) == Some(target.inode) => {
-                held.push(StillHeld { pid: *pid, fd: *fd, comm: Rc::clone(comm) });
+                held.push(StillHeld { pid: *pid, fd: *fd, comm: comm.to_string() });
             }
             Ok(_) => {}
             Err(e) if is_gone(&e, *pid) => {}

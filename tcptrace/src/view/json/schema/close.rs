@@ -25,7 +25,7 @@ pub const LINES: &[Line] = &[
     },
     Line {
         events: &["closed"],
-        from: "close --yes",
+        from: "close --yes, watch --close-after",
         about: "A socket that was closed, or was to be. The journal and `--audit` have the same \
                 line.",
         common: &[],
@@ -60,7 +60,7 @@ const CLOSED: &[Field] = &[
     field(
         "by",
         Object(&[
-            field("pid", Count(""), "The process that closed it: tcptrace's own."),
+            field("pid", Count(""), "The process of tcptrace that closed it."),
             field("uid", Count(""), "Its user."),
             field("login_uid", Maybe(&Count("")), "Who logged in, where the kernel knows."),
         ]),
