@@ -9,5 +9,6 @@
 pub mod config;
 pub mod counters;
 pub mod event;
+pub mod normal;
 pub mod slot;
 pub mod state;

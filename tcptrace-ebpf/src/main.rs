@@ -12,6 +12,7 @@
 //! | `connected` | `tp_btf/inet_sock_set_state` | origins: who opened one |
 //! | `received` | `tp_btf/sock_recv_length` | origins: who read from one, and who its end |
 //! | `forget` | `tp_btf/tcp_destroy_sock` | origins: the socket is gone |
+//! | `normal` | `tp_btf/inet_sock_set_state` | how long stays last as a rule, by where they lead |
 //! | `empty` | `tp_btf/inet_sock_set_state` | nothing: what `cargo xtask bench` compares with |
 #![no_std]
 #![no_main]
@@ -26,6 +27,7 @@ mod filter;
 mod holders;
 mod log;
 mod maps;
+mod normal;
 mod nursery;
 mod offsets;
 mod origin;

@@ -107,6 +107,12 @@ impl Cradle {
         self.words().end(self.sk, old as u8, || self.state())
     }
 
+    /// When the socket's stay in state `old` began, if it is here and nobody moves it.
+    #[inline(always)]
+    pub fn began(self, old: u32) -> Option<u64> {
+        self.words().since(self.sk).filter(|_| u32::from(self.state()) == old)
+    }
+
     /// Frees a slot that is the caller's.
     #[inline(always)]
     pub fn free(self) {

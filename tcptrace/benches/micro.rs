@@ -61,7 +61,7 @@ fn micro(c: &mut Criterion) {
             let mut again = record.clone();
             again.connection.cookie = 2;
             tracker.stuck(again, 0);
-            tracker.event(black_box(&event))
+            tracker.event(black_box(&event), SECOND)
         });
     });
 

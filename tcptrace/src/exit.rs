@@ -13,7 +13,8 @@ pub enum Exit {
     Failed,
     /// The command line makes no sense here.
     Usage,
-    /// `--fail-on-leak`, and there are leaks that count.
+    /// `--fail-on-leak`, and there are leaks that count; `doctor --fail-on`, and there are findings
+    /// that do.
     LeaksFound,
     /// The kernel or the rights do not allow it.
     NotAllowed,
@@ -45,7 +46,7 @@ impl Exit {
             Self::Usage => "Wrong usage, or something that was named does not exist.",
             Self::LeaksFound => {
                 "With --fail-on-leak: leaks are open at the end; with --fail-on-leak=any: leaks \
-                 were reported."
+                 were reported. With doctor --fail-on: there are findings of that harm, or worse."
             }
             Self::NotAllowed => "The kernel or the rights do not allow it; stderr says which.",
         }

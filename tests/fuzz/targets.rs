@@ -6,8 +6,8 @@
 //! |---|---|---|
 //! | [`ring`] | records of the ring buffer | `engine::decode`, and behind it the core and all formats |
 //! | [`iter`] | what iterators list | `bpf::iter`, and behind it the core, facts written and read, all formats |
-//! | [`netlink`] | answers of sock_diag | `formats::{sock_diag, unix_diag}`, and behind it as above |
-//! | [`proc_files`] | files of `/proc` and `/sys` | `formats::{stat, threads, arguments, lines, net_lines, ports, descriptor}`, `engine::{language, check}`, `source::live`, and behind them the page on a process |
+//! | [`netlink`] | answers of sock_diag, orders to close | `formats::{sock_diag, unix_diag}`, and behind it as above; `source::live::close::wire` |
+//! | [`proc_files`] | files of `/proc` and `/sys` | `formats::{stat, sysctl, threads, arguments, lines, net_lines, ports, descriptor}`, `engine::{language, check}`, `source::live`, and behind them the page on a process |
 //! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths | `formats::{cgroup, container, mounts}` |
 //! | [`btf`] | BTF, the kernel's or of `--btf` | `formats::btf`, and aya's reader of what that leaves |
 //! | [`recording`] | files of `tcptrace record`, frames and batches of facts | `source::recording`, `engine::fact`, and behind them the core and all formats |
@@ -19,6 +19,8 @@
 
 #[path = "blocked.rs"]
 mod of_blocked;
+#[path = "doctor.rs"]
+mod of_doctor;
 #[path = "recording.rs"]
 mod of_recordings;
 #[path = "stacks.rs"]
@@ -37,7 +39,9 @@ use jiff::Timestamp;
 use tcptrace::{
     cli::{self, Cli},
     engine::{
-        check, decode,
+        check,
+        close::CloseAttempt,
+        decode,
         fact::{self, Fact, Records, Scan, Timed, Wire},
         language::language,
         name::name,
@@ -57,13 +61,14 @@ use tcptrace::{
         descriptor::{Kind, socket_inode},
         lines, mounts,
         ports::LocalPorts,
-        sock_diag::{Detail, Dump, MPTCP, TCP},
+        sock_diag::{Detail, Dump, MPTCP, TCP, acknowledgement},
         stat::Stat,
         threads::Threads,
         unix_diag,
     },
     source::live::{
         bpf::{iter::Listing, preflight},
+        close::wire::{self, Request},
         limits, netstat, process,
         threads::listener,
     },
@@ -171,6 +176,9 @@ pub fn iter(data: &[u8]) {
 /// What sock_diag answers: the first byte says to which question.
 pub fn netlink(data: &[u8]) {
     let _ = unix_diag::answer_unix(data);
+    let _ = acknowledgement(data);
+    let _ = wire::read::<Request>(data).map(|request| request.target());
+    let _ = wire::read::<CloseAttempt>(data);
     let Some((question, data)) = data.split_first() else { return };
     let detail = [Detail::Connection, Detail::Listener, Detail::Count][usize::from(question % 3)];
     let protocol = if question & 0x80 == 0 { TCP } else { MPTCP };
@@ -245,17 +253,22 @@ fn show(said: &[Said], width: usize) {
     let lines = json.split(|b| *b == b'\n').filter(|line| !line.is_empty());
     let lines = lines.map(|line| serde_json::from_slice::<serde_json::Value>(line).expect("JSON"));
     let described = lines.inspect(|line| assert_eq!(schema::check(line), Ok(())));
-    assert_eq!(described.count(), said.len(), "a line an update");
+    let (described, checkup) =
+        (described.count(), said.iter().any(|s| matches!(s.update, Update::Checkup(_))));
+    assert!(described == said.len() || checkup, "a line an update, but for a page of many");
     let rows = csv::Reader::from_reader(&csv[..])
         .into_records()
         .map(|row| row.expect("a row of all columns"));
-    let pages =
-        said.iter().filter(|s| matches!(s.update, Update::Process(_) | Update::Explanation(_)));
+    let pages = said.iter().filter(|s| is_page(&s.update));
     assert_eq!(rows.count() + pages.count(), said.len(), "a row an update, but for pages");
     let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
     for text in [text(json), text(csv), without_styles(&text(table))] {
         assert_eq!(text.chars().find(|c| *c != '\n' && steers(*c)), None);
     }
+}
+
+fn is_page(update: &Update) -> bool {
+    matches!(update, Update::Process(_) | Update::Explanation(_) | Update::Checkup(_))
 }
 
 /// Takes out what sets a style: `ESC [ … m`.
@@ -288,6 +301,7 @@ pub fn proc_files(data: &[u8]) {
     assert!(!check::lockdown(text).found.is_empty());
     of_blocked::files(data, text);
     page(text);
+    show(&[Said { time: NOW, update: of_doctor::said(text) }], text.len());
 
     // Whatever a program calls itself, the file says the same of the rest.
     let stat = Stat::parse(&format!(

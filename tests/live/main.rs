@@ -13,15 +13,20 @@ mod blocked;
 mod chains;
 mod chaos;
 mod check;
+mod close;
+mod doctor;
 mod ends;
 mod explain;
 mod faults;
+mod healthy;
 mod hidden;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
 mod leaks;
+mod lesson;
 mod limits;
 mod needs;
+mod normal;
 mod old_kernel;
 mod openers;
 mod origins;
@@ -38,6 +43,7 @@ mod stacks;
 mod states;
 mod stories;
 mod storms;
+mod syns;
 mod top;
 mod tracer;
 mod untrusted;
@@ -57,7 +63,9 @@ fn main() -> ExitCode {
     let mut tests = vec![
         chaos::TESTS,
         leaks::TESTS,
+        lesson::TESTS,
         ages::TESTS,
+        normal::TESTS,
         ends::TESTS,
         selection::TESTS,
         limits::TESTS,
@@ -72,6 +80,14 @@ fn main() -> ExitCode {
         blocked::TESTS,
         chains::TESTS,
         check::TESTS,
+        close::TESTS,
+        close::beside::TESTS,
+        close::forged::TESTS,
+        close::kept::TESTS,
+        close::races::TESTS,
+        doctor::TESTS,
+        healthy::TESTS,
+        syns::TESTS,
         states::TESTS,
         stories::TESTS,
         untrusted::TESTS,

@@ -6,6 +6,7 @@ use std::{fs, path::Path, process::Command};
 const BY_BPF_ONLY: &[&str] = &[
     "snapshot::a_crawler_is_a_client",
     "snapshot::a_ghost",
+    "close::a_ghost_is_for_its_process_to_close",
     "blocked::a_watch_says_what_keeps_it",
     "blocked::a_watch_knows_times_at_home",
     "blocked::a_peer_in_another_namespace",
@@ -38,14 +39,25 @@ pub fn missing(name: &str) -> Option<String> {
     if name.starts_with("chaos::") && Command::new("ss").arg("-V").output().is_err() {
         return Some("it compares with ss, which is not here (iproute2)".to_owned());
     }
+    if name.starts_with("lesson::") && Command::new("python3").arg("-V").output().is_err() {
+        return Some("it plays a session in Python, and python3 is not here".to_owned());
+    }
     if name == "blocked::a_real_event_loop" && Command::new("python3").arg("-V").output().is_err() {
         return Some("it needs an event loop, and python3 is not here".to_owned());
     }
-    if name == "blocked::a_peer_in_another_namespace" && !joins_namespaces() {
+    let joins =
+        name == "blocked::a_peer_in_another_namespace" || name.starts_with("close::forged::");
+    if joins && !joins_namespaces() {
         return Some(
             "it joins two namespaces by a veth pair, and ip (iproute2) or the kernel has none here"
                 .to_owned(),
         );
+    }
+    if name == "syns::a_full_syn_queue" && !joins_namespaces() {
+        return Some("it needs a veth pair, and ip (iproute2) or the kernel has none here".into());
+    }
+    if let Some(test) = name.strip_prefix("healthy::") {
+        return healthy(test);
     }
     if name.starts_with("top::") && Command::new("tmux").arg("-V").output().is_err() {
         return Some("it needs a terminal, and tmux is not here".to_owned());
@@ -66,6 +78,21 @@ pub fn missing(name: &str) -> Option<String> {
     (name.contains("mptcp") && !mptcp).then(|| "this kernel has no MPTCP".to_owned())
 }
 
+/// Software that a healthy host is made of.
+fn healthy(test: &str) -> Option<String> {
+    let of = |program: &str, option: &str| {
+        let there = Command::new(program).arg(option).output().is_ok();
+        (!there).then(|| format!("it needs {program}, which is not here"))
+    };
+    match test {
+        "nginx_under_load" | "nginx_as_a_proxy" => of("nginx", "-v"),
+        "haproxy_under_load" => of("nginx", "-v").or(of("haproxy", "-v")),
+        "redis_with_a_pool" => of("redis-server", "-v"),
+        "thousands_of_time_wait" => of("ip", "-V"),
+        _ => None,
+    }
+}
+
 /// Whether a pair of interfaces can be made, tried in a namespace that ends at once.
 fn joins_namespaces() -> bool {
     let mut make = Command::new("unshare");
@@ -75,7 +102,8 @@ fn joins_namespaces() -> bool {
 
 fn needs_bpf(name: &str) -> bool {
     match name.split("::").next() {
-        Some("snapshot" | "hidden" | "explain" | "old_kernel" | "blocked" | "chains") => {
+        Some("doctor" | "healthy" | "syns") => false,
+        Some("snapshot" | "hidden" | "explain" | "old_kernel" | "blocked" | "chains" | "close") => {
             BY_BPF_ONLY.contains(&name)
         }
         _ => !BEFORE_BPF.contains(&name),

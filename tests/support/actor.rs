@@ -130,6 +130,7 @@ pub type Sockets = HashMap<RawFd, OwnedFd>;
 /// | `address FD` | its local address |
 /// | `accept FD` | the connection's descriptor |
 /// | `connect ADDR` | the connection's descriptor |
+/// | `connect-from LOCAL ADDR` | the same from this end |
 /// | `reconnect FD ADDR` | `0`: connected anew |
 /// | `connect-later ADDR` | the descriptor of a socket that has sent a SYN |
 /// | `connect-mptcp ADDR`, `listen-mptcp ADDR BACKLOG` | the same over MPTCP |
@@ -214,6 +215,14 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
         "connect" | "connect-mptcp" => {
             let address = address(1)?;
             let fd = tcp(address, words[0].ends_with("mptcp"))?;
+            connect(&fd, &address)?;
+            keep(sockets, fd)
+        }
+        "connect-from" => {
+            let (local, address) = (address(1)?, address(2)?);
+            let fd = tcp(local, false)?;
+            sockopt::set_socket_reuseaddr(&fd, true)?;
+            bind(&fd, &local)?;
             connect(&fd, &address)?;
             keep(sockets, fd)
         }

@@ -28,6 +28,7 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 pub const NOTHING: &str = "nothing";
 pub const EMPTY: &str = "empty program";
 pub const TCPSTATES: &str = "tcpstates (libbpf-tools)";
+pub const AUTO: &str = "tcptrace watch --min-age auto";
 pub const ORIGINS: &str = "tcptrace watch --origins";
 /// None of the load's connections is asked for.
 pub const ORIGINS_OF_OTHERS: &str = "tcptrace watch --origins --pid 1";
@@ -60,6 +61,7 @@ pub fn all() -> anyhow::Result<Vec<Contender>> {
         Contender { name: NOTHING, command: None, says: None },
         contender(EMPTY, &[&this, "--hold-empty"], Some("attached")),
         ours("tcptrace watch", &[tcptrace, "watch"]),
+        ours(AUTO, &[tcptrace, "watch", "--min-age", "auto"]),
         ours(ORIGINS_OF_OTHERS, &[tcptrace, "watch", "--origins", "--pid", "1"]),
         ours(ORIGINS, &[tcptrace, "watch", "--origins"]),
         ours(STREAM, &stream),

@@ -6,12 +6,14 @@ use std::{io, path::Path, time::Duration};
 use anyhow::Context;
 use tcptrace_common::{config::Config, state::TcpState};
 
+use super::nanoseconds;
 use crate::{
     confine::{capabilities, seccomp, seccomp::Profile},
     engine::{
         counted::counted,
         fact::{Fact, Host},
         parse,
+        parse::MinAge,
         select::Selection,
         watch::Plan,
     },
@@ -63,7 +65,8 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Live, Failure> {
     let buffer = how.ring_kib.map(|kib| kib * 1024);
     let whose = how.origins.then(|| whose(&plan.selection));
-    let (kernel, mut scans, ring) = Kernel::load(config(plan), buffer, how.btf, whose.as_ref())?;
+    let (kernel, mut scans, ring) =
+        Kernel::load(config(plan), buffer, how.btf, whose.as_ref(), plan.by_normal)?;
     adopt(&mut scans, &plan.selection, say).context("sockets that exist already")?;
     let by_holder = plan.transitions && plan.selection.asks_for_holders();
     let mut first = vec![Fact::Host(host())];
@@ -82,7 +85,7 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
     capabilities::drop_unneeded().context("dropping privileges")?;
     let scope = Scope {
         selection: plan.selection.clone(),
-        min_age_ns: plan.min_age_ns,
+        min_age_ns: plan.listed_from_ns(),
         listeners: by_holder,
         kernel_names_processes: process::in_initial_pid_namespace(),
     };
@@ -91,7 +94,7 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
     let waiter = waiter.context("starting the thread that reads what threads wait in")?;
     let ring = Ring::new(ring).context("watching the ring buffer")?;
     let [shortest, longest] = USUAL_INTERVALS;
-    let usual = Duration::from_nanos(plan.min_age_ns / 4).clamp(shortest, longest);
+    let usual = Duration::from_nanos(plan.listed_from_ns() / 4).clamp(shortest, longest);
     let pace = Pace {
         interval: how.interval.unwrap_or(usual),
         streams: plan.transitions,
@@ -119,11 +122,16 @@ pub fn state_names(states: u32) -> String {
 }
 
 /// `sockets in CLOSE_WAIT longer than 1s`: what is watched for.
-pub fn watched(states: u32, min_age_ns: u64) -> String {
-    let stay = match min_age_ns {
-        0 => ", however short".to_owned(),
-        // As it is written on the command line: 1s.
-        ns => format!(" longer than {}", human(ns).replace(".0s", "s")),
+pub fn watched(states: u32, min_age: MinAge) -> String {
+    // As it is written on the command line: 1s.
+    let than = |age: Duration| human(nanoseconds(age)).replace(".0s", "s");
+    let stay = match min_age {
+        MinAge::Longer(Duration::ZERO) => ", however short".to_owned(),
+        MinAge::Longer(age) => format!(" longer than {}", than(age)),
+        MinAge::Auto => {
+            let age = than(min_age.duration());
+            format!(" longer than normal (than {age} where what is normal isn't known yet)")
+        }
     };
     format!("sockets in {}{stay}", state_names(states))
 }
@@ -132,7 +140,7 @@ pub fn watched(states: u32, min_age_ns: u64) -> String {
 fn config(plan: &Plan) -> Config {
     let selection = &plan.selection;
     Config {
-        min_age_ns: plan.min_age_ns,
+        min_age_ns: plan.listed_from_ns(),
         states: plan.states,
         transitions: u32::from(plan.transitions),
         netns: selection.only_netns().unwrap_or(0),

@@ -9,11 +9,15 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{attach, leaks, report, report::ReportFile, session::Session, warn};
+use super::{
+    attach, close::beside::Closing, leaks, report, report::ReportFile, session::Session, warn,
+};
 use crate::{
     confine::seccomp::Profile,
     engine::{
+        fact::Timed,
         incident::{Incident, about::Provenance},
+        record::BootNs,
         reports::Reports,
         watch::Plan,
     },
@@ -42,6 +46,8 @@ pub struct Job<'a> {
     pub recording: Option<Prepared>,
     /// Where a report goes at the end.
     pub report: Option<ReportFile>,
+    /// What closes leaks that are old enough.
+    pub closing: Option<Closing>,
     /// Nothing is done but keeping the facts: it ends where that fails.
     pub only_records: bool,
     /// When it ends by itself.
@@ -72,6 +78,7 @@ pub async fn run(job: Job<'_>) -> Result<(Option<Written>, Exit), Failure> {
     let profile = if writes { Profile::Record { directory } } else { Profile::Watch };
     attach::confine(profile, &mut warn);
     let incident = made.map(|made| Incident::of_watch(Provenance { missing, ..made }, &job.plan));
+    let mut closing = Beside(job.closing);
     let mut session = Session::new(job.plan, job.view, job.reports).with_incident(incident);
     warn(&job.announcement);
 
@@ -83,6 +90,7 @@ pub async fn run(job: Job<'_>) -> Result<(Option<Written>, Exit), Failure> {
             _ = terminate.recv() => break,
             () = sleep_until(end.unwrap_or_else(far)), if end.is_some() => break,
             ready = source.ready() => ready,
+            () = closing.answered() => Ok(()),
         };
         let mut ask = |now| {
             let mut wants = session.watch.wants(now);
@@ -91,10 +99,12 @@ pub async fn run(job: Job<'_>) -> Result<(Option<Written>, Exit), Failure> {
         };
         let pulled = outcome.and_then(|()| source.pull(&mut ask, &mut facts));
         let now = source.now();
+        closing.facts(now, &mut facts);
         keeper.keep(|recorder| recorder.take(&facts, &session.watch, now));
         if session.take(facts.drain(..)) {
             keeper.keep(Recorder::leak);
         }
+        closing.go_on(now, &mut session, &mut keeper);
         // Before a ghost is said: who reads that may end it at once.
         let followed = source.follow_ends(session.watch.follows_ends());
         if let Err(e) = pulled.and(session.show(now)).and(followed) {
@@ -106,13 +116,17 @@ pub async fn run(job: Job<'_>) -> Result<(Option<Written>, Exit), Failure> {
             return reported.map(|()| (written.unwrap_or(None), exit));
         }
     }
+    closing.finish().await;
     let stopped = source.stop(&mut facts);
     let now = source.now();
+    closing.facts(now, &mut facts);
     keeper.keep(|recorder| recorder.take(&facts, &session.watch, now));
     if session.take(facts.drain(..)) {
         keeper.keep(Recorder::leak);
     }
+    closing.hear(&mut session);
     let shown = stopped.and(session.finish(now));
+    closing.last_word();
     let written = keeper.finish();
     let reported = write(report, &mut session);
     let exit = job.leaks.exit(session.found(), shown)?;
@@ -132,6 +146,69 @@ fn write(report: Option<ReportFile>, session: &mut Session) -> Result<(), Failur
     match report.zip(session.incident()) {
         Some((file, (incident, clock))) => file.write(&IncidentReport { incident, clock }),
         None => Ok(()),
+    }
+}
+
+/// Closes leaks beside the watch, as long as that works.
+struct Beside(Option<Closing>);
+
+/// One that is being closed when the watch ends has ended by then, or is not waited for.
+const LAST: Duration = Duration::from_secs(2);
+
+impl Beside {
+    async fn answered(&mut self) {
+        match &mut self.0 {
+            Some(closing) => {
+                if let Err(e) = closing.answered().await {
+                    self.give_up(&e);
+                }
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    fn facts(&mut self, now: BootNs, facts: &mut Vec<Timed>) {
+        if let Some(closing) = &mut self.0 {
+            closing.facts(now, facts);
+        }
+    }
+
+    fn hear(&mut self, session: &mut Session) {
+        if let Some(closing) = &mut self.0 {
+            let (said, clock) = session.said();
+            closing.hear(said, clock);
+        }
+    }
+
+    /// Takes in what was said, and has the next one closed.
+    fn go_on(&mut self, now: BootNs, session: &mut Session, keeper: &mut Keeper) {
+        self.hear(session);
+        let Some(closing) = &mut self.0 else { return };
+        let Some((fact, request)) = closing.next(now, &session.watch) else { return };
+        let facts = [fact];
+        keeper.keep(|recorder| recorder.take(&facts, &session.watch, now));
+        session.take(facts);
+        if let Err(e) = closing.ask(&request) {
+            self.give_up(&e);
+        }
+    }
+
+    async fn finish(&mut self) {
+        if self.0.as_ref().is_some_and(Closing::is_busy) {
+            // What is not known by then is not said.
+            let _ = tokio::time::timeout(LAST, self.answered()).await;
+        }
+    }
+
+    fn last_word(&self) {
+        if let Some(word) = self.0.as_ref().and_then(Closing::last_word) {
+            warn(&word);
+        }
+    }
+
+    fn give_up(&mut self, e: &io::Error) {
+        warn(&format!("--close-after: the process that closes is gone ({e}): the watch goes on"));
+        self.0 = None;
     }
 }
 

@@ -3,6 +3,8 @@
 mod attach;
 mod btf;
 mod check;
+mod close;
+mod doctor;
 mod explain;
 mod group;
 mod leaks;
@@ -54,7 +56,11 @@ enum Command {
     Replay(replay::Args),
     Report(report::Args),
     Explain(explain::Args),
+    Close(close::Args),
     Check(check::Args),
+    Doctor(doctor::Args),
+    #[command(hide = true)]
+    CloseForWatch(close::helper::Args),
 }
 
 /// Parses the command line and runs what it says.
@@ -80,7 +86,10 @@ pub fn run() -> Result<Exit, Failure> {
         Command::Replay(args) => replay::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Close(args) => close::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::CloseForWatch(args) => close::helper::run(&args),
     }
 }
 
@@ -137,17 +146,20 @@ fn take(query: Query) -> Result<Snapshot, Failure> {
     if process::some_hidden() {
         warn(process::HIDDEN);
     }
-    let snapshot = match Snapshot::take(query) {
-        Ok(snapshot) => snapshot,
-        // Nothing at all may be looked at: that is no empty answer.
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-            let message = format!("{e}; run as root, or with CAP_SYS_ADMIN");
-            return Err(Failure { exit: Exit::NotAllowed, message });
-        }
-        Err(e) => return Err(anyhow::Error::from(e).context("looking at the sockets").into()),
-    };
+    let snapshot = Snapshot::take(query).map_err(sightless)?;
     snapshot.missing.iter().for_each(|missing| warn(missing));
     Ok(snapshot)
+}
+
+/// Why no sockets can be seen at all: that is no empty answer.
+fn sightless(e: io::Error) -> Failure {
+    match e.kind() {
+        ErrorKind::PermissionDenied => Failure {
+            exit: Exit::NotAllowed,
+            message: format!("{e}; run as root, or with CAP_SYS_ADMIN"),
+        },
+        _ => anyhow::Error::from(e).context("looking at the sockets").into(),
+    }
 }
 
 fn warn(text: &str) {

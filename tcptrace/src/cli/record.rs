@@ -8,9 +8,9 @@ use std::{
 
 use clap::ValueEnum;
 
-use super::{attach, btf, leaks, live, nanoseconds, recording, report::Nobody, select, warn};
+use super::{attach, btf, leaks, live, recording, report::Nobody, select, warn};
 use crate::{
-    engine::{parse, watch::Plan},
+    engine::{parse, parse::MinAge, watch::Plan},
     exit::{Exit, Failure},
     prose::words::bytes,
     source::{
@@ -47,9 +47,9 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE", value_parser = recording::file)]
     output: PathBuf,
 
-    /// Report stays longer than this; shorter ones are counted and not kept
-    #[arg(long, value_name = "DUR", default_value = "1s", value_parser = parse::duration)]
-    min_age: Duration,
+    /// Report stays longer than this, or than is normal there; shorter ones are not kept
+    #[arg(long, value_name = "DUR|auto", default_value = "1s", value_parser = parse::min_age)]
+    min_age: MinAge,
 
     /// Also keep every matching change of state
     #[arg(long)]
@@ -129,10 +129,10 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         selection: args.select.resolve()?,
         states: args.select.states().0,
         transitions: args.transitions,
-        min_age_ns: nanoseconds(args.min_age),
         threads: true,
         ..Plan::default()
-    };
+    }
+    .reporting(args.min_age);
     let btf = args.btf.resolve()?;
     let prepared = recording::prepare("--output", options, &plan)?;
     let job = live::Job {
@@ -148,6 +148,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         reports: None,
         recording: Some(prepared),
         report: None,
+        closing: None,
         only_records: true,
         duration: args.duration,
         leaks: &args.leaks,
@@ -209,7 +210,7 @@ impl Args {
     }
 
     fn announcement(&self) -> String {
-        let mut watched = attach::watched(self.select.states().0, nanoseconds(self.min_age));
+        let mut watched = attach::watched(self.select.states().0, self.min_age);
         watched += &self.select.told();
         let until = if self.duration.is_some() { "" } else { "; Ctrl-C ends it" };
         let file = self.file();

@@ -24,8 +24,9 @@ pub fn prepare(flag: &str, options: Options, plan: &Plan) -> Result<Prepared, Fa
         command: std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect(),
         states: plan.states,
         transitions: plan.transitions,
-        min_age_ns: plan.min_age_ns,
+        min_age_ns: plan.listed_from_ns(),
         count: plan.count,
+        by_normal: plan.by_normal,
         without_arguments: options.without_arguments,
         ..header::header()
     };

@@ -13,11 +13,12 @@ use tokio::{
 };
 
 use super::{
-    attach, ended_by, group::By, leaks, nanoseconds, output, select, session::Session, warn,
-    when::When,
+    attach, ended_by, group::By, leaks, output, select, session::Session, warn, when::When,
 };
 use crate::{
-    engine::{parse, record::BootNs, reports::Reports, select::Selection, watch::Plan},
+    engine::{
+        parse, parse::MinAge, record::BootNs, reports::Reports, select::Selection, watch::Plan,
+    },
     exit::{Exit, Failure},
     prose::time::human,
     source::recording::{
@@ -65,8 +66,8 @@ pub struct Args {
     speed: Option<f64>,
 
     /// Report stays longer than this [default: as recorded]
-    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
-    min_age: Option<Duration>,
+    #[arg(long, value_name = "DUR|auto", value_parser = parse::min_age)]
+    min_age: Option<MinAge>,
 
     /// Also show every matching change of state
     #[arg(long)]
@@ -117,7 +118,7 @@ pub fn open(files: &[PathBuf]) -> Result<Recording, Failure> {
 pub fn plan(
     header: &Header,
     select: &select::Args,
-    min_age: Option<Duration>,
+    min_age: Option<MinAge>,
 ) -> Result<Plan, Failure> {
     let states = select.traceable()?.0;
     let left_out = states & !header.states;
@@ -128,8 +129,18 @@ pub fn plan(
             attach::state_names(header.states)
         )));
     }
-    let min_age_ns = min_age.map_or(header.min_age_ns, nanoseconds);
-    if min_age_ns < header.min_age_ns {
+    let usual = match header.by_normal {
+        true => MinAge::Auto,
+        false => MinAge::Longer(Duration::from_nanos(header.min_age_ns)),
+    };
+    if min_age == Some(MinAge::Auto) && !header.by_normal {
+        return Err(Failure::usage(
+            "--min-age auto: the recording does not have what is normal; record --min-age auto \
+             keeps it",
+        ));
+    }
+    let plan = Plan::default().reporting(min_age.unwrap_or(usual));
+    if plan.listed_from_ns() < header.min_age_ns {
         let least = human(header.min_age_ns);
         return Err(Failure::usage(format!(
             "--min-age: the recording left out stays that are not longer than {least}"
@@ -137,7 +148,7 @@ pub fn plan(
     }
     let selection = select.recorded(&header.namespaces)?;
     let listed_from_ns = Some(header.min_age_ns);
-    Ok(Plan { selection, states, min_age_ns, listed_from_ns, ..Plan::default() })
+    Ok(Plan { selection, states, listed_from_ns, ..plan })
 }
 
 impl Args {

@@ -60,6 +60,11 @@ impl Session {
         self.said.iter().any(leak)
     }
 
+    /// What was said of it, and is not shown yet; and the clock by which it will be.
+    pub fn said(&mut self) -> (&[Said], &Clock) {
+        (&self.said, &*self.view.clock())
+    }
+
     /// Shows what that means, at `now`, and hands it to the reader.
     pub fn show(&mut self, now: BootNs) -> io::Result<()> {
         if let Some(incident) = &mut self.incident {

@@ -21,12 +21,13 @@ use tokio::{
 };
 
 use self::feed::Feed;
-use super::{attach, btf, ended_by, group::By, nanoseconds, output::Color, replay, select};
+use super::{attach, btf, ended_by, group::By, output::Color, replay, select};
 use crate::{
     confine::seccomp::Profile,
     engine::{
         fact::Timed,
         parse,
+        parse::MinAge,
         update::Update,
         watch::{Plan, Said, Watch},
     },
@@ -60,9 +61,9 @@ use crate::{
     after_help = keys()
 )]
 pub struct Args {
-    /// Show stays longer than this [default: 1s, or as recorded]
-    #[arg(long, value_name = "DUR", value_parser = parse::duration)]
-    min_age: Option<Duration>,
+    /// Show stays longer than this, or than is normal there [default: 1s, or as recorded]
+    #[arg(long, value_name = "DUR|auto", value_parser = parse::min_age)]
+    min_age: Option<MinAge>,
 
     /// Play a recording instead: one file, or all that it was cut into; - is stdin
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["interval", "btf", "origins"])]
@@ -108,7 +109,7 @@ fn keys() -> String {
 }
 
 /// Shorter stays are what servers do.
-const USUAL_MIN_AGE: Duration = Duration::from_secs(1);
+const USUAL_MIN_AGE: MinAge = MinAge::Longer(Duration::from_secs(1));
 /// Rows are made anew this often where something is new, so that eyes can follow.
 const LIVELY: Duration = Duration::from_millis(500);
 /// And this often where nothing is: ages go on.
@@ -129,10 +130,10 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
     let plan = Plan {
         selection: args.select.resolve()?,
         states: args.select.states().0,
-        min_age_ns: nanoseconds(args.min_age.unwrap_or(USUAL_MIN_AGE)),
         threads: true,
         ..Plan::default()
-    };
+    }
+    .reporting(args.min_age.unwrap_or(USUAL_MIN_AGE));
     let btf = args.btf.resolve()?;
     attach::runtime()?.block_on(top(&args, plan, &btf))
 }
@@ -181,6 +182,7 @@ async fn on_screen(
     mut signals: Signals,
 ) -> Result<Exit, Failure> {
     let longer = match plan.min_age_ns {
+        _ if plan.by_normal => " over what is normal".to_owned(),
         0 => String::new(),
         // As it is written on the command line: 1s.
         ns => format!(" over {}", human(ns).replace(".0s", "s")),

@@ -6,11 +6,11 @@ use std::{
 };
 
 use super::{
-    attach, btf, ended_by, group::By, leaks, live, nanoseconds, output, recording, report,
+    attach, btf, close, ended_by, group::By, leaks, live, nanoseconds, output, recording, report,
     report::ReportFile, select,
 };
 use crate::{
-    engine::{parse, reports::Reports, select::Selection, watch::Plan},
+    engine::{parse, parse::MinAge, reports::Reports, select::Selection, watch::Plan},
     exit::{Exit, Failure},
     source::{
         live::{boot_now, memory},
@@ -41,9 +41,9 @@ use crate::{
     )
 )]
 pub struct Args {
-    /// Report stays longer than this; 0 reports every stay
-    #[arg(long, value_name = "DUR", default_value = "1s", value_parser = parse::duration)]
-    min_age: Duration,
+    /// Report stays longer than this; 0 reports every stay; auto: what is longer than normal there
+    #[arg(long, value_name = "DUR|auto", default_value = "1s", value_parser = parse::min_age)]
+    min_age: MinAge,
 
     /// Also stream every matching change of state, as it happens
     #[arg(long)]
@@ -88,6 +88,9 @@ pub struct Args {
     origins: bool,
 
     #[command(flatten)]
+    close: close::beside::Args,
+
+    #[command(flatten)]
     btf: btf::Args,
 
     #[command(flatten)]
@@ -110,17 +113,18 @@ impl Args {
             selection,
             states: self.select.states().0,
             transitions: self.transitions,
-            min_age_ns: nanoseconds(self.min_age),
             threads: true,
             count: self.count,
             ..Plan::default()
         }
+        .reporting(self.min_age)
     }
 
     fn announcement(&self) -> String {
         let until = if self.duration.is_some() { "" } else { "; Ctrl-C ends it" };
-        let watched = attach::watched(self.select.states().0, nanoseconds(self.min_age));
-        format!("watching for {watched}{}{until}", self.select.told())
+        let watched = attach::watched(self.select.states().0, self.min_age);
+        let closes = self.close.told();
+        format!("watching for {watched}{}{closes}{until}", self.select.told())
     }
 
     /// Who tells sockets together; `None`: a line a socket.
@@ -129,7 +133,7 @@ impl Args {
         // A stream of changes has a line for each anyway.
         let each = self.each || self.transitions || by == Some(None);
         let grouped = self.output.is_page() && !each;
-        grouped.then(|| Reports::new(by.flatten(), nanoseconds(self.min_age)))
+        grouped.then(|| Reports::new(by.flatten(), nanoseconds(self.min_age.duration())))
     }
 }
 
@@ -137,6 +141,7 @@ impl Args {
 pub fn run(mut args: Args) -> Result<Exit, Failure> {
     memory::keep_little();
     args.select.state = Some(args.select.traceable()?);
+    args.close.check(args.min_age.duration(), args.output.is_csv())?;
     let selection = args.select.resolve()?;
     let btf = args.btf.resolve()?;
     let recording = match &args.record {
@@ -173,6 +178,7 @@ async fn watch(
         reports: args.reports(),
         recording,
         report,
+        closing: args.close.start()?,
         only_records: false,
         duration: args.duration,
         leaks: &args.leaks,

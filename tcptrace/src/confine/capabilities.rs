@@ -13,18 +13,36 @@ use rustix::thread::{
 const KEPT: CapabilitySet =
     CapabilitySet::BPF.union(CapabilitySet::SYS_PTRACE).union(CapabilitySet::DAC_READ_SEARCH);
 
-/// Gives up every capability of this thread that is not needed any more, for good. To be called
-/// before other threads start.
+/// What closing connections for a watch needs: copies of other processes' descriptors
+/// (pidfd_getfd), SOCK_DESTROY, ways into other network namespaces (setns).
+const CLOSES: CapabilitySet =
+    CapabilitySet::SYS_PTRACE.union(CapabilitySet::NET_ADMIN).union(CapabilitySet::SYS_ADMIN);
+
+/// Gives up every capability of this thread that a watch does not need any more, for good. To be
+/// called before other threads start.
 ///
 /// # Errors
 /// What the kernel answers.
 pub fn drop_unneeded() -> io::Result<()> {
+    keep_only(KEPT).map(drop)
+}
+
+/// The same of who closes connections for a watch. The names of those that it needs and never had.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn keep_closing() -> io::Result<Vec<String>> {
+    let have = keep_only(CLOSES)?;
+    Ok(CLOSES.difference(have).iter_names().map(|(name, _)| format!("CAP_{name}")).collect())
+}
+
+fn keep_only(wanted: CapabilitySet) -> io::Result<CapabilitySet> {
     set_no_new_privs(true)?;
     let have = capabilities(None)?;
-    let kept = have.permitted & KEPT;
+    let kept = have.permitted & wanted;
     // Only who has CAP_SETPCAP may shrink the bounding set; without it there is nothing to gain.
     if have.effective.contains(CapabilitySet::SETPCAP) {
-        for cap in CapabilitySet::all().difference(KEPT).iter() {
+        for cap in CapabilitySet::all().difference(wanted).iter() {
             // The kernel may not know the newest of the library's list.
             let _ = remove_capability_from_bounding_set(cap);
         }
@@ -34,5 +52,5 @@ pub fn drop_unneeded() -> io::Result<()> {
         None,
         CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() },
     )?;
-    Ok(())
+    Ok(kept)
 }

@@ -1,4 +1,6 @@
-//! What a running watch gives up once all is loaded: capabilities, system calls.
+//! What a running watch gives up once all is loaded, and who closes connections for it:
+//! capabilities, system calls.
 
 pub mod capabilities;
+pub mod closing;
 pub mod seccomp;

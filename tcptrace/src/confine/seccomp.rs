@@ -11,18 +11,18 @@ use seccompiler::{
 };
 
 /// Calls and the arguments that they are for; no rule: any arguments.
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// What is not listed fails, so that a call nobody thought of costs a detail and not the watch.
 /// With debug assertions it ends the watch: so tests find it.
-const REFUSAL: SeccompAction = if cfg!(debug_assertions) {
+pub(super) const REFUSAL: SeccompAction = if cfg!(debug_assertions) {
     SeccompAction::KillProcess
 } else {
     SeccompAction::Errno(libc::EPERM as u32)
 };
 
 /// Read, look, wait, and remember.
-const ALLOWED: &[i64] = &[
+pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_read,
     libc::SYS_pread64,
     libc::SYS_readv,
@@ -65,7 +65,7 @@ const ALLOWED: &[i64] = &[
 
 /// The same by their older names, which newer architectures do not have.
 #[cfg(target_arch = "x86_64")]
-const ALLOWED_HERE: &[i64] = &[
+pub(super) const ALLOWED_HERE: &[i64] = &[
     libc::SYS_stat,
     libc::SYS_lstat,
     libc::SYS_readlink,
@@ -75,10 +75,10 @@ const ALLOWED_HERE: &[i64] = &[
     libc::SYS_time,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const ALLOWED_HERE: &[i64] = &[];
+pub(super) const ALLOWED_HERE: &[i64] = &[];
 
 /// No defect of ours makes one of these: whoever does, has taken over.
-const FATAL: &[i64] = &[
+pub(super) const FATAL: &[i64] = &[
     libc::SYS_execve,
     libc::SYS_execveat,
     libc::SYS_ptrace,
@@ -191,7 +191,7 @@ fn allowed(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, Backe
     program(rules, refusal, SeccompAction::Allow)
 }
 
-fn program(
+pub(super) fn program(
     rules: Rules,
     otherwise: SeccompAction,
     listed: SeccompAction,
@@ -203,7 +203,7 @@ fn program(
 
 /// Flags of open() in this argument that neither make, nor empty, nor write. (musl's O_ACCMODE
 /// holds O_PATH too, which does nothing of the kind.)
-fn reading(index: u8) -> Result<SeccompRule, BackendError> {
+pub(super) fn reading(index: u8) -> Result<SeccompRule, BackendError> {
     argument(
         index,
         MaskedEq((libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u64),
@@ -221,7 +221,11 @@ fn second(value: u64) -> Result<SeccompRule, BackendError> {
 
 /// A rule about the lower half of one argument: the kernel takes these for `int`s, or has no bits
 /// above.
-fn argument(index: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
+pub(super) fn argument(
+    index: u8,
+    op: SeccompCmpOp,
+    value: u64,
+) -> Result<SeccompRule, BackendError> {
     SeccompRule::new(vec![SeccompCondition::new(index, Dword, op, value)?])
 }
 

@@ -14,6 +14,7 @@ use crate::engine::{
     decode::Event,
     holdings::Holdings,
     judge::judge,
+    normal::Normal,
     opener,
     record::{BootNs, Connection, Evidence, HolderSource, Record, Role, Timer},
     unknown::{Reason, Unknown},
@@ -124,6 +125,7 @@ pub fn record(
         listener,
         cgroup,
         origins: None,
+        normal: None,
         unknown,
     };
     if state == TcpState::Listen {
@@ -247,6 +249,14 @@ pub fn note_opener(record: &mut Record) {
     record.unknown.insert("opener", why);
 }
 
+/// Says what is normal where it sits, or why that is unknown; `None`: nobody asked.
+pub fn note_normal(record: &mut Record, normal: Option<Result<Normal, Reason>>) {
+    record.normal = normal.and_then(Result::ok);
+    if let Some(Err(why)) = normal {
+        record.unknown.insert("normal", why);
+    }
+}
+
 /// A record of a stay that ended before a scan found it: only its event speaks.
 #[must_use]
 pub fn ended(event: &Event, all_seen: bool) -> Record {
@@ -295,6 +305,7 @@ pub fn ended(event: &Event, all_seen: bool) -> Record {
         came_in_by: None,
         cgroup: None,
         origins: None,
+        normal: None,
         unknown,
     };
     // Without a struct socket it may have waited in a queue: whose, nobody can say any more.

@@ -11,11 +11,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use tcptrace_common::{
     counters::{Counters, Histogram},
     event::{Holding, Origin, Queued, Socket, Streamed, Transition},
+    normal::NormalOf,
 };
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::{
     blocked::reading::Reading,
+    close::CloseAttempt,
     record::{BootNs, ProcessId},
     stack::Stack,
     waiting::Waiting,
@@ -79,6 +81,35 @@ pub enum Fact {
     /// What processes wait for, followed from process to process; comes with their
     /// [`Fact::Threads`].
     Blocked(Box<Reading>),
+    /// A connection is about to be closed from outside, because it was asked for.
+    Closing {
+        /// Its cookie.
+        cookie: u64,
+    },
+    /// What came of that.
+    Attempt(Box<CloseAttempt>),
+    /// How long stays were where the sockets of the next scan lead, all since the start; comes
+    /// before that scan, and only what has changed.
+    Normals(Vec<NormalRow>),
+}
+
+/// How long stays were in one state, of connections that lead to one place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NormalRow {
+    /// The place and the state.
+    pub of: Wire<NormalOf>,
+    /// There was no room to count them.
+    pub no_room: bool,
+    /// Histogram buckets that are not empty, see [`tcptrace_common::counters::bucket`], and stays.
+    pub stays: Vec<(u8, u64)>,
+}
+
+impl NormalRow {
+    /// Stays that have ended.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.stays.iter().fold(0, |sum, (_, n)| sum.saturating_add(*n))
+    }
 }
 
 /// What the kernel programs kept of where connections come from.

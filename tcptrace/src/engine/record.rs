@@ -9,6 +9,7 @@ use std::{
 use tcptrace_common::{event::Tuple, state::TcpState};
 
 use super::{
+    normal::Normal,
     stack::Stack,
     unknown::{Reason, Unknown},
     verdict::Verdict,
@@ -391,6 +392,8 @@ pub struct Record {
     pub cgroup: Option<Rc<str>>,
     /// Who opened it and who read from it; `None`: that was not asked for.
     pub origins: Option<Rc<KnownOrigin>>,
+    /// How long stays like this last as a rule; `None`: that was not asked for, or is not known.
+    pub normal: Option<Normal>,
     /// What is null, and why.
     pub unknown: Unknown,
 }

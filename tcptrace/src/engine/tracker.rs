@@ -24,7 +24,7 @@ use super::{
 /// the traffic.
 #[derive(Debug, Default)]
 pub struct Tracker {
-    /// Shorter stays are not worth a word, ns.
+    /// Ages are reported again when they have doubled from here, ns.
     min_age_ns: u64,
     open: HashMap<u64, Open>,
     /// Judged and not asked for, so that their ends are not reported either.
@@ -58,6 +58,8 @@ struct Open {
     absent: u8,
     /// A reset ended its connection while its descriptor was open.
     reset: bool,
+    /// It is being closed from outside.
+    told: bool,
 }
 
 /// How far the peer has taken what was sent, and since when.
@@ -105,8 +107,8 @@ impl Tracker {
         Self { min_age_ns, ..Self::default() }
     }
 
-    /// Takes in an event of the kernel's.
-    pub fn event(&mut self, event: &Event) -> Outcome {
+    /// Takes in an event of the kernel's. `from_ns`: shorter stays are not worth a word, ns.
+    pub fn event(&mut self, event: &Event, from_ns: u64) -> Outcome {
         let cookie = event.change.connection.cookie;
         self.unheld.remove(&cookie);
         // A reset ends the connection; with its descriptor open the socket stays, as a ghost, and
@@ -120,9 +122,10 @@ impl Tracker {
         if self.unwanted.remove(&cookie).is_some() {
             return Outcome::Silence;
         }
-        if self.open.contains_key(&cookie) {
+        if let Some(open) = self.open.get(&cookie) {
             let why = match (event.change.old, event.change.new) {
                 (TcpState::Close, TcpState::SynSent) => Reason::ConnectedAnew,
+                _ if open.told => Reason::ClosedHere,
                 _ if event.by_call => Reason::ShutDown,
                 _ => Reason::ByNoCall,
             };
@@ -131,7 +134,7 @@ impl Tracker {
                 .map_or(Outcome::Silence, Outcome::Say);
         }
         match event.change.stayed {
-            Some(stayed) if stayed.min_ns >= self.min_age_ns => Outcome::Unreported,
+            Some(stayed) if stayed.min_ns >= from_ns => Outcome::Unreported,
             _ => Outcome::Silence,
         }
     }
@@ -233,6 +236,7 @@ impl Tracker {
                     progress: before.at(una, now),
                     absent: 0,
                     reset: false,
+                    told: false,
                 };
                 self.open.insert(cookie, open);
                 self.counts.stuck += 1;
@@ -314,6 +318,19 @@ impl Tracker {
     /// Those that were reported and have not ended, as last seen, in no order.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &Rc<Record>> {
         self.open.values().map(|open| &open.record)
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn row(&self, cookie: u64) -> Option<&Rc<Record>> {
+        self.open.get(&cookie).map(|open| &open.record)
+    }
+
+    /// It is being closed from outside; or it was not, after all.
+    pub fn tell(&mut self, cookie: u64, told: bool) {
+        if let Some(open) = self.open.get_mut(&cookie) {
+            open.told = told;
+        }
     }
 
     /// How many sockets are remembered, for whatever reason.

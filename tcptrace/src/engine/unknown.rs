@@ -41,6 +41,8 @@ pub enum Reason {
     ShutDown,
     /// No call on this socket ended the state.
     ByNoCall,
+    /// This program ended it, as it was told to.
+    ClosedHere,
     /// Not ended: what was said of it is taken back.
     InUse,
     /// Not ended: what is known now is not what was asked for.
@@ -77,6 +79,10 @@ pub enum Reason {
     StackLost,
     /// Its stack is not in words yet.
     StackPending,
+    /// Too few stays have ended to call anything normal.
+    FewStays,
+    /// There was no room to count how long stays were.
+    NormalsFull,
     /// Its stack can't be read.
     StackUnreadable,
     /// Nothing is wrong with it, as far as shows.
@@ -103,7 +109,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 48] = [
+    pub const ALL: [Self; 51] = [
         Self::Subflows,
         Self::NoDescriptor,
         Self::FinBeforeTracing,
@@ -123,6 +129,7 @@ impl Reason {
         Self::ConnectedAnew,
         Self::ShutDown,
         Self::ByNoCall,
+        Self::ClosedHere,
         Self::InUse,
         Self::NotAskedFor,
         Self::ResetUnfollowed,
@@ -139,6 +146,8 @@ impl Reason {
         Self::NotReadSince,
         Self::EndUnread,
         Self::EndReadUnseen,
+        Self::FewStays,
+        Self::NormalsFull,
         Self::StackLost,
         Self::StackPending,
         Self::StackUnreadable,

@@ -11,6 +11,8 @@ use super::{
     alike::Report,
     blocked::blockage::Kept,
     check::{Finding, Offers},
+    close::{Closed, Closes, Planned},
+    doctor::Checkup,
     group::{Group, HolderNames, Overview},
     record::{Age, ClosedBy, Connection, Record},
     report::{Explanation, ProcessReport, ProcessStacks},
@@ -193,10 +195,18 @@ pub enum Update {
     Stacks(Box<ProcessStacks>),
     /// Why a socket, or several of a process's, are where they are, and what to do.
     Explanation(Box<Explanation>),
+    /// A connection that is to be closed, or is left alone.
+    Planned(Box<Planned>),
+    /// What came of closing one.
+    Closed(Box<Closed>),
+    /// The same of all.
+    Closes(Box<Closes>),
     /// What this host offers in one respect.
     Finding(Box<Finding>),
     /// What works on this host in all.
     Offers(Box<Offers>),
+    /// What ails this host.
+    Checkup(Box<Checkup>),
     /// Where leaks come from.
     Stories(Vec<CodeStory>),
     /// Something could not be seen or shown.

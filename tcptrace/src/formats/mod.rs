@@ -20,5 +20,6 @@ pub mod ports;
 pub mod python;
 pub mod sock_diag;
 pub mod stat;
+pub mod sysctl;
 pub mod threads;
 pub mod unix_diag;

@@ -18,9 +18,11 @@ pub const MPTCP: u16 = 262;
 
 const TCPDIAG_GETSOCK: u16 = 18;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const SOCK_DESTROY: u16 = 21;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
 const INET_DIAG_REQ_PROTOCOL: u16 = 3;
 
@@ -153,8 +155,8 @@ pub fn request_tcp(states: u32, detail: Detail) -> Vec<u8> {
 /// A request for all sockets of a family in the given states (bit `1 << number`).
 #[must_use]
 pub fn request(family: u8, protocol: u16, states: u32, detail: Detail) -> Vec<u8> {
-    let id = SocketId::new_zeroed();
-    asking(family, protocol, states, detail, NLM_F_DUMP, id)
+    let header = header(size_of::<Request>(), SOCK_DIAG_BY_FAMILY, NLM_F_DUMP);
+    asking(header, family, protocol, states, detail, SocketId::new_zeroed())
 }
 
 /// A request for one TCP connection by its ends and cookie; `interface`: what it is bound to, or 0.
@@ -162,6 +164,38 @@ pub fn request(family: u8, protocol: u16, states: u32, detail: Detail) -> Vec<u8
 /// these ends now.
 #[must_use]
 pub fn request_one(socket: &Socket, interface: u32) -> Vec<u8> {
+    let header = header(size_of::<Request>(), SOCK_DIAG_BY_FAMILY, 0);
+    about(header, socket, interface)
+}
+
+/// A request to end one TCP connection (SOCK_DESTROY, Linux 4.5, CONFIG_INET_DIAG_DESTROY). The
+/// kernel finds it by its ends, compares the cookie, and only then destroys it
+/// (net/ipv4/tcp_diag.c: `tcp_diag_destroy`; before 6.18 net/ipv4/inet_diag.c:
+/// `inet_diag_find_one_icsk`): another socket that has these ends now is left alone. The answer is
+/// an [`acknowledgement`]: `ENOENT` or `ESTALE` where it is gone, `EPERM` without CAP_NET_ADMIN
+/// over its network namespace (net/core/sock_diag.c: `sock_diag_destroy`), `EOPNOTSUPP` of a kernel
+/// that was built without it.
+#[must_use]
+pub fn request_destroy(socket: &Socket, interface: u32) -> Vec<u8> {
+    about(header(size_of::<Request>(), SOCK_DESTROY, NLM_F_ACK), socket, interface)
+}
+
+/// What the kernel says of a request that has no other answer: that it was done, or an errno; 0 for
+/// an answer that makes no sense.
+///
+/// # Errors
+/// The errno.
+pub fn acknowledgement(bytes: &[u8]) -> Result<(), i32> {
+    let (header, body) = Header::read_from_prefix(bytes).map_err(|_| 0)?;
+    match i32::read_from_prefix(body) {
+        Ok((0, _)) if header.kind == NLMSG_ERROR => Ok(()),
+        Ok((errno @ ..0, _)) if header.kind == NLMSG_ERROR => Err(errno.saturating_neg()),
+        _ => Err(0),
+    }
+}
+
+/// A request about one TCP connection.
+fn about(header: Header, socket: &Socket, interface: u32) -> Vec<u8> {
     let Tuple { laddr, raddr, lport, rport, .. } = socket.tuple;
     let mapped = |address: [u8; 16]| address.starts_with(&MAPPED);
     let v4 = mapped(laddr) && mapped(raddr);
@@ -178,19 +212,19 @@ pub fn request_one(socket: &Socket, interface: u32) -> Vec<u8> {
         interface,
         cookie: [socket.cookie as u32, (socket.cookie >> 32) as u32],
     };
-    asking(if v4 { AF_INET } else { AF_INET6 }, TCP, u32::MAX, Detail::Connection, 0, id)
+    asking(header, if v4 { AF_INET } else { AF_INET6 }, TCP, u32::MAX, Detail::Connection, id)
 }
 
 fn asking(
+    header: Header,
     family: u8,
     protocol: u16,
     states: u32,
     detail: Detail,
-    flags: u16,
     id: SocketId,
 ) -> Vec<u8> {
     let request = Request {
-        header: header(size_of::<Request>(), SOCK_DIAG_BY_FAMILY, flags),
+        header,
         family,
         protocol: protocol.to_le_bytes()[0],
         ext: detail.ext(),

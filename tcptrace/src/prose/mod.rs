@@ -3,7 +3,9 @@
 pub mod advice;
 pub mod blocked;
 pub mod check;
+pub mod close;
 pub mod cure;
+pub mod doctor;
 pub mod dump;
 pub mod last_word;
 pub mod origins;

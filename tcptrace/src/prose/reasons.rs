@@ -37,6 +37,7 @@ pub const fn words(reason: Reason) -> &'static str {
         Reason::ByNoCall => {
             "no call on this socket ended it: a packet did, or its listener was closed"
         }
+        Reason::ClosedHere => "closed by tcptrace (--close-after): the line closed says how",
         Reason::InUse => "not closed: data was sent after the FIN, so it is in use and not a leak",
         Reason::NotAskedFor => "not closed: it no longer matches the selection",
         Reason::ResetUnfollowed => {
@@ -55,6 +56,8 @@ pub const fn words(reason: Reason) -> &'static str {
         }
         Reason::NoPlace => "there were more connections than room for what was seen of them",
         Reason::ReadsUntraced => "this kernel doesn't trace reads: Linux 6.3 and later do",
+        Reason::FewStays => "fewer than 1,000 stays have ended there since tracing began",
+        Reason::NormalsFull => "there are more listeners and remotes than room to tell them apart",
         Reason::NeverRead => "no read has returned data",
         Reason::NotReadSince => "no read has returned data since tracing began",
         Reason::EndUnread => "the end of the stream hasn't been read",

@@ -7,6 +7,7 @@ use tcptrace_common::state::TcpState;
 use super::{reasons, time::human};
 use crate::engine::{
     counted::counted,
+    normal::Normal,
     record::{BootNs, Holder, HolderSource, Record},
 };
 
@@ -84,6 +85,7 @@ pub fn evidence(r: &Record, now: BootNs) -> Vec<String> {
         let by = if e.keepalive == Some(true) { ", perhaps in answer to keepalive" } else { "" };
         words.push(format!("the last acknowledgement arrived {} ago{by}", human(ns)));
     }
+    words.extend(r.normal.as_ref().map(|normal| format!("{}: {}", age(r, now), usual(normal))));
     match e.keepalive {
         Some(false) if r.state == TcpState::Established => words.push(
             "keepalive is off: while nothing is sent, nothing would show that the peer is gone"
@@ -100,6 +102,17 @@ pub fn evidence(r: &Record, now: BootNs) -> Vec<String> {
         _ => {}
     }
     words
+}
+
+fn age(r: &Record, now: BootNs) -> String {
+    format!("it has been in {} for {}", r.state.name(), human(r.age(now).min_ns))
+}
+
+/// `normally below 4ms (99.9% of 1203448 on its port)`.
+#[must_use]
+pub fn usual(n: &Normal) -> String {
+    let place = if n.server { "on its port" } else { "to its peer" };
+    format!("normally below {} (99.9% of {} {place})", human(n.below_ns), n.ended)
 }
 
 /// Who holds a record's socket, a line each.

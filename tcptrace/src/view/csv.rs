@@ -7,6 +7,7 @@ use std::{
 
 use crate::{
     engine::{
+        close::{Closed, Planned},
         record::{Age, BootNs, ClosedBy, Connection, Holder, Record},
         update::Update,
     },
@@ -21,6 +22,8 @@ pub enum Columns {
     Watch,
     /// Of `snapshot`.
     Snapshot,
+    /// Of `close`.
+    Close,
     /// Of `check`.
     Check,
 }
@@ -55,6 +58,8 @@ const END: [&str; 3] = ["closed_by_pid", "closed_by_comm", "on_cpu_pid"];
 /// Of the last row.
 const SUMMARY: [&str; 2] = ["counts", "advice"];
 const GROUP: [&str; 2] = ["group_by", "group"];
+/// What is to be done, and what came of it.
+const CLOSE: [&str; 6] = ["how", "refused", "result", "state_after", "still_held", "error"];
 const CHECK: [&str; 9] =
     ["event", "time", "name", "ok", "found", "needed_for", "lost_without", "remedy", "counts"];
 
@@ -65,6 +70,7 @@ impl Columns {
         match self {
             Self::Watch => [&SOCKET[..], &CHANGE, &KNOWN, &END, &SUMMARY].concat(),
             Self::Snapshot => [&SOCKET[..], &KNOWN, &SUMMARY, &GROUP].concat(),
+            Self::Close => [&SOCKET[..], &KNOWN, &CLOSE, &SUMMARY[..1]].concat(),
             Self::Check => CHECK.to_vec(),
         }
     }
@@ -151,6 +157,27 @@ impl<'a> Row<'a> {
             self.set("listener_queue", l.queue);
             self.set("listener_limit", l.limit);
         }
+    }
+
+    fn planned(&mut self, planned: &Planned, now: BootNs) {
+        self.record(&planned.record);
+        self.age(&planned.record.age(now));
+        self.maybe("how", planned.choice.ok().map(|(how, _)| how.name()));
+        self.maybe("refused", planned.choice.err().map(|refusal| refusal.name()));
+    }
+
+    fn closed(&mut self, closed: &Closed, now: BootNs) {
+        let attempt = &closed.attempt;
+        self.record(&closed.record);
+        self.age(&closed.record.age(now));
+        self.set("how", attempt.how.name());
+        self.set("result", attempt.outcome.name());
+        self.maybe("state_after", attempt.state_after().map(|state| state.name()));
+        let held = attempt.still_held.as_deref().unwrap_or_default().iter();
+        let held: Vec<String> =
+            held.map(|h| format!("{}[{}]:{}", safe(&h.comm), h.pid, h.fd)).collect();
+        self.set("still_held", inert(&held.join(";")));
+        self.maybe("error", attempt.error.as_deref().map(|error| inert(&safe(error))));
     }
 
     fn advice(&mut self, verdicts: &BTreeMap<&'static str, u64>) {
@@ -252,6 +279,25 @@ impl<W: Write> View for Csv<W> {
                 );
                 row
             }
+            Update::Planned(planned) => {
+                let mut row = Row::new(&self.columns, "planned", stamp);
+                row.planned(planned, time);
+                row
+            }
+            Update::Closed(closed) => {
+                let mut row = Row::new(&self.columns, "closed", stamp);
+                row.closed(closed, time);
+                row
+            }
+            Update::Closes(c) => {
+                let mut row = Row::new(&self.columns, "summary", stamp);
+                let all = [("selected", c.selected), ("planned", c.planned)].into_iter();
+                let outcomes = c.outcomes.iter().map(|(outcome, n)| (outcome.name(), *n));
+                let refused = c.refused.iter().map(|(refusal, n)| (refusal.name(), *n));
+                let held = [("still_held", c.still_held), ("not_begun", c.not_begun)];
+                row.set("counts", named(all.chain(outcomes).chain(refused).chain(held)));
+                row
+            }
             Update::Finding(f) => {
                 let mut row = Row::new(&self.columns, "check", stamp);
                 row.set("name", f.item.name());
@@ -276,6 +322,7 @@ impl<W: Write> View for Csv<W> {
             Update::Clock(_)
             | Update::Report(_)
             | Update::Stories(_)
+            | Update::Checkup(_)
             | Update::Process(_)
             | Update::Stacks(_)
             | Update::Explanation(_) => {

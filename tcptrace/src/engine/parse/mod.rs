@@ -38,6 +38,37 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(parsed).map_err(|_| HELP.to_owned())
 }
 
+/// From which age on a stay is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MinAge {
+    /// This.
+    Longer(Duration),
+    /// What is longer than normal.
+    Auto,
+}
+
+impl MinAge {
+    /// The age where it is not known what is normal.
+    #[must_use]
+    pub const fn duration(self) -> Duration {
+        match self {
+            Self::Longer(than) => than,
+            Self::Auto => Duration::from_secs(1),
+        }
+    }
+}
+
+/// A duration as [`duration`] takes it, or `auto`.
+///
+/// # Errors
+/// One line with examples.
+pub fn min_age(text: &str) -> Result<MinAge, String> {
+    if text.eq_ignore_ascii_case("auto") {
+        return Ok(MinAge::Auto);
+    }
+    duration(text).map(MinAge::Longer).map_err(|help| format!("{help}, or auto"))
+}
+
 /// A pid.
 ///
 /// # Errors

@@ -21,6 +21,7 @@ pub(crate) fn leak() -> Record {
         came_in_by: None,
         cgroup: None,
         origins: None,
+        normal: None,
         unknown: Unknown::default(),
     }
 }

@@ -63,7 +63,7 @@ fn stuck_then_resolved_with_its_closer() {
     let mut tracker = Tracker::default();
     tracker.found(record(5, 100));
     let Outcome::Say(Update::Resolved { stayed, closed_by, .. }) =
-        tracker.event(&event(5, 900, TcpState::CloseWait, TcpState::LastAck))
+        tracker.event(&event(5, 900, TcpState::CloseWait, TcpState::LastAck), 0)
     else {
         panic!("resolved")
     };
@@ -77,7 +77,7 @@ fn a_reset_makes_a_ghost_whose_story_goes_on() {
     let mut tracker = Tracker::default();
     tracker.found(record(5, 100));
     assert!(matches!(
-        tracker.event(&event(5, 200, TcpState::CloseWait, TcpState::Close)),
+        tracker.event(&event(5, 200, TcpState::CloseWait, TcpState::Close), 0),
         Outcome::Silence
     ));
     let mut ghost = record(5, 200);
@@ -85,7 +85,7 @@ fn a_reset_makes_a_ghost_whose_story_goes_on() {
     tracker.found(ghost);
     let mut end = event(5, 900, TcpState::Close, TcpState::Close);
     (end.destroyed, end.ghost) = (true, false);
-    let Outcome::Say(Update::Resolved { stayed, .. }) = tracker.event(&end) else {
+    let Outcome::Say(Update::Resolved { stayed, .. }) = tracker.event(&end, 0) else {
         panic!("resolved")
     };
     assert_eq!(stayed.min_ns, 800, "from the first stay on");
@@ -122,11 +122,11 @@ fn the_end_of_one_that_nobody_asked_for_is_not_told() {
     let mut tracker = Tracker::default();
     tracker.unwanted(record(5, 1), 0);
     assert!(matches!(
-        tracker.event(&event(5, 9, TcpState::CloseWait, TcpState::LastAck)),
+        tracker.event(&event(5, 9, TcpState::CloseWait, TcpState::LastAck), 0),
         Outcome::Silence
     ));
     assert!(matches!(
-        tracker.event(&event(6, 9, TcpState::CloseWait, TcpState::LastAck)),
+        tracker.event(&event(6, 9, TcpState::CloseWait, TcpState::LastAck), 0),
         Outcome::Unreported
     ));
 }
@@ -147,7 +147,7 @@ fn what_turns_out_to_be_in_use_is_taken_back() {
     let summary = tracker.summary();
     assert_eq!((summary.stuck, summary.resolved, summary.leaks), (1, 1, 0));
     assert!(matches!(
-        tracker.event(&event(5, 9, TcpState::CloseWait, TcpState::LastAck)),
+        tracker.event(&event(5, 9, TcpState::CloseWait, TcpState::LastAck), 0),
         Outcome::Silence
     ));
 }
@@ -190,7 +190,7 @@ proptest! {
                 }
                 2 | 3 => {
                     let new = if what == 2 { TcpState::LastAck } else { TcpState::Close };
-                    let outcome = tracker.event(&event(cookie, now, TcpState::CloseWait, new));
+                    let outcome = tracker.event(&event(cookie, now, TcpState::CloseWait, new), 0);
                     if matches!(outcome, Outcome::Say(_)) {
                         prop_assert!(known);
                         resolved += 1;

@@ -4,8 +4,10 @@ use super::{Said, Watch};
 use crate::engine::{
     assemble,
     decode::Event,
+    normal::Normal,
     record::Record,
     tracker::Outcome,
+    unknown::Reason,
     update::{Change, Update},
 };
 
@@ -21,20 +23,30 @@ impl Watch {
             return;
         }
         if let Some(beside) = &mut self.beside {
-            beside.ended(event, self.plan.min_age_ns);
+            beside.ended(event, self.plan.listed_from_ns());
         }
         if event.ghost {
             self.losses.ghost();
         }
-        let outcome = self.tracker.event(event);
+        let normal = self.normal_of_ended(event);
+        let from_ns = self.plan.reported_from_ns(normal.and_then(Result::ok));
+        let outcome = self.tracker.event(event, from_ns);
         if !matches!(outcome, Outcome::Unreported) {
             self.early.remove(&event.change.connection.cookie);
         }
         match outcome {
             Outcome::Say(update) => self.say(event.time, update, said),
-            Outcome::Unreported => self.ended_unseen(event, said),
+            Outcome::Unreported => self.ended_unseen(event, normal, said),
             Outcome::Silence => {}
         }
+    }
+
+    /// What is normal for a stay that ended, as the scan that listed it last knew, if one did.
+    fn normal_of_ended(&self, event: &Event) -> Option<Result<Normal, Reason>> {
+        let Change { connection, old, .. } = &event.change;
+        let listed = self.early.get(&connection.cookie).and_then(|(record, _)| record.normal);
+        let known = || listed.map_or_else(|| self.normals.of_ended(connection, *old), Ok);
+        self.plan.by_normal.then(known)
     }
 
     /// Whether a transition is asked for.
@@ -50,13 +62,19 @@ impl Watch {
     }
 
     /// A stay that passed min-age and ended between two scans: reported as it can still be known.
-    fn ended_unseen(&mut self, event: &Event, said: &mut Vec<Said>) {
+    fn ended_unseen(
+        &mut self,
+        event: &Event,
+        normal: Option<Result<Normal, Reason>>,
+        said: &mut Vec<Said>,
+    ) {
         if !self.plan.watches(event.change.old) {
             return;
         }
         let early = self.early.remove(&event.change.connection.cookie);
         let seen = early.map(|(record, _)| record).filter(|r| r.state == event.change.old);
-        let record = assemble::ended(event, self.host.all_processes);
+        let mut record = assemble::ended(event, self.host.all_processes);
+        assemble::note_normal(&mut record, normal);
         // Its end may say more of it than a scan could.
         if let Some(seen) = seen.filter(|_| record.is_shown()) {
             return self.ended_early(seen, event, said);
@@ -70,7 +88,7 @@ impl Watch {
         if let Some(update) = self.tracker.stuck(record, 0) {
             self.say(event.time, update, said);
         }
-        if let Outcome::Say(update) = self.tracker.event(event) {
+        if let Outcome::Say(update) = self.tracker.event(event, 0) {
             self.say(event.time, update, said);
         }
     }
@@ -83,7 +101,7 @@ impl Watch {
         if let Some(update) = self.tracker.stuck_at(record, 0, event.time) {
             self.say(event.time, update, said);
         }
-        if let Outcome::Say(update) = self.tracker.event(event) {
+        if let Outcome::Say(update) = self.tracker.event(event, 0) {
             self.say(event.time, update, said);
         }
     }

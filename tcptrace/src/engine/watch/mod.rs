@@ -6,6 +6,7 @@
 //! what was asked of processes, `origins` who opened what and read from it.
 
 mod asked;
+mod closing;
 mod events;
 mod losses;
 mod origins;
@@ -27,7 +28,11 @@ use super::{
     decode,
     fact::{Fact, Host, Process, Timed},
     leakers::Leakers,
+    normal,
+    normal::Normal,
+    normals::Normals,
     ownership::Ownership,
+    parse::MinAge,
     processes::Processes,
     record::{BootNs, ProcessId, Record},
     select::Selection,
@@ -51,6 +56,9 @@ pub struct Plan {
     /// From this age on scans list stays, ns; where that is less than [`Self::min_age_ns`], what is
     /// too young is kept until it is not: a recording may know of shorter stays than are asked for.
     pub listed_from_ns: Option<u64>,
+    /// What is longer than normal is reported, where it is known what is normal; elsewhere what is
+    /// longer than [`Self::min_age_ns`].
+    pub by_normal: bool,
     /// Ask what the threads of a process wait in when its first leak is reported.
     pub threads: bool,
     /// Stop after so many reports; with transitions, after so many of those.
@@ -66,6 +74,7 @@ impl Default for Plan {
             transitions: false,
             min_age_ns: 0,
             listed_from_ns: None,
+            by_normal: false,
             threads: false,
             count: None,
         }
@@ -73,6 +82,27 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// The same, with stays of this age reported.
+    #[must_use]
+    pub fn reporting(self, min_age: MinAge) -> Self {
+        let min_age_ns = u64::try_from(min_age.duration().as_nanos()).unwrap_or(u64::MAX);
+        let by_normal = min_age == MinAge::Auto;
+        let youngest = by_normal.then_some(normal::YOUNGEST_NS);
+        Self { min_age_ns, by_normal, listed_from_ns: youngest.or(self.listed_from_ns), ..self }
+    }
+
+    /// From which age on scans list stays, ns.
+    #[must_use]
+    pub fn listed_from_ns(&self) -> u64 {
+        self.listed_from_ns.unwrap_or(self.min_age_ns)
+    }
+
+    /// From which age on a stay is reported, ns; `normal`: how long such stays last as a rule, as
+    /// far as that is asked for and known.
+    fn reported_from_ns(&self, normal: Option<Normal>) -> u64 {
+        normal.map_or(self.min_age_ns, |normal| normal.reported_from_ns())
+    }
+
     /// Whether stays in this state are asked for. Who asks for CLOSE_WAIT wants to know of what
     /// becomes of it by a reset, too.
     fn watches(&self, state: TcpState) -> bool {
@@ -116,6 +146,10 @@ pub struct Watch {
     threads: Asked,
     /// Who opened what, where that was asked for.
     origins: Option<Box<Traced>>,
+    /// How long stays last as a rule.
+    normals: Normals,
+    /// Those that are being closed from outside, as they were when that began.
+    closing: HashMap<u64, Rc<Record>>,
     /// Reports so far, see [`Plan::count`].
     reports: u64,
     /// When the first fact became known.
@@ -146,6 +180,8 @@ impl Watch {
             early: HashMap::new(),
             threads: Asked::default(),
             origins: None,
+            normals: Normals::default(),
+            closing: HashMap::new(),
             reports: 0,
             began_ns: None,
         }
@@ -183,7 +219,10 @@ impl Watch {
             Fact::Threads(waiting) => self.threads.learn(waiting),
             Fact::Origins(told) => self.origins.get_or_insert_default().learn(told),
             Fact::Stack(named) => self.origins.get_or_insert_default().learn_stack(named),
+            Fact::Closing { cookie } => self.closing(*cookie),
+            Fact::Attempt(attempt) => self.tried(attempt, at, said),
             Fact::Blocked(reading) => self.threads.learn_more(reading),
+            Fact::Normals(rows) => self.normals.learn(rows),
         }
     }
 
@@ -220,6 +259,12 @@ impl Watch {
     /// Sockets that were reported and have not ended, as last seen, in no order.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &Rc<Record>> {
         self.tracker.rows()
+    }
+
+    /// One of them.
+    #[must_use]
+    pub fn row(&self, cookie: u64) -> Option<&Rc<Record>> {
+        self.tracker.row(cookie)
     }
 
     /// What is known of a process, as of the last scan that told of it.

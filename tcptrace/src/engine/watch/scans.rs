@@ -88,13 +88,15 @@ impl Watch {
 
     /// Whether stays are listed that are too young.
     fn keeps_early(&self) -> bool {
-        self.plan.listed_from_ns.is_some_and(|from| from < self.plan.min_age_ns)
+        self.plan.by_normal || self.plan.listed_from_ns() < self.plan.min_age_ns
     }
 
     /// Reports what has come of age since it was listed, as it was seen then.
     fn report_early(&mut self, now: BootNs, said: &mut Vec<Said>) {
-        let min_age_ns = self.plan.min_age_ns;
-        let of_age = |(record, _): &(Record, u32)| now >= record.latest_ns + min_age_ns;
+        let plan = &self.plan;
+        let of_age = |(record, _): &(Record, u32)| {
+            now >= record.latest_ns.saturating_add(plan.reported_from_ns(record.normal))
+        };
         let mut due: Vec<(Record, u32)> =
             self.early.extract_if(|_, early| of_age(early)).map(|(_, early)| early).collect();
         due.sort_by_key(|(record, _)| (record.latest_ns, record.connection.cookie));
@@ -136,7 +138,9 @@ impl Watch {
         let connection = Connection::new(socket.cookie, &socket.tuple, socket.protocol);
         // What began after the scan did is the next one's.
         let began = socket.latest_ns > now;
-        let young = now.saturating_sub(socket.latest_ns) < self.plan.min_age_ns;
+        let normal = self.plan.by_normal.then(|| self.normals.of(socket));
+        let from_ns = self.plan.reported_from_ns(normal.and_then(Result::ok));
+        let young = now.saturating_sub(socket.latest_ns) < from_ns;
         let state = TcpState::from_number(socket.state);
         let watched = state.is_none_or(|state| self.plan.watches(state));
         let asked_for = watched && self.plan.selection.matches_connection(&connection);
@@ -146,6 +150,7 @@ impl Watch {
         let cgroup = self.cgroups.get(&socket.cgroup).cloned();
         let stalled_ns = self.tracker.stalled(socket.cookie, socket.snd_una, now);
         let mut record = assemble::record(socket, holdings, cgroup, stalled_ns, now);
+        assemble::note_normal(&mut record, normal);
         if young {
             self.tell_origins(&mut record);
             self.early.insert(socket.cookie, (record, socket.snd_una));

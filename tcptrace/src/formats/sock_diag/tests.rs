@@ -56,6 +56,27 @@ fn a_connection_with_its_times() {
 }
 
 #[test]
+fn a_request_to_destroy_names_the_socket_and_wants_an_answer() {
+    let mut socket = Socket::new_zeroed();
+    (socket.cookie, socket.tuple.lport, socket.tuple.rport) = (7 << 32 | 9, 80, 5000);
+    let one = request_one(&socket, 3);
+    let destroy = request_destroy(&socket, 3);
+    assert_eq!((destroy[4], destroy[6]), (21, 5), "SOCK_DESTROY; NLM_F_REQUEST and NLM_F_ACK");
+    assert_eq!(one[8..], destroy[8..], "about the same socket");
+    let cookie = [9u32.to_le_bytes(), 7u32.to_le_bytes()].concat();
+    assert_eq!(destroy[16 + 8 + 40..][..8], cookie);
+}
+
+#[test]
+fn it_was_done_or_not() {
+    let error = |errno: i32| acknowledgement(&message(NLMSG_ERROR, &errno.to_le_bytes()));
+    assert_eq!([error(0), error(-2), error(i32::MIN)], [Ok(()), Err(2), Err(i32::MAX)]);
+    assert_eq!(error(2), Err(0), "no error number");
+    assert_eq!(acknowledgement(&message(NLMSG_DONE, &[0; 4])), Err(0));
+    assert_eq!(acknowledgement(&[0; 7]), Err(0));
+}
+
+#[test]
 fn a_listener_has_a_queue_and_drops() {
     let memory = [[0u8; 4]; 8].concat();
     let body = [
@@ -143,6 +164,11 @@ fn one_socket_is_asked_for_as_it_was_answered() {
 }
 
 proptest! {
+    #[test]
+    fn acknowledgements_of_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+        let _ = acknowledgement(&bytes);
+    }
+
     #[test]
     fn no_bytes_make_it_panic(
         bytes in proptest::collection::vec(any::<u8>(), 0..300),

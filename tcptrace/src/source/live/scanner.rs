@@ -208,6 +208,13 @@ impl Work {
         if let Some((kept, stacks)) = self.scans.origins().zip(self.stacks.as_mut()) {
             facts.extend(stacks.facts(kept, origins, &scan));
         }
+        if let Some(normals) = self.scans.normals() {
+            let unplaced = scan.unplaced.iter().map(|u| &u.socket.0);
+            let news = normals.news(scan.sockets.0.iter().chain(unplaced));
+            if !news.is_empty() {
+                facts.push(Fact::Normals(news));
+            }
+        }
         if skipped > 0 {
             facts.push(Fact::Skipped { count: skipped });
         }

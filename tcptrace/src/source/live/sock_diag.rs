@@ -97,6 +97,44 @@ impl SockDiag {
         }
     }
 
+    /// The TCP connection in `states` with this cookie, and what it is bound to; `None`: there is
+    /// none.
+    ///
+    /// # Errors
+    /// See [`dump`].
+    pub fn by_cookie(&mut self, states: u32, cookie: u64) -> io::Result<Option<(Socket, u32)>> {
+        let mut dump = Dump::new(self.netns, TCP, Detail::Connection);
+        self.send(&sock_diag::request_tcp(states, Detail::Connection))?;
+        let mut found = None;
+        loop {
+            let over = self.read(&mut dump)?;
+            if let Some(socket) = dump.sockets.drain(..).find(|s| s.cookie == cookie) {
+                let bound = dump.bound.iter().find(|(c, _)| *c == cookie);
+                found = Some((socket, bound.map_or(0, |(_, interface)| *interface)));
+            }
+            dump.bound.clear();
+            if over {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Ends this TCP connection; `interface`: what it is bound to, or 0. False: it is gone, or
+    /// another has its ends.
+    ///
+    /// # Errors
+    /// What else the kernel answers ([`sock_diag::request_destroy`]).
+    pub fn destroy(&mut self, connection: &Socket, interface: u32) -> io::Result<bool> {
+        self.send(&sock_diag::request_destroy(connection, interface))?;
+        let n = self.receive()?;
+        match sock_diag::acknowledgement(&self.buffer[..n]) {
+            Ok(()) => Ok(true),
+            Err(libc::ENOENT | libc::ESTALE) => Ok(false),
+            Err(0) => Err(io::Error::other("the kernel's answer makes no sense")),
+            Err(errno) => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+
     /// Lists the TCP sockets in `states` that are to be kept: the others take no memory.
     ///
     /// # Errors

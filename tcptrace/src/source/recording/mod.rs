@@ -73,6 +73,8 @@ pub struct Header {
     /// Settings of the kernel that bear on connections, of tcptrace's own network namespace: the
     /// name as sysctl(8) has it, and the value.
     pub sysctls: Vec<(String, String)>,
+    /// What was longer than normal was reported. Files of before do not end with this byte.
+    pub by_normal: bool,
 }
 
 impl Header {

@@ -142,13 +142,16 @@ impl<R: Read> Reader<R> {
                 Beginning::Frame(frame, length) => {
                     self.used += length;
                     match frame.kind {
-                        FrameKind::Header => match postcard::from_bytes(&frame.contents) {
-                            Ok(header) if !self.begun => {
-                                self.begun = true;
-                                return Ok(Some(Piece::Header(Box::new(header))));
+                        // A zero stands for the last field, where an older file lacks it.
+                        FrameKind::Header => {
+                            match postcard::from_bytes(&[&frame.contents[..], &[0]].concat()) {
+                                Ok(header) if !self.begun => {
+                                    self.begun = true;
+                                    return Ok(Some(Piece::Header(Box::new(header))));
+                                }
+                                _ => skipped += length as u64,
                             }
-                            _ => skipped += length as u64,
-                        },
+                        }
                         _ if !self.begun => return self.foreign(),
                         FrameKind::Batches => {
                             self.batches = frame.contents.into();

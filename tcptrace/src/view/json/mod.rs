@@ -1,5 +1,7 @@
 //! One JSON object a line. The names are a contract.
 
+mod close;
+mod doctor;
 mod host;
 mod kept;
 mod lines;
@@ -19,6 +21,8 @@ use serde::Serialize;
 use serde_json::ser::Formatter;
 
 use self::{
+    close::{ClosedLine, ClosesLine, planned},
+    doctor::{CheckupLine, DiagnosisLine, RemarkLine, SettingLine, UnseenLine},
     host::{FindingLine, OffersLine},
     lines::{GroupLine, LostLine, OverviewLine, SummaryLine},
     origins::{Stamps, stamps},
@@ -28,6 +32,7 @@ use self::{
 };
 use crate::{
     engine::{
+        doctor::Checkup,
         record::{BootNs, Record},
         update::Update,
     },
@@ -51,11 +56,33 @@ impl<W: Write> Json<W> {
         Self { out, clock, line: Vec::new(), time: String::new() }
     }
 
+    /// What it was written to.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+
     fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
         // Every line that a test sees is described; those by hand have tests of their own.
         debug_assert_eq!(schema::check_value(value), Ok(()));
         value.serialize(&mut serde_json::Serializer::with_formatter(&mut self.out, Escaping))?;
         self.out.write_all(b"\n")
+    }
+
+    /// What the doctor says, a line each.
+    fn checkup(&mut self, time: &str, c: &Checkup) -> io::Result<()> {
+        for d in &c.findings {
+            self.line(&DiagnosisLine::new(time, d, c.apart_ns))?;
+        }
+        for remark in &c.remarks {
+            self.line(&RemarkLine::new(time, remark, c.apart_ns))?;
+        }
+        for setting in &c.settings {
+            self.line(&SettingLine::new(time, setting))?;
+        }
+        for unseen in &c.unseen {
+            self.line(&UnseenLine::new(time, unseen))?;
+        }
+        self.line(&CheckupLine::new(time, c))
     }
 
     /// A line that is put together by hand.
@@ -112,8 +139,17 @@ impl<W: Write> View for Json<W> {
             }
             Update::Stacks(s) => self.line(&StacksLine::new(self.stamp(time), s)),
             Update::Explanation(e) => self.line(&ExplanationLine::new(self.stamp(time), e)),
+            Update::Planned(plan) => {
+                let stamps = self.stamps(&plan.record);
+                self.by_hand(time, |line, stamp| {
+                    planned(line, &Stamped { now: time, stamp, origins: &stamps }, plan);
+                })
+            }
+            Update::Closed(closed) => self.line(&ClosedLine::new(self.stamp(time), closed)),
+            Update::Closes(closes) => self.line(&ClosesLine::new(self.stamp(time), closes)),
             Update::Finding(finding) => self.line(&FindingLine::new(self.stamp(time), finding)),
             Update::Offers(offers) => self.line(&OffersLine::new(self.stamp(time), offers)),
+            Update::Checkup(checkup) => self.checkup(&self.stamp(time), checkup),
             Update::Lost(lost) => self.line(&LostLine::new(self.stamp(time), lost)),
             Update::Summary(summary) => {
                 let clock = self.clock.clone();

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     engine::{
+        normal::{Normal, PER_MILLE},
         record::{Age, BootNs, ClosedBy, Evidence, Holder, Listener, Record},
         unknown::{Reason, Unknown},
     },
@@ -88,6 +89,10 @@ pub fn record(
     if let Some(origins) = &r.origins {
         self::origins(out, origins, stamps, now);
     }
+    if r.normal.is_some() || r.unknown.get("normal").is_some() {
+        text(out, ",\"normal\":");
+        maybe(out, r.normal, normal);
+    }
     text(out, ",\"unknown\":{");
     unknown(out, &r.unknown, ended.filter(|e| e.closed_by.is_none()).map(|e| e.unknown));
     text(out, "}");
@@ -106,6 +111,16 @@ pub fn record(
         });
     }
     text(out, "}\n");
+}
+
+fn normal(out: &mut Vec<u8>, n: Normal) {
+    text(out, "{\"below_ms\":");
+    ms(out, n.below_ns);
+    text(out, ",\"per_mille\":");
+    number(out, PER_MILLE);
+    text(out, ",\"of\":");
+    number(out, n.ended);
+    text(out, if n.server { ",\"at\":\"listener\"}" } else { ",\"at\":\"remote\"}" });
 }
 
 fn list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&mut Vec<u8>, &T)) {

@@ -1,5 +1,7 @@
 //! Lines for people: one a row, with fixed leading columns, in whatever width there is.
 
+mod close;
+mod doctor;
 mod fit;
 mod host;
 mod page;
@@ -37,6 +39,8 @@ pub struct Table<W> {
     width: usize,
     measure: Option<Measure>,
     headed: bool,
+    /// Rows begin with a time.
+    has_times: bool,
     /// The process of a page, and those of its leaks that have no row yet.
     untold: Option<(u32, u64)>,
     /// What helps nobody, as far as it was said: once is enough.
@@ -47,7 +51,16 @@ impl<W: Write> Table<W> {
     /// A view that writes to `out`, which takes styles away where they are not wanted, for `width`
     /// columns.
     pub fn new(out: W, clock: Clock, width: usize) -> Self {
-        Self { out, clock, width, measure: None, headed: false, untold: None, said: Vec::new() }
+        Self {
+            out,
+            clock,
+            width,
+            measure: None,
+            headed: false,
+            has_times: false,
+            untold: None,
+            said: Vec::new(),
+        }
     }
 
     /// The same, which follows a terminal whose width changes.
@@ -114,8 +127,12 @@ impl<W: Write> View for Table<W> {
             Update::Process(report) => self.process(report, time),
             Update::Stacks(s) => self.stacks(&s.stacks, Some(&s.process)),
             Update::Explanation(explanation) => self.explanation(explanation, time),
+            Update::Planned(planned) => self.planned(time, planned),
+            Update::Closed(closed) => self.closed(time, closed),
+            Update::Closes(closes) => self.closes(closes),
             Update::Finding(finding) => self.finding(finding),
             Update::Offers(offers) => self.offers(offers),
+            Update::Checkup(checkup) => self.checkup(checkup),
             Update::Stories(stories) => self.stories(stories),
             Update::Lost(lost) => {
                 let time = self.clock.short(time);

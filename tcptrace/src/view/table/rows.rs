@@ -50,6 +50,7 @@ impl<W: Write> Table<W> {
         if std::mem::replace(&mut self.headed, true) {
             return Ok(());
         }
+        self.has_times = columns.starts_with("TIME");
         let ends = ends_column(self.width().saturating_sub(columns.width()));
         self.styled(DIM, &format!("{columns}{}HOLDER", pad("ENDS", ends)))?;
         writeln!(self.out)

@@ -13,7 +13,7 @@ use crate::{
         update::Lost,
         verdict::Verdict,
     },
-    prose::{reasons, time::human},
+    prose::{reasons, time::human, words::usual},
     view::text::safe,
 };
 
@@ -158,10 +158,9 @@ pub fn counts(group: &GroupReport) -> Ways {
             list.collect::<Vec<_>>().join(", ")
         }
     };
-    let all = match (&*peers, &*verdicts) {
-        ("", one) | (one, "") => one.to_owned(),
-        (peers, verdicts) => format!("{peers}; {verdicts}"),
-    };
+    let normal = group.oldest.normal.as_ref().map(usual).unwrap_or_default();
+    let all = [&*peers, &*verdicts, &*normal].into_iter().filter(|part| !part.is_empty());
+    let all = all.collect::<Vec<_>>().join("; ");
     Ways::default().or(all, 0).or(peers, 1).or("", 3)
 }
 
@@ -188,6 +187,7 @@ fn detail(r: &Record) -> String {
         parts.push(format!("unanswered probes {n}"));
     }
     parts.extend(r.also.iter().map(|v| v.name().to_owned()));
+    parts.extend(r.normal.as_ref().map(usual));
     parts.join(" ")
 }
 

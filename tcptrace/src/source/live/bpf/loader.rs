@@ -26,6 +26,7 @@ use crate::{
         cpus,
         iter::{LinkedIter, Listing},
         mapped::Mapped,
+        normals,
         nursery::Nursery,
         origins::{self, Whose},
         preflight,
@@ -61,7 +62,7 @@ impl Kernel {
     /// `config.offsets`, `config.jiffy_ns` and `config.stream` are filled in here, the first from
     /// the kernel's BTF in the file `btf`. `buffer`: bytes of the ring buffer, and of all CPUs'
     /// streams together, where they are not to be as large as they usually are. `origins`: whose
-    /// connections' origins are kept, if any are.
+    /// connections' origins are kept, if any are. `normals`: how long stays last as a rule is, too.
     ///
     /// # Errors
     /// A [`Refusal`] that names what is missing.
@@ -70,6 +71,7 @@ impl Kernel {
         buffer: Option<u32>,
         btf: &Path,
         origins: Option<&Whose>,
+        normals: bool,
     ) -> Result<(Self, Scans, RingBuf<MapData>), Refusal> {
         let cpus = cpus()?;
         let streams = config.transitions != 0 && !preflight::may_nest();
@@ -77,7 +79,8 @@ impl Kernel {
         if let Some(whose) = origins {
             whose.fill(&mut config);
         }
-        let (mut ebpf, kernel_btf) = prepare(config, cpus, buffer.unwrap_or(RING_BYTES), btf)?;
+        let (mut ebpf, kernel_btf) =
+            prepare(config, cpus, buffer.unwrap_or(RING_BYTES), normals, btf)?;
 
         load_all(&mut ebpf, &kernel_btf)?;
         let stays = link_iter(&ebpf, "scan", Some("STAYS"))?;
@@ -94,6 +97,11 @@ impl Kernel {
             }
             None => (None, Vec::new()),
         };
+        let normals = normals.then(|| normals::start(&mut ebpf, &kernel_btf)).transpose()?;
+        // Before `set_state`, which ends the stay: programs run in the order in which they came.
+        if normals.is_some() {
+            attached.push((normals::PROGRAM, attach(&mut ebpf, normals::PROGRAM)?));
+        }
         attached.push(("set_state", attach(&mut ebpf, "set_state")?));
 
         let events = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)
@@ -123,7 +131,8 @@ impl Kernel {
             attached,
             at_calls,
         };
-        let scans = Scans { control, counts, nursery, stays, holders, adopt, origins, scans: 0 };
+        let scans =
+            Scans { control, counts, nursery, stays, holders, adopt, origins, normals, scans: 0 };
         Ok((kernel, scans, events))
     }
 
@@ -192,6 +201,7 @@ fn prepare(
     mut config: Config,
     cpus: u32,
     ring_bytes: u32,
+    normals: bool,
     btf: &Path,
 ) -> Result<(Ebpf, Btf), Refusal> {
     // The library goes through all of the kernel's types, which takes as long as all of this.
@@ -217,6 +227,7 @@ fn prepare(
         .map_max_entries("EVENTS", ring_bytes)
         .map_max_entries("CPUS", cpus)
         .map_max_entries("STREAM", (cpus * config.stream).max(1))
+        .map_max_entries("NORMALS", if normals { normals::PLACES } else { 1 })
         .map_max_entries("ORIGINS", if keeps { origins::places() } else { 1 })
         .map_max_entries("ASKED", if keeps { origins::ASKED } else { 1 })
         .map_max_entries("NAMED", if keeps { origins::NAMES } else { 1 })
@@ -257,7 +268,7 @@ impl DescriptorScan {
     /// A [`Refusal`] that names what is missing.
     pub fn load(states: u32, netns: u32, btf: &Path) -> Result<Self, Refusal> {
         let config = Config { states, netns, ..Config::NONE };
-        let (mut ebpf, kernel_btf) = prepare(config, cpus()?, SMALLEST_RING, btf)?;
+        let (mut ebpf, kernel_btf) = prepare(config, cpus()?, SMALLEST_RING, false, btf)?;
         load(program(&mut ebpf, "snapshot")?, Hook::Iter("task_file"), &kernel_btf)?;
         link_iter(&ebpf, "snapshot", None).map(Self)
     }
@@ -287,7 +298,8 @@ const NO_NETNS: u32 = 1;
 /// A [`Refusal`] that names what is missing.
 pub fn trial(states: u32, nursery: bool, btf: &Path) -> Result<(), Refusal> {
     let config = Config { states, nursery: u32::from(nursery), netns: NO_NETNS, ..Config::NONE };
-    let (mut kernel, mut scans, _events) = Kernel::load(config, Some(SMALLEST_RING), btf, None)?;
+    let (mut kernel, mut scans, _events) =
+        Kernel::load(config, Some(SMALLEST_RING), btf, None, false)?;
     kernel.follow_ends()?;
     scans.stays(0, true).map(drop).map_err(|e| refusal("listing what is live", &e))
 }
@@ -300,7 +312,7 @@ pub fn trial_of_origins(states: u32, btf: &Path) -> Result<bool, Refusal> {
     let config = Config { states, netns: NO_NETNS, ..Config::NONE };
     let whose = Whose::default();
     let (_kernel, mut scans, _events) =
-        Kernel::load(config, Some(SMALLEST_RING), btf, Some(&whose))?;
+        Kernel::load(config, Some(SMALLEST_RING), btf, Some(&whose), false)?;
     scans.stays(0, true).map_err(|e| refusal("listing what is live", &e))?;
     Ok(scans.origins().is_some_and(|origins| origins.reads))
 }

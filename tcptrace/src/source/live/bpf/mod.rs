@@ -8,6 +8,7 @@ pub mod loader;
 #[cfg(feature = "kernel-log")]
 mod log;
 pub mod mapped;
+pub mod normals;
 pub mod nursery;
 pub mod origins;
 pub mod preflight;

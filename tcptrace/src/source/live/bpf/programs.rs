@@ -146,7 +146,7 @@ mod tests {
     ///
     /// Where origins are not asked for, the four of them are not loaded, and the verifier takes out
     /// again what `scan` and `holders` have for them.
-    const AT_MOST: [(&str, u64); 11] = [
+    const AT_MOST: [(&str, u64); 12] = [
         ("set_state", 1786),
         ("destroy", 523),
         ("scan", 658),
@@ -157,6 +157,7 @@ mod tests {
         ("connected", 1238),
         ("received", 1429),
         ("forget", 9),
+        ("normal", 700),
         ("empty", 2),
     ];
 

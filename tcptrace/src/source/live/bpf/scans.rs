@@ -10,6 +10,7 @@ use zerocopy::IntoBytes;
 use super::{
     counts::KernelCounts,
     iter::{LinkedIter, Listing},
+    normals::NormalTable,
     nursery::Nursery,
     origins::OriginMaps,
 };
@@ -23,6 +24,7 @@ pub struct Scans {
     pub(super) adopt: LinkedIter,
     pub(super) counts: KernelCounts,
     pub(super) origins: Option<OriginMaps>,
+    pub(super) normals: Option<NormalTable>,
     pub(super) scans: u32,
 }
 
@@ -94,6 +96,11 @@ impl Scans {
     /// What the programs know of origins, where that was asked for.
     pub fn origins(&mut self) -> Option<&mut OriginMaps> {
         self.origins.as_mut()
+    }
+
+    /// How long stays last as a rule, where that was asked for.
+    pub fn normals(&mut self) -> Option<&mut NormalTable> {
+        self.normals.as_mut()
     }
 
     /// Where young stays are.

@@ -41,12 +41,22 @@ struct RecordLine<'a> {
     former_holders: Vec<HolderLine<'a>>,
     listener: Option<ListenerLine<'a>>,
     cgroup: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    normal: Option<Option<NormalLine>>,
     #[serde(serialize_with = "reasons")]
     unknown: std::borrow::Cow<'a, Unknown>,
 }
 
 fn reasons<S: Serializer>(unknown: &Unknown, s: S) -> Result<S::Ok, S::Error> {
     s.collect_map(unknown.iter().map(|(field, why)| (field, reasons::words(why))))
+}
+
+#[derive(Serialize)]
+struct NormalLine {
+    below_ms: Ms,
+    per_mille: u64,
+    of: u64,
+    at: &'static str,
 }
 
 #[derive(Serialize)]
@@ -131,6 +141,14 @@ impl<'a> RecordLine<'a> {
             former_holders: r.former_holders.iter().map(HolderLine::from).collect(),
             listener: r.listener.as_ref().map(ListenerLine::from),
             cgroup: r.cgroup.as_deref(),
+            normal: (r.normal.is_some() || r.unknown.get("normal").is_some()).then(|| {
+                r.normal.map(|n| NormalLine {
+                    below_ms: Ms(n.below_ns),
+                    per_mille: 999,
+                    of: n.ended,
+                    at: if n.server { "listener" } else { "remote" },
+                })
+            }),
             unknown: std::borrow::Cow::Borrowed(&r.unknown),
         }
     }
@@ -266,8 +284,11 @@ prop_compose! {
         ]),
         cgroup in option::of(names()),
         fields in proptest::sample::subsequence(
-            vec!["age_ms.max", "closed_by", "inode", "role"], 0..=4,
+            vec!["age_ms.max", "closed_by", "inode", "normal", "role"], 0..=5,
         ),
+        normal in option::of((times(), any::<(u64, bool)>()).prop_map(
+            |(below_ns, (ended, server))| Normal { below_ns, ended, server },
+        )),
         why in select(&Reason::ALL[..]),
     ) -> Record {
         Record {
@@ -289,6 +310,7 @@ prop_compose! {
             came_in_by: Some(came_in_by),
             cgroup: cgroup.map(Rc::from),
             origins: None,
+            normal,
             unknown: fields.into_iter().map(|field| (field, why)).collect(),
         }
     }

@@ -9,24 +9,26 @@ use super::{
     blocked::KEPT,
     evidence::{EVIDENCE, LISTENER},
     field,
+    normal::NORMAL,
     origins::{FRAME, MOMENT, STORY},
     sometimes,
     time_wait::TIME_WAIT,
 };
 use crate::engine::verdict::Verdict;
 
-const VERDICT: super::Kind = Word(|| Verdict::ALL.iter().map(|v| v.name()).collect());
-const STATE: super::Kind = Word(|| TcpState::ALL.iter().map(|s| s.name()).collect());
+pub(super) const VERDICT: super::Kind = Word(|| Verdict::ALL.iter().map(|v| v.name()).collect());
+pub(super) const STATE: super::Kind = Word(|| TcpState::ALL.iter().map(|s| s.name()).collect());
 
-const EVENT: Field = field("event", Text, "What the line is.");
-const TIME: Field = field("time", Time, "When it was written, or when what it tells of happened.");
+pub const EVENT: Field = field("event", Text, "What the line is.");
+pub const TIME: Field =
+    field("time", Time, "When it was written, or when what it tells of happened.");
 
 const AGE: &[Field] = &[
     field("min", Milliseconds, "At least so long."),
     field("max", Maybe(&Milliseconds), "At most so long; the same as `min` where it was traced."),
 ];
 
-const COMM: Field = field("comm", Text, "Command name, at most 15 bytes.");
+pub const COMM: Field = field("comm", Text, "Command name, at most 15 bytes.");
 const CGROUP: Field = field("cgroup", Maybe(&Text), "Cgroup, as a path below the mount.");
 const CONTAINER: Field = field("container", Maybe(&Text), "Id or name of the container.");
 const RUNTIME: Field = field(
@@ -60,7 +62,7 @@ const HOLDER: &[Field] = &[
 const UNKNOWN: Field = field("unknown", Map(&Text), "Fields that are null, or not exact, and why.");
 
 /// What a record of a socket has, whichever line it is.
-const RECORD: &[Field] = &[
+pub(super) const RECORD: &[Field] = &[
     EVENT,
     TIME,
     field("cookie", Count(""), "The kernel's own number of the socket; `explain cookie:N`."),
@@ -91,6 +93,11 @@ const RECORD: &[Field] = &[
     sometimes("origin", Maybe(&Object(MOMENT)), "Who opened it; with `--origins`."),
     sometimes("last_read", Maybe(&Object(MOMENT)), "Who read data last; with `--origins`."),
     sometimes("end_read", Maybe(&Object(MOMENT)), "Who read the end; with `--origins`."),
+    sometimes(
+        "normal",
+        Maybe(&Object(NORMAL)),
+        "How long stays last as a rule where it leads; with `--min-age auto`.",
+    ),
     UNKNOWN,
 ];
 

@@ -2,8 +2,11 @@
 //! tests hold every line that they see against it.
 
 mod blocked;
+mod close;
+mod doctor;
 mod evidence;
 mod fields;
+mod normal;
 mod origins;
 mod page;
 mod time_wait;
@@ -11,7 +14,6 @@ mod time_wait;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use self::fields::LINES;
 pub use self::page::markdown;
 
 /// A kind of line.
@@ -26,6 +28,11 @@ struct Line {
     common: &'static [Field],
     /// Its own.
     fields: &'static [Field],
+}
+
+/// All kinds of lines.
+fn lines() -> impl Iterator<Item = &'static Line> {
+    fields::LINES.iter().chain(close::LINES).chain(doctor::LINES)
 }
 
 /// A field of an object.
@@ -151,7 +158,7 @@ pub fn check(line: &Value) -> Result<(), String> {
     let event = line["event"].as_str().unwrap_or_default();
     let mut found = Err(format!("no such event: {event}"));
     // Some events have several kinds of lines: a summary is one of each command's.
-    for kind in LINES.iter().filter(|kind| kind.events.contains(&event)) {
+    for kind in lines().filter(|kind| kind.events.contains(&event)) {
         found = members(object, &[kind.common, kind.fields], "");
         if found.is_ok() {
             break;
@@ -186,8 +193,7 @@ fn members(object: &Map<String, Value>, parts: &[&[Field]], at: &str) -> Result<
 /// A JSON Schema (draft 2020-12) of every line.
 #[must_use]
 pub fn json_schema() -> String {
-    let lines: Vec<Value> = LINES
-        .iter()
+    let lines: Vec<Value> = lines()
         .map(|line| {
             let mut schema = object(&[line.common, line.fields]);
             schema["properties"]["event"] = json!({ "enum": line.events });
@@ -261,7 +267,7 @@ mod tests {
                 }
             }
         }
-        for line in LINES {
+        for line in lines() {
             let mut names = Vec::new();
             walk(line.common, &mut names);
             walk(line.fields, &mut names);
