@@ -23,7 +23,12 @@ pub fn said(text: &str) -> Update {
     let values = Sysctl::ALL.map(|sysctl| (sysctl, Ok(value.clone())));
     let settings = SysctlValues { values: BTreeMap::from(values), hashed: number("TCP", "alloc") };
     let _ = (Ephemeral::of(&settings), sysctl::ranges(text), sysctl::version(text));
-    let process = NamedProcess { pid: 1, comm: text.to_owned(), name: text.to_owned() };
+    let process = NamedProcess {
+        pid: 1,
+        comm: text.to_owned(),
+        name: text.to_owned(),
+        container: Some(text.into()),
+    };
     let length = text.len() as u64;
     let listener = ListenerSeen {
         local: ([127, 0, 0, 1], 80).into(),

@@ -259,7 +259,9 @@ fn connections_that_are_not_closed() {
 fn settings_of_each_namespace() {
     let ((one, _in_one), (other, _in_other)) = (inhabited(), inhabited());
     set(&one, "ipv4/tcp_fin_timeout", "17");
+    let inode = one.inode().to_string();
     let (one, other) = (Said::within(&one, &[]), Said::within(&other, &[]));
+    assert!(one.summary["netns_paths"][&inode].is_string(), "{}", one.summary);
     let of = |said: &Said| {
         let setting = said.setting("net.ipv4.tcp_fin_timeout");
         (setting["value"].clone(), setting["default"].clone(), setting["changed"].clone())

@@ -14,7 +14,7 @@ use crate::{
         counted::counted,
         doctor::{
             COUNTERS, Conntrack, Descriptors, Examination, HostNumbers, ListenerSeen, NamedProcess,
-            NamespaceSeen, NetCounters, Unseen,
+            NamespaceSeen, NetCounters, Unseen, container,
             gather::{Gathered, Gathering},
             ports::Ephemeral,
             settings::{Sysctl, SysctlValues},
@@ -93,8 +93,8 @@ pub fn examine(order: Order) -> io::Result<(Examination, BootNs)> {
     }
     let descriptors = descriptors(&scope, process, &scanned.sockets, &mut unseen);
     let namespaces = second.into_iter().map(|look| look.with(&first, &mut scanned, &snapshot));
-    let namespaces = namespaces.collect();
-    remaining(&mut unseen);
+    let namespaces: Vec<NamespaceSeen> = namespaces.collect();
+    remaining(&namespaces, &mut unseen);
     let seen = Examination { apart_ns, process, host, namespaces, descriptors, leaks, unseen };
     Ok((seen, now))
 }
@@ -110,7 +110,17 @@ fn places(scope: &[u32]) -> Vec<Netns> {
 }
 
 /// What is never seen, and what this host hides.
-fn remaining(unseen: &mut Vec<Unseen>) {
+fn remaining(namespaces: &[NamespaceSeen], unseen: &mut Vec<Unseen>) {
+    for blind in namespaces.iter().filter(|seen| seen.after.0.is_empty()) {
+        let what = format!("counters of network namespace {}", blind.inode);
+        unseen.push(Unseen { what, why: "/proc/PID/net/netstat can't be read there".into() });
+    }
+    if namespaces.iter().all(|seen| seen.conntrack.is_none()) {
+        unseen.push(Unseen {
+            what: "connection tracking".into(),
+            why: "not in this kernel, or its module is not loaded".into(),
+        });
+    }
     if process::some_hidden() {
         unseen.push(Unseen { what: "other users' processes".into(), why: process::HIDDEN.into() });
     }
@@ -319,11 +329,13 @@ fn descriptors(
 /// What a process is called; what people call it, where it may be named. `None`: it is gone.
 fn named(pid: u32, used: u64, soft: u64) -> Option<NamedProcess> {
     let (id, comm) = process::find_with_name(pid)?;
-    let mut name = comm.to_string();
+    let (mut name, mut inside) = (comm.to_string(), None);
     if used >= soft / 2 {
         let mut known = Known::default();
         known.learn(id);
-        name = known.processes().context(id).name.map_or(name, |called| called.to_string());
+        let context = known.processes().context(id);
+        name = context.name.map_or(name, |called| called.to_string());
+        inside = container(context.cgroups.as_deref());
     }
-    Some(NamedProcess { pid, comm: comm.to_string(), name })
+    Some(NamedProcess { pid, comm: comm.to_string(), name, container: inside })
 }

@@ -36,6 +36,12 @@ const fn style(harm: Harm) -> Style {
     }
 }
 
+/// A network namespace: its number, and a way into it. It may hold what others chose.
+fn place(c: &Checkup, netns: u32) -> String {
+    let path = c.places.get(&netns).map_or("", String::as_str);
+    format!("network namespace {netns}, {path}")
+}
+
 impl<W: Write> Table<W> {
     pub(super) fn checkup(&mut self, c: &Checkup) -> io::Result<()> {
         self.verdict(c)?;
@@ -87,7 +93,7 @@ impl<W: Write> Table<W> {
         let text = format!(
             "{} in {}; two looks, {} apart",
             sockets,
-            counted(c.namespaces, "network namespace", "network namespaces"),
+            counted(c.places.len() as u64, "network namespace", "network namespaces"),
             human(c.apart_ns)
         );
         self.wrapped(2, text.split(' '))
@@ -116,7 +122,7 @@ impl<W: Write> Table<W> {
         self.styled(style(d.harm), &pad(&harm, TEXT - 1))?;
         let netns = match d.netns {
             // Where there is one only, everything is in it.
-            Some(netns) if c.namespaces > 1 => format!(" [network namespace {netns}]"),
+            Some(netns) if c.places.len() > 1 => format!(" [{}]", place(c, netns)),
             _ => String::new(),
         };
         let headline = doctor::headline(d, c.apart_ns) + &netns;
@@ -149,11 +155,11 @@ impl<W: Write> Table<W> {
         writeln!(self.out)?;
         let mut of = None;
         for setting in shown {
-            if c.namespaces > 1 && of != Some(setting.netns) {
+            if c.places.len() > 1 && of != Some(setting.netns) {
                 of = Some(setting.netns);
                 let of = setting.netns.map_or_else(
                     || "of the host".to_owned(),
-                    |netns| format!("of network namespace {netns}"),
+                    |netns| format!("of {}", safe(&place(c, netns))),
                 );
                 writeln!(self.out, "  {DIM}{of}{DIM:#}")?;
             }
