@@ -57,7 +57,7 @@ pub fn said(text: &str) -> Update {
     };
     let sockets = BTreeMap::new();
     let descriptors = vec![Descriptors { process, used: 99, soft: 100, hard: 100, sockets }];
-    let unseen = vec![Unseen { what: text.to_owned(), why: text.to_owned() }];
+    let unseen = vec![Unseen { what: text.to_owned(), why: text.to_owned(), hides: true }];
     let namespaces = vec![namespace];
     let mut checkup =
         checkup(Examination { host, namespaces, descriptors, unseen, ..Examination::default() });

@@ -298,5 +298,7 @@ fn what_may_not_be_looked_at_is_said() {
         told.and_then(|u| u["why"].as_str()).unwrap_or_else(|| panic!("no {what} in {said:#?}"))
     };
     assert!(why("descriptors of").contains("CAP_SYS_PTRACE"));
+    let hides = said.unseen.iter().find(|u| u["hides"] == true);
+    assert!(hides.is_some(), "{:#?}", said.unseen);
     assert_eq!(said.summary["not_looked_at"], json!(said.unseen.len()));
 }

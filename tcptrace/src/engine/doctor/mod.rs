@@ -316,6 +316,8 @@ pub struct Unseen {
     pub what: String,
     /// Why not.
     pub why: String,
+    /// Something may be there that was not found for it: with more rights it would be.
+    pub hides: bool,
 }
 
 /// What the doctor says.

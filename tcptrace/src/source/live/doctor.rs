@@ -74,10 +74,12 @@ pub fn examine(order: Order) -> io::Result<(Examination, BootNs)> {
     let apart_ns = clock().saturating_sub(began);
     for (place, e) in &failed {
         let why = e.to_string();
-        unseen.push(Unseen { what: format!("network namespace {}", place.path.display()), why });
+        let what = format!("network namespace {}", place.path.display());
+        unseen.push(Unseen { what, why, hides: true });
     }
     let mut snapshot = Snapshot::take(query)?;
-    unseen.extend(snapshot.missing.drain(..).map(|why| Unseen { what: "sockets".into(), why }));
+    let sockets = |why| Unseen { what: "sockets".into(), why, hides: true };
+    unseen.extend(snapshot.missing.drain(..).map(sockets));
     let mut scanned = Gathering::default();
     for look in &second {
         let ephemeral = Ephemeral::of(&look.seen.settings);
@@ -113,20 +115,24 @@ fn places(scope: &[u32]) -> Vec<Netns> {
 fn remaining(namespaces: &[NamespaceSeen], unseen: &mut Vec<Unseen>) {
     for blind in namespaces.iter().filter(|seen| seen.after.0.is_empty()) {
         let what = format!("counters of network namespace {}", blind.inode);
-        unseen.push(Unseen { what, why: "/proc/PID/net/netstat can't be read there".into() });
+        let why = "/proc/PID/net/netstat can't be read there".into();
+        unseen.push(Unseen { what, why, hides: true });
     }
     if namespaces.iter().all(|seen| seen.conntrack.is_none()) {
         unseen.push(Unseen {
             what: "connection tracking".into(),
             why: "not in this kernel, or its module is not loaded".into(),
+            hides: false,
         });
     }
     if process::some_hidden() {
-        unseen.push(Unseen { what: "other users' processes".into(), why: process::HIDDEN.into() });
+        let what = "other users' processes".into();
+        unseen.push(Unseen { what, why: process::HIDDEN.into(), hides: true });
     }
     unseen.push(Unseen {
         what: "ports taken by bind() without a connection".into(),
         why: "the kernel does not list them; connect() finds so many ports less".into(),
+        hides: false,
     });
 }
 
@@ -268,9 +274,12 @@ fn host(looks: &[Second], unseen: &mut Vec<Unseen>) -> HostNumbers {
             }
         }
     }
-    for (sysctl, value) in &settings.values {
+    for (sysctl, value) in &mut settings.values {
         if let Err(why) = value {
-            unseen.push(Unseen { what: sysctl.name().into(), why: (*why).into() });
+            if matches!(sysctl, Sysctl::MaxOrphans | Sysctl::TcpMem) {
+                *why = "only the host's own network namespace has it, and that can't be entered";
+            }
+            unseen.push(Unseen { what: sysctl.name().into(), why: (*why).into(), hides: true });
         }
     }
     let sockstat = text("/proc/thread-self/net/sockstat").unwrap_or_default();
@@ -321,7 +330,7 @@ fn descriptors(
     if refused > 0 {
         let what = format!("descriptors of {}", counted(refused, "process", "processes"));
         let why = "not permitted: run as root, or with CAP_SYS_PTRACE".into();
-        unseen.push(Unseen { what, why });
+        unseen.push(Unseen { what, why, hides: true });
     }
     all
 }

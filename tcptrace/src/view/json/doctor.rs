@@ -142,11 +142,18 @@ pub struct UnseenLine<'a> {
     time: &'a str,
     what: &'a str,
     why: &'a str,
+    hides: bool,
 }
 
 impl<'a> UnseenLine<'a> {
     pub fn new(time: &'a str, unseen: &'a Unseen) -> Self {
-        Self { event: "not_looked_at", time, what: &unseen.what, why: &unseen.why }
+        Self {
+            event: "not_looked_at",
+            time,
+            what: &unseen.what,
+            why: &unseen.why,
+            hides: unseen.hides,
+        }
     }
 }
 

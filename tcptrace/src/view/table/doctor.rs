@@ -73,7 +73,11 @@ impl<W: Write> Table<W> {
     /// What comes of it all, and of what.
     fn verdict(&mut self, c: &Checkup) -> io::Result<()> {
         let n = |harm| c.findings.iter().filter(|d| d.harm == harm).count();
+        let hidden = c.unseen.iter().any(|unseen| unseen.hides);
         let found = match c.findings.len() {
+            0 if hidden => {
+                "Nothing found in what could be looked at; below is what could not".to_owned()
+            }
             0 => "Nothing found that does harm, or is about to".to_owned(),
             all => {
                 let levels = Harm::ALL.into_iter().rev().filter(|harm| n(*harm) > 0);
@@ -83,7 +87,8 @@ impl<W: Write> Table<W> {
                 format!("{found}: {}", levels.join(", "))
             }
         };
-        let worst = c.findings.first().map_or(GOOD, |d| style(d.harm));
+        let calm = if hidden { BOLD } else { GOOD };
+        let worst = c.findings.first().map_or(calm, |d| style(d.harm));
         self.styled(worst, &found)?;
         writeln!(self.out)?;
         let states: Vec<String> =

@@ -76,8 +76,13 @@ const SETTING: &[Field] = &[
     field("source", Text, "Where the kernel or its documentation says so."),
 ];
 
-const UNSEEN: &[Field] =
-    &[EVENT, TIME, field("what", Text, "What was not looked at."), field("why", Text, "Why not.")];
+const UNSEEN: &[Field] = &[
+    EVENT,
+    TIME,
+    field("what", Text, "What was not looked at."),
+    field("why", Text, "Why not."),
+    field("hides", Flag, "Whether something may be there that would be found with more rights."),
+];
 
 const CHECKUP: &[Field] = &[
     EVENT,
