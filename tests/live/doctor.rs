@@ -258,6 +258,7 @@ fn connections_that_are_not_closed() {
 /// Each namespace has its own, and the host some: read where they are.
 fn settings_of_each_namespace() {
     let ((one, _in_one), (other, _in_other)) = (inhabited(), inhabited());
+    let elsewhere = netns();
     set(&one, "ipv4/tcp_fin_timeout", "17");
     let inode = one.inode().to_string();
     let (one, other) = (Said::within(&one, &[]), Said::within(&other, &[]));
@@ -268,6 +269,11 @@ fn settings_of_each_namespace() {
     };
     assert_eq!(of(&one), (json!("17"), json!("60"), json!(true)));
     assert_eq!(of(&other), (json!("60"), json!("60"), json!(false)));
+    // Also for who is in a namespace that has no such setting.
+    let mut command = tcptrace();
+    elsewhere.enter_in(&mut command).expect("enters");
+    let from_elsewhere = Said::heard(command, &["--for", "50ms"]);
+    assert!(from_elsewhere.setting("net.ipv4.tcp_mem")["value"].is_string());
     let memory = one.setting("net.ipv4.tcp_mem");
     assert_eq!(memory["default_is"], "computed from memory", "{memory}");
     assert!(memory["value"].is_string() && memory["netns"].is_null(), "{memory}");

@@ -87,7 +87,7 @@ pub fn examine(order: Order) -> io::Result<(Examination, BootNs)> {
     }
     let now = snapshot.now;
     snapshot.records().for_each(|record| scanned.add(&record, now, min_age_ns));
-    let host = host(&second, &mut unseen);
+    let host = host(&mut unseen);
     let mut leaks = scanned.leaks();
     leaks.retain(|l| process.is_none_or(|id| id.pid == l.process.pid));
     for leaking in &mut leaks {
@@ -179,7 +179,6 @@ struct Second {
     seen: NamespaceSeen,
     listeners: Vec<Socket>,
     untracked: Option<u64>,
-    hosts: SysctlValues,
 }
 
 impl Second {
@@ -201,8 +200,7 @@ impl Second {
             settings,
             ..NamespaceSeen::default()
         };
-        let hosts = self::settings(Sysctl::is_hosts);
-        Ok(Self { seen, listeners, untracked: untracked(), hosts })
+        Ok(Self { seen, listeners, untracked: untracked() })
     }
 
     /// Together with the first look, and with what a scan has shown.
@@ -212,7 +210,7 @@ impl Second {
         scanned: &mut Gathering,
         snapshot: &Snapshot,
     ) -> NamespaceSeen {
-        let Self { mut seen, listeners, untracked, .. } = self;
+        let Self { mut seen, listeners, untracked } = self;
         let first = first.get(&seen.inode);
         // Of a namespace that is new since then all is of this time.
         seen.before = first.map(|look| look.counters.clone()).unwrap_or_default();
@@ -264,15 +262,13 @@ fn settings(wanted: impl Fn(Sysctl) -> bool) -> SysctlValues {
 
 /// What there is once. TCP's memory and orphans have their settings in the initial network
 /// namespace only.
-fn host(looks: &[Second], unseen: &mut Vec<Unseen>) -> HostNumbers {
+fn host(unseen: &mut Vec<Unseen>) -> HostNumbers {
     let mut settings = settings(Sysctl::is_hosts);
-    for look in looks {
-        for (sysctl, value) in &look.hosts.values {
-            if value.is_ok() && settings.values.get(sysctl).is_none_or(Result::is_err) {
-                settings.values.insert(*sysctl, value.clone());
-                settings.hashed = settings.hashed.or(look.hosts.hashed);
-            }
-        }
+    let incomplete = |settings: &SysctlValues| settings.values.values().any(Result::is_err);
+    if incomplete(&settings) {
+        let all = netns::all().0;
+        let (there, _) = netns::each(&all, |_| Ok(self::settings(Sysctl::is_hosts)));
+        settings = there.into_iter().find(|there| !incomplete(there)).unwrap_or(settings);
     }
     for (sysctl, value) in &mut settings.values {
         if let Err(why) = value {

@@ -150,7 +150,7 @@ impl<W: Write> Table<W> {
         let shown: Vec<&SettingSeen> = c.settings.iter().filter(shown).collect();
         let rest = c.settings.len() - shown.len();
         if shown.is_empty() {
-            let none = "Settings: none differs from what the kernel makes of it";
+            let none = "Settings: none is known to differ from what the kernel makes of it";
             writeln!(self.out, "\n{DIM}{none}; --settings shows all{DIM:#}")?;
             return Ok(());
         }
