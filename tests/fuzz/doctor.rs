@@ -23,7 +23,12 @@ pub fn said(text: &str) -> Update {
     let values = Sysctl::ALL.map(|sysctl| (sysctl, Ok(value.clone())));
     let settings = SysctlValues { values: BTreeMap::from(values), hashed: number("TCP", "alloc") };
     let _ = (Ephemeral::of(&settings), sysctl::ranges(text), sysctl::version(text));
-    let process = NamedProcess { pid: 1, comm: text.to_owned(), name: text.to_owned() };
+    let process = NamedProcess {
+        pid: 1,
+        comm: text.to_owned(),
+        name: text.to_owned(),
+        container: Some(text.into()),
+    };
     let length = text.len() as u64;
     let listener = ListenerSeen {
         local: ([127, 0, 0, 1], 80).into(),
@@ -52,7 +57,7 @@ pub fn said(text: &str) -> Update {
     };
     let sockets = BTreeMap::new();
     let descriptors = vec![Descriptors { process, used: 99, soft: 100, hard: 100, sockets }];
-    let unseen = vec![Unseen { what: text.to_owned(), why: text.to_owned() }];
+    let unseen = vec![Unseen { what: text.to_owned(), why: text.to_owned(), hides: true }];
     let namespaces = vec![namespace];
     let mut checkup =
         checkup(Examination { host, namespaces, descriptors, unseen, ..Examination::default() });

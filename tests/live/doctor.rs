@@ -258,14 +258,22 @@ fn connections_that_are_not_closed() {
 /// Each namespace has its own, and the host some: read where they are.
 fn settings_of_each_namespace() {
     let ((one, _in_one), (other, _in_other)) = (inhabited(), inhabited());
+    let elsewhere = netns();
     set(&one, "ipv4/tcp_fin_timeout", "17");
+    let inode = one.inode().to_string();
     let (one, other) = (Said::within(&one, &[]), Said::within(&other, &[]));
+    assert!(one.summary["netns_paths"][&inode].is_string(), "{}", one.summary);
     let of = |said: &Said| {
         let setting = said.setting("net.ipv4.tcp_fin_timeout");
         (setting["value"].clone(), setting["default"].clone(), setting["changed"].clone())
     };
     assert_eq!(of(&one), (json!("17"), json!("60"), json!(true)));
     assert_eq!(of(&other), (json!("60"), json!("60"), json!(false)));
+    // Also for who is in a namespace that has no such setting.
+    let mut command = tcptrace();
+    elsewhere.enter_in(&mut command).expect("enters");
+    let from_elsewhere = Said::heard(command, &["--for", "50ms"]);
+    assert!(from_elsewhere.setting("net.ipv4.tcp_mem")["value"].is_string());
     let memory = one.setting("net.ipv4.tcp_mem");
     assert_eq!(memory["default_is"], "computed from memory", "{memory}");
     assert!(memory["value"].is_string() && memory["netns"].is_null(), "{memory}");
@@ -296,5 +304,7 @@ fn what_may_not_be_looked_at_is_said() {
         told.and_then(|u| u["why"].as_str()).unwrap_or_else(|| panic!("no {what} in {said:#?}"))
     };
     assert!(why("descriptors of").contains("CAP_SYS_PTRACE"));
+    let hides = said.unseen.iter().find(|u| u["hides"] == true);
+    assert!(hides.is_some(), "{:#?}", said.unseen);
     assert_eq!(said.summary["not_looked_at"], json!(said.unseen.len()));
 }

@@ -69,13 +69,11 @@ pub enum Grounds {
     Now,
     /// What a counter did between the two looks.
     Rate,
-    /// A counter since boot, or since its network namespace began: history.
-    Total,
 }
 
 impl Grounds {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Now, Self::Rate, Self::Total];
+    pub const ALL: [Self; 2] = [Self::Now, Self::Rate];
 
     /// As the interface spells it.
     #[must_use]
@@ -83,7 +81,6 @@ impl Grounds {
         match self {
             Self::Now => "now",
             Self::Rate => "rate",
-            Self::Total => "total",
         }
     }
 }

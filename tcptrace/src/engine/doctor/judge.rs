@@ -54,7 +54,7 @@ pub fn checkup(seen: Examination) -> Checkup {
     }
     Checkup {
         apart_ns: seen.apart_ns,
-        namespaces: seen.namespaces.len() as u64,
+        places: seen.namespaces.into_iter().map(|netns| (netns.inode, netns.at)).collect(),
         states,
         findings,
         remarks,

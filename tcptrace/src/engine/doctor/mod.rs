@@ -16,10 +16,13 @@ use self::{
     ports::Destination,
     settings::{SettingSeen, SysctlValues},
 };
-use crate::engine::{
-    record::{Holder, ProcessId},
-    report::Answer,
-    verdict::Verdict,
+use crate::{
+    engine::{
+        record::{Holder, ProcessId},
+        report::Answer,
+        verdict::Verdict,
+    },
+    formats::cgroup::Cgroups,
 };
 
 /// Counters of a network namespace that are looked at, and the group they stand in: TcpExt and
@@ -260,6 +263,8 @@ pub struct NamedProcess {
     pub comm: String,
     /// What people call it; may hold anything.
     pub name: String,
+    /// Id or name of its container.
+    pub container: Option<String>,
 }
 
 impl NamedProcess {
@@ -270,6 +275,7 @@ impl NamedProcess {
             pid: holder.process.pid,
             comm: holder.comm.to_string(),
             name: holder.called().to_owned(),
+            container: container(holder.cgroups.as_deref()),
         }
     }
 
@@ -280,6 +286,12 @@ impl NamedProcess {
         all.dedup();
         all
     }
+}
+
+/// Id or name of the container that a process of these cgroups is in.
+#[must_use]
+pub fn container(cgroups: Option<&Cgroups>) -> Option<String> {
+    cgroups?.container().map(|container| container.id.to_string())
 }
 
 /// A process with leaks.
@@ -304,6 +316,8 @@ pub struct Unseen {
     pub what: String,
     /// Why not.
     pub why: String,
+    /// Something may be there that was not found for it: with more rights it would be.
+    pub hides: bool,
 }
 
 /// What the doctor says.
@@ -311,8 +325,9 @@ pub struct Unseen {
 pub struct Checkup {
     /// The time between the looks, ns.
     pub apart_ns: u64,
-    /// Network namespaces that were looked into.
-    pub namespaces: u64,
+    /// Network namespaces that were looked into: their inode numbers, and files that lead there,
+    /// which may be called anything.
+    pub places: BTreeMap<u32, String>,
     /// Sockets by state, of all of them.
     pub states: BTreeMap<TcpState, u64>,
     /// What was found, the worst first.

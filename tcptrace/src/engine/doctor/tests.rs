@@ -48,7 +48,7 @@ fn namespace(inode: u32) -> NamespaceSeen {
 }
 
 pub(crate) fn named(pid: u32) -> NamedProcess {
-    NamedProcess { pid, comm: "nginx".to_owned(), name: "nginx".to_owned() }
+    NamedProcess { pid, comm: "nginx".to_owned(), name: "nginx".to_owned(), container: None }
 }
 
 pub(crate) fn counters(of: &[(&'static str, u64)]) -> NetCounters {

@@ -148,7 +148,7 @@ pub fn evidence(d: &Diagnosis, apart_ns: u64) -> Vec<String> {
     }
 }
 
-/// `340: 300 CLOSE_WAIT, 40 ESTABLISHED`.
+/// `340 (300 CLOSE_WAIT, 40 ESTABLISHED)`.
 fn of_states(sockets: &BTreeMap<TcpState, u64>) -> String {
     let mut states: Vec<(TcpState, u64)> = sockets.iter().map(|(s, n)| (*s, *n)).collect();
     states.sort_by_key(|(state, n)| (std::cmp::Reverse(*n), *state));
@@ -157,7 +157,7 @@ fn of_states(sockets: &BTreeMap<TcpState, u64>) -> String {
         return "none".to_owned();
     }
     let states: Vec<String> = states.iter().map(|(s, n)| format!("{n} {}", s.name())).collect();
-    format!("{all}: {}", states.join(", "))
+    format!("{all} ({})", states.join(", "))
 }
 
 fn of_ports(ports: &PortsUsed) -> Vec<String> {

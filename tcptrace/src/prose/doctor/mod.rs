@@ -18,10 +18,15 @@ use crate::engine::{
     },
 };
 
-/// `nginx[812]`; may hold anything.
+/// `nginx[812]`, and its container, where it is in one; may hold anything.
 #[must_use]
 pub fn named(process: &NamedProcess) -> String {
-    format!("{}[{}]", process.name, process.pid)
+    let NamedProcess { name, pid, container, .. } = process;
+    let container = container.as_ref().map(|id| {
+        // As docker ps shows it.
+        format!(" (container {})", id.get(..12).unwrap_or(id))
+    });
+    format!("{name}[{pid}]{}", container.unwrap_or_default())
 }
 
 /// Processes that are named; more are counted.
@@ -41,7 +46,6 @@ pub fn rests_on(confidence: Confidence, basis: Grounds, apart_ns: u64) -> String
     let basis = match basis {
         Grounds::Now => "counted at this moment".to_owned(),
         Grounds::Rate => format!("counters that rose in the {} of looking", human(apart_ns)),
-        Grounds::Total => "counters since boot: it may be long over".to_owned(),
     };
     format!("{}: {basis}", confidence.name())
 }

@@ -14,7 +14,7 @@ use crate::{
         counted::counted,
         doctor::{
             COUNTERS, Conntrack, Descriptors, Examination, HostNumbers, ListenerSeen, NamedProcess,
-            NamespaceSeen, NetCounters, Unseen,
+            NamespaceSeen, NetCounters, Unseen, container,
             gather::{Gathered, Gathering},
             ports::Ephemeral,
             settings::{Sysctl, SysctlValues},
@@ -74,10 +74,12 @@ pub fn examine(order: Order) -> io::Result<(Examination, BootNs)> {
     let apart_ns = clock().saturating_sub(began);
     for (place, e) in &failed {
         let why = e.to_string();
-        unseen.push(Unseen { what: format!("network namespace {}", place.path.display()), why });
+        let what = format!("network namespace {}", place.path.display());
+        unseen.push(Unseen { what, why, hides: true });
     }
     let mut snapshot = Snapshot::take(query)?;
-    unseen.extend(snapshot.missing.drain(..).map(|why| Unseen { what: "sockets".into(), why }));
+    let sockets = |why| Unseen { what: "sockets".into(), why, hides: true };
+    unseen.extend(snapshot.missing.drain(..).map(sockets));
     let mut scanned = Gathering::default();
     for look in &second {
         let ephemeral = Ephemeral::of(&look.seen.settings);
@@ -85,7 +87,7 @@ pub fn examine(order: Order) -> io::Result<(Examination, BootNs)> {
     }
     let now = snapshot.now;
     snapshot.records().for_each(|record| scanned.add(&record, now, min_age_ns));
-    let host = host(&second, &mut unseen);
+    let host = host(&mut unseen);
     let mut leaks = scanned.leaks();
     leaks.retain(|l| process.is_none_or(|id| id.pid == l.process.pid));
     for leaking in &mut leaks {
@@ -93,8 +95,8 @@ pub fn examine(order: Order) -> io::Result<(Examination, BootNs)> {
     }
     let descriptors = descriptors(&scope, process, &scanned.sockets, &mut unseen);
     let namespaces = second.into_iter().map(|look| look.with(&first, &mut scanned, &snapshot));
-    let namespaces = namespaces.collect();
-    remaining(&mut unseen);
+    let namespaces: Vec<NamespaceSeen> = namespaces.collect();
+    remaining(&namespaces, &mut unseen);
     let seen = Examination { apart_ns, process, host, namespaces, descriptors, leaks, unseen };
     Ok((seen, now))
 }
@@ -110,13 +112,27 @@ fn places(scope: &[u32]) -> Vec<Netns> {
 }
 
 /// What is never seen, and what this host hides.
-fn remaining(unseen: &mut Vec<Unseen>) {
+fn remaining(namespaces: &[NamespaceSeen], unseen: &mut Vec<Unseen>) {
+    for blind in namespaces.iter().filter(|seen| seen.after.0.is_empty()) {
+        let what = format!("counters of network namespace {}", blind.inode);
+        let why = "/proc/PID/net/netstat can't be read there".into();
+        unseen.push(Unseen { what, why, hides: true });
+    }
+    if namespaces.iter().all(|seen| seen.conntrack.is_none()) {
+        unseen.push(Unseen {
+            what: "connection tracking".into(),
+            why: "not in this kernel, or its module is not loaded".into(),
+            hides: false,
+        });
+    }
     if process::some_hidden() {
-        unseen.push(Unseen { what: "other users' processes".into(), why: process::HIDDEN.into() });
+        let what = "other users' processes".into();
+        unseen.push(Unseen { what, why: process::HIDDEN.into(), hides: true });
     }
     unseen.push(Unseen {
         what: "ports taken by bind() without a connection".into(),
         why: "the kernel does not list them; connect() finds so many ports less".into(),
+        hides: false,
     });
 }
 
@@ -163,7 +179,6 @@ struct Second {
     seen: NamespaceSeen,
     listeners: Vec<Socket>,
     untracked: Option<u64>,
-    hosts: SysctlValues,
 }
 
 impl Second {
@@ -185,8 +200,7 @@ impl Second {
             settings,
             ..NamespaceSeen::default()
         };
-        let hosts = self::settings(Sysctl::is_hosts);
-        Ok(Self { seen, listeners, untracked: untracked(), hosts })
+        Ok(Self { seen, listeners, untracked: untracked() })
     }
 
     /// Together with the first look, and with what a scan has shown.
@@ -196,7 +210,7 @@ impl Second {
         scanned: &mut Gathering,
         snapshot: &Snapshot,
     ) -> NamespaceSeen {
-        let Self { mut seen, listeners, untracked, .. } = self;
+        let Self { mut seen, listeners, untracked } = self;
         let first = first.get(&seen.inode);
         // Of a namespace that is new since then all is of this time.
         seen.before = first.map(|look| look.counters.clone()).unwrap_or_default();
@@ -248,19 +262,20 @@ fn settings(wanted: impl Fn(Sysctl) -> bool) -> SysctlValues {
 
 /// What there is once. TCP's memory and orphans have their settings in the initial network
 /// namespace only.
-fn host(looks: &[Second], unseen: &mut Vec<Unseen>) -> HostNumbers {
+fn host(unseen: &mut Vec<Unseen>) -> HostNumbers {
     let mut settings = settings(Sysctl::is_hosts);
-    for look in looks {
-        for (sysctl, value) in &look.hosts.values {
-            if value.is_ok() && settings.values.get(sysctl).is_none_or(Result::is_err) {
-                settings.values.insert(*sysctl, value.clone());
-                settings.hashed = settings.hashed.or(look.hosts.hashed);
-            }
-        }
+    let incomplete = |settings: &SysctlValues| settings.values.values().any(Result::is_err);
+    if incomplete(&settings) {
+        let all = netns::all().0;
+        let (there, _) = netns::each(&all, |_| Ok(self::settings(Sysctl::is_hosts)));
+        settings = there.into_iter().find(|there| !incomplete(there)).unwrap_or(settings);
     }
-    for (sysctl, value) in &settings.values {
+    for (sysctl, value) in &mut settings.values {
         if let Err(why) = value {
-            unseen.push(Unseen { what: sysctl.name().into(), why: (*why).into() });
+            if matches!(sysctl, Sysctl::MaxOrphans | Sysctl::TcpMem) {
+                *why = "only the host's own network namespace has it, and that can't be entered";
+            }
+            unseen.push(Unseen { what: sysctl.name().into(), why: (*why).into(), hides: true });
         }
     }
     let sockstat = text("/proc/thread-self/net/sockstat").unwrap_or_default();
@@ -311,7 +326,7 @@ fn descriptors(
     if refused > 0 {
         let what = format!("descriptors of {}", counted(refused, "process", "processes"));
         let why = "not permitted: run as root, or with CAP_SYS_PTRACE".into();
-        unseen.push(Unseen { what, why });
+        unseen.push(Unseen { what, why, hides: true });
     }
     all
 }
@@ -319,11 +334,13 @@ fn descriptors(
 /// What a process is called; what people call it, where it may be named. `None`: it is gone.
 fn named(pid: u32, used: u64, soft: u64) -> Option<NamedProcess> {
     let (id, comm) = process::find_with_name(pid)?;
-    let mut name = comm.to_string();
+    let (mut name, mut inside) = (comm.to_string(), None);
     if used >= soft / 2 {
         let mut known = Known::default();
         known.learn(id);
-        name = known.processes().context(id).name.map_or(name, |called| called.to_string());
+        let context = known.processes().context(id);
+        name = context.name.map_or(name, |called| called.to_string());
+        inside = container(context.cgroups.as_deref());
     }
-    Some(NamedProcess { pid, comm: comm.to_string(), name })
+    Some(NamedProcess { pid, comm: comm.to_string(), name, container: inside })
 }

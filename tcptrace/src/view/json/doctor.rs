@@ -18,11 +18,17 @@ struct ProcessName<'a> {
     pid: u32,
     comm: &'a str,
     name: &'a str,
+    container: Option<&'a str>,
 }
 
 impl<'a> ProcessName<'a> {
     fn all(processes: &'a [NamedProcess]) -> Vec<Self> {
-        let one = |p: &'a NamedProcess| Self { pid: p.pid, comm: &p.comm, name: &p.name };
+        let one = |p: &'a NamedProcess| Self {
+            pid: p.pid,
+            comm: &p.comm,
+            name: &p.name,
+            container: p.container.as_deref(),
+        };
         processes.iter().map(one).collect()
     }
 }
@@ -136,11 +142,18 @@ pub struct UnseenLine<'a> {
     time: &'a str,
     what: &'a str,
     why: &'a str,
+    hides: bool,
 }
 
 impl<'a> UnseenLine<'a> {
     pub fn new(time: &'a str, unseen: &'a Unseen) -> Self {
-        Self { event: "not_looked_at", time, what: &unseen.what, why: &unseen.why }
+        Self {
+            event: "not_looked_at",
+            time,
+            what: &unseen.what,
+            why: &unseen.why,
+            hides: unseen.hides,
+        }
     }
 }
 
@@ -153,12 +166,13 @@ pub struct CheckupLine<'a> {
     worst: Option<&'static str>,
     not_looked_at: u64,
     namespaces: u64,
+    netns_paths: BTreeMap<u32, &'a str>,
     states: BTreeMap<&'static str, u64>,
     apart_ms: f64,
 }
 
 impl<'a> CheckupLine<'a> {
-    pub fn new(time: &'a str, c: &Checkup) -> Self {
+    pub fn new(time: &'a str, c: &'a Checkup) -> Self {
         let count = |harm: Harm| c.findings.iter().filter(|d| d.harm == harm).count() as u64;
         Self {
             event: "summary",
@@ -167,7 +181,8 @@ impl<'a> CheckupLine<'a> {
             by_harm: Harm::ALL.into_iter().map(|harm| (harm.name(), count(harm))).collect(),
             worst: c.findings.first().map(|d| d.harm.name()),
             not_looked_at: c.unseen.len() as u64,
-            namespaces: c.namespaces,
+            namespaces: c.places.len() as u64,
+            netns_paths: c.places.iter().map(|(netns, path)| (*netns, &**path)).collect(),
             states: c.states.iter().map(|(state, n)| (state.name(), *n)).collect(),
             apart_ms: c.apart_ns as f64 / 1e6,
         }

@@ -36,6 +36,12 @@ const fn style(harm: Harm) -> Style {
     }
 }
 
+/// A network namespace: its number, and a way into it. It may hold what others chose.
+fn place(c: &Checkup, netns: u32) -> String {
+    let path = c.places.get(&netns).map_or("", String::as_str);
+    format!("network namespace {netns}, {path}")
+}
+
 impl<W: Write> Table<W> {
     pub(super) fn checkup(&mut self, c: &Checkup) -> io::Result<()> {
         self.verdict(c)?;
@@ -67,7 +73,11 @@ impl<W: Write> Table<W> {
     /// What comes of it all, and of what.
     fn verdict(&mut self, c: &Checkup) -> io::Result<()> {
         let n = |harm| c.findings.iter().filter(|d| d.harm == harm).count();
+        let hidden = c.unseen.iter().any(|unseen| unseen.hides);
         let found = match c.findings.len() {
+            0 if hidden => {
+                "Nothing found in what could be looked at; below is what could not".to_owned()
+            }
             0 => "Nothing found that does harm, or is about to".to_owned(),
             all => {
                 let levels = Harm::ALL.into_iter().rev().filter(|harm| n(*harm) > 0);
@@ -77,7 +87,8 @@ impl<W: Write> Table<W> {
                 format!("{found}: {}", levels.join(", "))
             }
         };
-        let worst = c.findings.first().map_or(GOOD, |d| style(d.harm));
+        let calm = if hidden { BOLD } else { GOOD };
+        let worst = c.findings.first().map_or(calm, |d| style(d.harm));
         self.styled(worst, &found)?;
         writeln!(self.out)?;
         let states: Vec<String> =
@@ -87,7 +98,7 @@ impl<W: Write> Table<W> {
         let text = format!(
             "{} in {}; two looks, {} apart",
             sockets,
-            counted(c.namespaces, "network namespace", "network namespaces"),
+            counted(c.places.len() as u64, "network namespace", "network namespaces"),
             human(c.apart_ns)
         );
         self.wrapped(2, text.split(' '))
@@ -116,7 +127,7 @@ impl<W: Write> Table<W> {
         self.styled(style(d.harm), &pad(&harm, TEXT - 1))?;
         let netns = match d.netns {
             // Where there is one only, everything is in it.
-            Some(netns) if c.namespaces > 1 => format!(" [network namespace {netns}]"),
+            Some(netns) if c.places.len() > 1 => format!(" [{}]", place(c, netns)),
             _ => String::new(),
         };
         let headline = doctor::headline(d, c.apart_ns) + &netns;
@@ -139,7 +150,7 @@ impl<W: Write> Table<W> {
         let shown: Vec<&SettingSeen> = c.settings.iter().filter(shown).collect();
         let rest = c.settings.len() - shown.len();
         if shown.is_empty() {
-            let none = "Settings: none differs from what the kernel makes of it";
+            let none = "Settings: none is known to differ from what the kernel makes of it";
             writeln!(self.out, "\n{DIM}{none}; --settings shows all{DIM:#}")?;
             return Ok(());
         }
@@ -149,11 +160,11 @@ impl<W: Write> Table<W> {
         writeln!(self.out)?;
         let mut of = None;
         for setting in shown {
-            if c.namespaces > 1 && of != Some(setting.netns) {
+            if c.places.len() > 1 && of != Some(setting.netns) {
                 of = Some(setting.netns);
                 let of = setting.netns.map_or_else(
                     || "of the host".to_owned(),
-                    |netns| format!("of network namespace {netns}"),
+                    |netns| format!("of {}", safe(&place(c, netns))),
                 );
                 writeln!(self.out, "  {DIM}{of}{DIM:#}")?;
             }

@@ -4,7 +4,7 @@ use super::{
     Field,
     Kind::{Count, Flag, List, Map, Maybe, Milliseconds, Object, Text, Word},
     Line, field,
-    fields::{COMM, EVENT, TIME},
+    fields::{COMM, CONTAINER, EVENT, TIME},
 };
 use crate::engine::doctor::{
     findings::{Ailment, Confidence, Grounds, Harm, Remark},
@@ -24,8 +24,7 @@ const DIAGNOSIS: &[Field] = &[
     field(
         "basis",
         Word(|| Grounds::ALL.map(Grounds::name).to_vec()),
-        "What it rests on: what there is now, what counters did between the two looks, or counters \
-         since boot.",
+        "What it rests on: what there is now, or what counters did between the two looks.",
     ),
     NETNS,
     field(
@@ -34,6 +33,7 @@ const DIAGNOSIS: &[Field] = &[
             field("pid", Count(""), "Process."),
             COMM,
             field("name", Text, "What people call it."),
+            CONTAINER,
         ])),
         "Whom it is about.",
     ),
@@ -76,8 +76,13 @@ const SETTING: &[Field] = &[
     field("source", Text, "Where the kernel or its documentation says so."),
 ];
 
-const UNSEEN: &[Field] =
-    &[EVENT, TIME, field("what", Text, "What was not looked at."), field("why", Text, "Why not.")];
+const UNSEEN: &[Field] = &[
+    EVENT,
+    TIME,
+    field("what", Text, "What was not looked at."),
+    field("why", Text, "Why not."),
+    field("hides", Flag, "Whether something may be there that would be found with more rights."),
+];
 
 const CHECKUP: &[Field] = &[
     EVENT,
@@ -87,6 +92,7 @@ const CHECKUP: &[Field] = &[
     field("worst", Maybe(&HARM), "The worst `harm`; null: nothing was found."),
     field("not_looked_at", Count("lines"), "What was not looked at."),
     field("namespaces", Count(""), "Network namespaces that were looked into."),
+    field("netns_paths", Map(&Text), "By the inode of each: a file that leads there."),
     field("states", Map(&Count("sockets")), "Sockets by state."),
     field("apart_ms", Milliseconds, "The time between the two looks."),
 ];

@@ -30,7 +30,7 @@ const AGE: &[Field] = &[
 
 pub const COMM: Field = field("comm", Text, "Command name, at most 15 bytes.");
 const CGROUP: Field = field("cgroup", Maybe(&Text), "Cgroup, as a path below the mount.");
-const CONTAINER: Field = field("container", Maybe(&Text), "Id or name of the container.");
+pub const CONTAINER: Field = field("container", Maybe(&Text), "Id or name of the container.");
 const RUNTIME: Field = field(
     "runtime",
     Maybe(&Word(|| vec!["docker", "containerd", "cri-o", "podman", "lxc", "systemd-nspawn"])),
