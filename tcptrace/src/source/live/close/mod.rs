@@ -203,6 +203,10 @@ impl Closer {
     }
 
     fn shut_down(&mut self, target: &CloseTarget) -> Result<(), NotClosed> {
+        // Also, where it is to be looked for afterwards.
+        if self.find(&target.connection)?.is_none() {
+            return Err(NotClosed::gone());
+        }
         let mut other = None;
         let mut refused = None;
         for holder in &target.holders {
