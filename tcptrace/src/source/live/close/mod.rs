@@ -17,6 +17,8 @@ use tcptrace_common::{
 };
 use zerocopy::FromZeros;
 
+pub use self::descriptor::copies;
+
 use super::{boot_now, is_gone, netns, netns::Netns, sock_diag::SockDiag};
 use crate::{
     engine::{
@@ -375,6 +377,16 @@ fn may_administrate() -> io::Result<()> {
         )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether connections of the calling thread's network namespace can be destroyed, as
+/// [`Closer::destroys`] says it.
+///
+/// # Errors
+/// Why not.
+pub fn destroys_here() -> Result<(), Cannot> {
+    // The number is for the records only, and none is asked for.
+    SockDiag::open(0, boot_now).map_err(|_| Cannot::Kernel).and_then(|mut diag| tried(&mut diag))
 }
 
 /// The descriptors that still lead to a connection's socket; `None`: not all can be seen.
