@@ -102,7 +102,10 @@ fn carry_out(request: &Request) -> CloseAttempt {
         Ok(()) => became(&target, how, wait(&mut closer, &target)),
         Err(mut not) => {
             not.why = not.why.or_else(|| reason(not.outcome, how));
-            let state = closer.now(&target.connection).unwrap_or(None);
+            let state = match not.outcome {
+                CloseResult::GoneBefore => None,
+                _ => closer.now(&target.connection).unwrap_or(None),
+            };
             attempt(&target, how, not, state)
         }
     }
