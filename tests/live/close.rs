@@ -32,6 +32,7 @@ tests![
     no_more_than_max,
     without_rights,
     without_one_capability,
+    root_of_a_user_namespace,
 ];
 
 /// What a run said, and how it ended.
@@ -387,5 +388,23 @@ fn without_one_capability() {
         "{}",
         ran.err
     );
+    would(&ns, &[], 1);
+}
+
+/// Whose rights count in there only: the network namespace belongs to another.
+fn root_of_a_user_namespace() {
+    let ns = netns();
+    let mut unaccepted = Unaccepted::new(&ns, 8);
+    unaccepted.clients_give_up(1);
+    would(&ns, &[], 1);
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", env!("CARGO_BIN_EXE_tcptrace"), "close", "--yes"]);
+    let port = unaccepted.address.port().to_string();
+    command.args(["--format", "json", "--min-age", "0", "--lport", &port]);
+    ns.enter_in(&mut command).expect("a way in");
+    let ran = Ran::of(command);
+    let last = ran.err.lines().last().unwrap_or_default();
+    assert_eq!((ran.code, ran.lines.len()), (Some(4), 0), "{}", ran.err);
+    assert!(last.contains("nothing was closed") && last.contains("CAP_NET_ADMIN"), "{last}");
     would(&ns, &[], 1);
 }

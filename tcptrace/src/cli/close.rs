@@ -239,6 +239,7 @@ fn closer(snapshot: &Snapshot, planned: &[Planned]) -> Result<Closer, Failure> {
             netns.path.display()
         ));
     }
+    let some_held = chosen.iter().any(|(_, how)| *how == CloseWay::Shutdown);
     for (netns, how) in chosen {
         let cannot = if how == CloseWay::Destroy { closer.destroys(netns).err() } else { None };
         if let Some(cannot) = cannot {
@@ -246,7 +247,8 @@ fn closer(snapshot: &Snapshot, planned: &[Planned]) -> Result<Closer, Failure> {
                 Cannot::Rights => missing_right(CloseWay::Destroy),
                 Cannot::Kernel => NO_DESTROY,
             };
-            let message = format!("nothing was closed: {why}");
+            let others = if some_held { "; --how shutdown closes what a process has" } else { "" };
+            let message = format!("nothing was closed: {why}{others}");
             return Err(Failure { exit: Exit::NotAllowed, message });
         }
     }

@@ -108,6 +108,10 @@ pub async fn run(job: Job<'_>) -> Result<(Option<Written>, Exit), Failure> {
         // Before a ghost is said: who reads that may end it at once.
         let followed = source.follow_ends(session.watch.follows_ends());
         if let Err(e) = pulled.and(session.show(now)).and(followed) {
+            closing.finish().await;
+            closing.facts(now, &mut facts);
+            session.take(facts.drain(..));
+            closing.hear(&mut session);
             let written = keeper.finish();
             // Nobody reads what is shown any more; the report is for somebody else.
             let _ = session.finish(now);

@@ -23,6 +23,7 @@ mod watch;
 mod when;
 
 use std::{
+    env,
     io::{self, ErrorKind, Write},
     path::Path,
     time::Duration,
@@ -59,8 +60,6 @@ enum Command {
     Close(close::Args),
     Check(check::Args),
     Doctor(doctor::Args),
-    #[command(hide = true)]
-    CloseForWatch(close::helper::Args),
 }
 
 /// Parses the command line and runs what it says.
@@ -68,6 +67,10 @@ enum Command {
 /// # Errors
 /// A [`Failure`] with its one line.
 pub fn run() -> Result<Exit, Failure> {
+    // No command of anybody's: neither help nor completions name it.
+    if env::args_os().nth(1).is_some_and(|word| word == close::helper::COMMAND) {
+        return close::helper::run(env::args_os().nth(2));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         // Help and version go to stdout and are no errors, nor is a reader that has seen enough.
@@ -89,7 +92,6 @@ pub fn run() -> Result<Exit, Failure> {
         Command::Close(args) => close::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
-        Command::CloseForWatch(args) => close::helper::run(&args),
     }
 }
 

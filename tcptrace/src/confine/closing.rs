@@ -6,7 +6,9 @@ use seccompiler::{
     apply_filter_all_threads,
 };
 
-use super::seccomp::{ALLOWED, ALLOWED_HERE, FATAL, REFUSAL, Rules, argument, program, reading};
+use super::seccomp::{
+    ALLOWED, ALLOWED_HERE, FATAL, REFUSAL, Rules, TCGETS, argument, program, reading,
+};
 
 /// Besides what a watch makes: into a network namespace, on a thread for that; a copy of a
 /// descriptor, what it is, and its end; questions to sock_diag.
@@ -60,6 +62,8 @@ fn allowed() -> Result<BpfProgram, BackendError> {
     // sock_diag's, and TCP's to try a right on.
     let families = [libc::AF_NETLINK, libc::AF_INET].map(|family| argument(0, Eq, family as u64));
     rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
+    // Whether a terminal is written to.
+    rules.insert(libc::SYS_ioctl, vec![argument(1, Eq, TCGETS)?]);
     let own = u64::from(std::process::id());
     rules.insert(libc::SYS_tgkill, vec![argument(0, Eq, own)?]);
     program(rules, REFUSAL, SeccompAction::Allow)

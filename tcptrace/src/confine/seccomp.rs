@@ -112,7 +112,7 @@ const BPF_RAW_TRACEPOINT_OPEN: u64 = 17;
 const BPF_ITER_CREATE: u64 = 33;
 
 /// Requests of ioctl(), which C libraries type differently (asm-generic/ioctls.h).
-const TCGETS: u64 = 0x5401;
+pub(super) const TCGETS: u64 = 0x5401;
 const TIOCGWINSZ: u64 = 0x5413;
 const FIONBIO: u64 = 0x5421;
 

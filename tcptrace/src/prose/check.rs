@@ -44,6 +44,7 @@ pub const fn needed_for(item: Item) -> &'static str {
         Item::NetworkNamespaces => "seeing the sockets in all of them",
         Item::SockDiag => "snapshot and explain: listing the sockets",
         Item::Mptcp => "telling an MPTCP connection from its subflows",
+        Item::Close => "close, and watch --close-after",
         Item::WatchPrograms => "watch and top",
         Item::SnapshotProgram => {
             "snapshot and explain: ghost-fd, which side connected, all holders in one scan"
@@ -88,6 +89,10 @@ pub const fn lost_without(item: Item, mark: Mark) -> &'static str {
              state"
         }
         Item::Mptcp => "nothing: without it there are no MPTCP connections",
+        Item::Close => {
+            "close: shutdown takes a copy of a descriptor, destroy takes SOCK_DESTROY; each works \
+             without the other"
+        }
         Item::WatchPrograms => "watch and top",
         Item::SnapshotProgram => {
             "ghost-fd, which side connected; descriptors are read from /proc instead"
@@ -125,6 +130,10 @@ const fn usual(item: Item) -> &'static str {
         }
         Item::NetworkNamespaces => {
             "run as root (sudo tcptrace …), or grant CAP_SYS_ADMIN and CAP_SYS_PTRACE"
+        }
+        Item::Close => {
+            "run as root (sudo tcptrace …), or grant CAP_SYS_PTRACE and CAP_NET_ADMIN; a kernel from \
+             5.6 on, with CONFIG_INET_DIAG_DESTROY"
         }
         Item::SockDiag => "modprobe tcp_diag; a kernel with CONFIG_INET_DIAG",
         Item::WatchPrograms | Item::SnapshotProgram => "see what is missing above",

@@ -1,20 +1,24 @@
 //! What changes between being chosen and being closed: a command that is stopped in between.
 
 use std::{
+    collections::VecDeque,
     io::{BufRead, BufReader},
     process::{Child, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Instant,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tcptrace::view::json::schema;
 
-use super::{command, state_of, would};
+use super::{close, command, state_of, would};
 use crate::{
     snapshot::snapshot,
     support::netns::Netns,
     tests,
-    tracer::{Pair, Unaccepted, netns, start},
+    tracer::{DEADLINE, Pair, Unaccepted, netns, start},
 };
 
 tests![
@@ -22,6 +26,7 @@ tests![
     recycled_just_before_a_destroy,
     accepted_just_before_a_destroy,
     ctrl_c_ends_it_before_the_next,
+    open_ones_are_never_hit,
 ];
 
 /// A run with `--yes` of two sockets, stopped when the first of them is closed.
@@ -135,4 +140,58 @@ fn ctrl_c_ends_it_before_the_next() {
     let summary = rest.last().expect("the last word");
     assert_eq!((rest.len(), &summary["not_begun"]), (1, &json!(2)), "{rest:#?}");
     would(&ns, &[], 2);
+}
+
+/// Connections that are opened, half closed, and closed by their program, whose ports and
+/// descriptors the next ones get, while leaks among them are closed from outside all the time: what
+/// is open on both sides still carries what is sent.
+fn open_ones_are_never_hit() {
+    /// Of each way, at least.
+    const CLOSED: u64 = 10;
+    let ns = netns();
+    let (mut server, mut client) = (start(&ns), start(&ns));
+    let listener = server.number("listen 127.0.0.1:0 64").expect("listens");
+    let address = server.address(&format!("address {listener}")).expect("an address");
+    let over = AtomicBool::new(false);
+    let closed = thread::scope(|scope| {
+        let closes = scope.spawn(|| {
+            let deadline = Instant::now() + DEADLINE;
+            let closed = ["shutdown", "destroy"].map(|how| {
+                let mut closed = 0;
+                while closed < CLOSED && Instant::now() < deadline {
+                    let args = ["--yes", "--no-bpf", "--rate", "5000", "--how", how];
+                    let ran = close(&ns, &args);
+                    assert_eq!(ran.code, Some(0), "{:#?} {}", ran.lines, ran.err);
+                    closed += ran.summary["results"]["closed"].as_u64().unwrap_or(0);
+                }
+                closed
+            });
+            over.store(true, Ordering::Release);
+            closed
+        });
+        let (mut open, mut leaks) = (VecDeque::new(), VecDeque::new());
+        while !over.load(Ordering::Acquire) && !closes.is_finished() {
+            let connected = client.number(&format!("connect {address}")).expect("connects");
+            let served = server.number(&format!("accept {listener}")).expect("accepts");
+            open.push_back((connected, served));
+            for (connected, served) in &open {
+                client.number(&format!("send {connected} 3")).expect("it is open");
+                let got = server.number(&format!("recv {served} 3")).expect("it is open");
+                assert_eq!(got, 3, "not its end");
+            }
+            if open.len() > 4
+                && let Some((connected, served)) = open.pop_front()
+            {
+                client.tell(&format!("close {connected}")).expect("closes");
+                leaks.push_back(served);
+            }
+            if leaks.len() > 200
+                && let Some(served) = leaks.pop_front()
+            {
+                server.tell(&format!("close {served}")).expect("closes");
+            }
+        }
+        closes.join().expect("it does not panic")
+    });
+    assert!(closed.iter().all(|n| *n >= CLOSED), "leaks were closed meanwhile: {closed:?}");
 }

@@ -82,8 +82,8 @@ impl Args {
     /// Starts the process that closes. Before the rights for that are given up.
     pub fn start(&self) -> Result<Option<Closing>, Failure> {
         let Some(after) = self.close_after else { return Ok(None) };
-        let rate = format!("--rate={}", self.close_rate);
-        let started = Helper::start(&["close-for-watch".to_owned(), rate]);
+        let rate = self.close_rate.to_string();
+        let started = Helper::start(&[super::helper::COMMAND, &rate]);
         let (helper, hello) = started.map_err(|e| Failure {
             exit: Exit::Failed,
             message: format!("--close-after: the process that closes did not start: {e}"),

@@ -2,12 +2,18 @@
 //! keeps those that closing takes, and nothing else. It closes what is in CLOSE_WAIT, at the rate
 //! that it was started with, and no other connection, whoever asks.
 
-use std::{io, os::fd::AsFd, thread, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    os::fd::AsFd,
+    thread,
+    time::Duration,
+};
 
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, SendFlags, SocketType, recv, send, sockopt::socket_type};
 use tcptrace_common::state::TcpState;
 
-use super::{rate, run::reason};
+use super::run::reason;
 use crate::{
     cli::{ended_by, warn},
     confine::{capabilities, closing},
@@ -26,13 +32,8 @@ use crate::{
     },
 };
 
-/// What `watch --close-after` starts
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// Close so many a second at most
-    #[arg(long, value_name = "N", value_parser = rate)]
-    rate: u32,
-}
+/// The first word of its command line; the second is the rate.
+pub const COMMAND: &str = "close-for-watch";
 
 /// It is looked at each so long whether it has ended: the next one waits meanwhile.
 const WAIT: Duration = Duration::from_secs(1);
@@ -44,8 +45,15 @@ const IN_USE_NS: u64 = 30_000_000_000;
 const SLACK_NS: u64 = 20_000_000;
 
 /// Runs the command.
-pub fn run(args: &Args) -> Result<Exit, Failure> {
+pub fn run(rate: Option<OsString>) -> Result<Exit, Failure> {
+    let not_for_people =
+        || Failure::usage(format!("{COMMAND}: watch --close-after starts this; see watch --help"));
+    let rate = rate.as_deref().and_then(OsStr::to_str).and_then(|rate| super::rate(rate).ok());
+    let rate = rate.ok_or_else(not_for_people)?;
     let orders = io::stdin();
+    if socket_type(orders.as_fd()) != Ok(SocketType::SEQPACKET) {
+        return Err(not_for_people());
+    }
     // What ends the watch ends its input, too.
     for signal in [libc::SIGINT, libc::SIGTERM] {
         // SAFETY: no handler is set: the signal is ignored.
@@ -56,13 +64,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let unfiltered = closing::confine().err().map(|e| e.to_string());
     let hello = Hello { version: VERSION, missing, unfiltered };
     let said = wire::write(&hello).unwrap_or_default();
-    if send(orders.as_fd(), &said, SendFlags::NOSIGNAL).is_err() {
-        return Err(Failure::usage(
-            "close-for-watch: watch --close-after starts it; see watch --help",
-        ));
-    }
-    serve(orders.as_fd(), Duration::from_secs(1) / args.rate)
-        .map_or_else(ended_by, |()| Ok(Exit::Done))
+    send(orders.as_fd(), &said, SendFlags::NOSIGNAL).map_err(|_| not_for_people())?;
+    let pause = Duration::from_secs(1) / rate;
+    serve(orders.as_fd(), pause).map_or_else(ended_by, |()| Ok(Exit::Done))
 }
 
 fn serve(orders: impl AsFd, pause: Duration) -> io::Result<()> {
@@ -98,7 +102,10 @@ fn carry_out(request: &Request) -> CloseAttempt {
         Ok(()) => became(&target, how, wait(&mut closer, &target)),
         Err(mut not) => {
             not.why = not.why.or_else(|| reason(not.outcome, how));
-            let state = closer.now(&target.connection).unwrap_or(None);
+            let state = match not.outcome {
+                CloseResult::GoneBefore => None,
+                _ => closer.now(&target.connection).unwrap_or(None),
+            };
             attempt(&target, how, not, state)
         }
     }

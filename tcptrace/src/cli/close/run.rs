@@ -110,7 +110,10 @@ impl Run {
             Err(mut not) => {
                 not.why = not.why.or_else(|| reason(not.outcome, how));
                 // What it is in now, where it is there.
-                let state = self.closer.now(&target.connection).unwrap_or(None);
+                let state = match not.outcome {
+                    CloseResult::GoneBefore => None,
+                    _ => self.closer.now(&target.connection).unwrap_or(None),
+                };
                 self.said(Closed { record, attempt: attempt(&target, how, not, state) });
                 None
             }

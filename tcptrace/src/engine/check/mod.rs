@@ -42,6 +42,8 @@ pub enum Item {
     SockDiag,
     /// MPTCP.
     Mptcp,
+    /// The two ways to close connections.
+    Close,
     /// The programs of `watch`.
     WatchPrograms,
     /// The program of `snapshot` and `explain`.
@@ -73,6 +75,7 @@ impl Item {
             Self::NetworkNamespaces => "network-namespaces",
             Self::SockDiag => "sock-diag",
             Self::Mptcp => "mptcp",
+            Self::Close => "close",
             Self::WatchPrograms => "watch-programs",
             Self::SnapshotProgram => "snapshot-program",
             Self::OriginPrograms => "origin-programs",

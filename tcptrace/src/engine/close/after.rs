@@ -1,8 +1,7 @@
 //! Which leaks of a watch have lasted for so long that they are closed (`--close-after`).
 
 use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, HashSet},
+    collections::{BTreeSet, HashMap},
     rc::Rc,
 };
 
@@ -17,31 +16,27 @@ use crate::engine::{
 pub struct Due {
     rules: Rules,
     after_ns: u64,
-    waiting: BinaryHeap<Reverse<(BootNs, u64)>>,
-    /// Those that wait, or were closed: each is there once.
-    known: HashSet<u64>,
+    waiting: BTreeSet<(BootNs, u64)>,
+    /// When each is to be closed; `None`: it was.
+    known: HashMap<u64, Option<BootNs>>,
 }
 
 impl Due {
     /// None yet; each of them when it is so old, ns.
     #[must_use]
     pub fn new(rules: Rules, after_ns: u64) -> Self {
-        Self { rules, after_ns, waiting: BinaryHeap::new(), known: HashSet::new() }
+        Self { rules, after_ns, waiting: BTreeSet::new(), known: HashMap::new() }
     }
 
     /// Takes in what was said: a leak begins to wait, one that was resolved is forgotten.
     pub fn take(&mut self, update: &Update) {
         match update {
-            Update::Stuck(record) if record.is_leak() => {
-                let cookie = record.connection.cookie;
-                if self.known.insert(cookie) {
-                    let due = record.latest_ns.saturating_add(self.after_ns);
-                    self.waiting.push(Reverse((due, cookie)));
-                }
+            Update::Stuck(record)
+                if record.is_leak() && !self.known.contains_key(&record.connection.cookie) =>
+            {
+                self.wait(record);
             }
-            Update::Resolved { record, .. } => {
-                self.known.remove(&record.connection.cookie);
-            }
+            Update::Resolved { record, .. } => self.forget(record.connection.cookie),
             _ => {}
         }
     }
@@ -54,25 +49,15 @@ impl Due {
         now: BootNs,
         row: impl Fn(u64) -> Option<&'a Rc<Record>>,
     ) -> Option<(&'a Record, CloseWay)> {
-        while let Some(Reverse((due, cookie))) = self.waiting.peek().copied() {
-            if due > now {
-                return None;
-            }
-            self.waiting.pop();
-            let Some(record) = row(cookie) else {
-                self.known.remove(&cookie);
-                continue;
-            };
+        while let Some((_, cookie)) = self.waiting.first().copied().filter(|(due, _)| *due <= now) {
+            self.forget(cookie);
+            let Some(record) = row(cookie).filter(|record| record.is_leak()) else { continue };
             // It may have entered its state anew since.
-            if record.latest_ns.saturating_add(self.after_ns) > now {
-                self.waiting.push(Reverse((record.latest_ns + self.after_ns, cookie)));
-                continue;
-            }
-            match self.rules.choose(record) {
-                Ok((how, _)) if record.is_leak() => return Some((record, how)),
-                _ => {
-                    self.known.remove(&cookie);
-                }
+            if self.due(record) > now {
+                self.wait(record);
+            } else if let Ok((how, _)) = self.rules.choose(record) {
+                self.known.insert(cookie, None);
+                return Some((record, how));
             }
         }
         None
@@ -81,7 +66,23 @@ impl Due {
     /// Takes in what came of it: one that could not be closed waits until it is reported again.
     pub fn tried(&mut self, cookie: u64, outcome: CloseResult) {
         if !matches!(outcome, CloseResult::Closed | CloseResult::Closing) {
-            self.known.remove(&cookie);
+            self.forget(cookie);
+        }
+    }
+
+    fn due(&self, record: &Record) -> BootNs {
+        record.latest_ns.saturating_add(self.after_ns)
+    }
+
+    fn wait(&mut self, record: &Record) {
+        let (cookie, due) = (record.connection.cookie, self.due(record));
+        self.known.insert(cookie, Some(due));
+        self.waiting.insert((due, cookie));
+    }
+
+    fn forget(&mut self, cookie: u64) {
+        if let Some(Some(due)) = self.known.remove(&cookie) {
+            self.waiting.remove(&(due, cookie));
         }
     }
 }
@@ -143,6 +144,7 @@ mod tests {
             closed_by: None,
             unknown: Reason::ByNoCall,
         });
+        assert_eq!((due.known.len(), due.waiting.len()), (1, 1), "no more than is open");
         let mut used = Record::clone(&rows[1]);
         used.verdict = Some(Verdict::HalfCloseInUse);
         let used = Rc::new(used);

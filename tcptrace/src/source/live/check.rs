@@ -26,6 +26,8 @@ use crate::{
             probe,
             probe::Attempt,
         },
+        close,
+        close::Cannot,
         host, netns, process, sock_diag,
     },
 };
@@ -62,6 +64,7 @@ pub fn findings(btf: &Path, clock: fn() -> BootNs) -> Vec<Finding> {
         network_namespaces(),
         sock_diag(clock),
         mptcp(),
+        closing(),
     ]);
     findings.extend(trials(btf));
     findings
@@ -282,6 +285,22 @@ fn mptcp() -> Finding {
         }
         Err(why) => Finding::new(Item::Mptcp, None, why),
     }
+}
+
+/// Both ways to close connections, tried on nothing but ourselves.
+fn closing() -> Finding {
+    let (copied, destroyed) = (close::copies(), close::destroys_here());
+    let ok = copied.is_ok() && destroyed.is_ok();
+    let copies = match copied {
+        Ok(()) => "works (pidfd_getfd)".to_owned(),
+        Err(e) => format!("does not work (pidfd_getfd: {e})"),
+    };
+    let destroys = match destroyed {
+        Ok(()) => "works (SOCK_DESTROY)",
+        Err(Cannot::Kernel) => "not built into this kernel (CONFIG_INET_DIAG_DESTROY)",
+        Err(Cannot::Rights) => "not allowed (CAP_NET_ADMIN)",
+    };
+    Finding::new(Item::Close, ok, format!("shutdown {copies}, destroy {destroys}"))
 }
 
 /// With the states and the nursery of a plain `watch`, so that the verifier sees what it would see.

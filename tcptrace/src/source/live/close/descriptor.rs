@@ -57,6 +57,17 @@ fn copy(holder: &Handle) -> Result<OwnedFd, NotClosed> {
     }
 }
 
+/// Whether descriptors can be copied, tried on this process. Of others it takes the right to trace
+/// them.
+///
+/// # Errors
+/// What the kernel, or a filter, answers.
+pub fn copies() -> io::Result<()> {
+    let own = pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
+    pidfd_getfd(&own, own.as_raw_fd(), PidfdGetfdFlags::empty())?;
+    Ok(())
+}
+
 fn unsupported(e: Errno) -> NotClosed {
     match e {
         Errno::NOSYS => NotClosed::new(

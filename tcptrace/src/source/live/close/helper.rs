@@ -32,13 +32,14 @@ impl Helper {
     ///
     /// # Errors
     /// That it did not start, or is another version.
-    pub fn start(arguments: &[String]) -> io::Result<(Self, Hello)> {
+    pub fn start(arguments: &[&str]) -> io::Result<(Self, Hello)> {
         let (ours, its) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         let mut command = Command::new("/proc/self/exe");
         command.args(arguments).stdin(Stdio::from(its)).stdout(Stdio::null());
         // Nobody waits for it: it ends after this process, whose child it is.
         command.spawn()?;
+        // It has a copy of the other end, whose end is how the loss of the process shows.
         drop(command);
         set_socket_timeout(&ours, Timeout::Recv, Some(START))?;
         let mut buffer = [0; LONGEST];

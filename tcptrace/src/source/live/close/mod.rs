@@ -17,6 +17,8 @@ use tcptrace_common::{
 };
 use zerocopy::FromZeros;
 
+pub use self::descriptor::copies;
+
 use super::{boot_now, is_gone, netns, netns::Netns, sock_diag::SockDiag};
 use crate::{
     engine::{
@@ -203,6 +205,10 @@ impl Closer {
     }
 
     fn shut_down(&mut self, target: &CloseTarget) -> Result<(), NotClosed> {
+        // Also, where it is to be looked for afterwards.
+        if self.find(&target.connection, target.state.bit())?.is_none() {
+            return Err(NotClosed::gone());
+        }
         let mut other = None;
         let mut refused = None;
         for holder in &target.holders {
@@ -227,7 +233,7 @@ impl Closer {
     }
 
     fn destroy(&mut self, target: &CloseTarget) -> Result<(), NotClosed> {
-        let Some((now, interface)) = self.find(&target.connection)? else {
+        let Some((now, interface)) = self.find(&target.connection, target.state.bit())? else {
             return Err(NotClosed::gone());
         };
         if now.state != target.state as u8 {
@@ -259,7 +265,7 @@ impl Closer {
     /// # Errors
     /// What the kernel answers.
     pub fn now(&mut self, connection: &Connection) -> io::Result<Option<TcpState>> {
-        let found = self.find(connection)?;
+        let found = self.find(connection, !TcpState::TimeWait.bit())?;
         let state = found.map(|(socket, _)| state_of(socket.state));
         Ok(state.filter(|state| *state != TcpState::Close))
     }
@@ -270,12 +276,13 @@ impl Closer {
     /// # Errors
     /// What the kernel answers.
     pub fn sent_ago(&mut self, connection: &Connection) -> io::Result<Option<u64>> {
-        let found = self.find(connection)?;
+        let found = self.find(connection, TcpState::CloseWait.bit())?;
         Ok(found.map(|(socket, _)| socket.sent_ago_ns).filter(|ago| *ago != u64::MAX))
     }
 
-    /// The connection as it is now, and what it is bound to.
-    fn find(&mut self, connection: &Connection) -> io::Result<Option<(Socket, u32)>> {
+    /// The connection as it is now, and what it is bound to. `states`: where one that is bound to
+    /// an interface nobody knows is looked for; all of a state are listed for that.
+    fn find(&mut self, connection: &Connection, states: u32) -> io::Result<Option<(Socket, u32)>> {
         let place = self.place(connection.netns)?;
         let cookie = connection.cookie;
         if connection.mptcp {
@@ -293,7 +300,7 @@ impl Closer {
         if known.is_some() {
             return Ok(None);
         }
-        let found = place.diag.by_cookie(u32::MAX, cookie)?;
+        let found = place.diag.by_cookie(states, cookie)?;
         let ends = |s: &Socket| {
             let now = Connection::new(s.cookie, &s.tuple, TCP);
             (now.local, now.remote) == (connection.local, connection.remote)
@@ -371,6 +378,16 @@ fn may_administrate() -> io::Result<()> {
         )
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Whether connections of the calling thread's network namespace can be destroyed, as
+/// [`Closer::destroys`] says it.
+///
+/// # Errors
+/// Why not.
+pub fn destroys_here() -> Result<(), Cannot> {
+    // The number is for the records only, and none is asked for.
+    SockDiag::open(0, boot_now).map_err(|_| Cannot::Kernel).and_then(|mut diag| tried(&mut diag))
 }
 
 /// The descriptors that still lead to a connection's socket; `None`: not all can be seen.
