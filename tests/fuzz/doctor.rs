@@ -13,7 +13,7 @@ use tcptrace::{
         },
         update::Update,
     },
-    formats::sysctl,
+    formats::{ports::LocalPorts, sysctl},
 };
 
 /// What is said of a host on which everything is called so.
@@ -23,6 +23,8 @@ pub fn said(text: &str) -> Update {
     let values = Sysctl::ALL.map(|sysctl| (sysctl, Ok(value.clone())));
     let settings = SysctlValues { values: BTreeMap::from(values), hashed: number("TCP", "alloc") };
     let _ = (Ephemeral::of(&settings), sysctl::ranges(text), sysctl::version(text));
+    let ports = text.split_once(';').and_then(|(range, more)| LocalPorts::parse(range, more));
+    assert!(ports.is_none_or(|ports| ports.count <= 1 << 16));
     let process = NamedProcess {
         pid: 1,
         comm: text.to_owned(),

@@ -60,7 +60,6 @@ use tcptrace::{
         container::container,
         descriptor::{Kind, socket_inode},
         lines, mounts,
-        ports::LocalPorts,
         sock_diag::{Detail, Dump, MPTCP, TCP, acknowledgement},
         stat::Stat,
         threads::Threads,
@@ -292,8 +291,6 @@ pub fn proc_files(data: &[u8]) {
     }
     let _ = (lines::number::<u32>(text, "Seccomp"), lines::number::<u64>(text, "recursion_misses"));
     let _ = (text.lines().filter_map(listener).count(), preflight::too_old(text));
-    let ports = text.split_once(';').and_then(|(range, more)| LocalPorts::parse(range, more));
-    assert!(ports.is_none_or(|ports| ports.count <= 1 << 16));
     let _ = (Kind::of_link(text), language(text, text));
     if let Some(inode) = socket_inode(text) {
         assert_eq!(socket_inode(&format!("socket:[{inode}]")), Some(inode));

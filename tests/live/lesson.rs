@@ -83,8 +83,10 @@ impl Drop for Python {
     }
 }
 
-/// States and verdicts of a screen's rows, in order of their names.
-fn rows(screen: &str) -> Vec<(String, String)> {
+/// How many sockets there are in each state, and states and verdicts of a screen's rows, in order
+/// of their names.
+fn rows(screen: &str) -> (Option<&str>, Vec<(String, String)>) {
+    let counts = screen.lines().find(|l| l.starts_with("  all by state"));
     let table = screen.lines().skip_while(|l| !l.starts_with("AGE ")).skip(1);
     let mut rows: Vec<_> = table
         .take_while(|l| !l.is_empty())
@@ -94,7 +96,7 @@ fn rows(screen: &str) -> Vec<(String, String)> {
         })
         .collect();
     rows.sort();
-    rows
+    (counts, rows)
 }
 
 fn what_the_page_shows_happens() {

@@ -15,6 +15,7 @@ pub mod lines;
 pub mod maps;
 pub mod mounts;
 pub mod net_lines;
+mod netlink;
 pub mod perf_map;
 pub mod ports;
 pub mod python;

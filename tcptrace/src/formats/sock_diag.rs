@@ -6,6 +6,8 @@ use tcptrace_common::event::{
 };
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, network_endian};
 
+use super::netlink::{MAPPED, address, attributes_of, number};
+
 /// `AF_INET` and `AF_INET6`: [`request`] is about one at a time.
 pub const FAMILIES: [u8; 2] = [AF_INET, AF_INET6];
 const AF_INET: u8 = 2;
@@ -31,8 +33,6 @@ const INET_DIAG_INFO: u16 = 2;
 const INET_DIAG_SKMEMINFO: u16 = 7;
 const INET_DIAG_ULP_INFO: u16 = 19;
 const INET_DIAG_CGROUP_ID: u16 = 21;
-/// The type's two highest bits are flags (uapi/linux/netlink.h).
-const NLA_TYPE_MASK: u16 = 0x3fff;
 
 #[derive(FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
@@ -441,34 +441,6 @@ fn tcp_info(info: &[u8], s: &mut Socket, now: u64) {
 /// A subflow's upper layer protocol is called so (net/mptcp/subflow.c); the name is attribute 1.
 fn is_subflow(ulp: &[u8]) -> bool {
     attributes_of(ulp).any(|(kind, value)| kind == 1 && value.starts_with(b"mptcp\0"))
-}
-
-fn number(bytes: &[u8], offset: usize) -> Option<u32> {
-    u32::read_from_prefix(bytes.get(offset..)?).ok().map(|(n, _)| n)
-}
-
-/// How an IPv4 address begins that is written as IPv6.
-const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
-
-fn address(bytes: [u8; 16], v4: bool) -> [u8; 16] {
-    if !v4 {
-        return bytes;
-    }
-    let mut mapped = [0; 16];
-    mapped[..12].copy_from_slice(&MAPPED);
-    mapped[12..].copy_from_slice(&bytes[..4]);
-    mapped
-}
-
-/// Attributes: length, type, value, each aligned to 4 bytes.
-pub(super) fn attributes_of(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let (len, kind) = (number(bytes, 0)? & 0xffff, number(bytes, 0)? >> 16);
-        let len = len as usize;
-        let value = bytes.get(4..len)?;
-        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind as u16 & NLA_TYPE_MASK, value))
-    })
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ pub fn answer_unix(bytes: &[u8]) -> Result<UnixSocket, i32> {
     let body = bytes.get(16..len.min(bytes.len())).ok_or(0)?;
     let mut found = UnixSocket { state: *body.get(2).ok_or(0)?, ..UnixSocket::default() };
     // After family, type, state, pad, inode and cookie.
-    for (kind, value) in super::sock_diag::attributes_of(body.get(16..).unwrap_or_default()) {
+    for (kind, value) in super::netlink::attributes_of(body.get(16..).unwrap_or_default()) {
         let first = || u32::read_from_prefix(value).ok().map(|(n, _)| n);
         match kind {
             UNIX_DIAG_NAME => {
