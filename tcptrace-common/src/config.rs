@@ -122,6 +122,8 @@ offsets! {
     task_pid = "task_struct" "pid",
     /// Command name, 16 bytes.
     task_comm = "task_struct" "comm",
+    /// The task's PF_ flags.
+    task_flags = "task_struct" "flags",
     /// The process's first thread.
     task_leader = "task_struct" "group_leader",
     /// The parent process's task.
@@ -198,6 +200,8 @@ pub struct Config {
     pub cgroups: [Ancestor; CGROUPS],
     /// Where the kernel keeps things.
     pub offsets: Offsets,
+    /// 1: ends of long stays say whether the task that made them was ending.
+    pub exits: u32,
     /// To the alignment of the u64 members.
     pub pad: u32,
 }
@@ -242,6 +246,7 @@ impl Config {
         origins: 0,
         cgroups: [Ancestor { id: 0, level: 0, pad: 0 }; CGROUPS],
         offsets: Offsets::NONE,
+        exits: 0,
         pad: 0,
     };
 }

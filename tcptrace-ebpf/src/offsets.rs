@@ -29,6 +29,7 @@ read!(stream: u32);
 read!(weakly_ordered: u32);
 read!(nests: u32);
 read!(origins: u32);
+read!(exits: u32);
 read!(origins_of: u32);
 
 /// The `n`th cgroup that is asked for; 0: none.

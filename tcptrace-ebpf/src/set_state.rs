@@ -2,13 +2,19 @@
 
 use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid,
+        generated::{bpf_get_current_task, bpf_ktime_get_boot_ns},
+    },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use tcptrace_common::{
     counters::{BUCKETS, PerCpu, STATES, bucket},
-    event::{HAS_TCP, KIND_DESTROY, KIND_TRANSITION, NO_SOCKET, OPEN, Step, Streamed, Transition},
+    event::{
+        EXITING, HAS_TCP, KIND_DESTROY, KIND_TRANSITION, NO_SOCKET, OPEN, Step, Streamed,
+        Transition,
+    },
     slot::Found,
 };
 
@@ -18,7 +24,7 @@ use crate::{
     maps::{self, EVENTS, Kept, count},
     nursery::{Cradle, Entry},
     offsets::{self, off},
-    sock::{IPPROTO_MPTCP, Sock, bytes_sent, is_subflow, jiffies_since, recv_q, send_q},
+    sock::{Address, IPPROTO_MPTCP, Sock, bytes_sent, is_subflow, jiffies_since, recv_q, send_q},
     stream,
 };
 
@@ -100,6 +106,17 @@ fn change(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
     } else {
         count(&mut cpu.counters.ring_full);
     }
+}
+
+/// Whether the task on the CPU is ending: it gets the flag before its descriptors are closed
+/// (`exit_signals`, then `exit_files` in `do_exit`, kernel/exit.c), by whatever it was ended.
+#[inline(always)]
+fn is_exiting() -> bool {
+    // include/linux/sched.h
+    const PF_EXITING: u32 = 0x4;
+    // SAFETY: the helper takes no argument.
+    let task = Address::new(unsafe { bpf_get_current_task() });
+    task.read::<u32>(off!(task_flags)) & PF_EXITING != 0
 }
 
 /// Whether a socket in this state has, or had, another end that answered.
@@ -282,6 +299,9 @@ impl Change {
             event.sent_ago_ns = jiffies_since(tcp.read(off!(tcp_lsndtime))) * offsets::jiffy_ns();
             (event.recv_q, event.send_q) = (recv_q(tcp), send_q(tcp));
             event.flags |= HAS_TCP;
+        }
+        if offsets::exits() != 0 && is_exiting() {
+            event.flags |= EXITING;
         }
         // Who streams polls. Else only ends of long stays come here, which are rare, and wake the
         // reader.

@@ -17,10 +17,12 @@ pub enum Exit {
     LeaksFound,
     /// The kernel or the rights do not allow it.
     NotAllowed,
+    /// `run`: what the command that was run ended with.
+    Command(u8),
 }
 
 impl Exit {
-    /// In the order of their codes.
+    /// Our own, in the order of their codes.
     pub const ALL: [Self; 5] =
         [Self::Done, Self::Failed, Self::Usage, Self::LeaksFound, Self::NotAllowed];
 
@@ -33,6 +35,7 @@ impl Exit {
             Self::Usage => 2,
             Self::LeaksFound => 3,
             Self::NotAllowed => 4,
+            Self::Command(code) => code,
         }
     }
 
@@ -45,9 +48,10 @@ impl Exit {
             Self::Usage => "Wrong usage, or something that was named does not exist.",
             Self::LeaksFound => {
                 "With --fail-on-leak: leaks are open at the end; with --fail-on-leak=any: leaks \
-                 were reported."
+                 were reported; run: the command left sockets behind."
             }
             Self::NotAllowed => "The kernel or the rights do not allow it; stderr says which.",
+            Self::Command(_) => "run: what the command ended with.",
         }
     }
 }

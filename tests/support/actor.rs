@@ -57,6 +57,17 @@ impl Actor {
         Ok(Self { child, input: Some(input), output })
     }
 
+    /// Starts one by a command that takes what to run as its last arguments.
+    pub fn start_by(netns: &Netns, mut command: Command) -> io::Result<Self> {
+        command.arg(std::env::current_exe()?);
+        Self::begin(Some(netns), command)
+    }
+
+    /// Waits until who was started has ended; a daemon that it left still listens to us.
+    pub fn ended(&mut self) -> io::Result<std::process::ExitStatus> {
+        self.child.wait()
+    }
+
     /// Its pid.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -146,6 +157,8 @@ pub type Sockets = HashMap<RawFd, OwnedFd>;
 /// | `fork-inside` | the same, as pid 1 of a new pid namespace; nothing can be forked after that |
 /// | `fork-as PID` | the same with this pid, which nobody has |
 /// | `end PID` | `0`: that child is gone |
+/// | `exit` | none: it ends, and closes nothing |
+/// | `daemonise` | `0`, from a child that goes on in its place: it has ended |
 /// | `name TEXT` | `0`: command name set, `\xNN` escapes allowed |
 /// | `pipe` | the descriptor of a pipe's reading end; the writing end is the next one told |
 /// | `unix` | the same of a pair of unix sockets |
@@ -277,6 +290,8 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
         }
         "post" => post(sockets.remove(&number(1)?).ok_or_else(bad)?, sockets),
         "fix" => fix(sockets.remove(&number(1)?).ok_or_else(bad)?, sockets),
+        "exit" => std::process::exit(0),
+        "daemonise" => blocking::daemonise(),
         "fork" => fork_idle(),
         "fork-as" => fork_idle_as(number(1)?),
         "fork-inside" => {

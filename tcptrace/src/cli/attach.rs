@@ -39,6 +39,8 @@ pub struct How<'a> {
     pub interval: Option<Duration>,
     /// Keep who opened connections, and who reads from them.
     pub origins: bool,
+    /// Tell whether who ended a leak was ending itself.
+    pub exits: bool,
 }
 
 /// Scanning more often would be all that it does.
@@ -63,7 +65,8 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Live, Failure> {
     let buffer = how.ring_kib.map(|kib| kib * 1024);
     let whose = how.origins.then(|| whose(&plan.selection));
-    let (kernel, mut scans, ring) = Kernel::load(config(plan), buffer, how.btf, whose.as_ref())?;
+    let config = Config { exits: u32::from(how.exits), ..config(plan) };
+    let (kernel, mut scans, ring) = Kernel::load(config, buffer, how.btf, whose.as_ref())?;
     adopt(&mut scans, &plan.selection, say).context("sockets that exist already")?;
     let by_holder = plan.transitions && plan.selection.asks_for_holders();
     let mut first = vec![Fact::Host(host())];

@@ -12,6 +12,7 @@ mod record;
 mod recording;
 mod replay;
 mod report;
+mod run;
 mod select;
 mod session;
 mod snapshot;
@@ -53,6 +54,7 @@ enum Command {
     Record(record::Args),
     Replay(replay::Args),
     Report(report::Args),
+    Run(run::Args),
     Explain(explain::Args),
     Check(check::Args),
 }
@@ -79,6 +81,7 @@ pub fn run() -> Result<Exit, Failure> {
         Command::Record(args) => record::run(args),
         Command::Replay(args) => replay::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Check(args) => check::run(&args),
     }

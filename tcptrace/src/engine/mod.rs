@@ -15,6 +15,7 @@ pub mod incident;
 pub mod judge;
 pub mod language;
 pub mod leakers;
+pub mod left;
 pub mod name;
 pub mod opener;
 pub mod origin;

@@ -390,6 +390,8 @@ pub struct ClosedBy {
     pub pid: u32,
     /// Thread name; may hold anything.
     pub comm: Rc<str>,
+    /// It was ending: nobody called close(), the kernel closed what was still open.
+    pub exiting: bool,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ pub mod check;
 pub mod cure;
 pub mod dump;
 pub mod last_word;
+pub mod left;
 pub mod origins;
 pub mod reasons;
 pub mod report;

@@ -5,6 +5,7 @@ pub mod blocked;
 pub mod bpf;
 pub mod cgroupfs;
 pub mod check;
+pub mod descendants;
 pub mod header;
 pub mod holders;
 pub mod host;

@@ -2,6 +2,7 @@
 
 mod host;
 mod kept;
+pub mod left;
 mod lines;
 mod ms;
 mod origins;

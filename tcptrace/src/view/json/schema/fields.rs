@@ -13,13 +13,14 @@ use super::{
 };
 use crate::engine::verdict::Verdict;
 
-const VERDICT: super::Kind = Word(|| Verdict::ALL.iter().map(|v| v.name()).collect());
-const STATE: super::Kind = Word(|| TcpState::ALL.iter().map(|s| s.name()).collect());
+pub const VERDICT: super::Kind = Word(|| Verdict::ALL.iter().map(|v| v.name()).collect());
+pub const STATE: super::Kind = Word(|| TcpState::ALL.iter().map(|s| s.name()).collect());
 
-const EVENT: Field = field("event", Text, "What the line is.");
-const TIME: Field = field("time", Time, "When it was written, or when what it tells of happened.");
+pub const EVENT: Field = field("event", Text, "What the line is.");
+pub const TIME: Field =
+    field("time", Time, "When it was written, or when what it tells of happened.");
 
-const AGE: &[Field] = &[
+pub const AGE: &[Field] = &[
     field("min", Milliseconds, "At least so long."),
     field("max", Maybe(&Milliseconds), "At most so long; the same as `min` where it was traced."),
 ];

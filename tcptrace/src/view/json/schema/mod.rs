@@ -3,14 +3,19 @@
 
 mod blocked;
 mod fields;
+mod left;
 mod origins;
 mod page;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use self::fields::LINES;
 pub use self::page::markdown;
+
+/// Every kind of line.
+fn lines() -> impl Iterator<Item = &'static Line> {
+    fields::LINES.iter().chain(left::LINES)
+}
 
 /// A kind of line.
 struct Line {
@@ -149,7 +154,7 @@ pub fn check(line: &Value) -> Result<(), String> {
     let event = line["event"].as_str().unwrap_or_default();
     let mut found = Err(format!("no such event: {event}"));
     // Some events have several kinds of lines: a summary is one of each command's.
-    for kind in LINES.iter().filter(|kind| kind.events.contains(&event)) {
+    for kind in lines().filter(|kind| kind.events.contains(&event)) {
         found = members(object, &[kind.common, kind.fields], "");
         if found.is_ok() {
             break;
@@ -184,8 +189,7 @@ fn members(object: &Map<String, Value>, parts: &[&[Field]], at: &str) -> Result<
 /// A JSON Schema (draft 2020-12) of every line.
 #[must_use]
 pub fn json_schema() -> String {
-    let lines: Vec<Value> = LINES
-        .iter()
+    let lines: Vec<Value> = lines()
         .map(|line| {
             let mut schema = object(&[line.common, line.fields]);
             schema["properties"]["event"] = json!({ "enum": line.events });
@@ -259,7 +263,7 @@ mod tests {
                 }
             }
         }
-        for line in LINES {
+        for line in lines() {
             let mut names = Vec::new();
             walk(line.common, &mut names);
             walk(line.fields, &mut names);

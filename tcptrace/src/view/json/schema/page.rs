@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Field, Kind, Line, fields::LINES};
+use super::{Field, Kind, Line, lines};
 
 const INTRODUCTION: &str = "\
 # JSON
@@ -28,7 +28,7 @@ pub fn markdown() -> String {
     let mut page = INTRODUCTION.to_owned();
     // Described once, before the first line that has them.
     let mut common = false;
-    for line in LINES {
+    for line in lines() {
         if !line.common.is_empty() && !common {
             common = true;
             page.push_str("\n## Records of sockets\nFields of every record of a socket.\n\n");
