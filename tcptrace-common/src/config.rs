@@ -130,6 +130,8 @@ offsets! {
     task_pid = "task_struct" "pid",
     /// Command name, 16 bytes.
     task_comm = "task_struct" "comm",
+    /// The task's PF_ flags.
+    task_flags = "task_struct" "flags",
     /// The process's first thread.
     task_leader = "task_struct" "group_leader",
     /// The parent process's task.
@@ -206,8 +208,6 @@ pub struct Config {
     pub cgroups: [Ancestor; CGROUPS],
     /// Where the kernel keeps things.
     pub offsets: Offsets,
-    /// To the alignment of the u64 members.
-    pub pad: u32,
 }
 
 /// [`Config::origins_of`]: only of the processes that the map `ASKED` has.
@@ -250,7 +250,6 @@ impl Config {
         origins: 0,
         cgroups: [Ancestor { id: 0, level: 0, pad: 0 }; CGROUPS],
         offsets: Offsets::NONE,
-        pad: 0,
     };
 }
 

@@ -36,6 +36,10 @@ pub const OPEN: u8 = 1;
 /// [`Transition::socket`]: the task on the CPU is closing it.
 pub const CLOSING: u8 = 2;
 
+/// [`Transition::flags`]: the task on the CPU is ending (PF_EXITING): what it closes, the kernel
+/// closes for it. Told by the programs of `tcptrace run`.
+pub const EXITING: u8 = 16;
+
 /// A record of the ring buffer.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -64,7 +68,8 @@ pub struct Transition {
     pub old: u8,
     /// State after.
     pub new: u8,
-    /// Of the stay that ended: [`HAS_TCP`] where the four numbers below are known, [`ADOPTED`].
+    /// Of the stay that ended: [`HAS_TCP`] where the four numbers below are known, [`ADOPTED`];
+    /// of the task on the CPU: [`EXITING`].
     pub flags: u8,
     /// To the alignment of the u64 members.
     pub pad: [u8; 5],

@@ -15,14 +15,25 @@ use crate::{
 
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 pub fn destroy(ctx: BtfTracePointContext) -> i32 {
+    enter::<false>(&ctx)
+}
+
+/// See `set_state_of_run`.
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+pub fn destroy_of_run(ctx: BtfTracePointContext) -> i32 {
+    enter::<true>(&ctx)
+}
+
+#[inline(always)]
+fn enter<const ENDS: bool>(ctx: &BtfTracePointContext) -> i32 {
     if let Some(sk) = Sock::new(ctx.arg(0)) {
-        end(sk);
+        end::<ENDS>(sk);
     }
     0
 }
 
 #[inline(always)]
-fn end(sk: Sock) {
+fn end<const ENDS: bool>(sk: Sock) {
     // All other states are left by a change of state, which ends their stays.
     if !sk.has_storage() {
         return;
@@ -35,7 +46,7 @@ fn end(sk: Sock) {
         return;
     }
     let Some(cpu) = maps::this_cpu() else { return };
-    if (Change { sk, old: state, new: state, now }).emit(KIND_DESTROY, ended) {
+    if (Change { sk, old: state, new: state, now }).emit::<ENDS>(KIND_DESTROY, ended) {
         maps::count(&mut cpu.counters.destroy_emitted);
     } else {
         maps::count(&mut cpu.counters.destroy_ring_full);

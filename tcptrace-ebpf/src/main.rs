@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `set_state` | `tp_btf/inet_sock_set_state` | times stays in watched states, counts, emits |
 //! | `destroy` | `tp_btf/tcp_destroy_sock` | ends the stay of a socket that the kernel frees |
+//! | `set_state_of_run`, `destroy_of_run` | the same | the same, and whether the task is ending |
 //! | `scan` | `iter/bpf_sk_storage_map` | lists the live stays that are due for a report |
 //! | `holders` | `iter/task_file` | lists who has a descriptor for those, and for listeners |
 //! | `snapshot` | `iter/task_file` | lists who has a descriptor for anything, ghosts included |

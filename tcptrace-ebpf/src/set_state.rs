@@ -2,13 +2,19 @@
 
 use aya_ebpf::{
     bindings::BPF_RB_NO_WAKEUP,
-    helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, generated::bpf_ktime_get_boot_ns},
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid,
+        generated::{bpf_get_current_task, bpf_ktime_get_boot_ns},
+    },
     macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use tcptrace_common::{
     counters::{BUCKETS, PerCpu, STATES, bucket},
-    event::{HAS_TCP, KIND_DESTROY, KIND_TRANSITION, NO_SOCKET, OPEN, Step, Streamed, Transition},
+    event::{
+        EXITING, HAS_TCP, KIND_DESTROY, KIND_TRANSITION, NO_SOCKET, OPEN, Step, Streamed,
+        Transition,
+    },
     slot::Found,
 };
 
@@ -18,21 +24,33 @@ use crate::{
     maps::{self, EVENTS, Kept, count},
     nursery::{Cradle, Entry},
     offsets::{self, off},
-    sock::{IPPROTO_MPTCP, Sock, bytes_sent, is_subflow, jiffies_since, recv_q, send_q},
+    sock::{Address, IPPROTO_MPTCP, Sock, bytes_sent, is_subflow, jiffies_since, recv_q, send_q},
     stream,
 };
 
 #[btf_tracepoint(function = "inet_sock_set_state")]
 pub fn set_state(ctx: BtfTracePointContext) -> i32 {
+    enter::<false>(&ctx)
+}
+
+/// The same, and its events say whether the task on the CPU is ending: loaded in its place where
+/// that is asked for.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+pub fn set_state_of_run(ctx: BtfTracePointContext) -> i32 {
+    enter::<true>(&ctx)
+}
+
+#[inline(always)]
+fn enter<const ENDS: bool>(ctx: &BtfTracePointContext) -> i32 {
     let (old, new) = (ctx.arg::<u32>(1), ctx.arg::<u32>(2));
     if let (Some(sk), Some(cpu)) = (Sock::new(ctx.arg(0)), maps::this_cpu()) {
-        change(sk, old, new, cpu);
+        change::<ENDS>(sk, old, new, cpu);
     }
     0
 }
 
 #[inline(always)]
-fn change(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
+fn change<const ENDS: bool>(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
     if !in_netns(sk) {
         return;
     }
@@ -90,7 +108,7 @@ fn change(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
     let emitted = if offsets::stream() != 0 && !aged && ended.fits(now) {
         stream::put(&mut cpu.cursor, || change.streamed(descriptor, ended))
     } else if offsets::transitions() != 0 || aged {
-        change.emit(KIND_TRANSITION, ended)
+        change.emit::<ENDS>(KIND_TRANSITION, ended)
     } else {
         count(&mut cpu.counters.filtered);
         return;
@@ -100,6 +118,17 @@ fn change(sk: Sock, old: u32, new: u32, cpu: &mut PerCpu) {
     } else {
         count(&mut cpu.counters.ring_full);
     }
+}
+
+/// Whether the task on the CPU is ending: it gets the flag before its descriptors are closed
+/// (`exit_signals`, then `exit_files` in `do_exit`, kernel/exit.c), by whatever it was ended.
+#[inline(always)]
+fn is_exiting() -> bool {
+    // include/linux/sched.h
+    const PF_EXITING: u32 = 0x4;
+    // SAFETY: the helper takes no argument.
+    let task = Address::new(unsafe { bpf_get_current_task() });
+    task.read::<u32>(off!(task_flags)) & PF_EXITING != 0
 }
 
 /// Whether a socket in this state has, or had, another end that answered.
@@ -251,9 +280,9 @@ impl Change {
         Streamed::new(now, sk.cookie_unless_listener(old, new), sk.tuple_in(sk.netns()), step)
     }
 
-    /// Hands it to user space, with who is on the CPU.
+    /// Hands it to user space, with who is on the CPU; `ENDS`: and whether that is ending.
     #[inline(always)]
-    pub fn emit(self, kind: u8, ended: Ended) -> bool {
+    pub fn emit<const ENDS: bool>(self, kind: u8, ended: Ended) -> bool {
         let Self { sk, old, new, now } = self;
         let mut event = Transition {
             time_ns: now,
@@ -282,6 +311,9 @@ impl Change {
             event.sent_ago_ns = jiffies_since(tcp.read(off!(tcp_lsndtime))) * offsets::jiffy_ns();
             (event.recv_q, event.send_q) = (recv_q(tcp), send_q(tcp));
             event.flags |= HAS_TCP;
+        }
+        if ENDS && is_exiting() {
+            event.flags |= EXITING;
         }
         // Who streams polls. Else only ends of long stays come here, which are rare, and wake the
         // reader.

@@ -18,10 +18,12 @@ pub enum Exit {
     LeaksFound,
     /// The kernel or the rights do not allow it.
     NotAllowed,
+    /// `run`: what the command that was run ended with.
+    Command(u8),
 }
 
 impl Exit {
-    /// In the order of their codes.
+    /// Our own, in the order of their codes.
     pub const ALL: [Self; 5] =
         [Self::Done, Self::Failed, Self::Usage, Self::LeaksFound, Self::NotAllowed];
 
@@ -34,6 +36,7 @@ impl Exit {
             Self::Usage => 2,
             Self::LeaksFound => 3,
             Self::NotAllowed => 4,
+            Self::Command(code) => code,
         }
     }
 
@@ -46,9 +49,11 @@ impl Exit {
             Self::Usage => "Wrong usage, or something that was named does not exist.",
             Self::LeaksFound => {
                 "With --fail-on-leak: leaks are open at the end; with --fail-on-leak=any: leaks \
-                 were reported. With doctor --fail-on: there are findings of that harm, or worse."
+                 were reported. With doctor --fail-on: there are findings of that harm, or worse. \
+                 With run: the command left sockets behind."
             }
             Self::NotAllowed => "The kernel or the rights do not allow it; stderr says which.",
+            Self::Command(_) => "run: what the command ended with.",
         }
     }
 }

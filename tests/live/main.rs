@@ -33,6 +33,7 @@ mod origins;
 mod output;
 mod recording;
 mod report;
+mod run;
 mod sandbox;
 mod selection;
 #[path = "../stories/service.rs"]
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         output::TESTS,
         recording::TESTS,
         report::TESTS,
+        run::TESTS,
         snapshot::TESTS,
         stacks::TESTS,
         hidden::TESTS,

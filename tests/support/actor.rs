@@ -21,7 +21,7 @@ use rustix::net::{
     sendmsg, shutdown, socket_with, socketpair, sockopt,
 };
 
-use super::{blocking, netns::Netns};
+use super::{blocking, netns::Netns, options};
 
 /// The test's end of an actor. It ends with it.
 pub struct Actor {
@@ -55,6 +55,17 @@ impl Actor {
         let input = child.stdin.take().ok_or_else(missing)?;
         let output = BufReader::new(child.stdout.take().ok_or_else(missing)?);
         Ok(Self { child, input: Some(input), output })
+    }
+
+    /// Starts one by a command that takes what to run as its last arguments.
+    pub fn start_by(netns: &Netns, mut command: Command) -> io::Result<Self> {
+        command.arg(std::env::current_exe()?);
+        Self::begin(Some(netns), command)
+    }
+
+    /// Waits until who was started has ended; a daemon that it left still listens to us.
+    pub fn ended(&mut self) -> io::Result<std::process::ExitStatus> {
+        self.child.wait()
     }
 
     /// Its pid.
@@ -147,6 +158,8 @@ pub type Sockets = HashMap<RawFd, OwnedFd>;
 /// | `fork-inside` | the same, as pid 1 of a new pid namespace; nothing can be forked after that |
 /// | `fork-as PID` | the same with this pid, which nobody has |
 /// | `end PID` | `0`: that child is gone |
+/// | `exit` | none: it ends, and closes nothing |
+/// | `daemonise` | `0`, from a child that goes on in its place: it has ended |
 /// | `name TEXT` | `0`: command name set, `\xNN` escapes allowed |
 /// | `pipe` | the descriptor of a pipe's reading end; the writing end is the next one told |
 /// | `unix` | the same of a pair of unix sockets |
@@ -248,16 +261,6 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
                 sent => Ok(sent?.to_string()),
             }
         }
-        "keepalive" => {
-            sockopt::set_socket_keepalive(fd()?, true)?;
-            sockopt::set_tcp_keepidle(fd()?, Duration::from_secs(1))?;
-            sockopt::set_tcp_keepintvl(fd()?, Duration::from_secs(1))?;
-            // So many unanswered probes end the connection.
-            if let Ok(probes) = number(2) {
-                sockopt::set_tcp_keepcnt(fd()?, probes.unsigned_abs())?;
-            }
-            Ok("0".to_owned())
-        }
         "send" => {
             Ok(send(fd()?, &vec![b'x'; number(2)?.unsigned_abs() as usize], SendFlags::NOSIGNAL)?
                 .to_string())
@@ -278,18 +281,14 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
             Ok(n.to_string())
         }
         "shutdown" => shutdown(fd()?, Shutdown::Write).map(|()| "0".to_owned()).map_err(Into::into),
-        "reset" => {
-            // Lingering for no time at all means a reset (socket(7)).
-            sockopt::set_socket_linger(fd()?, Some(Duration::ZERO))?;
-            sockets.remove(&number(1)?);
-            Ok("0".to_owned())
-        }
         "close" => {
             sockets.remove(&number(1)?).ok_or_else(bad)?;
             Ok("0".to_owned())
         }
         "post" => post(sockets.remove(&number(1)?).ok_or_else(bad)?, sockets),
         "fix" => fix(sockets.remove(&number(1)?).ok_or_else(bad)?, sockets),
+        "exit" => std::process::exit(0),
+        "daemonise" => blocking::daemonise(),
         "fork" => fork_idle(),
         "fork-as" => fork_idle_as(number(1)?),
         "fork-inside" => {
@@ -304,6 +303,7 @@ fn act(line: &str, sockets: &mut Sockets) -> io::Result<String> {
             rustix::thread::set_name(&name)?;
             Ok("0".to_owned())
         }
+        "keepalive" | "reset" => options::act(&words, sockets),
         "pipe" | "unix" | "pipe-end" | "read" | "poll" | "epoll" | "pool" | "fork-sleeping" => {
             blocking::act(&words, sockets)
         }

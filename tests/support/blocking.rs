@@ -117,3 +117,17 @@ fn pool(fd: OwnedFd, threads: i32) -> io::Result<String> {
     }
     Ok("0".to_owned())
 }
+
+/// The child goes on, in a session of its own; the parent ends and closes nothing.
+pub fn daemonise() -> io::Result<String> {
+    // SAFETY: the actor has one thread: the child is as whole as it was.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => {
+            rustix::process::setsid()?;
+            Ok("0".to_owned())
+        }
+        // SAFETY: it does not return.
+        _ => unsafe { libc::_exit(0) },
+    }
+}

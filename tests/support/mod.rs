@@ -7,4 +7,5 @@ pub mod bpf;
 pub mod cgroup;
 pub mod load;
 pub mod netns;
+mod options;
 pub mod serve;

@@ -21,7 +21,12 @@ use crate::{
     prose::time::human,
     source::live::{
         blocked, boot_now,
-        bpf::{loader::Kernel, origins::Whose, preflight, scans::Scans},
+        bpf::{
+            loader::{Kernel, Opted},
+            origins::Whose,
+            preflight,
+            scans::Scans,
+        },
         cgroupfs, memory, netns, origins, process,
         ring::Ring,
         scanner::{self, Scanner, Scope},
@@ -41,6 +46,8 @@ pub struct How<'a> {
     pub interval: Option<Duration>,
     /// Keep who opened connections, and who reads from them.
     pub origins: bool,
+    /// Tell whether who ended a leak was ending itself.
+    pub exits: bool,
 }
 
 /// Scanning more often would be all that it does.
@@ -65,8 +72,9 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Live, Failure> {
     let buffer = how.ring_kib.map(|kib| kib * 1024);
     let whose = how.origins.then(|| whose(&plan.selection));
-    let (kernel, mut scans, ring) =
-        Kernel::load(config(plan), buffer, how.btf, whose.as_ref(), plan.by_normal)?;
+    let opted =
+        Opted { origins: whose.as_ref(), normals: plan.by_normal, ends_of_tasks: how.exits };
+    let (kernel, mut scans, ring) = Kernel::load(config(plan), buffer, how.btf, opted)?;
     adopt(&mut scans, &plan.selection, say).context("sockets that exist already")?;
     let by_holder = plan.transitions && plan.selection.asks_for_holders();
     let mut first = vec![Fact::Host(host())];

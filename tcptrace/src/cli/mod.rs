@@ -14,6 +14,7 @@ mod record;
 mod recording;
 mod replay;
 mod report;
+mod run;
 mod select;
 mod session;
 mod snapshot;
@@ -56,6 +57,7 @@ enum Command {
     Record(record::Args),
     Replay(replay::Args),
     Report(report::Args),
+    Run(run::Args),
     Explain(explain::Args),
     Close(close::Args),
     Check(check::Args),
@@ -88,6 +90,7 @@ pub fn run() -> Result<Exit, Failure> {
         Command::Record(args) => record::run(args),
         Command::Replay(args) => replay::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Run(args) => run::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Close(args) => close::run(&args),
         Command::Check(args) => check::run(&args),

@@ -143,6 +143,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
             ring_kib: None,
             interval: args.interval,
             origins: args.origins,
+            exits: false,
         },
         view: Box::new(Nobody(Clock::new(jiff::Timestamp::now(), boot_now(), false))),
         reports: None,

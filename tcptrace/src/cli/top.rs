@@ -141,7 +141,13 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
 async fn top(args: &Args, plan: Plan, btf: &Path) -> Result<Exit, Failure> {
     let signals = Signals::new().context("signals")?;
     let clock = Clock::new(Timestamp::now(), boot_now(), args.utc);
-    let how = attach::How { btf, ring_kib: None, interval: args.interval, origins: args.origins };
+    let how = attach::How {
+        btf,
+        ring_kib: None,
+        interval: args.interval,
+        origins: args.origins,
+        exits: false,
+    };
     let mut notes = Vec::new();
     let source = attach::attach(how, &plan, &mut |note| notes.push(note.to_owned()))?;
     on_screen(args, plan, clock, Feed::Live(Box::new(source)), notes, signals).await

@@ -173,6 +173,7 @@ async fn watch(
             ring_kib: args.ring_size,
             interval: args.interval,
             origins: args.origins,
+            exits: false,
         },
         view,
         reports: args.reports(),

@@ -132,6 +132,11 @@ pub enum Profile {
         /// The descriptor of the directory that more files are made in, if any are.
         directory: Option<i32>,
     },
+    /// Of one that has started a command: it waits for it and sends signals on to it.
+    Run {
+        /// Its pid.
+        command: u32,
+    },
     /// Of one that draws on a terminal, too, and leaves it as it was.
     Screen,
 }
@@ -160,10 +165,14 @@ fn allowed(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, Backe
         [BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_ITER_CREATE, BPF_RAW_TRACEPOINT_OPEN];
     rules.insert(libc::SYS_bpf, commands.into_iter().map(first).collect::<Result<_, _>>()?);
     rules.insert(libc::SYS_openat, vec![reading(2)?]);
-    if let Profile::Record { directory } = profile {
+    if let Profile::Run { command } = profile {
+        rules.insert(libc::SYS_wait4, Vec::new());
+        rules.insert(libc::SYS_kill, vec![first(u64::from(command))?]);
+    }
+    if matches!(profile, Profile::Record { .. } | Profile::Run { .. }) {
         rules.insert(libc::SYS_fdatasync, Vec::new());
         rules.insert(libc::SYS_ftruncate, Vec::new());
-        if let Some(directory) = directory {
+        if let Profile::Record { directory: Some(directory) } = profile {
             // Paths that begin with a slash are out of it, but not out of what is written here.
             let there = || argument(0, Eq, u64::from(directory.unsigned_abs()));
             rules.entry(libc::SYS_openat).or_default().push(there()?);

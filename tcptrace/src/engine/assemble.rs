@@ -16,7 +16,8 @@ use crate::engine::{
     judge::judge,
     normal::Normal,
     opener,
-    record::{BootNs, Connection, Evidence, HolderSource, Record, Role, Timer},
+    record::{BootNs, Connection, Evidence, HolderSource, Record, Role},
+    timer::Timer,
     unknown::{Reason, Unknown},
     verdict::Verdict,
 };

@@ -8,8 +8,8 @@ use crate::engine::{
 };
 use tcptrace_common::{
     event::{
-        ADOPTED, CLOSING, HAS_TCP, KIND_DESTROY, KIND_TRANSITION, NO_SOCKET, OPEN, Streamed,
-        Transition,
+        ADOPTED, CLOSING, EXITING, HAS_TCP, KIND_DESTROY, KIND_TRANSITION, NO_SOCKET, OPEN,
+        Streamed, Transition,
     },
     state::TcpState,
 };
@@ -62,8 +62,11 @@ pub fn transition(t: &Transition) -> Option<Event> {
     };
     let event = change(t, destroyed)?;
     let closes = event.by_call && (t.socket == CLOSING || destroyed);
-    let closed_by =
-        (closes && t.comm[0] != 0).then(|| ClosedBy { pid: t.pid, comm: comm(&t.comm) });
+    let closed_by = (closes && t.comm[0] != 0).then(|| ClosedBy {
+        pid: t.pid,
+        comm: comm(&t.comm),
+        exiting: t.flags & EXITING != 0,
+    });
     Some(Event { closed_by, ..event })
 }
 
@@ -172,7 +175,10 @@ mod tests {
     #[test]
     fn the_closer_is_named_and_mapped_addresses_are_folded() {
         let event = transition(&sample()).expect("a record");
-        assert_eq!(event.closed_by, Some(ClosedBy { pid: 42, comm: "java".into() }));
+        assert_eq!(
+            event.closed_by,
+            Some(ClosedBy { pid: 42, comm: "java".into(), exiting: false })
+        );
         assert_eq!(event.change.connection.local.to_string(), "10.0.0.1:8080");
         assert_eq!(event.change.connection.remote.to_string(), "[2001:db8::9]:51514");
         assert_eq!(event.change.stayed, Some(Age { min_ns: 4_000, max_ns: Some(4_000) }));

@@ -92,9 +92,12 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::record::{
-        Connection, Evidence, Listener, Timer,
-        tests::{holder, leak},
+    use crate::engine::{
+        record::{
+            Connection, Evidence, Listener,
+            tests::{holder, leak},
+        },
+        timer::Timer,
     };
 
     /// Just below and at one of the lengths that verdicts go by.

@@ -11,6 +11,7 @@ use tcptrace_common::{event::Tuple, state::TcpState};
 use super::{
     normal::Normal,
     stack::Stack,
+    timer::Timer,
     unknown::{Reason, Unknown},
     verdict::Verdict,
 };
@@ -209,36 +210,6 @@ impl HolderSource {
             Self::Listener => "listener",
             Self::None => "none",
             Self::OutsideFdTables => "outside-fd-tables",
-        }
-    }
-}
-
-/// What the kernel's timer of a socket is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Timer {
-    /// None runs.
-    None,
-    /// What was sent is sent again, unless it is acknowledged.
-    Retransmit,
-    /// The peer is asked whether it is there.
-    Keepalive,
-    /// Nothing can be sent, mostly because the peer's window is shut: it is asked whether it has
-    /// opened.
-    Persist,
-    /// The socket is over, and its ends are not used again yet.
-    TimeWait,
-}
-
-impl Timer {
-    /// As the interface spells it.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Retransmit => "retransmit",
-            Self::Keepalive => "keepalive",
-            Self::Persist => "persist",
-            Self::TimeWait => "time-wait",
         }
     }
 }
@@ -444,6 +415,8 @@ pub struct ClosedBy {
     pub pid: u32,
     /// Thread name; may hold anything.
     pub comm: Rc<str>,
+    /// It was ending: nobody called close(), the kernel closed what was still open.
+    pub exiting: bool,
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod cure;
 pub mod doctor;
 pub mod dump;
 pub mod last_word;
+pub mod left;
 pub mod origins;
 pub mod reasons;
 pub mod report;

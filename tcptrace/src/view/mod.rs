@@ -2,6 +2,7 @@
 
 pub mod csv;
 pub mod json;
+pub mod left;
 pub mod report;
 pub mod table;
 pub mod text;

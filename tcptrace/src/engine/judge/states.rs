@@ -5,7 +5,8 @@ use tcptrace_common::state::TcpState;
 
 use super::IN_USE_NS;
 use crate::engine::{
-    record::{Evidence, Listener, Record, Timer},
+    record::{Evidence, Listener, Record},
+    timer::Timer,
     unknown::Reason,
     verdict::Verdict,
 };

@@ -54,7 +54,11 @@ fn event(cookie: u64, time: BootNs, old: TcpState, new: TcpState) -> Event {
         by_call: new == TcpState::LastAck,
         queues: None,
         adopted: false,
-        closed_by: (new == TcpState::LastAck).then(|| ClosedBy { pid: 42, comm: "java".into() }),
+        closed_by: (new == TcpState::LastAck).then(|| ClosedBy {
+            pid: 42,
+            comm: "java".into(),
+            exiting: false,
+        }),
     }
 }
 

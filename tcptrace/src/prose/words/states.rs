@@ -4,7 +4,8 @@ use tcptrace_common::state::TcpState;
 
 use crate::engine::{
     counted::counted,
-    record::{Listener, Record, Role, Timer},
+    record::{Listener, Record, Role},
+    timer::Timer,
 };
 
 /// A connection whose handshake is under way: no process knows of it yet.

@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod cgroupfs;
 pub mod check;
 pub mod close;
+pub mod descendants;
 pub mod doctor;
 pub mod header;
 pub mod holders;

@@ -4,6 +4,7 @@ mod close;
 mod doctor;
 mod host;
 mod kept;
+pub mod left;
 mod lines;
 mod ms;
 mod origins;

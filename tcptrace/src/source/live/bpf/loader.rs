@@ -32,7 +32,8 @@ use crate::{
         preflight,
         preflight::{KERNEL_BTF, Refusal},
         programs::{
-            Hook, OBJECT, attach, detach, link_iter, load, load_all, map, program, refusal, take,
+            Hook, OBJECT, Tracing, attach, detach, link_iter, load, load_all, map, program,
+            refusal, take,
         },
         scans::Scans,
         stream::Stream,
@@ -46,14 +47,24 @@ pub struct Kernel {
     stream: Option<Stream>,
     counts: KernelCounts,
     attached: Vec<(&'static str, BtfTracePointLinkId)>,
+    /// The program at ends of sockets.
+    destroy: &'static str,
     /// What keeps origins, at tracepoints of its own.
     at_calls: Vec<Attached>,
     #[cfg(feature = "kernel-log")]
     log: KernelLog,
 }
 
-/// The programs with counters in the kernel's books.
-const TRACED: [&str; 2] = ["set_state", "destroy"];
+/// What is loaded besides, where it is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Opted<'a> {
+    /// Whose connections' origins are kept, if any are.
+    pub origins: Option<&'a Whose>,
+    /// How long stays last as a rule is kept.
+    pub normals: bool,
+    /// Ends of long stays say whether the task that made them was ending.
+    pub ends_of_tasks: bool,
+}
 
 impl Kernel {
     /// Checks the host, loads the programs and attaches them. From the return on, no transition is
@@ -61,8 +72,7 @@ impl Kernel {
     ///
     /// `config.offsets`, `config.jiffy_ns` and `config.stream` are filled in here, the first from
     /// the kernel's BTF in the file `btf`. `buffer`: bytes of the ring buffer, and of all CPUs'
-    /// streams together, where they are not to be as large as they usually are. `origins`: whose
-    /// connections' origins are kept, if any are. `normals`: how long stays last as a rule is, too.
+    /// streams together, where they are not to be as large as they usually are.
     ///
     /// # Errors
     /// A [`Refusal`] that names what is missing.
@@ -70,9 +80,10 @@ impl Kernel {
         mut config: Config,
         buffer: Option<u32>,
         btf: &Path,
-        origins: Option<&Whose>,
-        normals: bool,
+        opted: Opted<'_>,
     ) -> Result<(Self, Scans, RingBuf<MapData>), Refusal> {
+        let Opted { origins, normals, ends_of_tasks } = opted;
+        let tracing = Tracing::new(ends_of_tasks);
         let cpus = cpus()?;
         let streams = config.transitions != 0 && !preflight::may_nest();
         config.stream = if streams { records_each(buffer, cpus) } else { 0 };
@@ -82,7 +93,7 @@ impl Kernel {
         let (mut ebpf, kernel_btf) =
             prepare(config, cpus, buffer.unwrap_or(RING_BYTES), normals, btf)?;
 
-        load_all(&mut ebpf, &kernel_btf)?;
+        load_all(&mut ebpf, tracing, &kernel_btf)?;
         let stays = link_iter(&ebpf, "scan", Some("STAYS"))?;
         let holders = link_iter(&ebpf, "holders", None)?;
         let adopt = link_iter(&ebpf, "adopt", None)?;
@@ -102,7 +113,7 @@ impl Kernel {
         if normals.is_some() {
             attached.push((normals::PROGRAM, attach(&mut ebpf, normals::PROGRAM)?));
         }
-        attached.push(("set_state", attach(&mut ebpf, "set_state")?));
+        attached.push((tracing.set_state, attach(&mut ebpf, tracing.set_state)?));
 
         let events = RingBuf::try_from(take(&mut ebpf, "EVENTS")?)
             .map_err(|e| refusal("the ring buffer", &e))?;
@@ -120,7 +131,8 @@ impl Kernel {
                     .map_err(|e| refusal("the stream", &e))?,
             ),
         };
-        let traced = TRACED.iter().map(|name| program_fd(&ebpf, name)).collect::<Result<_, _>>()?;
+        let traced = [tracing.set_state, tracing.destroy];
+        let traced = traced.iter().map(|name| program_fd(&ebpf, name)).collect::<Result<_, _>>()?;
         let counts = KernelCounts { cpus, traced };
         let kernel = Self {
             #[cfg(feature = "kernel-log")]
@@ -129,6 +141,7 @@ impl Kernel {
             stream,
             counts: counts.clone(),
             attached,
+            destroy: tracing.destroy,
             at_calls,
         };
         let scans =
@@ -142,10 +155,10 @@ impl Kernel {
     /// # Errors
     /// What the kernel answers.
     pub fn follow_ends(&mut self) -> Result<bool, Refusal> {
-        if self.attached.iter().any(|(name, _)| *name == "destroy") {
+        if self.attached.iter().any(|(name, _)| *name == self.destroy) {
             return Ok(false);
         }
-        self.attached.push(("destroy", attach(&mut self.ebpf, "destroy")?));
+        self.attached.push((self.destroy, attach(&mut self.ebpf, self.destroy)?));
         Ok(true)
     }
 
@@ -154,7 +167,7 @@ impl Kernel {
     /// # Errors
     /// What the kernel answers.
     pub fn unfollow_ends(&mut self) -> Result<(), Refusal> {
-        match self.attached.iter().position(|(name, _)| *name == "destroy") {
+        match self.attached.iter().position(|(name, _)| *name == self.destroy) {
             Some(at) => {
                 let (name, link) = self.attached.swap_remove(at);
                 detach(&mut self.ebpf, name, link)
@@ -299,7 +312,7 @@ const NO_NETNS: u32 = 1;
 pub fn trial(states: u32, nursery: bool, btf: &Path) -> Result<(), Refusal> {
     let config = Config { states, nursery: u32::from(nursery), netns: NO_NETNS, ..Config::NONE };
     let (mut kernel, mut scans, _events) =
-        Kernel::load(config, Some(SMALLEST_RING), btf, None, false)?;
+        Kernel::load(config, Some(SMALLEST_RING), btf, Opted::default())?;
     kernel.follow_ends()?;
     scans.stays(0, true).map(drop).map_err(|e| refusal("listing what is live", &e))
 }
@@ -311,8 +324,8 @@ pub fn trial(states: u32, nursery: bool, btf: &Path) -> Result<(), Refusal> {
 pub fn trial_of_origins(states: u32, btf: &Path) -> Result<bool, Refusal> {
     let config = Config { states, netns: NO_NETNS, ..Config::NONE };
     let whose = Whose::default();
-    let (_kernel, mut scans, _events) =
-        Kernel::load(config, Some(SMALLEST_RING), btf, Some(&whose), false)?;
+    let opted = Opted { origins: Some(&whose), ..Opted::default() };
+    let (_kernel, mut scans, _events) = Kernel::load(config, Some(SMALLEST_RING), btf, opted)?;
     scans.stays(0, true).map_err(|e| refusal("listing what is live", &e))?;
     Ok(scans.origins().is_some_and(|origins| origins.reads))
 }

@@ -27,12 +27,32 @@ const ITERATORS: [(&str, Hook); 3] = [
     ("holders", Hook::Iter("task_file")),
     ("adopt", Hook::Iter("tcp")),
 ];
-const TRACING: [(&str, Hook); 2] = [
-    ("set_state", Hook::Tracepoint("inet_sock_set_state")),
-    ("destroy", Hook::Tracepoint("tcp_destroy_sock")),
-];
 
-pub fn load_all(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), Refusal> {
+/// The names of the two that trace.
+#[derive(Clone, Copy, Debug)]
+pub struct Tracing {
+    /// At changes of state.
+    pub set_state: &'static str,
+    /// At ends of sockets.
+    pub destroy: &'static str,
+}
+
+impl Tracing {
+    /// `ends_of_tasks`: those that say whether the task on the CPU is ending.
+    pub fn new(ends_of_tasks: bool) -> Self {
+        if ends_of_tasks {
+            Self { set_state: "set_state_of_run", destroy: "destroy_of_run" }
+        } else {
+            Self { set_state: "set_state", destroy: "destroy" }
+        }
+    }
+}
+
+pub fn load_all(ebpf: &mut Ebpf, tracing: Tracing, btf: &Btf) -> Result<(), Refusal> {
+    let tracing = [
+        (tracing.set_state, Hook::Tracepoint("inet_sock_set_state")),
+        (tracing.destroy, Hook::Tracepoint("tcp_destroy_sock")),
+    ];
     let mut programs: HashMap<&str, &mut Program> = ebpf.programs_mut().collect();
     let mut half = |names: &[(&'static str, Hook)]| {
         let taken = names
@@ -40,7 +60,7 @@ pub fn load_all(ebpf: &mut Ebpf, btf: &Btf) -> Result<(), Refusal> {
             .map(|(name, hook)| Ok((programs.remove(name).ok_or_else(|| absent(name))?, *hook)));
         taken.collect::<Result<Vec<_>, Refusal>>()
     };
-    let (iterators, tracing) = (half(&ITERATORS)?, half(&TRACING)?);
+    let (iterators, tracing) = (half(&ITERATORS)?, half(&tracing)?);
     let load_half = |half: Vec<(&mut Program, Hook)>| {
         half.into_iter().try_for_each(|(p, hook)| load(p, hook, btf))
     };
@@ -146,9 +166,11 @@ mod tests {
     ///
     /// Where origins are not asked for, the four of them are not loaded, and the verifier takes out
     /// again what `scan` and `holders` have for them.
-    const AT_MOST: [(&str, u64); 12] = [
+    const AT_MOST: [(&str, u64); 14] = [
         ("set_state", 1786),
         ("destroy", 523),
+        ("set_state_of_run", 1806),
+        ("destroy_of_run", 539),
         ("scan", 658),
         ("holders", 1701),
         ("snapshot", 746),

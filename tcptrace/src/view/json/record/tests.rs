@@ -7,7 +7,8 @@ use tcptrace_common::state::TcpState;
 use super::*;
 use crate::{
     engine::{
-        record::{Connection, HolderSource, ProcessId, Role, Timer},
+        record::{Connection, HolderSource, ProcessId, Role},
+        timer::Timer,
         verdict::Verdict,
     },
     formats::cgroup::Cgroups,
@@ -330,7 +331,8 @@ proptest! {
         prop_assert_eq!(described(&expected), Ok(()));
 
         let stayed = Age { min_ns: stayed.0, max_ns: stayed.1 };
-        let closed_by = closer.map(|(pid, comm)| ClosedBy { pid, comm: comm.into() });
+        let closed_by =
+            closer.map(|(pid, comm)| ClosedBy { pid, comm: comm.into(), exiting: false });
         let (closed_by, unknown) = (closed_by.as_ref(), Reason::EndLost);
         let ended = End { as_of: "A", stayed: &stayed, closed_by, unknown };
         let mut line = Vec::new();

@@ -23,7 +23,7 @@ pub const EVENT: Field = field("event", Text, "What the line is.");
 pub const TIME: Field =
     field("time", Time, "When it was written, or when what it tells of happened.");
 
-const AGE: &[Field] = &[
+pub const AGE: &[Field] = &[
     field("min", Milliseconds, "At least so long."),
     field("max", Maybe(&Milliseconds), "At most so long; the same as `min` where it was traced."),
 ];

@@ -6,6 +6,7 @@ mod close;
 mod doctor;
 mod evidence;
 mod fields;
+mod left;
 mod normal;
 mod origins;
 mod page;
@@ -32,7 +33,7 @@ struct Line {
 
 /// All kinds of lines.
 fn lines() -> impl Iterator<Item = &'static Line> {
-    fields::LINES.iter().chain(close::LINES).chain(doctor::LINES)
+    fields::LINES.iter().chain(close::LINES).chain(doctor::LINES).chain(left::LINES)
 }
 
 /// A field of an object.

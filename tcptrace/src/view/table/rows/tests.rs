@@ -124,7 +124,7 @@ fn groups_at_132_columns() {
 /// As into a pipe: each word up to HOLDER is a column.
 #[test]
 fn columns_for_awk() {
-    let closer = ClosedBy { pid: 4711, comm: "python3".into() };
+    let closer = ClosedBy { pid: 4711, comm: "python3".into(), exiting: false };
     let mut list = story();
     list.push((80, stuck(record(1, 79 * SECOND))));
     list.push((80, stuck(record(2, 79 * SECOND))));
@@ -149,7 +149,7 @@ fn columns_for_awk() {
 
 #[test]
 fn sockets_one_by_one() {
-    let closer = ClosedBy { pid: 4711, comm: "python3".into() };
+    let closer = ClosedBy { pid: 4711, comm: "python3".into(), exiting: false };
     let mut waits = record(5, SECOND);
     waits.unknown.insert("holders", Reason::NotAllSeen);
     waits.holders.clear();
