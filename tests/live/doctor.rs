@@ -126,7 +126,7 @@ fn short(listener: &TcpListener, to: SocketAddr) -> io::Result<()> {
 }
 
 /// Uses up a hundred ports to one destination; returns how many were, and where it is.
-fn use_up(ns: &Netns) -> (u64, SocketAddr) {
+pub fn use_up(ns: &Netns) -> (u64, SocketAddr) {
     set(ns, "ipv4/ip_local_port_range", "40000 40099");
     inside(ns, || {
         let listener = TcpListener::bind("127.0.0.1:8080").expect("listens");

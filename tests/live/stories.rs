@@ -3,12 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
 use crate::{
+    doctor,
+    snapshot::snapshot,
     support::{actor::Actor, netns::Netns},
     tests,
-    tracer::{Pair, Tracer, holder_pids, netns, start},
+    tracer::{Pair, Tracer, holder_pids, netns, run, start},
 };
 
 tests![
@@ -19,6 +22,8 @@ tests![
     the_load_balancer_gives_up,
     the_broker_and_the_stuck_client,
     the_slow_download_after_a_shutdown,
+    too_many_open_files,
+    a_hundred_thousand_time_wait,
 ];
 
 /// A server listening on an address of its own.
@@ -255,4 +260,84 @@ fn the_slow_download_after_a_shutdown() {
     later.client_closes();
     assert_eq!(holder_pids(&silent.next("stuck")), [u64::from(later.server.pid())]);
     assert_eq!(silent.finish().0["stuck"], 1);
+}
+
+/// "Too many open files": what leaks takes the descriptors, one by one, until accept() fails; and
+/// ending the connections gives none back.
+fn too_many_open_files() {
+    const LIMIT: u64 = 40;
+    let (ns, mut server) = doctor::inhabited();
+    let mut tracer = Tracer::watch(&ns, &["--min-age", "200ms"]);
+    let listener = server.number("listen 127.0.0.1:0 64").expect("listens");
+    let address = server.tell(&format!("address {listener}")).expect("an address");
+    let pid = Pid::from_raw(server.pid().cast_signed());
+    let limit = Rlimit { current: Some(LIMIT), maximum: Some(LIMIT) };
+    prlimit(pid, Resource::Nofile, limit).expect("root may");
+    let mut clients = start(&ns);
+    let mut served = Vec::new();
+    let refused = loop {
+        let connected = clients.number(&format!("connect {address}")).expect("connects");
+        clients.tell(&format!("close {connected}")).expect("gives up");
+        match server.number(&format!("accept {listener}")) {
+            Ok(fd) => served.push(fd),
+            Err(e) => break e.to_string(),
+        }
+        assert!(served.len() < 100, "the limit is {LIMIT}");
+    };
+    assert!(refused.contains("Too many open files"), "{refused}");
+
+    // The watch has said whose they are.
+    for _ in &served {
+        let stuck = tracer.wait_for("a leak", |e| e["event"] == "stuck" && !e["holders"].is_null());
+        assert_eq!(holder_pids(&stuck)[0], u64::from(server.pid()));
+    }
+    let named = doctor::wait_for(&ns, &["--min-age", "0"], "descriptors", |_| true);
+    assert_eq!(
+        (&named["harm"], &named["processes"][0]["pid"]),
+        (&json!("high"), &json!(server.pid())),
+        "{named}"
+    );
+
+    // The connections end, the descriptors don't.
+    let server_pid = server.pid().to_string();
+    let path = ns.path();
+    let args = ["close", "--yes", "--json", "--min-age", "0", "--rate", "1000"];
+    let scope = ["--pid", &server_pid, "--netns", path.to_str().expect("a plain path")];
+    let (status, out, err) = run(&[&args[..], &scope].concat());
+    assert_eq!(status.code(), Some(0), "{err}");
+    let lines = out.lines().map(|l| serde_json::from_str::<Value>(l).expect("JSON"));
+    let still_held: usize = lines
+        .filter(|l| l["event"] == "closed")
+        .map(|l| l["still_held"].as_array().map_or(0, Vec::len))
+        .sum();
+    assert_eq!(still_held, served.len(), "{out}");
+    server.number(&format!("accept {listener}")).expect_err("none is free");
+
+    // Its own close() is what helps.
+    server.tell(&format!("close {}", served[0])).expect("closes");
+    let connected = clients.number(&format!("connect {address}")).expect("connects");
+    server.number(&format!("accept {listener}")).expect("one is free");
+    clients.tell(&format!("close {connected}")).expect("closes");
+    tracer.finish();
+}
+
+/// A client uses up its ports to one server: TIME_WAIT, by design, and no leak; who tunes
+/// tcp_fin_timeout changes nothing.
+fn a_hundred_thousand_time_wait() {
+    let (ns, _somebody) = doctor::inhabited();
+    let tracer = Tracer::watch(&ns, &["--min-age", "200ms", "--fail-on-leak"]);
+    // On loopback the kernel would take them again after a second.
+    doctor::set(&ns, "ipv4/tcp_tw_reuse", "0");
+    doctor::set(&ns, "ipv4/tcp_fin_timeout", "5");
+    let (used, server) = doctor::use_up(&ns);
+    let (_, summary) = snapshot(&ns, &["--state", "time_wait", "--group-by", "remote"]);
+    let told = &summary["time_wait"]["by_destination"][0];
+    assert_eq!(told["destination"], server.to_string(), "{summary}");
+    assert_eq!((&told["used"], &told["ports"]), (&json!(used), &json!(used)), "{told}");
+    let listed = doctor::wait_for(&ns, &[], "ephemeral-ports", |_| true);
+    assert_eq!(listed["harm"], "high", "{listed}");
+    let help = &listed["no_help"];
+    assert!(help.as_str().is_some_and(|text| text.contains("tcp_fin_timeout")), "{listed}");
+    let (summary, status) = tracer.finish();
+    assert_eq!((summary["leaks"].as_u64(), status.code()), (Some(0), Some(0)), "no leak");
 }
