@@ -3,6 +3,8 @@
 
 use std::ops::RangeInclusive;
 
+use super::sysctl::ranges;
+
 /// The ports of a network namespace that connect() chooses from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalPorts {
@@ -22,14 +24,11 @@ impl LocalPorts {
             return None;
         }
         let mut taken = vec![false; usize::from(u16::MAX) + 1];
-        let reserved = reserved.trim();
-        for part in reserved.split(',').filter(|part| !part.is_empty()) {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let (first, last): (u16, u16) = (first.parse().ok()?, last.parse().ok()?);
+        for (first, last) in ranges(reserved)? {
             if first > last {
                 return None;
             }
-            taken.get_mut(usize::from(first)..=usize::from(last))?.fill(true);
+            taken[usize::from(first)..=usize::from(last)].fill(true);
         }
         let free = range.clone().filter(|port| !taken[usize::from(*port)]).count();
         Some(Self { range, count: free as u32 })
