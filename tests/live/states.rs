@@ -11,7 +11,7 @@ use crate::{
     snapshot::snapshot,
     support::netns::{Netns, join},
     tests,
-    tracer::{DEADLINE, Pair, netns, start},
+    tracer::{DEADLINE, Pair, Tracer, holder_pids, netns, start},
 };
 
 tests![
@@ -20,6 +20,7 @@ tests![
     handshakes_that_nobody_finishes,
     peers_that_do_not_answer_and_do_not_read,
     fins_that_nobody_acknowledges,
+    a_watch_says_the_same,
 ];
 
 /// Looks until as many sockets have the verdict.
@@ -231,4 +232,24 @@ fn fins_that_nobody_acknowledges() {
         assert_eq!(also.contains(&json!("orphan")), !held, "{socket}");
     }
     assert_eq!(sockets.iter().filter(|s| s["holders"] != json!([])).count(), 1);
+}
+
+/// Of a listener that came after it, and of who waits for that.
+fn a_watch_says_the_same() {
+    let ns = netns();
+    let mut tracer = Tracer::watch(&ns, &["--state", "all", "--min-age", "200ms"]);
+    let (mut server, mut client) = (start(&ns), start(&ns));
+    let listener = server.number("listen 127.0.0.1:0 0").expect("listens");
+    let address = server.tell(&format!("address {listener}")).expect("an address");
+    for _ in 0..3 {
+        client.number(&format!("connect-later {address}")).expect("sends a SYN");
+    }
+    let full = tracer.wait_for("a full queue", |e| e["verdict"] == "queue-full");
+    assert_eq!((&full["state"], &full["local"]), (&json!("LISTEN"), &json!(address)));
+    assert_eq!((&full["listener"]["queue"], &full["listener"]["limit"]), (&json!(1), &json!(0)));
+    assert_eq!(holder_pids(&full), [u64::from(server.pid())]);
+    let waiting = tracer.wait_for("who gets no answer", |e| e["verdict"] == "no-answer");
+    assert_eq!(holder_pids(&waiting), [u64::from(client.pid())]);
+    let (summary, _) = tracer.finish();
+    assert_eq!(summary["leaks"], 0, "nobody has failed to close: {summary}");
 }

@@ -130,7 +130,10 @@ pub fn record(
         unknown,
     };
     if state == TcpState::Listen {
-        record.listener = Some(holdings.itself(socket, &record.holders));
+        record.listener = holdings.itself(socket, &record.holders);
+        if record.listener.is_none() {
+            record.unknown.insert("listener", untold);
+        }
     }
     tell_timers(&mut record, socket, untold);
     if let Some(listener) = &record.listener {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tcptrace_common::{
-    event::{Holding, Queued, Socket},
+    event::{Holding, Queued, Socket, UNPLACED},
     state::TcpState,
 };
 
@@ -94,14 +94,18 @@ impl Holdings {
         self.handshakes = Some(counts);
     }
 
-    /// What a listening socket says of itself.
+    /// What a listening socket says of itself. `None`: it comes from a slot of the nursery, which
+    /// has no queue, and the scan did not list it.
     #[must_use]
-    pub fn itself(&self, socket: &Socket, holders: &[Holder]) -> Listener {
+    pub fn itself(&self, socket: &Socket, holders: &[Holder]) -> Option<Listener> {
         let Connection { netns, local, cookie, .. } =
             Connection::new(socket.cookie, &socket.tuple, socket.protocol);
+        let on_port = self.listeners.get(&(netns, local.port())).map_or(&[][..], Vec::as_slice);
+        let listed = on_port.iter().find(|l| l.cookie == cookie).copied();
         let (queue, limit, drops) = (socket.backlog, socket.max_backlog, socket.drops);
-        let listening = Listening { cookie, local, queue, limit, drops };
-        self.told(&listening, netns, holders.to_vec())
+        let seen = socket.flags & UNPLACED == 0;
+        let listening = listed.or(seen.then_some(Listening { cookie, local, queue, limit, drops }));
+        listening.map(|listening| self.told(&listening, netns, holders.to_vec()))
     }
 
     fn told(&self, l: &Listening, netns: u32, holders: Vec<Holder>) -> Listener {
