@@ -16,6 +16,7 @@ mod check;
 mod ends;
 mod explain;
 mod faults;
+mod forecast;
 mod hidden;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         stacks::TESTS,
         hidden::TESTS,
         explain::TESTS,
+        forecast::TESTS,
         blocked::TESTS,
         chains::TESTS,
         check::TESTS,

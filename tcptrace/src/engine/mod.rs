@@ -9,6 +9,7 @@ pub mod check;
 pub mod counted;
 pub mod decode;
 pub mod fact;
+pub mod forecast;
 pub mod group;
 pub mod holdings;
 pub mod incident;

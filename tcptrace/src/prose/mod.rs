@@ -5,6 +5,7 @@ pub mod blocked;
 pub mod check;
 pub mod cure;
 pub mod dump;
+pub mod forecast;
 pub mod last_word;
 pub mod origins;
 pub mod reasons;

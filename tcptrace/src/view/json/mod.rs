@@ -1,5 +1,7 @@
 //! One JSON object a line. The names are a contract.
 
+mod count;
+mod forecast;
 mod host;
 mod kept;
 mod lines;
@@ -18,6 +20,7 @@ use serde::Serialize;
 use serde_json::ser::Formatter;
 
 use self::{
+    forecast::ForecastLine,
     host::{FindingLine, OffersLine},
     lines::{GroupLine, LostLine, OverviewLine, SummaryLine},
     origins::{Stamps, stamps},
@@ -113,11 +116,12 @@ impl<W: Write> View for Json<W> {
             Update::Explanation(e) => self.line(&ExplanationLine::new(self.stamp(time), e)),
             Update::Finding(finding) => self.line(&FindingLine::new(self.stamp(time), finding)),
             Update::Offers(offers) => self.line(&OffersLine::new(self.stamp(time), offers)),
+            Update::Forecast(f) => self.line(&ForecastLine::new(self.stamp(time), time, f)),
             Update::Lost(lost) => self.line(&LostLine::new(self.stamp(time), lost)),
             Update::Summary(summary) => {
                 let clock = self.clock.clone();
                 let stamp = |time| clock.rfc3339(time);
-                self.line(&SummaryLine::new(stamp(time), summary, &stamp))
+                self.line(&SummaryLine::new(stamp(time), time, summary, &stamp))
             }
         }
     }

@@ -3,8 +3,10 @@
 
 mod blocked;
 mod fields;
+mod forecast;
 mod origins;
 mod page;
+mod shared;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
