@@ -18,6 +18,7 @@ mod doctor;
 mod ends;
 mod explain;
 mod faults;
+mod forecast;
 mod healthy;
 mod hidden;
 #[cfg(feature = "kernel-log")]
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         stacks::TESTS,
         hidden::TESTS,
         explain::TESTS,
+        forecast::TESTS,
         blocked::TESTS,
         chains::TESTS,
         check::TESTS,

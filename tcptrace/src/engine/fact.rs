@@ -73,8 +73,7 @@ pub enum Fact {
     },
     /// What the threads of a process wait in, as it was asked for ([`super::watch::Wants`]).
     Threads(Box<Waiting>),
-    /// Who opened sockets and who read from them; comes before the scan that lists them, and once
-    /// at the start.
+    /// Who opened sockets and who read from them: before the scan that lists them, and at first.
     Origins(Box<Origins>),
     /// A user stack that [`Fact::Origins`] names, in words; comes before that.
     Stack(Box<NamedStack>),
@@ -88,9 +87,10 @@ pub enum Fact {
     },
     /// What came of that.
     Attempt(Box<CloseAttempt>),
-    /// How long stays were where the sockets of the next scan lead, all since the start; comes
-    /// before that scan, and only what has changed.
+    /// How long stays were where the next scan's sockets lead; before that, what has changed.
     Normals(Vec<NormalRow>),
+    /// How much is in use of what may run out, as it was asked for ([`super::watch::Wants`]).
+    Usage(Box<Usage>),
 }
 
 /// How long stays were in one state, of connections that lead to one place.
@@ -110,6 +110,43 @@ impl NormalRow {
     pub fn ended(&self) -> u64 {
         self.stays.iter().fold(0, |sum, (_, n)| sum.saturating_add(*n))
     }
+}
+
+/// What is in use at one moment. What could not be read is not in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Descriptors, of each process that was asked about and is there.
+    pub processes: Vec<ProcessUsage>,
+    /// Open files of the host, and `fs.file-max` (`/proc/sys/fs/file-nr`).
+    pub files: Option<InUse>,
+}
+
+/// What a process has in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessUsage {
+    /// Its pid.
+    pub pid: u32,
+    /// When it started, ns of the boot clock, as it was asked for.
+    pub start_ns: BootNs,
+    /// Descriptors, and its soft RLIMIT_NOFILE.
+    pub descriptors: InUse,
+}
+
+impl ProcessUsage {
+    /// Its name among all processes of this boot.
+    #[must_use]
+    pub fn id(&self) -> ProcessId {
+        ProcessId { pid: self.pid, start_ns: self.start_ns }
+    }
+}
+
+/// How much is used of how much there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InUse {
+    /// In use.
+    pub used: u64,
+    /// There may be so many.
+    pub limit: u64,
 }
 
 /// What the kernel programs kept of where connections come from.
@@ -373,6 +410,11 @@ mod tests {
             Just(Fact::ScanBegan),
             (any::<u64>(), 0usize..5).prop_map(|(c, n)| Fact::Scan(Box::new(scan(c, n)))),
             any::<u64>().prop_map(|count| Fact::Skipped { count }),
+            (any::<u32>(), any::<u64>(), any::<u64>()).prop_map(|(pid, used, limit)| {
+                let descriptors = InUse { used, limit };
+                let process = ProcessUsage { pid, start_ns: used, descriptors };
+                Fact::Usage(Box::new(Usage { processes: vec![process], files: None }))
+            }),
         ]
     }
 

@@ -11,6 +11,7 @@ pub mod counted;
 pub mod decode;
 pub mod doctor;
 pub mod fact;
+pub mod forecast;
 pub mod group;
 pub mod holdings;
 pub mod incident;

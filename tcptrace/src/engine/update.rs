@@ -13,6 +13,7 @@ use super::{
     check::{Finding, Offers},
     close::{Closed, Closes, Planned},
     doctor::Checkup,
+    forecast::told::Forecast,
     group::{Group, HolderNames, Overview},
     record::{Age, ClosedBy, Connection, Record},
     report::{Explanation, ProcessReport, ProcessStacks},
@@ -154,6 +155,8 @@ pub struct Summary {
     pub lost: Lost,
     /// Who has most leaks open, at the end.
     pub worst: Option<Box<Worst>>,
+    /// What will be full within a day, at the end, the first of it first.
+    pub forecasts: Vec<Forecast>,
     /// What keeps those that hold leaks from their work, the worst first.
     pub kept: Vec<Kept>,
     /// Where the leaks that are open come from, at the end, the most frequent first.
@@ -209,6 +212,8 @@ pub enum Update {
     Checkup(Box<Checkup>),
     /// Where leaks come from.
     Stories(Vec<CodeStory>),
+    /// Something will be full: once, and again whenever half of the time left has gone.
+    Forecast(Box<Forecast>),
     /// Something could not be seen or shown.
     Lost(Lost),
     /// The end.

@@ -3,8 +3,9 @@
 use std::{collections::HashMap, rc::Rc};
 
 use super::{
+    forecast::Between,
     processes::Processes,
-    record::{Age, BootNs, Holder, HolderSource, ProcessId, Record},
+    record::{Age, BootNs, Holder, ProcessId, Record},
     verdict::Verdict,
 };
 
@@ -31,8 +32,8 @@ pub struct Worst {
     pub per_minute: Option<u64>,
     /// Descriptors it may have.
     pub limit: Option<u64>,
-    /// When it has none left at this pace, ns from now, if leaks are all that it has.
-    pub full_in_ns: Option<u64>,
+    /// When it has none left, ns from then, as [`super::forecast`] tells it.
+    pub full_in_ns: Option<Between<u64>>,
 }
 
 /// A process's leaks.
@@ -40,9 +41,6 @@ pub struct Worst {
 struct Leaks<'a> {
     count: u64,
     recent: u64,
-    /// Of those, and of the recent ones: with a descriptor. Others wait in a listener's queue.
-    held: u64,
-    recent_held: u64,
     oldest: Option<(&'a Rc<Record>, &'a Holder)>,
     verdicts: HashMap<Option<Verdict>, u64>,
 }
@@ -66,10 +64,7 @@ pub fn worst<'a>(
             let of = leaks.entry(holder.process).or_default();
             of.count += 1;
             let recent = u64::from(record.latest_ns > from && record.latest_ns <= until);
-            let held = u64::from(record.holder_source == HolderSource::FdTable);
             of.recent += recent;
-            of.held += held;
-            of.recent_held += recent * held;
             *of.verdicts.entry(record.verdict).or_default() += 1;
             if of.oldest.is_none_or(|(oldest, _)| record.latest_ns < oldest.latest_ns) {
                 of.oldest = Some((record, holder));
@@ -86,8 +81,6 @@ pub fn worst<'a>(
     };
     let per_minute = a_minute(leaks.recent);
     let limit = processes.get(id).and_then(|process| process.descriptor_limit);
-    let left = limit.and_then(|limit| limit.checked_sub(leaks.held));
-    let pace = a_minute(leaks.recent_held).filter(|n| *n > 0);
     Some(Box::new(Worst {
         holder: holder.clone(),
         leaks: leaks.count,
@@ -96,6 +89,6 @@ pub fn worst<'a>(
         verdict: most.and_then(|(verdict, _)| verdict),
         per_minute,
         limit,
-        full_in_ns: left.zip(pace).map(|(left, pace)| left.saturating_mul(MINUTE_NS) / pace),
+        full_in_ns: None,
     }))
 }

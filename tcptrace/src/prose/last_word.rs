@@ -2,7 +2,7 @@
 
 use crate::{
     engine::{record::BootNs, update::Summary, worst::Worst},
-    prose::time::human,
+    prose::{forecast::span, time::human},
 };
 
 /// Who leaks most, since when, how fast, and what to type next. `time` writes a time of day.
@@ -37,8 +37,8 @@ fn nobody(s: &Summary) -> String {
 
 fn pace(worst: &Worst) -> String {
     let limit = match (worst.limit, worst.full_in_ns) {
-        (Some(limit), Some(ns)) => {
-            format!("; at this pace its {limit} descriptors run out within {}", human(ns))
+        (Some(limit), Some(left)) => {
+            format!("; at this pace its {limit} descriptors run out in {}", span(left))
         }
         (Some(limit), None) => format!("; its limit is {limit} descriptors"),
         (None, _) => String::new(),

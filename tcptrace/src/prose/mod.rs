@@ -7,6 +7,7 @@ pub mod close;
 pub mod cure;
 pub mod doctor;
 pub mod dump;
+pub mod forecast;
 pub mod last_word;
 pub mod left;
 pub mod origins;

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     engine::{
         close::{Closed, Planned},
+        forecast::told::What,
         record::{Age, BootNs, ClosedBy, Connection, Holder, Record},
         update::Update,
     },
@@ -327,6 +328,27 @@ impl<W: Write> View for Csv<W> {
             | Update::Stacks(_)
             | Update::Explanation(_) => {
                 return Ok(());
+            }
+            Update::Forecast(f) => {
+                let mut row = Row::new(&self.columns, "forecast", stamp);
+                let left = f.left(time);
+                let (min, max) = (left.min / 1_000_000, left.max / 1_000_000);
+                row.set(
+                    "counts",
+                    named([
+                        ("used", f.used),
+                        ("limit", f.limit),
+                        ("per_hour_min", f.per_hour.min),
+                        ("per_hour_max", f.per_hour.max),
+                        ("left_ms_min", min),
+                        ("left_ms_max", max),
+                    ]),
+                );
+                if let What::Descriptors { process, .. } = &f.what {
+                    let who = format!("{}[{}]", process.comm, process.process.pid);
+                    row.set("holders", inert(&safe(&who)));
+                }
+                row
             }
             Update::Lost(lost) => {
                 let mut row = Row::new(&self.columns, "lost", stamp);

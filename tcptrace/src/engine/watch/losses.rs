@@ -17,6 +17,9 @@ pub struct Wants {
     pub give_up: Vec<GivenUp>,
     /// Processes whose threads are to be read.
     pub threads: Vec<ProcessId>,
+    /// Processes whose descriptors are to be counted, and the host's files with them; `None`:
+    /// nothing is.
+    pub usage: Option<Vec<ProcessId>>,
 }
 
 /// A stay in a slot of the nursery that is to be forgotten.

@@ -3,7 +3,7 @@
 //!
 //! One file a stage, in the order of work: `events` takes in changes of state, `scans` what is
 //! live and who holds it, `losses` what could not be seen and what is to be looked up next, `asked`
-//! what was asked of processes, `origins` who opened what and read from it.
+//! what was asked of processes, `usage` what fills up, `origins` who opened what and read from it.
 
 mod asked;
 mod closing;
@@ -13,6 +13,7 @@ mod origins;
 mod scans;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::{collections::HashMap, iter, rc::Rc};
 
@@ -21,12 +22,13 @@ use tcptrace_common::{
     state::TcpState,
 };
 
-use self::{asked::Asked, losses::Losses, origins::Traced, scans::Beside};
+use self::{asked::Asked, losses::Losses, origins::Traced, scans::Beside, usage::Uses};
 pub use self::{asked::WaitsOf, losses::Wants};
 use super::{
     blocked::blockage::{Kept, Unserved},
     decode,
     fact::{Fact, Host, Process, Timed},
+    forecast::told::Forecast,
     leakers::Leakers,
     normal,
     normal::Normal,
@@ -150,6 +152,8 @@ pub struct Watch {
     normals: Normals,
     /// Those that are being closed from outside, as they were when that began.
     closing: HashMap<u64, Rc<Record>>,
+    /// What may run out.
+    uses: Uses,
     /// Reports so far, see [`Plan::count`].
     reports: u64,
     /// When the first fact became known.
@@ -182,6 +186,7 @@ impl Watch {
             origins: None,
             normals: Normals::default(),
             closing: HashMap::new(),
+            uses: Uses::default(),
             reports: 0,
             began_ns: None,
         }
@@ -223,6 +228,7 @@ impl Watch {
             Fact::Attempt(attempt) => self.tried(attempt, at, said),
             Fact::Blocked(reading) => self.threads.learn_more(reading),
             Fact::Normals(rows) => self.normals.learn(rows),
+            Fact::Usage(usage) => self.usage(at, usage, said),
         }
     }
 
@@ -235,7 +241,11 @@ impl Watch {
     /// What the source is to do next. What is asked for here once is not asked for again.
     pub fn wants(&mut self, now: BootNs) -> Wants {
         let doubt = self.tracker.in_doubt();
-        Wants { threads: self.threads.take_wanted(), ..self.losses.wants(now, doubt) }
+        Wants {
+            threads: self.threads.take_wanted(),
+            usage: self.due_samples(now),
+            ..self.losses.wants(now, doubt)
+        }
     }
 
     /// Whether a scan has ended: before that, no row means that nothing is known yet.
@@ -360,6 +370,11 @@ impl Watch {
         let mut totals = self.totals();
         let since = self.began_ns.unwrap_or(now);
         totals.worst = worst(self.rows(), now, since, self.plan.min_age_ns, &self.processes);
+        totals.forecasts = self.forecasts(now);
+        if let Some(worst) = &mut totals.worst {
+            let of = |f: &&Forecast| f.of_process(worst.holder.process);
+            worst.full_in_ns = totals.forecasts.iter().find(of).map(|f| f.left(now));
+        }
         totals.kept = self.kept();
         totals.stories = stories(self.rows());
         said.push(Said { time: now, update: Update::Summary(Box::new(totals)) });

@@ -20,7 +20,7 @@ use super::{
     boot_now,
     bpf::{iter::Listing, nursery::Young, scans::Scans},
     holders,
-    lookup::Lookup,
+    lookup::{self, Lookup},
     memory,
     origins::StackWords,
 };
@@ -205,6 +205,7 @@ impl Work {
         scan.sockets = Records(sockets);
         scan.counts = counts(&self.scans, wants.complete);
         let mut facts = self.context(&scan);
+        facts.extend(wants.usage.as_deref().map(lookup::usage));
         if let Some((kept, stacks)) = self.scans.origins().zip(self.stacks.as_mut()) {
             facts.extend(stacks.facts(kept, origins, &scan));
         }

@@ -14,6 +14,7 @@ use crate::{
     formats::container::Runtime,
     prose::advice::advice,
     view::json::{
+        forecast::ForecastFields,
         kept::KeptLine,
         ms::{AgeMs, Ms},
         origins::{STORIES, StoryLine},
@@ -93,6 +94,7 @@ pub struct SummaryLine<'a> {
     transitions: Transitions,
     lost: BTreeMap<&'static str, u64>,
     blocked: Vec<KeptLine<'a>>,
+    forecasts: Vec<ForecastFields<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     origins: Vec<StoryLine<'a>>,
     advice: BTreeMap<&'static str, &'static str>,
@@ -124,7 +126,12 @@ pub struct Transitions {
 }
 
 impl<'a> SummaryLine<'a> {
-    pub fn new(time: String, s: &'a Summary, stamp: &dyn Fn(BootNs) -> String) -> Self {
+    pub fn new(
+        time: String,
+        now: BootNs,
+        s: &'a Summary,
+        stamp: &dyn Fn(BootNs) -> String,
+    ) -> Self {
         let kept = s.kept.iter().map(|kept| KeptLine::new(stamp(kept.cause.at_ns), kept));
         Self {
             event: "summary",
@@ -145,6 +152,7 @@ impl<'a> SummaryLine<'a> {
             },
             lost: counts(&s.lost),
             blocked: kept.collect(),
+            forecasts: s.forecasts.iter().map(|f| ForecastFields::new(now, f)).collect(),
             origins: s.stories.iter().take(STORIES).map(StoryLine::from).collect(),
             advice: by_name(&s.by_verdict),
         }

@@ -1,7 +1,9 @@
 //! One JSON object a line. The names are a contract.
 
 mod close;
+mod count;
 mod doctor;
+mod forecast;
 mod host;
 mod kept;
 pub mod left;
@@ -24,6 +26,7 @@ use serde_json::ser::Formatter;
 use self::{
     close::{ClosedLine, ClosesLine, planned},
     doctor::{CheckupLine, DiagnosisLine, RemarkLine, SettingLine, UnseenLine},
+    forecast::ForecastLine,
     host::{FindingLine, OffersLine},
     lines::{GroupLine, LostLine, OverviewLine, SummaryLine},
     origins::{Stamps, stamps},
@@ -151,11 +154,12 @@ impl<W: Write> View for Json<W> {
             Update::Finding(finding) => self.line(&FindingLine::new(self.stamp(time), finding)),
             Update::Offers(offers) => self.line(&OffersLine::new(self.stamp(time), offers)),
             Update::Checkup(checkup) => self.checkup(&self.stamp(time), checkup),
+            Update::Forecast(f) => self.line(&ForecastLine::new(self.stamp(time), time, f)),
             Update::Lost(lost) => self.line(&LostLine::new(self.stamp(time), lost)),
             Update::Summary(summary) => {
                 let clock = self.clock.clone();
                 let stamp = |time| clock.rfc3339(time);
-                self.line(&SummaryLine::new(stamp(time), summary, &stamp))
+                self.line(&SummaryLine::new(stamp(time), time, summary, &stamp))
             }
         }
     }

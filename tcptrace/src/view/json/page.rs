@@ -16,9 +16,10 @@ use crate::{
         words::evidence,
     },
     view::json::{
+        count::CountLine,
         kept::KeptLine,
         lines::HolderLine,
-        ms::{AgeMs, Ms},
+        ms::Ms,
         stack::{ThreadLine, thread_lines},
     },
 };
@@ -56,14 +57,6 @@ struct DescriptorsLine {
     used: Option<u64>,
     limit: Option<u64>,
     full_in_ms: Option<Ms>,
-}
-
-#[derive(Serialize)]
-struct CountLine {
-    state: &'static str,
-    verdict: Option<&'static str>,
-    count: u64,
-    oldest_ms: AgeMs,
 }
 
 #[derive(Serialize)]
@@ -133,16 +126,7 @@ impl<'a> ProcessLine<'a> {
             running_ms: (process.start_ns != 0).then(|| Ms(now.saturating_sub(process.start_ns))),
             descriptors: DescriptorsLine { used, limit, full_in_ms: r.full_in_ns.map(Ms) },
             leaks: r.leaks,
-            sockets: r
-                .sockets
-                .iter()
-                .map(|c| CountLine {
-                    state: c.state.name(),
-                    verdict: c.verdict.map(|v| v.name()),
-                    count: c.count,
-                    oldest_ms: (&c.oldest).into(),
-                })
-                .collect(),
+            sockets: r.sockets.iter().map(CountLine::from).collect(),
             listeners: r.listeners.iter().map(ListenerLine::from).collect(),
             listen_overflows,
             threads_read: threads.map(|t| t.read),

@@ -19,7 +19,8 @@ pub use self::fit::cut;
 pub(super) use self::words::lost_text;
 use crate::{
     engine::{record::BootNs, update::Update},
-    view::{Clock, View},
+    prose::forecast::forecast,
+    view::{Clock, View, text::safe},
 };
 
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -134,13 +135,20 @@ impl<W: Write> View for Table<W> {
             Update::Offers(offers) => self.offers(offers),
             Update::Checkup(checkup) => self.checkup(checkup),
             Update::Stories(stories) => self.stories(stories),
+            Update::Forecast(f) => {
+                let line = format!("{} {}", self.clock.short(time), forecast(f, time));
+                let line = safe(&line).into_owned();
+                write!(self.out, "{BAD}")?;
+                self.wrapped(0, line.split(' '))?;
+                write!(self.out, "{BAD:#}")
+            }
             Update::Lost(lost) => {
                 let time = self.clock.short(time);
                 let line = format!("{time} lost: {}; ages and ends are checked", lost_text(lost));
                 self.styled(BAD, &line)?;
                 writeln!(self.out)
             }
-            Update::Summary(s) => self.summary(s),
+            Update::Summary(s) => self.summary(s, time),
         }
     }
 

@@ -11,10 +11,11 @@ use crate::{
     engine::{
         counted::counted,
         group::{Group, HolderNames, Overview},
+        record::BootNs,
         stories::CodeStory,
         update::{Stays, Summary},
     },
-    prose::{advice::advice, last_word::last_word, origins, time::human},
+    prose::{advice::advice, forecast::forecast, last_word::last_word, origins, time::human},
     view::{
         table::{
             BAD, BOLD, DIM, GOOD, PLAIN, Table,
@@ -31,7 +32,7 @@ const COLUMN: usize = 9;
 
 impl<W: Write> Table<W> {
     /// The last screen: a verdict in words, the counts, what to do, and what to type next.
-    pub(super) fn summary(&mut self, s: &Summary) -> io::Result<()> {
+    pub(super) fn summary(&mut self, s: &Summary, now: BootNs) -> io::Result<()> {
         writeln!(self.out)?;
         let clock = self.clock.clone();
         let mut words = last_word(s, &|time| clock.short(time)).into_iter();
@@ -66,6 +67,7 @@ impl<W: Write> Table<W> {
         self.styled(style, &lost)?;
         writeln!(self.out)?;
         self.tops(&s.by_holder, &s.names, &s.by_remote, &s.by_verdict)?;
+        self.forecasts(s, now)?;
         s.stays.iter().try_for_each(|stays| self.stays(stays))?;
         self.stories(&s.stories)?;
         self.kept_ones(s)?;
@@ -106,6 +108,15 @@ impl<W: Write> Table<W> {
             self.styled(BOLD, &format!("what keeps it, as of {}:", clock.short(kept.cause.at_ns)))?;
             writeln!(self.out)?;
             self.one_kept(kept)?;
+        }
+        Ok(())
+    }
+
+    /// What will be full soon.
+    fn forecasts(&mut self, s: &Summary, now: BootNs) -> io::Result<()> {
+        for f in &s.forecasts {
+            write!(self.out, "  {DIM}{}{DIM:#}", pad("forecast", 11))?;
+            self.continued(13, 14, safe(&forecast(f, now)).split(' '))?;
         }
         Ok(())
     }

@@ -4,7 +4,8 @@ use super::{
     Field,
     Kind::{Count, End, Flag, List, Map, Maybe, Object, Text, Word},
     Line, field,
-    fields::{COMM, EVENT, RECORD, STATE, TIME, VERDICT},
+    fields::{COMM, RECORD},
+    shared::{EVENT, STATE, TIME, VERDICT},
 };
 use crate::engine::close::{CloseResult, CloseWay, Spared};
 

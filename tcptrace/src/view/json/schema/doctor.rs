@@ -4,7 +4,8 @@ use super::{
     Field,
     Kind::{Count, Flag, List, Map, Maybe, Milliseconds, Object, Text, Word},
     Line, field,
-    fields::{COMM, CONTAINER, EVENT, TIME},
+    fields::{COMM, CONTAINER},
+    shared::{EVENT, TIME},
 };
 use crate::engine::doctor::{
     findings::{Ailment, Confidence, Grounds, Harm, Remark},

@@ -1,7 +1,5 @@
 //! Every field of every line.
 
-use tcptrace_common::state::TcpState;
-
 use super::{
     Field,
     Kind::{Count, End, Flag, List, Map, Maybe, Milliseconds, Object, Text, Time, Word},
@@ -9,24 +7,13 @@ use super::{
     blocked::KEPT,
     evidence::{EVIDENCE, LISTENER},
     field,
+    forecast::{FORECAST, FORESEEN},
     normal::NORMAL,
     origins::{FRAME, MOMENT, STORY},
+    shared::{AGE, COUNT, EVENT, STATE, TIME, VERDICT},
     sometimes,
     time_wait::TIME_WAIT,
 };
-use crate::engine::verdict::Verdict;
-
-pub(super) const VERDICT: super::Kind = Word(|| Verdict::ALL.iter().map(|v| v.name()).collect());
-pub(super) const STATE: super::Kind = Word(|| TcpState::ALL.iter().map(|s| s.name()).collect());
-
-pub const EVENT: Field = field("event", Text, "What the line is.");
-pub const TIME: Field =
-    field("time", Time, "When it was written, or when what it tells of happened.");
-
-pub const AGE: &[Field] = &[
-    field("min", Milliseconds, "At least so long."),
-    field("max", Maybe(&Milliseconds), "At most so long; the same as `min` where it was traced."),
-];
 
 pub const COMM: Field = field("comm", Text, "Command name, at most 15 bytes.");
 const CGROUP: Field = field("cgroup", Maybe(&Text), "Cgroup, as a path below the mount.");
@@ -172,6 +159,7 @@ const WATCHED: &[Field] = &[
     ),
     field("lost", Object(LOSSES), "What was lost, by kind."),
     field("blocked", List(&Object(KEPT)), "What keeps those that hold leaks, the worst first."),
+    field("forecasts", List(&Object(FORESEEN)), "What will be full within a day."),
     sometimes("origins", List(&Object(STORY)), "Where leaks come from; with `--origins`."),
     ADVICE,
 ];
@@ -232,16 +220,7 @@ const PROCESS: &[Field] = &[
         "Its descriptors.",
     ),
     field("leaks", Count("sockets"), "Its sockets with a verdict that is a leak."),
-    field(
-        "sockets",
-        List(&Object(&[
-            field("state", STATE, "State."),
-            field("verdict", Maybe(&VERDICT), "Verdict."),
-            field("count", Count("sockets"), "How many."),
-            field("oldest_ms", Object(AGE), "Age of the oldest."),
-        ])),
-        "Its sockets by state and verdict.",
-    ),
+    field("sockets", List(&Object(COUNT)), "Its sockets by state and verdict."),
     field(
         "listeners",
         List(&Object(&[
@@ -372,6 +351,14 @@ pub const LINES: &[Line] = &[
         about: "Something was lost. Counts are since the start.",
         common: &[],
         fields: &[EVENT, TIME, field("lost", Object(LOSSES), "How much, by kind.")],
+    },
+    Line {
+        events: &["forecast"],
+        from: "watch",
+        about: "Something will be full within a day at its present pace; again whenever half of the \
+                time left has gone.",
+        common: &[],
+        fields: FORECAST,
     },
     Line {
         events: &["summary"],

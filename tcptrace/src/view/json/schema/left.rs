@@ -4,7 +4,7 @@ use super::{
     Field,
     Kind::{Count, End, List, Maybe, Object, Text, Word},
     Line, field,
-    fields::{AGE, EVENT, STATE, TIME, VERDICT},
+    shared::{AGE, EVENT, STATE, TIME, VERDICT},
 };
 
 const LEFT: &[Field] = &[

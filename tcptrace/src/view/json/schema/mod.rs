@@ -6,10 +6,12 @@ mod close;
 mod doctor;
 mod evidence;
 mod fields;
+mod forecast;
 mod left;
 mod normal;
 mod origins;
 mod page;
+mod shared;
 mod time_wait;
 
 use serde::Serialize;
