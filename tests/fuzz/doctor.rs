@@ -8,7 +8,6 @@ use tcptrace::{
             Conntrack, Descriptors, Examination, HostNumbers, ListenerSeen, NamedProcess,
             NamespaceSeen, NetCounters, Unseen,
             judge::checkup,
-            ports::Ephemeral,
             settings::{Sysctl, SysctlValues},
         },
         update::Update,
@@ -22,9 +21,9 @@ pub fn said(text: &str) -> Update {
     let number = |protocol, name| sysctl::sockstat(text, protocol, name);
     let values = Sysctl::ALL.map(|sysctl| (sysctl, Ok(value.clone())));
     let settings = SysctlValues { values: BTreeMap::from(values), hashed: number("TCP", "alloc") };
-    let _ = (Ephemeral::of(&settings), sysctl::ranges(text), sysctl::version(text));
+    let _ = (settings.local_ports(), sysctl::ranges(text), sysctl::version(text));
     let ports = text.split_once(';').and_then(|(range, more)| LocalPorts::parse(range, more));
-    assert!(ports.is_none_or(|ports| ports.count <= 1 << 16));
+    assert!(ports.is_none_or(|ports| ports.count() <= 1 << 16));
     let process = NamedProcess {
         pid: 1,
         comm: text.to_owned(),

@@ -4,12 +4,12 @@ use std::{
     io::Read,
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     path::Path,
-    thread,
 };
 
 use serde_json::Value;
 
 use crate::{
+    doctor::inside,
     recording::{plain, until},
     support::{load::connect_from, netns::Netns},
     tests,
@@ -22,17 +22,6 @@ tests![a_listener_that_is_quick, a_remote_that_is_quick, what_is_not_known_yet, 
 const STAYS: usize = 1_200;
 /// Connections at the same time.
 const AT_ONCE: usize = 30;
-
-/// Runs in a namespace.
-fn inside<T: Send>(ns: &Netns, work: impl FnOnce() -> T + Send) -> T {
-    thread::scope(|scope| {
-        let work = scope.spawn(|| {
-            ns.enter().expect("enters");
-            work()
-        });
-        work.join().expect("it does not panic")
-    })
-}
 
 /// Connections to a listener, each from another end: one side closes, then the other, at once.
 fn short_stays(listener: &TcpListener, server_closes_first: bool) {

@@ -177,7 +177,9 @@ async fn watch(
     let lost = watch.losses().total();
     if lost > 0 {
         let lost = counted(lost, "event was", "events were");
-        missing.push(format!("{lost} lost: there may be leaks that are not told"));
+        let text = format!("{lost} lost: there may be leaks that are not told");
+        warn(&text);
+        missing.push(text);
     }
     let status = status.unwrap_or(1);
     let outcome = Ran { command: &command, status, left: &left, missing: &missing };
@@ -190,9 +192,6 @@ async fn watch(
             String::from_utf8_lossy(&lines).into_owned()
         }
     };
-    if lost > 0 {
-        missing.last().iter().for_each(|text| warn(text));
-    }
     match file {
         Some(file) => file.replace(&page)?,
         // Nor is it a reason to fail that nobody hears it: the exit code says it, too.

@@ -57,7 +57,7 @@ pub fn judge(record: &Record, all_seen: bool) -> Result<(Verdict, Vec<Verdict>),
 }
 
 /// Who sent nothing for so long does not use its half of the connection any more.
-const IN_USE_NS: u64 = 30_000_000_000;
+pub const IN_USE_NS: u64 = 30_000_000_000;
 /// The kernel's stamps are this coarse, and an answer takes a moment.
 const SLACK_NS: u64 = 1_000_000_000;
 

@@ -1,6 +1,6 @@
 //! What is known of what is normal, by where sockets lead.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::collections::HashMap;
 
 use tcptrace_common::{
     counters::{BUCKETS, below},
@@ -48,14 +48,8 @@ impl Normals {
     /// # Errors
     /// The same.
     pub fn of_ended(&self, c: &Connection, state: TcpState) -> Result<Normal, Reason> {
-        let raddr = match c.remote.ip() {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-            IpAddr::V6(v6) => v6.octets(),
-        };
-        let sides = [
-            NormalOf::server(c.netns, c.local.port(), state as u8),
-            NormalOf::client(c.netns, raddr, c.remote.port(), state as u8),
-        ];
+        let ends = c.tuple();
+        let sides = [true, false].map(|server| NormalOf::of(server, &ends, state as u8));
         let known = sides.iter().filter_map(|of| self.rows.get(of)).find_map(|row| row.ok());
         known.ok_or(Reason::FewStays)
     }

@@ -54,6 +54,18 @@ impl Connection {
         }
     }
 
+    /// Its ends as the kernel programs report them.
+    #[must_use]
+    pub fn tuple(&self) -> Tuple {
+        Tuple {
+            laddr: mapped(self.local.ip()),
+            raddr: mapped(self.remote.ip()),
+            netns: self.netns,
+            lport: self.local.port(),
+            rport: self.remote.port(),
+        }
+    }
+
     /// 4 or 6.
     #[must_use]
     pub fn family(&self) -> u8 {
@@ -64,6 +76,14 @@ impl Connection {
 
 fn canonical(addr: [u8; 16]) -> IpAddr {
     Ipv6Addr::from(addr).to_canonical()
+}
+
+/// The other way round: as the kernel programs write addresses.
+fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
 }
 
 /// How long a stay has lasted, ns.

@@ -78,6 +78,10 @@ impl TimeWaits {
         self.places.extend(other.places);
         self.served.extend(other.served);
         self.opened.extend(other.opened);
+    }
+
+    /// In order, when all are there.
+    pub fn sort(&mut self) {
         self.places.sort_by_key(|p| (std::cmp::Reverse(p.count), p.netns));
         self.served.sort_by_key(|s| (std::cmp::Reverse(s.count), s.netns, s.listener));
         self.opened.sort_by_key(|o| (std::cmp::Reverse(o.used), o.netns, o.from, o.to));
@@ -89,7 +93,7 @@ impl TimeWaits {
 pub struct TimeWaitCounter {
     place: Namespace,
     asked_for: u64,
-    listeners: Vec<SocketAddr>,
+    listeners: HashMap<u16, Vec<IpAddr>>,
     served: HashMap<SocketAddr, u64>,
     opened: HashMap<(IpAddr, SocketAddr), (u64, u64)>,
 }
@@ -97,11 +101,19 @@ pub struct TimeWaitCounter {
 impl TimeWaitCounter {
     /// None yet, of a namespace that has these listeners.
     #[must_use]
-    pub fn new(netns: u32, bounds: Bounds, listeners: Vec<SocketAddr>) -> Self {
+    pub fn new(
+        netns: u32,
+        bounds: Bounds,
+        listeners: impl IntoIterator<Item = SocketAddr>,
+    ) -> Self {
+        let mut by_port: HashMap<u16, Vec<IpAddr>> = HashMap::new();
+        for at in listeners {
+            by_port.entry(at.port()).or_default().push(at.ip());
+        }
         Self {
             place: Namespace { netns, count: 0, bounds },
             asked_for: 0,
-            listeners,
+            listeners: by_port,
             served: HashMap::new(),
             opened: HashMap::new(),
         }
@@ -129,16 +141,17 @@ impl TimeWaitCounter {
 
     /// The listener that takes what comes to this end: one on its very address before one on any.
     fn listener(&self, local: SocketAddr) -> Option<SocketAddr> {
-        let mut on_port = self.listeners.iter().filter(|l| l.port() == local.port());
-        let any = |l: &&SocketAddr| l.ip().is_unspecified();
-        on_port.clone().find(|l| l.ip() == local.ip()).or_else(|| on_port.find(any)).copied()
+        let at = self.listeners.get(&local.port())?;
+        let own = at.iter().find(|ip| **ip == local.ip());
+        let at = own.or_else(|| at.iter().find(|ip| ip.is_unspecified()))?;
+        Some((*at, local.port()).into())
     }
 
     /// What was counted.
     #[must_use]
     pub fn counted(self) -> TimeWaits {
         let netns = self.place.netns;
-        let ports = self.place.bounds.ports.as_ref().map(|ports| ports.count);
+        let ports = self.place.bounds.ports.as_ref().map(LocalPorts::count);
         let opened = self.opened.into_iter().filter(|(_, (time_wait, _))| *time_wait > 0);
         let opened = opened.map(|((from, to), (time_wait, used))| PortUse {
             netns,
@@ -179,7 +192,7 @@ mod tests {
             ),
         ) {
             let bounds = Bounds { ports: LocalPorts::parse("2 4", "3"), limit: Some(7) };
-            let listeners = vec![([0, 0, 0, 0], 1).into(), ([10, 0, 0, 1], 1).into()];
+            let listeners = [([0, 0, 0, 0], 1).into(), ([10, 0, 0, 1], 1).into()];
             let mut tally = TimeWaitCounter::new(1, bounds, listeners);
             let mut expected = (0, 0, 0, 0);
             for (here, lport, there, rport, waits, asked) in list {
@@ -196,6 +209,7 @@ mod tests {
             }
             let mut all = TimeWaits::default();
             all.add(tally.counted());
+            all.sort();
             let there: u64 = all.places.iter().map(|p| p.count).sum();
             let served: u64 = all.served.iter().map(|s| s.count).sum();
             let opened: u64 = all.opened.iter().map(|o| o.time_wait).sum();

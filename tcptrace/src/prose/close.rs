@@ -210,7 +210,7 @@ pub fn summary(c: &Closes) -> Vec<String> {
     let mut lines = Vec::new();
     let selected = counted(c.selected, "socket selected", "sockets selected");
     if c.dry_run {
-        let would = counted(c.planned, "would be closed", "would be closed");
+        let would = format!("{} would be closed", c.planned);
         lines.push(match c.planned {
             0 => format!("{selected}, none would be closed"),
             _ => format!("{selected}, {would}; nothing was done, --yes does it"),

@@ -13,19 +13,20 @@ use std::{
 use rustix::net::{RecvFlags, SendFlags, SocketType, recv, send, sockopt::socket_type};
 use tcptrace_common::state::TcpState;
 
-use super::run::reason;
+use super::run::{AGAIN, left_alone};
 use crate::{
     cli::{ended_by, warn},
     confine::{capabilities, closing},
     engine::{
         close::{CloseAttempt, CloseResult},
+        judge::IN_USE_NS,
         record::BootNs,
     },
     exit::{Exit, Failure},
     source::live::{
         boot_now,
         close::{
-            CloseTarget, Closer, NotClosed, attempt, became,
+            CloseTarget, Closer, NotClosed, became,
             wire::{self, Hello, LONGEST, Request, VERSION},
         },
         netns,
@@ -37,10 +38,6 @@ pub const COMMAND: &str = "close-for-watch";
 
 /// It is looked at each so long whether it has ended: the next one waits meanwhile.
 const WAIT: Duration = Duration::from_secs(1);
-const AGAIN: Duration = Duration::from_millis(20);
-/// Who sent data so lately uses its half of the connection, as verdicts have it.
-const IN_USE_NS: u64 = 30_000_000_000;
-
 /// The times that the kernel tells are no more exact.
 const SLACK_NS: u64 = 20_000_000;
 
@@ -100,14 +97,7 @@ fn carry_out(request: &Request) -> CloseAttempt {
         in_use(&mut closer, &target, request.since_ns).and_then(|()| closer.end(&target, how));
     match ended {
         Ok(()) => became(&target, how, wait(&mut closer, &target)),
-        Err(mut not) => {
-            not.why = not.why.or_else(|| reason(not.outcome, how));
-            let state = match not.outcome {
-                CloseResult::GoneBefore => None,
-                _ => closer.now(&target.connection).unwrap_or(None),
-            };
-            attempt(&target, how, not, state)
-        }
+        Err(not) => left_alone(&mut closer, &target, how, not),
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::{
 use super::audit::Audit;
 use crate::{
     engine::{
-        close::{CloseResult, CloseWay, Closed, Closes, Planned},
+        close::{CloseAttempt, CloseResult, CloseWay, Closed, Closes, Planned},
         record::{BootNs, Record},
         update::Update,
     },
@@ -19,13 +19,13 @@ use crate::{
     prose::close::{NO_DESTROY, missing_right},
     source::live::{
         boot_now,
-        close::{CloseTarget, Closer, attempt, became},
+        close::{CloseTarget, Closer, NotClosed, attempt, became},
     },
     view::View,
 };
 
 /// What has not ended at once is asked for again after this time.
-const AGAIN: Duration = Duration::from_millis(20);
+pub const AGAIN: Duration = Duration::from_millis(20);
 
 /// What closing takes.
 pub struct Run {
@@ -107,14 +107,9 @@ impl Run {
                 let until = Instant::now() + self.wait;
                 Some(Ending { record, target, how, until })
             }
-            Err(mut not) => {
-                not.why = not.why.or_else(|| reason(not.outcome, how));
-                // What it is in now, where it is there.
-                let state = match not.outcome {
-                    CloseResult::GoneBefore => None,
-                    _ => self.closer.now(&target.connection).unwrap_or(None),
-                };
-                self.said(Closed { record, attempt: attempt(&target, how, not, state) });
+            Err(not) => {
+                let attempt = left_alone(&mut self.closer, &target, how, not);
+                self.said(Closed { record, attempt });
                 None
             }
         }
@@ -153,8 +148,23 @@ impl Run {
     }
 }
 
+/// One that did not end: why, and what it is in now, where it is there.
+pub fn left_alone(
+    closer: &mut Closer,
+    target: &CloseTarget,
+    how: CloseWay,
+    mut not: NotClosed,
+) -> CloseAttempt {
+    not.why = not.why.or_else(|| reason(not.outcome, how));
+    let state = match not.outcome {
+        CloseResult::GoneBefore => None,
+        _ => closer.now(&target.connection).unwrap_or(None),
+    };
+    attempt(target, how, not, state)
+}
+
 /// What there is to say where the kernel said nothing more.
-pub fn reason(outcome: CloseResult, how: CloseWay) -> Option<String> {
+fn reason(outcome: CloseResult, how: CloseWay) -> Option<String> {
     match outcome {
         CloseResult::NotAllowed => Some(missing_right(how).to_owned()),
         CloseResult::Failed => Some(NO_DESTROY.to_owned()),

@@ -10,11 +10,14 @@ use tcptrace_common::state::TcpState;
 
 use super::{
     Leaking, ListenerSeen, NamedProcess,
-    ports::{Destination, Ephemeral, PortsInUse},
+    ports::{Destination, PortsInUse},
 };
-use crate::engine::{
-    record::{BootNs, HolderSource, ProcessId, Record},
-    verdict::Verdict,
+use crate::{
+    engine::{
+        record::{BootNs, HolderSource, ProcessId, Record},
+        verdict::Verdict,
+    },
+    formats::ports::LocalPorts,
 };
 
 /// What was gathered of a network namespace.
@@ -24,7 +27,7 @@ pub struct Gathered {
     pub states: BTreeMap<TcpState, u64>,
     /// Established ones that have keepalive on.
     pub keepalive: u64,
-    ephemeral: Option<Ephemeral>,
+    ephemeral: Option<LocalPorts>,
     ports: PortsInUse,
     /// By local end.
     half_open: HashMap<SocketAddr, u64>,
@@ -34,7 +37,7 @@ pub struct Gathered {
 impl Gathered {
     /// One whose ephemeral ports are these; `None`: they are not known, so none are counted.
     #[must_use]
-    pub fn new(ephemeral: Option<Ephemeral>) -> Self {
+    pub fn new(ephemeral: Option<LocalPorts>) -> Self {
         Self { ephemeral, ..Self::default() }
     }
 

@@ -16,10 +16,10 @@ use super::{
         ProcessLeaks, Remark, SynQueue,
     },
     percent,
-    ports::{Destination, Ephemeral},
+    ports::Destination,
     settings::{self, Sysctl},
 };
-use crate::engine::record::ProcessId;
+use crate::{engine::record::ProcessId, formats::ports::LocalPorts};
 
 /// So many leaks of a process are a finding; fewer are a remark.
 const LEAKS: u64 = 10;
@@ -225,9 +225,9 @@ impl Judging {
     }
 
     fn ports(&mut self, seen: &NamespaceSeen) {
-        let Some(ephemeral) = Ephemeral::of(&seen.settings) else { return };
+        let Some(ephemeral) = seen.settings.local_ports() else { return };
         let listening: BTreeSet<u16> = seen.listeners.iter().map(|l| l.local.port()).collect();
-        let available = ephemeral.available(&listening).max(1);
+        let available = u64::from(ephemeral.available(&listening).max(1));
         let setting = |sysctl| seen.settings.number(sysctl);
         let mut found = false;
         for to in &seen.destinations {
@@ -332,13 +332,13 @@ fn near(value: u64, limit: u64, medium: u64, high: u64) -> Option<Harm> {
     }
 }
 
-fn ports_used(to: &Destination, ephemeral: &Ephemeral) -> PortsUsed {
+fn ports_used(to: &Destination, ephemeral: &LocalPorts) -> PortsUsed {
     PortsUsed {
         source: to.source,
         destination: to.to,
         open: to.open,
         time_wait: to.time_wait,
-        range: ephemeral.range,
+        range: (*ephemeral.range.start(), *ephemeral.range.end()),
         processes: to.processes.clone(),
     }
 }

@@ -6,53 +6,14 @@
 //! takes for nobody (`fastreuse` of their bucket is not negative), and reserved ones never.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
 };
 
 use tcptrace_common::state::TcpState;
 
-use super::{
-    NamedProcess,
-    settings::{Sysctl, SysctlValues},
-};
-use crate::{engine::record::Record, formats::sysctl::ranges};
-
-/// The ports from which connect() chooses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ephemeral {
-    /// net.ipv4.ip_local_port_range, both ends included.
-    pub range: (u16, u16),
-    /// net.ipv4.ip_local_reserved_ports, both ends included.
-    pub reserved: Vec<(u16, u16)>,
-}
-
-impl Ephemeral {
-    /// By the settings of a namespace; `None`: the range is not known.
-    #[must_use]
-    pub fn of(settings: &SysctlValues) -> Option<Self> {
-        let end = |n| u16::try_from(settings.nth(Sysctl::LocalPortRange, n)?).ok();
-        let reserved = settings.values.get(&Sysctl::LocalReservedPorts);
-        let reserved = reserved.and_then(|text| ranges(text.as_deref().ok()?)).unwrap_or_default();
-        Some(Self { range: (end(0)?, end(1)?), reserved })
-    }
-
-    /// Whether it chooses this one, if it is free.
-    #[must_use]
-    pub fn holds(&self, port: u16) -> bool {
-        let (low, high) = self.range;
-        let reserved = |(low, high): &(u16, u16)| (*low..=*high).contains(&port);
-        (low..=high).contains(&port) && !self.reserved.iter().any(reserved)
-    }
-
-    /// How many there are that no listener has.
-    #[must_use]
-    pub fn available(&self, listening: &BTreeSet<u16>) -> u64 {
-        let (low, high) = self.range;
-        let free = |port: &u16| self.holds(*port) && !listening.contains(port);
-        (low..=high).filter(free).count() as u64
-    }
-}
+use super::NamedProcess;
+use crate::{engine::record::Record, formats::ports::LocalPorts};
 
 /// Connections from one address to one address and port, by ephemeral ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +63,7 @@ const NAMED: usize = 3;
 
 impl PortsInUse {
     /// Takes in a socket of this namespace.
-    pub fn add(&mut self, record: &Record, ephemeral: &Ephemeral) {
+    pub fn add(&mut self, record: &Record, ephemeral: &LocalPorts) {
         let (local, to) = (record.connection.local, record.connection.remote);
         // Who listens or is bound only has no other end.
         if to.port() == 0 || !ephemeral.holds(local.port()) {
@@ -139,17 +100,7 @@ impl PortsInUse {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    #[test]
-    fn reserved_ports_and_listeners_are_not_available() {
-        let ephemeral = Ephemeral { range: (32_768, 32_777), reserved: vec![(32_770, 32_771)] };
-        assert_eq!(ephemeral.available(&BTreeSet::new()), 8);
-        assert_eq!(ephemeral.available(&BTreeSet::from([80, 32_768, 32_770])), 7);
-        assert!(ephemeral.holds(32_777) && !ephemeral.holds(32_778) && !ephemeral.holds(32_770));
-    }
 
     #[test]
     fn when_time_wait_is_in_nobodys_way() {
@@ -167,17 +118,5 @@ mod tests {
         }
         assert!(!near.reuses(Some(1), Some(0)), "not without timestamps");
         assert!(!near.reuses(None, Some(1)), "nobody knows");
-    }
-
-    proptest! {
-        #[test]
-        fn as_many_are_available_as_it_holds(
-            range: (u16, u16), reserved: Vec<(u16, u16)>, listening: BTreeSet<u16>,
-        ) {
-            let ephemeral = Ephemeral { range, reserved };
-            let held = (0..=u16::MAX).filter(|port| ephemeral.holds(*port));
-            let free = held.filter(|port| !listening.contains(port)).count() as u64;
-            prop_assert_eq!(ephemeral.available(&listening), free);
-        }
     }
 }

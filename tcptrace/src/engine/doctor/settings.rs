@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use tcptrace_common::state::TcpState;
 
 use super::{Examination, HostNumbers, NamespaceSeen, findings::Ailment};
+use crate::formats::ports::LocalPorts;
 
 /// A setting below `/proc/sys`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -194,8 +195,18 @@ impl SysctlValues {
     /// One of its numbers.
     #[must_use]
     pub fn nth(&self, sysctl: Sysctl, n: usize) -> Option<u64> {
-        let text = self.values.get(&sysctl)?.as_ref().ok()?;
-        text.split(' ').nth(n)?.parse().ok()
+        self.text(sysctl)?.split(' ').nth(n)?.parse().ok()
+    }
+
+    /// The ports that connect() chooses from; `None`: the range is not known.
+    #[must_use]
+    pub fn local_ports(&self) -> Option<LocalPorts> {
+        let reserved = self.text(Sysctl::LocalReservedPorts).unwrap_or_default();
+        LocalPorts::parse(self.text(Sysctl::LocalPortRange)?, reserved)
+    }
+
+    fn text(&self, sysctl: Sysctl) -> Option<&str> {
+        self.values.get(&sysctl)?.as_deref().ok()
     }
 }
 

@@ -43,10 +43,12 @@ impl Watch {
 
     /// What is normal for a stay that ended, as the scan that listed it last knew, if one did.
     fn normal_of_ended(&self, event: &Event) -> Option<Result<Normal, Reason>> {
+        if !self.plan.by_normal {
+            return None;
+        }
         let Change { connection, old, .. } = &event.change;
         let listed = self.early.get(&connection.cookie).and_then(|(record, _)| record.normal);
-        let known = || listed.map_or_else(|| self.normals.of_ended(connection, *old), Ok);
-        self.plan.by_normal.then(known)
+        Some(listed.map_or_else(|| self.normals.of_ended(connection, *old), Ok))
     }
 
     /// Whether a transition is asked for.

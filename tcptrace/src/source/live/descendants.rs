@@ -5,7 +5,7 @@ use std::{
     fs,
 };
 
-use super::{numbers, process, text};
+use super::{numbers, process, threads};
 use crate::{
     engine::left::{LastHolder, LeftListener},
     engine::record::ProcessId,
@@ -20,14 +20,8 @@ pub fn listeners(root: u32) -> Vec<LeftListener> {
     let mut found = Vec::new();
     for holder in descendants(root) {
         let pid = holder.process.pid;
-        let lines: HashMap<u64, NetLine> = ["tcp", "tcp6"]
-            .into_iter()
-            .filter_map(|file| text(&format!("/proc/{pid}/net/{file}")).ok())
-            .flat_map(|text| {
-                let lines = text.lines().skip(1).filter_map(NetLine::parse);
-                lines.filter(NetLine::is_listener).map(|l| (l.inode, l)).collect::<Vec<_>>()
-            })
-            .collect();
+        let lines: HashMap<u64, NetLine> =
+            threads::listeners(pid).map(|line| (line.inode, line)).collect();
         for fd in numbers(&format!("/proc/{pid}/fd")).unwrap_or_default() {
             let link = fs::read_link(format!("/proc/{pid}/fd/{fd}")).unwrap_or_default();
             let Some(inode) = link.to_str().and_then(socket_inode) else { continue };

@@ -16,7 +16,6 @@ use crate::{
             COUNTERS, Conntrack, Descriptors, Examination, HostNumbers, ListenerSeen, NamedProcess,
             NamespaceSeen, NetCounters, Unseen, container,
             gather::{Gathered, Gathering},
-            ports::Ephemeral,
             settings::{Sysctl, SysctlValues},
         },
         record::{BootNs, Connection, ProcessId},
@@ -82,7 +81,7 @@ pub fn examine(order: Order) -> io::Result<(Examination, BootNs)> {
     unseen.extend(snapshot.missing.drain(..).map(sockets));
     let mut scanned = Gathering::default();
     for look in &second {
-        let ephemeral = Ephemeral::of(&look.seen.settings);
+        let ephemeral = look.seen.settings.local_ports();
         scanned.namespaces.insert(look.seen.inode, Gathered::new(ephemeral));
     }
     let now = snapshot.now;

@@ -247,27 +247,25 @@ impl DescriptorTable {
     }
 
     fn listens(&self, target: &str) -> bool {
-        let read = || listeners(self.pid);
+        let read = || listeners(self.pid).map(|line| line.inode).collect();
         socket_inode(target).is_some_and(|inode| self.listeners.get_or_init(read).contains(&inode))
     }
 }
 
-/// The listeners of a process's network namespace, by their inode numbers: in each file the kernel
-/// writes them before all other sockets (`tcp_seq_start`, net/ipv4/tcp_ipv4.c), of which there may
-/// be very many.
-pub(super) fn listeners(pid: u32) -> HashSet<u64> {
-    let of = |file| {
+/// The listeners of a process's network namespace: in each file the kernel writes them before all
+/// other sockets (`tcp_seq_start`, net/ipv4/tcp_ipv4.c), of which there may be very many.
+pub(super) fn listeners(pid: u32) -> impl Iterator<Item = NetLine> {
+    ["tcp", "tcp6"].into_iter().flat_map(move |file| {
         let file = File::open(format!("/proc/{pid}/net/{file}")).ok();
         let lines = file.into_iter().flat_map(|file| BufReader::new(file).lines().skip(1));
         lines.map_while(Result::ok).map_while(|line| listener(&line))
-    };
-    ["tcp", "tcp6"].into_iter().flat_map(of).collect()
+    })
 }
 
-/// The inode number in a listener's line.
+/// A listener's line.
 #[must_use]
-pub fn listener(line: &str) -> Option<u64> {
-    NetLine::parse(line).filter(NetLine::is_listener).map(|line| line.inode)
+pub fn listener(line: &str) -> Option<NetLine> {
+    NetLine::parse(line).filter(NetLine::is_listener)
 }
 
 #[cfg(test)]
@@ -280,9 +278,9 @@ mod tests {
     #[test]
     fn lines_of_listeners() {
         let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 70091 1 0 100 0 0 10 0";
-        assert_eq!(listener(line), Some(70091));
-        assert_eq!(listener(&line.replace("0A", "01")), None);
-        assert_eq!(listener(""), None);
+        assert_eq!(listener(line).map(|line| line.inode), Some(70091));
+        assert!(listener(&line.replace("0A", "01")).is_none());
+        assert!(listener("").is_none());
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub fn count(
     selection: &Selection,
 ) -> io::Result<TimeWaits> {
     let of = |s: &Socket| Connection::new(s.cookie, &s.tuple, s.protocol);
-    let listeners = listeners.iter().map(|s| of(s).local).collect();
+    let listeners = listeners.iter().map(|s| of(s).local);
     let mut tally = TimeWaitCounter::new(diag.netns(), bounds(), listeners);
     let states = States::ALL.0 & !TcpState::Listen.bit() & !TcpState::Close.bit();
     diag.pick(states, Detail::Ends, &mut |socket| {
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn this_host_has_ports() {
         let bounds = bounds();
-        assert!(bounds.ports.is_some_and(|ports| ports.count > 0), "it has a range");
+        assert!(bounds.ports.is_some_and(|ports| ports.count() > 0), "it has a range");
         assert!(bounds.limit > Some(0));
     }
 }

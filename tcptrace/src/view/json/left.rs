@@ -1,10 +1,10 @@
 //! What a command left behind, a line each, and how it ended.
 
-use std::io;
+use std::{io, net::SocketAddr};
 
 use serde::Serialize;
 
-use super::Json;
+use super::{Json, ms::AgeMs};
 use crate::{
     engine::{left::Leftover, record::BootNs},
     prose,
@@ -20,20 +20,14 @@ struct LeftLine<'a> {
     verdict: Option<&'static str>,
     cookie: Option<u64>,
     netns: Option<u32>,
-    local: String,
-    remote: Option<String>,
-    stayed_ms: Option<Interval>,
+    local: SocketAddr,
+    remote: Option<SocketAddr>,
+    stayed_ms: Option<AgeMs>,
     pid: Option<u32>,
     comm: Option<String>,
     fd: Option<u32>,
     about: String,
     advice: Option<&'static str>,
-}
-
-#[derive(Serialize)]
-struct Interval {
-    min: f64,
-    max: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -57,7 +51,6 @@ impl<'a> LeftLine<'a> {
                 (r.connection.local, r.holders.iter().find_map(|h| h.fd))
             }
         };
-        let ms = |ns: u64| ns as f64 / 1e6;
         Self {
             event: "left",
             time,
@@ -66,11 +59,9 @@ impl<'a> LeftLine<'a> {
             verdict: record.and_then(|r| r.verdict).map(|v| v.name()),
             cookie: record.map(|r| r.connection.cookie),
             netns: record.map(|r| r.connection.netns),
-            local: local.to_string(),
-            remote: record.map(|r| r.connection.remote.to_string()),
-            stayed_ms: finding
-                .stayed()
-                .map(|age| Interval { min: ms(age.min_ns), max: age.max_ns.map(ms) }),
+            local,
+            remote: record.map(|r| r.connection.remote),
+            stayed_ms: finding.stayed().as_ref().map(AgeMs::from),
             pid: holder.as_ref().map(|h| h.process.pid),
             comm: holder.map(|h| h.comm.to_string()),
             fd,

@@ -4,7 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
-use crate::engine::time_wait::{Namespace, PortUse, Served, TimeWaits};
+use crate::{
+    engine::time_wait::{Namespace, PortUse, Served, TimeWaits},
+    formats::ports::LocalPorts,
+};
 
 /// So many of each list are written, those with most first.
 const MOST: usize = 100;
@@ -69,7 +72,7 @@ impl From<&Namespace> for NamespaceLine {
             count: place.count,
             limit: place.bounds.limit,
             port_range: range.map(|r| PortRange { first: *r.start(), last: *r.end() }),
-            ports: ports.map(|ports| ports.count),
+            ports: ports.map(LocalPorts::count),
         }
     }
 }

@@ -1,6 +1,10 @@
 //! Who has a descriptor for a socket or a pipe: all descriptors of the host, once.
 
-use std::{collections::BTreeMap, fs, time::Instant};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+    time::Instant,
+};
 
 use super::super::{numbers, process, threads};
 use crate::{engine::blocked::reading::HeldBy, formats::descriptor::socket_inode};
@@ -81,7 +85,7 @@ impl Held {
 /// The listeners that a process has: their inode numbers, by descriptor.
 #[must_use]
 pub fn listeners(pid: u32) -> BTreeMap<u32, u64> {
-    let all = threads::listeners(pid);
+    let all: HashSet<u64> = threads::listeners(pid).map(|line| line.inode).collect();
     if all.is_empty() {
         return BTreeMap::new();
     }

@@ -9,10 +9,7 @@ use std::{
     time::Instant,
 };
 
-use tcptrace_common::{
-    event::{Socket, Tuple},
-    state::TcpState,
-};
+use tcptrace_common::{event::Socket, state::TcpState};
 use zerocopy::FromZeros;
 
 use super::{
@@ -247,13 +244,8 @@ impl Sockets {
             let mut wanted = Socket::new_zeroed();
             // Any cookie (INET_DIAG_NOCOOKIE).
             wanted.cookie = u64::MAX;
-            wanted.tuple = Tuple {
-                laddr: mapped(end.remote.ip()),
-                raddr: mapped(end.local.ip()),
-                netns,
-                lport: end.remote.port(),
-                rport: end.local.port(),
-            };
+            let (local, remote) = (end.remote, end.local);
+            wanted.tuple = Connection { cookie: 0, netns, local, remote, mptcp: false }.tuple();
             return match diag.find(&wanted, 0) {
                 Ok(found) => found.map(|socket| Ok(of_diag(&socket))),
                 Err(e) => {
@@ -372,14 +364,6 @@ fn lines(pid: u32, files: &[&str], deadline: Instant) -> impl Iterator<Item = Ne
         !n.is_multiple_of(256) || Instant::now() < deadline
     });
     lines.filter_map(|(_, line)| NetLine::parse(&line))
-}
-
-/// As the kernel programs write addresses: IPv4 mapped.
-fn mapped(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        IpAddr::V6(v6) => v6.octets(),
-    }
 }
 
 #[cfg(test)]

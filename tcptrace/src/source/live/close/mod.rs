@@ -5,16 +5,18 @@ mod descriptor;
 pub mod helper;
 pub mod wire;
 
-use std::{collections::HashMap, fs, io, rc::Rc};
+use std::{
+    collections::HashMap,
+    fs, io,
+    net::{Ipv4Addr, SocketAddr},
+    rc::Rc,
+};
 
 use rustix::{
     net::{AddressFamily, SocketType, socket},
     process::getuid,
 };
-use tcptrace_common::{
-    event::{Socket, Tuple},
-    state::TcpState,
-};
+use tcptrace_common::{event::Socket, state::TcpState};
 use zerocopy::FromZeros;
 
 pub use self::descriptor::copies;
@@ -325,30 +327,18 @@ fn state_of(number: u8) -> TcpState {
 
 /// A connection as requests name it.
 fn wire(c: &Connection) -> Socket {
-    let bytes = |ip: std::net::IpAddr| match ip {
-        std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        std::net::IpAddr::V6(v6) => v6.octets(),
-    };
     let mut socket = Socket::new_zeroed();
-    socket.cookie = c.cookie;
-    socket.protocol = TCP;
-    socket.tuple = Tuple {
-        laddr: bytes(c.local.ip()),
-        raddr: bytes(c.remote.ip()),
-        netns: c.netns,
-        lport: c.local.port(),
-        rport: c.remote.port(),
-    };
+    (socket.cookie, socket.protocol, socket.tuple) = (c.cookie, TCP, c.tuple());
     socket
 }
 
 /// Tries what destroying takes, on nothing: a connection that can't be there, and a right that the
 /// kernel asks for in the same way of a socket of our own.
 fn tried(diag: &mut SockDiag) -> Result<(), Cannot> {
-    let mut nowhere = wire(&Connection::new(u64::MAX - 1, &Tuple::default(), TCP));
-    nowhere.tuple.raddr = std::net::Ipv4Addr::LOCALHOST.to_ipv6_mapped().octets();
-    nowhere.tuple.laddr = nowhere.tuple.raddr;
-    match diag.destroy(&nowhere, 0) {
+    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let (cookie, netns) = (u64::MAX - 1, 0);
+    let nobodys = Connection { cookie, netns, local: nowhere, remote: nowhere, mptcp: false };
+    match diag.destroy(&wire(&nobodys), 0) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Err(Cannot::Rights),
         Err(_) => return Err(Cannot::Kernel),
         Ok(_) => {}

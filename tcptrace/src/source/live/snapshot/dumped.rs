@@ -144,6 +144,7 @@ impl Dumped {
                 dumped.bound.extend(dump.bound);
             }
         }
+        dumped.time_waits.iter_mut().for_each(TimeWaits::sort);
         let listening = |s: &&Socket| s.state == TcpState::Listen as u8;
         let half_open = |s: &&Socket| s.state == TcpState::SynRecv as u8;
         dumped.handshakes =
