@@ -337,7 +337,7 @@ fn page(text: &str) {
         limit: limits::open_files(text).map(|l| l.soft).ok_or("no number"),
         sockets: Vec::new(),
         leaks: 0,
-        full_in_ns: None,
+        full: Err(tcptrace::engine::forecast::NoForecast::TooFew),
         listeners: Vec::new(),
         overflows: netstat::field(text, "TcpExt", "ListenOverflows").ok_or("no number"),
         threads: Ok(threads),

@@ -31,6 +31,7 @@ use crate::{
         ring::Ring,
         scanner::{self, Scanner, Scope},
         tracing::{Live, Pace},
+        usage::Gauges,
         waiter::Waiter,
     },
 };
@@ -90,6 +91,7 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
     }
     // Of this network namespace only: of another, it would keep it from ending.
     let own = if plan.threads { blocked::ask_here() } else { None };
+    let gauges = Gauges::open(&plan.selection.netns);
     capabilities::drop_unneeded().context("dropping privileges")?;
     let scope = Scope {
         selection: plan.selection.clone(),
@@ -97,7 +99,7 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
         listeners: by_holder,
         kernel_names_processes: process::in_initial_pid_namespace(),
     };
-    let scanner = Scanner::start(scans, scope).context("starting the thread that scans")?;
+    let scanner = Scanner::start(scans, scope, gauges).context("starting the thread that scans")?;
     let waiter = plan.threads.then(|| Waiter::start(own)).transpose();
     let waiter = waiter.context("starting the thread that reads what threads wait in")?;
     let ring = Ring::new(ring).context("watching the ring buffer")?;

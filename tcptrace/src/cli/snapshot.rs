@@ -152,6 +152,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let looked_up = LookedUp {
             process: &|id| snapshot.process(id),
             waits: &|id| Some(live_report::waits_of(id)),
+            full: &|_| None,
         };
         incident.finish_snapshot(snapshot.now, &looked_up);
         file.write(&IncidentReport { incident: &incident, clock: view.clock() })?;

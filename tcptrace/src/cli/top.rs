@@ -35,7 +35,7 @@ use crate::{
     prose::time::human,
     source::{
         self, Source,
-        live::{boot_now, memory, scanner::cpu_time},
+        live::{boot_now, cpu_time, memory},
         recording::player::Player,
     },
     view::{

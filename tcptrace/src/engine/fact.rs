@@ -20,6 +20,7 @@ use super::{
     close::CloseAttempt,
     record::{BootNs, ProcessId},
     stack::Stack,
+    usage::{NetworkUsage, Usage},
     waiting::Waiting,
 };
 
@@ -91,6 +92,8 @@ pub enum Fact {
     Normals(Vec<NormalRow>),
     /// How much is in use of what may run out, as it was asked for ([`super::watch::Wants`]).
     Usage(Box<Usage>),
+    /// The same of what network namespaces have.
+    NetworkUsage(Box<NetworkUsage>),
 }
 
 /// How long stays were in one state, of connections that lead to one place.
@@ -110,43 +113,6 @@ impl NormalRow {
     pub fn ended(&self) -> u64 {
         self.stays.iter().fold(0, |sum, (_, n)| sum.saturating_add(*n))
     }
-}
-
-/// What is in use at one moment. What could not be read is not in it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Descriptors, of each process that was asked about and is there.
-    pub processes: Vec<ProcessUsage>,
-    /// Open files of the host, and `fs.file-max` (`/proc/sys/fs/file-nr`).
-    pub files: Option<InUse>,
-}
-
-/// What a process has in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProcessUsage {
-    /// Its pid.
-    pub pid: u32,
-    /// When it started, ns of the boot clock, as it was asked for.
-    pub start_ns: BootNs,
-    /// Descriptors, and its soft RLIMIT_NOFILE.
-    pub descriptors: InUse,
-}
-
-impl ProcessUsage {
-    /// Its name among all processes of this boot.
-    #[must_use]
-    pub fn id(&self) -> ProcessId {
-        ProcessId { pid: self.pid, start_ns: self.start_ns }
-    }
-}
-
-/// How much is used of how much there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InUse {
-    /// In use.
-    pub used: u64,
-    /// There may be so many.
-    pub limit: u64,
 }
 
 /// What the kernel programs kept of where connections come from.
@@ -369,6 +335,7 @@ mod tests {
     use zerocopy::FromZeros;
 
     use super::*;
+    use crate::engine::usage::{InUse, ProcessUsage};
 
     fn scan(cookie: u64, sockets: usize) -> Scan {
         let mut socket = Socket::new_zeroed();

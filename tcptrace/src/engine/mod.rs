@@ -39,6 +39,7 @@ pub mod timer;
 pub mod tracker;
 pub mod unknown;
 pub mod update;
+pub mod usage;
 pub mod verdict;
 pub mod waiting;
 pub mod watch;

@@ -151,7 +151,7 @@ impl Role {
 }
 
 /// A process, told from a later one with its pid by its start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProcessId {
     /// Pid.
     pub pid: u32,

@@ -7,6 +7,7 @@ use tcptrace_common::state::TcpState;
 use crate::{
     engine::{
         blocked::blockage::Kept,
+        forecast::{NoForecast, estimate::Estimate},
         language::Language,
         record::{Age, BootNs, Holder, ProcessId, Record, Role},
         stack::threads::{LeftAlone, Stacks},
@@ -35,8 +36,8 @@ pub struct ProcessReport {
     pub sockets: Vec<Count>,
     /// Of those: leaks.
     pub leaks: u64,
-    /// When, at the pace of the leaks so far, it has no descriptor left, ns from now.
-    pub full_in_ns: Option<u64>,
+    /// When it has no descriptor left if it goes on like this, or why that can't be told.
+    pub full: Result<Estimate, NoForecast>,
     /// Its listeners.
     pub listeners: Vec<Listening>,
     /// Connections dropped on full queues in its network namespace, by all listeners
@@ -118,23 +119,6 @@ pub fn count<'a>(records: impl IntoIterator<Item = &'a Record>, now: BootNs) -> 
     list
 }
 
-/// Fewer leaks show no pace.
-const PACE_OF: usize = 10;
-
-/// How long until `free` descriptors are gone, if leaks go on coming as they came since the oldest
-/// of them. Ages are those that are certain.
-#[must_use]
-pub fn full_in(leak_ages_ns: &[u64], free: u64) -> Option<u64> {
-    let oldest = leak_ages_ns.iter().max().filter(|_| leak_ages_ns.len() >= PACE_OF)?;
-    // A burst long ago is no pace: of those that go on coming, half are in the newer half.
-    let newer = leak_ages_ns.iter().filter(|age| **age < oldest / 2).count();
-    if newer * 4 < leak_ages_ns.len() {
-        return None;
-    }
-    let each = oldest / leak_ages_ns.len() as u64;
-    each.checked_mul(free).filter(|_| each > 0)
-}
-
 /// Why sockets are where they are, and what to do.
 #[derive(Clone, Debug)]
 pub struct Explanation {
@@ -162,30 +146,4 @@ pub enum About {
     Sockets(u64),
     /// One socket.
     Socket(Rc<Record>),
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn the_pace_of_leaks() {
-        let second = 1_000_000_000;
-        let ages: Vec<u64> = (1..=10).map(|n| n * second).collect();
-        assert_eq!(full_in(&ages, 100), Some(100 * second), "one a second");
-        assert_eq!(full_in(&ages[..9], 100), None, "too few");
-        assert_eq!(full_in(&[0; 20], 100), None, "all at once, just now");
-        let burst: Vec<u64> = (0..20).map(|n| 60 * second + n).collect();
-        assert_eq!(full_in(&burst, 100), None, "all at once, a minute ago");
-        assert_eq!(full_in(&ages, u64::MAX), None, "no limit");
-    }
-
-    proptest! {
-        #[test]
-        fn no_pace_overflows(ages in proptest::collection::vec(any::<u64>(), 0..30), free: u64) {
-            let _ = full_in(&ages, free);
-        }
-    }
 }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, rc::Rc};
 
 use super::{
-    forecast::Between,
+    forecast::{Between, NoForecast, Samples},
     processes::Processes,
     record::{Age, BootNs, Holder, ProcessId, Record},
     verdict::Verdict,
@@ -11,9 +11,6 @@ use super::{
 
 /// A pace is as of this time at the most, ns.
 const WINDOW_NS: u64 = 300_000_000_000;
-/// A shorter time shows no pace, ns.
-const SHORTEST_NS: u64 = 1_000_000_000;
-const MINUTE_NS: u64 = 60_000_000_000;
 
 /// The process with most leaks open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +25,12 @@ pub struct Worst {
     pub since_ns: BootNs,
     /// What most of them are.
     pub verdict: Option<Verdict>,
-    /// How many it gains in a minute; `None`: nobody watched for long enough.
-    pub per_minute: Option<u64>,
+    /// How many it gained in [`Self::window_ns`].
+    pub gained: u64,
+    /// How long was looked at, ns.
+    pub window_ns: u64,
+    /// How many it gains in a minute, or why that can't be told.
+    pub per_minute: Result<u64, NoForecast>,
     /// Descriptors it may have.
     pub limit: Option<u64>,
     /// When it has none left, ns from then, as [`super::forecast`] tells it.
@@ -41,6 +42,8 @@ pub struct Worst {
 struct Leaks<'a> {
     count: u64,
     recent: u64,
+    /// As of the last moment of which all is known.
+    ages_ns: Vec<u64>,
     oldest: Option<(&'a Rc<Record>, &'a Holder)>,
     verdicts: HashMap<Option<Verdict>, u64>,
 }
@@ -63,8 +66,10 @@ pub fn worst<'a>(
         for holder in record.processes() {
             let of = leaks.entry(holder.process).or_default();
             of.count += 1;
-            let recent = u64::from(record.latest_ns > from && record.latest_ns <= until);
-            of.recent += recent;
+            if record.latest_ns <= until {
+                of.recent += u64::from(record.latest_ns > from);
+                of.ages_ns.push(until - record.latest_ns);
+            }
             *of.verdicts.entry(record.verdict).or_default() += 1;
             if of.oldest.is_none_or(|(oldest, _)| record.latest_ns < oldest.latest_ns) {
                 of.oldest = Some((record, holder));
@@ -74,12 +79,13 @@ pub fn worst<'a>(
     let (id, leaks) = leaks.into_iter().max_by_key(|(id, leaks)| (leaks.count, id.pid))?;
     let (record, holder) = leaks.oldest?;
     let most = leaks.verdicts.into_iter().max_by_key(|(verdict, n)| (*n, *verdict));
-    let a_minute = |recent: u64| {
-        (window_ns >= SHORTEST_NS)
-            .then(|| (u128::from(recent) * u128::from(MINUTE_NS)).div_ceil(window_ns.into()))
-            .and_then(|n| u64::try_from(n).ok())
+    let per_minute = match leaks.ages_ns.len() {
+        0 => Err(NoForecast::NotGrowing),
+        _ => Samples::of_ages(&leaks.ages_ns, until, window_ns).pace().map(|pace| {
+            // From a float, too large is the largest.
+            (pace.per_hour.est / 60.0).ceil() as u64
+        }),
     };
-    let per_minute = a_minute(leaks.recent);
     let limit = processes.get(id).and_then(|process| process.descriptor_limit);
     Some(Box::new(Worst {
         holder: holder.clone(),
@@ -87,6 +93,8 @@ pub fn worst<'a>(
         oldest: record.age(now),
         since_ns: record.latest_ns,
         verdict: most.and_then(|(verdict, _)| verdict),
+        gained: leaks.recent,
+        window_ns,
         per_minute,
         limit,
         full_in_ns: None,

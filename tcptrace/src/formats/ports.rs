@@ -1,7 +1,7 @@
 //! Local ports that the kernel gives to who connects (`/proc/sys/net/ipv4/ip_local_port_range` and
 //! `ip_local_reserved_ports`, Documentation/networking/ip-sysctl.rst).
 
-use std::{collections::BTreeSet, ops::RangeInclusive};
+use std::{collections::BTreeSet, net::IpAddr, ops::RangeInclusive};
 
 use super::sysctl::ranges;
 
@@ -44,6 +44,19 @@ impl LocalPorts {
         let free = |port: &u16| self.holds(*port) && !listening.contains(port);
         self.range.clone().filter(free).count() as u32
     }
+}
+
+/// Whether `net.ipv4.tcp_tw_reuse` lets connect() take ports in TIME_WAIT between these ends, after
+/// a second: 1 everywhere, 2 where an end is a loopback address; both only with
+/// `net.ipv4.tcp_timestamps` (`tcp_twsk_unique`, net/ipv4/tcp_ipv4.c).
+#[must_use]
+pub fn reuses(source: IpAddr, to: IpAddr, tw_reuse: Option<u64>, timestamps: Option<u64>) -> bool {
+    timestamps != Some(0)
+        && match tw_reuse {
+            Some(1) => true,
+            Some(2) => source.is_loopback() || to.is_loopback(),
+            _ => false,
+        }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! What a watch ends with: a verdict in words.
 
 use crate::{
-    engine::{record::BootNs, update::Summary, worst::Worst},
+    engine::{forecast::NoForecast, record::BootNs, update::Summary, worst::Worst},
     prose::{forecast::span, time::human},
 };
 
@@ -43,11 +43,19 @@ fn pace(worst: &Worst) -> String {
         (Some(limit), None) => format!("; its limit is {limit} descriptors"),
         (None, _) => String::new(),
     };
-    match worst.per_minute {
-        None => format!("The watch was too short to tell how fast it grows{limit}."),
-        Some(0) => format!("It has gained none during the watch{limit}."),
-        Some(n) => format!("It is gaining about {} a minute{limit}.", rounded(n)),
+    let short = || format!("The watch was too short to tell how fast it grows{limit}.");
+    match (worst.per_minute, worst.gained) {
+        (Ok(n), _) => format!("It is gaining about {} a minute{limit}.", rounded(n)),
+        (Err(NoForecast::TooFew), _) => short(),
+        (Err(_), 0) => format!("It has gained none{}{limit}.", lately(worst)),
+        (Err(_), n) => format!("It has gained {n}{}, at no steady pace{limit}.", lately(worst)),
     }
+}
+
+/// ` in the last 5m`: how long was looked at.
+#[must_use]
+pub fn lately(worst: &Worst) -> String {
+    format!(" in the last {}", human(worst.window_ns))
 }
 
 /// To two digits: a pace is no more exact.

@@ -4,13 +4,15 @@ use tcptrace_common::state::TcpState;
 
 use super::{
     cure::{Snippet, cure},
-    last_word::rounded,
+    forecast,
+    last_word::{lately, rounded},
     time::human,
     words::name,
 };
 use crate::engine::{
     blocked::blockage::Kept,
     counted::counted,
+    forecast::NoForecast,
     incident::{
         Incident,
         about::{Mode, Uncounted},
@@ -215,13 +217,16 @@ fn pace(worst: &ProcessStory, incident: &Incident, times: &Times<'_>) -> Point {
         .summary()
         .and_then(|s| s.worst.as_deref())
         .filter(|w| w.holder.process == worst.holder.process);
-    let gained = match (incident.mode, of_worst.map(|w| w.per_minute)) {
+    let gained = match (incident.mode, of_worst.map(|w| (w, w.per_minute))) {
         _ if worst.leaks_open == 0 => "All of its leaks have ended.".to_owned(),
         (Mode::Snapshot, _) => "One snapshot does not show how fast it gains leaks.".to_owned(),
-        (_, Some(Some(0))) => "It has not gained any while it was watched.".to_owned(),
-        (_, Some(Some(n))) => {
+        (_, Some((_, Ok(n)))) => {
             format!("It gains about {} a minute.", counted(rounded(n), "leak", "leaks"))
         }
+        (_, Some((w, Err(why)))) if why != NoForecast::TooFew => match w.gained {
+            0 => format!("It has gained none{}.", lately(w)),
+            n => format!("It has gained {n}{}, at no steady pace.", lately(w)),
+        },
         _ => "It was not watched long enough to tell how fast it gains leaks.".to_owned(),
     };
     Point { question: "How fast", said: vec![gained, descriptors(worst, times)], list: Vec::new() }
@@ -235,17 +240,18 @@ pub fn descriptors(p: &ProcessStory, times: &Times<'_>) -> String {
         Some(n) if p.used == Some(n) => n.to_string(),
         Some(n) => format!("at least {n}"),
     };
-    match (p.limit, p.full_at_ns) {
+    match (p.limit, p.full) {
         (Some(limit), _) if p.leaks_open == 0 => {
             format!("It used {used} of {limit} descriptors when that was last known.")
         }
-        (Some(limit), Some(at)) => format!(
-            "It uses {used} of {limit} descriptors. At this pace none is left {}.",
-            (times.hour)(at)
-        ),
-        (Some(limit), None) => format!(
-            "It uses {used} of {limit} descriptors. When they run out can't be foretold: its \
-             leaks do not come at a steady pace, or too few came."
+        (Some(limit), Ok(full)) => {
+            let (from, to) = ((times.hour)(full.full_at.min), (times.hour)(full.full_at.max));
+            let when = if from == to { from } else { format!("between {from} and {to}") };
+            format!("It uses {used} of {limit} descriptors. At this pace none is left {when}.")
+        }
+        (Some(limit), Err(why)) => format!(
+            "It uses {used} of {limit} descriptors. When they run out can't be foretold: {}.",
+            forecast::none(why)
         ),
         (None, _) => "How many descriptors it may have is not known.".to_owned(),
     }

@@ -58,6 +58,8 @@ const KNOWN: [&str; 17] = [
 const END: [&str; 3] = ["closed_by_pid", "closed_by_comm", "on_cpu_pid"];
 /// Of the last row.
 const SUMMARY: [&str; 2] = ["counts", "advice"];
+/// What will be full.
+const FORECAST: [&str; 1] = ["what"];
 const GROUP: [&str; 2] = ["group_by", "group"];
 /// What is to be done, and what came of it.
 const CLOSE: [&str; 6] = ["how", "refused", "result", "state_after", "still_held", "error"];
@@ -69,7 +71,7 @@ impl Columns {
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {
         match self {
-            Self::Watch => [&SOCKET[..], &CHANGE, &KNOWN, &END, &SUMMARY].concat(),
+            Self::Watch => [&SOCKET[..], &CHANGE, &KNOWN, &END, &SUMMARY, &FORECAST].concat(),
             Self::Snapshot => [&SOCKET[..], &KNOWN, &SUMMARY, &GROUP].concat(),
             Self::Close => [&SOCKET[..], &KNOWN, &CLOSE, &SUMMARY[..1]].concat(),
             Self::Check => CHECK.to_vec(),
@@ -336,17 +338,29 @@ impl<W: Write> View for Csv<W> {
                 row.set(
                     "counts",
                     named([
-                        ("used", f.used),
-                        ("limit", f.limit),
-                        ("per_hour_min", f.per_hour.min),
-                        ("per_hour_max", f.per_hour.max),
+                        ("used", f.estimate.used),
+                        ("limit", f.estimate.limit),
+                        ("per_hour_min", f.estimate.per_hour.min),
+                        ("per_hour_max", f.estimate.per_hour.max),
                         ("left_ms_min", min),
                         ("left_ms_max", max),
                     ]),
                 );
-                if let What::Descriptors { process, .. } = &f.what {
-                    let who = format!("{}[{}]", process.comm, process.process.pid);
-                    row.set("holders", inert(&safe(&who)));
+                row.set("what", f.what.name());
+                if let Some(place) = f.what.place() {
+                    row.set("netns", place.netns.to_string());
+                }
+                match &f.what {
+                    What::Descriptors { process, .. } => {
+                        let who = format!("{}[{}]", process.comm, process.process.pid);
+                        row.set("holders", inert(&safe(&who)));
+                    }
+                    What::Ports { source, to, .. } => {
+                        row.set("local", source.to_string());
+                        row.set("remote", to.to_string());
+                    }
+                    What::AcceptQueue { local, .. } => row.set("local", local.to_string()),
+                    What::FileTable | What::Conntrack { .. } | What::Memory => {}
                 }
                 row
             }

@@ -78,9 +78,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let records = &mut rows.iter().map(|record| Record::clone(record));
     let shown = listing.show(records, &mut *view, &mut leaks, incident.as_mut());
     if let Some((file, mut incident)) = report.zip(incident) {
-        let looked_up =
-            LookedUp { process: &|id| watch.process(id), waits: &|id| watch.waits_of(id).cloned() };
-        incident.finish_snapshot(now, &looked_up);
+        LookedUp::by(&watch, |looked_up| incident.finish_snapshot(now, looked_up));
         file.write(&IncidentReport { incident: &incident, clock: view.clock() })?;
     }
     match args.leaks.exit(Leaks { open: leaks, all: leaks }, read.and(shown))? {

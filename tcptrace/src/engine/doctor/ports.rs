@@ -13,7 +13,10 @@ use std::{
 use tcptrace_common::state::TcpState;
 
 use super::NamedProcess;
-use crate::{engine::record::Record, formats::ports::LocalPorts};
+use crate::{
+    engine::record::Record,
+    formats::ports::{self, LocalPorts},
+};
 
 /// Connections from one address to one address and port, by ephemeral ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,18 +34,10 @@ pub struct Destination {
 }
 
 impl Destination {
-    /// Whether net.ipv4.tcp_tw_reuse lets connect() take ports in TIME_WAIT here, after a second:
-    /// 1 everywhere, 2 where an end is a loopback address; both only with timestamps
-    /// (`tcp_twsk_unique`, net/ipv4/tcp_ipv4.c).
+    /// Whether connect() may take ports in TIME_WAIT here, see [`ports::reuses`].
     #[must_use]
     pub fn reuses(&self, tw_reuse: Option<u64>, timestamps: Option<u64>) -> bool {
-        let loopback = self.source.is_loopback() || self.to.ip().is_loopback();
-        timestamps != Some(0)
-            && match tw_reuse {
-                Some(1) => true,
-                Some(2) => loopback,
-                _ => false,
-            }
+        ports::reuses(self.source, self.to.ip(), tw_reuse, timestamps)
     }
 
     /// Ports that connect() can't take.

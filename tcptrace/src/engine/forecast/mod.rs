@@ -6,10 +6,12 @@
 //! statistics of those slopes and the variance of Kendall's S.
 //!
 //! That interval takes samples as independent, and counts of descriptors are not: one that wanders
-//! shows a trend most of the time. So both halves of the samples must grow as well, and the
-//! interval is wide enough for the pace of either. Nothing is claimed of what lies further ahead
-//! than [`HORIZON`] times what was seen.
+//! shows a trend most of the time. So growth must be more than what a random walk with steps like
+//! those that were seen reaches by chance, both halves of the samples must grow as well, and the
+//! interval is wide enough for all of that. Nothing is claimed of what lies further ahead than
+//! [`HORIZON`] times what was seen.
 
+pub mod estimate;
 #[cfg(test)]
 mod tests;
 pub mod told;
@@ -26,8 +28,13 @@ pub const WINDOW_NS: u64 = 900_000_000_000;
 pub const APART_NS: u64 = 900_000_000;
 /// Fewer samples show no pace.
 pub const FEWEST: usize = 8;
+/// Into so many parts of time samples are divided.
+const PARTS: u128 = 8;
 /// So many times the time seen a pace is believed to go on at most.
 pub const HORIZON: u64 = 100;
+/// So many standard deviations of a random walk, told by seven steps of it, are not chance however
+/// often one looks.
+const BEYOND: f64 = 16.0;
 /// Of a normal distribution, two in a hundred lie outside so many deviations.
 const DEVIATIONS: f64 = 2.33;
 
@@ -71,6 +78,24 @@ pub enum NoForecast {
 pub struct Samples(VecDeque<Sampled>);
 
 impl Samples {
+    /// What samples of a number would have been until `now` to which came one at each of these ages
+    /// (ns), and from which none goes: of the last `window_ns` at most.
+    #[must_use]
+    pub fn of_ages(ages_ns: &[u64], now: BootNs, window_ns: u64) -> Self {
+        let mut ages = ages_ns.to_vec();
+        ages.sort_unstable();
+        let length = ages.last().copied().unwrap_or(0).min(window_ns).min(WINDOW_NS);
+        let step = (length / (KEPT as u64 - 1)).max(APART_NS);
+        let mut samples = Self::default();
+        for n in (0..=length / step).rev() {
+            let before = n * step;
+            let there = ages.len() - ages.partition_point(|age| *age < before);
+            let at_ns = now.saturating_sub(before);
+            samples.add(Sampled { at_ns, value: there as u64 });
+        }
+        samples
+    }
+
     /// Adds one. Time does not go back: an older one is left out, and so is one that comes too soon
     /// after the last. A fall to less than half is a new beginning (a restart, a great clean-up):
     /// what was before says nothing of what comes.
@@ -103,6 +128,13 @@ impl Samples {
         self.0.back().copied()
     }
 
+    /// From the first to the last, ns.
+    #[must_use]
+    pub fn span_ns(&self) -> u64 {
+        let first = self.0.front().map_or(0, |first| first.at_ns);
+        self.last().map_or(0, |last| last.at_ns.saturating_sub(first))
+    }
+
     /// How many.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -116,15 +148,14 @@ impl Samples {
     }
 
     /// How fast it grows, as far as that can be told: over all samples, else over the newer half of
-    /// them, else over the newest quarter, for what has begun to grow not long ago.
+    /// them, for what has begun to grow not long ago.
     ///
     /// # Errors
     /// Why it can't, over all samples.
-    pub fn pace(&mut self) -> Result<Growth, NoForecast> {
-        let all = &*self.0.make_contiguous();
-        let whole = pace(all);
-        let newest = |part: usize| pace(&all[all.len() - all.len() / part..]);
-        whole.or_else(|why| newest(2).or_else(|_| newest(4)).map_err(|_| why))
+    pub fn pace(&self) -> Result<Growth, NoForecast> {
+        let all: Vec<Sampled> = self.0.iter().copied().collect();
+        let whole = pace(&all);
+        whole.or_else(|why| pace(&all[all.len() / 2..]).map_err(|_| why))
     }
 }
 
@@ -144,6 +175,14 @@ pub struct Growth {
 const HOUR_NS: f64 = 3_600_000_000_000.0;
 
 impl Growth {
+    /// The same in whole numbers, rounded outwards.
+    #[must_use]
+    pub fn whole_per_hour(&self) -> Between<u64> {
+        let Between { min, est, max } = self.per_hour;
+        // From a float, too large is the largest.
+        Between { min: min.floor() as u64, est: est.round() as u64, max: max.ceil() as u64 }
+    }
+
     /// When `limit` is reached if it goes on like this, ns of the boot clock.
     ///
     /// # Errors
@@ -188,6 +227,16 @@ pub fn pace(samples: &[Sampled]) -> Result<Growth, NoForecast> {
     if n < FEWEST {
         return Err(NoForecast::TooFew);
     }
+    if samples.iter().all(|sample| sample.value == first.value) {
+        return Err(NoForecast::NotGrowing);
+    }
+    let wander = Wander::of(samples).ok_or(NoForecast::TooFew)?;
+    if wander.drift <= 0.0 {
+        return Err(NoForecast::NotGrowing);
+    }
+    if wander.drift < wander.by_chance * BEYOND {
+        return Err(NoForecast::TooNoisy);
+    }
     let slopes = slopes(samples);
     let est = middle(&slopes).ok_or(NoForecast::TooFew)?;
     if est <= 0.0 {
@@ -196,8 +245,9 @@ pub fn pace(samples: &[Sampled]) -> Result<Growth, NoForecast> {
     let (low, high) = bounds(&slopes, n).ok_or(NoForecast::TooFew)?;
     let (older, newer) = samples.split_at(n / 2);
     let halves = [older, newer].map(|half| per_hour(half).unwrap_or(0.0));
-    let min = halves.into_iter().fold(low, f64::min);
-    let max = halves.into_iter().fold(high, f64::max);
+    let walked = DEVIATIONS * wander.by_chance;
+    let min = halves.into_iter().fold(low.min(wander.drift - walked), f64::min);
+    let max = halves.into_iter().fold(high.max(wander.drift + walked), f64::max);
     if min <= 0.0 {
         return Err(NoForecast::TooNoisy);
     }
@@ -210,6 +260,49 @@ pub fn pace(samples: &[Sampled]) -> Result<Growth, NoForecast> {
         level: middle(&levels).unwrap_or(last.value as f64),
         seen_ns: last.at_ns.saturating_sub(first.at_ns),
     })
+}
+
+/// The steps between eighths of the time, each at its median, taken as those of a random walk:
+/// steps that know nothing of each other. What goes up and down within an eighth is no step.
+struct Wander {
+    /// Growth an hour from the first of them to the last.
+    drift: f64,
+    /// One standard deviation of that, if steps up were as likely as steps down.
+    by_chance: f64,
+}
+
+impl Wander {
+    fn of(samples: &[Sampled]) -> Option<Self> {
+        let (first, last) = (samples.first()?, samples.last()?);
+        let span = u128::from(last.at_ns.saturating_sub(first.at_ns).max(1));
+        let eighth = |s: &Sampled| {
+            let since = u128::from(s.at_ns.saturating_sub(first.at_ns));
+            (since * PARTS / span).min(PARTS - 1)
+        };
+        let eighths: Vec<(f64, f64)> = samples
+            .chunk_by(|a, b| eighth(a) == eighth(b))
+            .filter_map(|part| {
+                let sorted = |of: fn(&Sampled) -> u64| {
+                    let mut list: Vec<f64> = part.iter().map(|s| of(s) as f64).collect();
+                    list.sort_unstable_by(f64::total_cmp);
+                    list
+                };
+                Some((middle(&sorted(|s| s.at_ns))? / HOUR_NS, middle(&sorted(|s| s.value))?))
+            })
+            .collect();
+        let (first, last) = (eighths.first()?, eighths.last()?);
+        let whole = last.0 - first.0;
+        let drift = (last.1 - first.1) / whole;
+        let steps = eighths.windows(2).map(|pair| (pair[1].0 - pair[0].0, pair[1].1 - pair[0].1));
+        let steps: Vec<(f64, f64)> = steps.filter(|(hours, _)| *hours > 0.0).collect();
+        if steps.len() < 2 {
+            return None;
+        }
+        // A walk's variance grows as its time does.
+        let of_an_hour = |(hours, rise): &(f64, f64)| (rise - drift * hours).powi(2) / hours;
+        let variance = steps.iter().map(of_an_hour).sum::<f64>() / (steps.len() - 1) as f64;
+        Some(Self { drift, by_chance: (variance / whole).sqrt() })
+    }
 }
 
 /// The slopes between all pairs, growth in an hour, the smallest first. Pairs of one moment have

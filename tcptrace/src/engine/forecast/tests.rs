@@ -36,8 +36,8 @@ fn why_there_is_none() {
 
 #[test]
 fn what_began_to_grow_not_long_ago() {
-    let pace = samples((0..40).map(|n: u64| 100 + n.saturating_sub(28) * 5)).pace();
-    assert!(near(pace.expect("seen in the newest quarter").per_hour.est, 18_000.0));
+    let pace = samples((0..40).map(|n: u64| 100 + n.saturating_sub(19) * 5)).pace();
+    assert!(near(pace.expect("seen in the newer half").per_hour.est, 18_000.0));
 }
 
 #[test]
@@ -50,23 +50,81 @@ fn a_new_beginning() {
     assert_eq!(samples.len(), 1, "time does not go back, nor stand");
 }
 
-/// A count that wanders has no pace: how often one is claimed all the same, and acted on.
+/// What explain sees in one look: how old the leaks are.
+#[test]
+fn from_the_ages_of_leaks() {
+    let now = 1_000 * SECOND;
+    let of = |ages: Vec<u64>| {
+        let ages: Vec<u64> = ages.into_iter().map(|age| age * SECOND).collect();
+        estimate::Estimate::of_leaks(&ages, now, 50 + ages.len() as u64, 200)
+    };
+    let steady = of((1..=50).collect()).expect("one a second");
+    let Between { min, est, max } = steady.left(now);
+    assert!(est.abs_diff(100 * SECOND) < 3 * SECOND, "{steady:?}");
+    assert!(min <= 100 * SECOND && 100 * SECOND <= max, "{steady:?}");
+    assert_eq!((steady.used, steady.limit), (100, 200));
+    assert_eq!(of(vec![500]), Err(NoForecast::NotGrowing), "one leak has no pace");
+    assert_eq!(of(vec![0; 20]), Err(NoForecast::TooFew), "all just now");
+    assert!(of(vec![60; 20]).is_err(), "all at once, a minute ago");
+    assert!(of((300..350).collect()).is_err(), "no more for five minutes");
+    let free = estimate::Estimate::of_leaks(&[], now, 5, u64::MAX);
+    assert_eq!(free, Err(NoForecast::NoLimit));
+}
+
+/// Numbers that look random and are the same each time.
+struct Random(u64);
+
+impl Random {
+    /// Below `n`.
+    fn below(&mut self, n: u64) -> i64 {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) % n) as i64
+    }
+}
+
+/// Of 100 times ten minutes, a sample a second, how many claim that 1,024 will be reached, looking
+/// every eight seconds.
+fn claimed(mut next: impl FnMut(&mut Random, i64, u64) -> i64) -> usize {
+    let mut random = Random(1);
+    let mut once = || {
+        let (mut value, mut samples) = (100_i64, Samples::default());
+        (1..=600).any(|second| {
+            value = next(&mut random, value, second);
+            samples.add(Sampled { at_ns: second * SECOND, value: value.unsigned_abs() });
+            second % 8 == 0 && samples.pace().and_then(|pace| pace.full_at(1_024)).is_ok()
+        })
+    };
+    (0..100).filter(|_| once()).count()
+}
+
+/// Counts that wander have no pace: how often one is claimed all the same.
 #[test]
 fn what_wanders_is_seldom_taken_for_growth() {
-    let mut random = 1_u64;
-    let mut step = || {
-        random =
-            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        random >> 33
-    };
-    let claimed = (0..1_000)
-        .filter(|_| {
-            // About a level, as what opens and closes is.
-            let mut values = samples((0..64).map(|_| 100 + (step() % 40)));
-            values.pace().and_then(|pace| pace.full_at(1_024)).is_ok()
-        })
-        .count();
-    assert!(claimed <= 20, "{claimed} of 1000");
+    let walk = claimed(|random, value, _| (value + random.below(7) - 3).max(3));
+    let level = claimed(|random, _, _| 100 + random.below(40));
+    let pulled =
+        claimed(|random, value, _| (value + random.below(7) - 3 + (100 - value) / 20).max(0));
+    let pool = claimed(|random, value, _| match random.below(10) {
+        0 => 100 + random.below(60),
+        _ => value + random.below(3) - 1,
+    });
+    let all = [walk, level, pulled, pool];
+    assert!(all.iter().all(|claimed| *claimed <= 6), "{all:?} of 100");
+}
+
+/// A leak is found under a load that goes up and down.
+#[test]
+fn what_leaks_is_found() {
+    let steady = claimed(|_, value, _| value + 1);
+    let now_and_then = claimed(|random, value, _| value + i64::from(random.below(5) == 0));
+    let mut leaked = 0;
+    let loaded = claimed(|random, _, second| {
+        leaked = if second == 1 { 0 } else { leaked + random.below(3) };
+        100 + leaked + random.below(40)
+    });
+    let all = [steady, now_and_then, loaded];
+    assert!(all.iter().all(|claimed| *claimed >= 95), "{all:?} of 100");
 }
 
 proptest! {
@@ -111,6 +169,20 @@ proptest! {
         prop_assert_eq!(pace(&plain).is_ok(), pace(&other).is_ok());
     }
 
+    /// As if somebody had counted all the time.
+    #[test]
+    fn ages_are_as_good_as_samples(mut ages in vec(0u64..600, 0..80)) {
+        let now = 1_000 * SECOND;
+        ages.iter_mut().for_each(|age| *age *= SECOND);
+        let samples = Samples::of_ages(&ages, now, WINDOW_NS);
+        prop_assert!(samples.len() <= KEPT);
+        for sample in &samples.0 {
+            let there = ages.iter().filter(|age| now - **age <= sample.at_ns).count();
+            prop_assert_eq!(sample.value, there as u64);
+        }
+        prop_assert_eq!(samples.last().map(|last| last.at_ns), Some(now));
+    }
+
     #[test]
     fn what_falls_has_none(mut values in vec(any::<u64>(), 8..60)) {
         values.sort_unstable_by(|a, b| b.cmp(a));
@@ -134,7 +206,7 @@ proptest! {
     }
 
     #[test]
-    fn growing_for_long_it_is_known_in_little(values in vec(0u64..3, 100..2_000)) {
+    fn for_however_long_it_takes_little(values in vec(0u64..3, 100..2_000)) {
         let mut sum = 100;
         let mut samples = Samples::default();
         for (n, value) in (1..).zip(values) {
@@ -142,6 +214,5 @@ proptest! {
             samples.add(Sampled { at_ns: n * SECOND, value: sum });
             prop_assert!(samples.len() <= KEPT);
         }
-        prop_assert!(samples.pace().is_ok());
     }
 }

@@ -156,9 +156,7 @@ impl Incident {
         }
         self.now = counting;
         self.lost = watch.losses();
-        let looked_up =
-            LookedUp { process: &|id| watch.process(id), waits: &|id| watch.waits_of(id).cloned() };
-        self.close_sample(now, &looked_up);
+        LookedUp::by(watch, |looked_up| self.close_sample(now, looked_up));
     }
 
     /// All that the snapshot at `now` has was said.

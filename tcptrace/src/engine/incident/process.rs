@@ -10,10 +10,10 @@ use super::{
 use crate::engine::{
     blocked::blockage::{Kept, Unserved},
     fact::Process,
+    forecast::{NoForecast, estimate::Estimate},
     language::{Language, language},
     record::{BootNs, Holder, ProcessId, Record, Since},
-    report::full_in,
-    watch::WaitsOf,
+    watch::{WaitsOf, Watch},
 };
 
 /// A process that held a socket, or its listener. Text may hold anything.
@@ -51,9 +51,9 @@ pub struct ProcessStory {
     pub limit: Option<u64>,
     /// What it waited for when a leak of it was reported first, or why that is not known.
     pub waits: Option<WaitsOf>,
-    /// When it has no descriptor left at the pace of its leaks, ns of the boot clock; `None`: no
-    /// pace is certain.
-    pub full_at_ns: Option<BootNs>,
+    /// When it has no descriptor left if it goes on like this, by what was counted last, or where
+    /// nothing was, by the ages of its leaks; or why that can't be told.
+    pub full: Result<Estimate, NoForecast>,
 }
 
 impl ProcessStory {
@@ -76,7 +76,7 @@ impl ProcessStory {
             in_leaks: 0,
             limit: None,
             waits: None,
-            full_at_ns: None,
+            full: Err(NoForecast::TooFew),
         }
     }
 
@@ -112,16 +112,34 @@ impl ProcessStory {
         }
     }
 
-    fn count(&mut self, of: &OfProcess, now: BootNs) {
+    fn count(
+        &mut self,
+        of: &OfProcess,
+        now: BootNs,
+        sampled: Option<Result<Estimate, NoForecast>>,
+    ) {
         (self.sockets_open, self.leaks_open, self.oldest) = (of.sockets, of.leaks, of.oldest);
         self.leaks_most = self.leaks_most.max(of.leaks);
         self.leaks_new = self.resolved_new + of.new;
         self.by_verdict = std::array::from_fn(|n| self.resolved_by_verdict[n] + of.by_verdict[n]);
         self.in_leaks = of.ages_ns.len() as u64;
         let in_use = self.in_use().unwrap_or(self.in_leaks);
-        let free = self.limit.map(|limit| limit.saturating_sub(in_use));
-        let left_ns = free.and_then(|free| full_in(&of.ages_ns, free));
-        self.full_at_ns = left_ns.and_then(|left| now.checked_add(left));
+        let by_ages = || match self.limit {
+            Some(limit) => Estimate::of_leaks(&of.ages_ns, now, in_use, limit),
+            None => Err(NoForecast::NoLimit),
+        };
+        self.full = sampled.unwrap_or_else(by_ages);
+    }
+}
+
+impl LookedUp<'_> {
+    /// What a watch knows.
+    pub fn by<R>(watch: &Watch, then: impl FnOnce(&LookedUp<'_>) -> R) -> R {
+        then(&LookedUp {
+            process: &|id| watch.process(id),
+            waits: &|id| watch.waits_of(id).cloned(),
+            full: &|id| watch.descriptors_of(id),
+        })
     }
 }
 
@@ -131,6 +149,8 @@ pub struct LookedUp<'a> {
     pub process: &'a dyn Fn(ProcessId) -> Option<&'a Process>,
     /// What it waits for; `None`: nobody asked.
     pub waits: &'a dyn Fn(ProcessId) -> Option<WaitsOf>,
+    /// When it has no descriptor left, where its descriptors were counted.
+    pub full: &'a dyn Fn(ProcessId) -> Option<Result<Estimate, NoForecast>>,
 }
 
 /// Of a command line no more than this is kept, bytes.
@@ -194,7 +214,7 @@ impl ProcessStories {
             {
                 story.learn(process);
             }
-            story.count(of, now);
+            story.count(of, now, (looked_up.full)(id));
             if of.sockets > 0 {
                 list.push(AtProcess {
                     process: number as u32,

@@ -229,6 +229,7 @@ impl Watch {
             Fact::Blocked(reading) => self.threads.learn_more(reading),
             Fact::Normals(rows) => self.normals.learn(rows),
             Fact::Usage(usage) => self.usage(at, usage, said),
+            Fact::NetworkUsage(usage) => self.network_usage(at, usage, said),
         }
     }
 

@@ -1,85 +1,141 @@
-//! What fills up: samples of what processes with leaks and the host have in use, and when there is
-//! none left.
+//! What fills up: samples of what processes with leaks, the host and network namespaces have in
+//! use, and when there is none left.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+};
+
+use tcptrace_common::state::TcpState;
 
 use super::{Said, Watch};
 use crate::engine::{
-    fact::{InUse, Usage},
     forecast::{
-        Between, NoForecast, Sampled, Samples,
+        NoForecast, Sampled, Samples,
+        estimate::Estimate,
         told::{Forecast, SOON_NS, What},
     },
     leakers::Leakers,
-    record::{BootNs, HolderSource, ProcessId, Record},
-    report,
+    record::{Age, BootNs, Connection, HolderSource, ProcessId, Record},
+    report::{self, Count},
     update::Update,
+    usage::{InUse, NetnsName, NetworkUsage, PortsUsage, Usage},
 };
 
 /// Processes that are sampled: those with most leaks.
 const PROCESSES: usize = 32;
+/// Other things that are. A recording may claim any number of them.
+const THINGS: usize = 1_024;
 /// Samples are so far apart at least, ns.
 const EVERY_NS: u64 = 1_000_000_000;
 /// So much longer for each row that must be looked through, ns: a thousandth of a CPU.
 const EACH_NS: u64 = 50_000;
 
+/// Something is estimated again after this at the latest, ns.
+const LATEST_NS: u64 = 8_000_000_000;
+
 /// All samples.
 #[derive(Debug, Default)]
 pub(super) struct Uses {
     asked_ns: Option<BootNs>,
-    processes: HashMap<ProcessId, Use>,
-    files: Use,
+    things: BTreeMap<Thing, Use>,
 }
 
-/// Of one thing.
+/// What is sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Thing {
+    Descriptors(ProcessId),
+    FileTable,
+    Ports(u32, IpAddr, SocketAddr),
+    AcceptQueue(u32, SocketAddr),
+    Conntrack(u32),
+    Memory,
+}
+
+/// Samples of one thing.
 #[derive(Debug, Default)]
 struct Use {
     samples: Samples,
     limit: u64,
+    /// Which network namespace, of what is one's.
+    place: Option<NetnsName>,
+    /// Connections by state number, where they are known.
+    states: Vec<(u8, u64)>,
     /// How long was left when that was said last, ns.
     said_ns: Option<u64>,
+    /// Estimated again from then on.
+    next_ns: BootNs,
 }
 
 impl Use {
-    fn add(&mut self, at_ns: BootNs, now: InUse) {
-        self.samples.add(Sampled { at_ns, value: now.used });
-        self.limit = now.limit;
-    }
-
-    fn forecast(&mut self, what: impl FnOnce() -> What) -> Result<Forecast, NoForecast> {
-        // RLIM_INFINITY.
-        if self.limit == u64::MAX {
-            return Err(NoForecast::NoLimit);
-        }
-        let pace = self.samples.pace()?;
-        let full_at = pace.full_at(self.limit)?;
-        let Between { min, est, max } = pace.per_hour;
-        // From a float, too large is the largest.
-        let per_hour =
-            Between { min: min.floor() as u64, est: est.round() as u64, max: max.ceil() as u64 };
-        let used = self.samples.last().map_or(0, |last| last.value);
-        Ok(Forecast { what: what(), used, limit: self.limit, per_hour, full_at })
+    fn estimate(&self) -> Result<Estimate, NoForecast> {
+        Estimate::of(&self.samples, self.limit)
     }
 
     /// What is to be said now: at first, and whenever half of the time left has gone since.
-    fn news(&mut self, now: BootNs, what: impl FnOnce() -> What) -> Option<Forecast> {
-        let forecast = self.forecast(what).ok()?;
-        let left = forecast.left(now).est;
+    fn news(&mut self, now: BootNs) -> Option<Estimate> {
+        if now < self.next_ns {
+            return None;
+        }
+        // Some thousand slopes are not sorted for each sample, but as soon as that may matter.
+        let estimate = self.estimate();
+        let soon = estimate.map_or(self.samples.span_ns() / 8, |e| e.left(now).est / 16);
+        self.next_ns = now.saturating_add(soon.min(LATEST_NS));
+        let estimate = estimate.ok()?;
+        let left = estimate.left(now).est;
         let due = left < SOON_NS && self.said_ns.is_none_or(|said| left <= said / 2);
         // What is full is said once.
         let due = due && self.said_ns != Some(0);
         self.said_ns = if due { Some(left) } else { self.said_ns };
-        Some(forecast).filter(|_| due)
+        Some(estimate).filter(|_| due)
+    }
+}
+
+impl Uses {
+    /// What is of that kind and was not seen this time begins anew.
+    fn retain(&mut self, of_kind: impl Fn(&Thing) -> bool, seen: &HashSet<Thing>) {
+        self.things.retain(|thing, _| !of_kind(thing) || seen.contains(thing));
+    }
+}
+
+/// What is collected of one fact.
+struct Taking<'a> {
+    uses: &'a mut Uses,
+    now: BootNs,
+    seen: HashSet<Thing>,
+    news: Vec<(Thing, Estimate)>,
+}
+
+impl Taking<'_> {
+    fn take(&mut self, thing: Thing, in_use: InUse) -> Option<&mut Use> {
+        let known = &mut self.uses.things;
+        if known.len() >= THINGS && !known.contains_key(&thing) {
+            return None;
+        }
+        self.seen.insert(thing);
+        let of = known.entry(thing).or_default();
+        of.samples.add(Sampled { at_ns: self.now, value: in_use.used });
+        of.limit = in_use.limit;
+        self.news.extend(of.news(self.now).map(|estimate| (thing, estimate)));
+        Some(of)
+    }
+
+    fn ports(&mut self, place: NetnsName, usage: &PortsUsage) {
+        let thing = Thing::Ports(place.netns, usage.source, usage.to);
+        if let Some(of) = self.take(thing, usage.ports) {
+            (of.place, of.states) = (Some(place), usage.states.clone());
+        }
     }
 }
 
 impl Watch {
-    /// Whose descriptors are to be counted now; `None`: nothing is.
+    /// Whose descriptors are to be counted now, and all else with them; `None`: nothing is.
     pub(super) fn due_samples(&mut self, now: BootNs) -> Option<Vec<ProcessId>> {
         let rows = self.tracker.rows();
         let apart = EVERY_NS.max(EACH_NS.saturating_mul(rows.len() as u64));
         let asked = self.uses.asked_ns;
-        if rows.len() == 0 || asked.is_some_and(|asked| now < asked.saturating_add(apart)) {
+        if asked.is_some_and(|asked| now < asked.saturating_add(apart)) {
             return None;
         }
         self.uses.asked_ns = Some(now);
@@ -90,50 +146,127 @@ impl Watch {
 
     /// Takes in what was counted at `now`.
     pub(super) fn usage(&mut self, now: BootNs, usage: &Usage, said: &mut Vec<Said>) {
-        let mut news = Vec::new();
-        let mut before = std::mem::take(&mut self.uses.processes);
-        // A recording may claim any number of them.
+        let mut taking = self.taking(now);
         for process in usage.processes.iter().take(PROCESSES) {
-            let id = process.id();
-            let mut of = before.remove(&id).unwrap_or_default();
-            of.add(now, process.descriptors);
-            news.extend(of.news(now, || self.descriptors_of(id, now)));
-            self.uses.processes.insert(id, of);
+            taking.take(Thing::Descriptors(process.id()), process.descriptors);
         }
         if let Some(files) = usage.files {
-            self.uses.files.add(now, files);
-            news.extend(self.uses.files.news(now, || What::FileTable));
+            taking.take(Thing::FileTable, files);
         }
-        for forecast in news {
-            self.say(now, Update::Forecast(Box::new(forecast)), said);
+        let Taking { uses, seen, news, .. } = taking;
+        uses.retain(|thing| matches!(thing, Thing::Descriptors(_)), &seen);
+        self.foretell(now, news, said);
+    }
+
+    /// The same of what network namespaces have: of those that are asked for.
+    pub(super) fn network_usage(
+        &mut self,
+        now: BootNs,
+        usage: &NetworkUsage,
+        said: &mut Vec<Said>,
+    ) {
+        let selection = self.plan.selection.clone();
+        // Whoever asks for some processes only is told of no others.
+        let of_all = !selection.asks_for_holders();
+        let asked = |netns, local, remote| {
+            let c = Connection { cookie: 0, netns, local, remote, mptcp: false };
+            of_all && selection.matches_connection(&c)
+        };
+        let mut taking = self.taking(now);
+        if let Some(memory) = usage.memory {
+            taking.take(Thing::Memory, memory);
+        }
+        let mut counted = HashSet::new();
+        for at in &usage.places {
+            let (place, netns) = (at.place, at.place.netns);
+            if let Some(conntrack) = at.conntrack
+                && let Some(of) = taking.take(Thing::Conntrack(netns), conntrack)
+            {
+                of.place = Some(place);
+            }
+            for queue in at.queues.iter().filter(|q| asked(netns, q.local, q.local)) {
+                let thing = Thing::AcceptQueue(netns, queue.local);
+                if let Some(of) = taking.take(thing, queue.queue) {
+                    of.place = Some(place);
+                }
+            }
+            let Some(ports) = &at.ports else { continue };
+            counted.insert(netns);
+            let source = |p: &PortsUsage| SocketAddr::new(p.source, 0);
+            for usage in ports.iter().filter(|p| asked(netns, source(p), p.to)) {
+                taking.ports(place, usage);
+            }
+        }
+        let Taking { uses, seen, news, .. } = taking;
+        let of_kind = |thing: &Thing| match thing {
+            Thing::AcceptQueue(..) | Thing::Conntrack(_) => true,
+            Thing::Ports(netns, ..) => counted.contains(netns),
+            _ => false,
+        };
+        uses.retain(of_kind, &seen);
+        self.foretell(now, news, said);
+    }
+
+    fn taking(&mut self, now: BootNs) -> Taking<'_> {
+        Taking { uses: &mut self.uses, now, seen: HashSet::new(), news: Vec::new() }
+    }
+
+    fn foretell(&mut self, now: BootNs, news: Vec<(Thing, Estimate)>, said: &mut Vec<Said>) {
+        for (thing, estimate) in news {
+            if let Some(what) = self.what(thing, now) {
+                self.say(now, Update::Forecast(Box::new(Forecast { what, estimate })), said);
+            }
         }
     }
 
-    fn descriptors_of(&self, id: ProcessId, now: BootNs) -> What {
+    fn what(&self, thing: Thing, now: BootNs) -> Option<What> {
+        let of = self.uses.things.get(&thing)?;
+        Some(match thing {
+            Thing::Descriptors(id) => {
+                let process = self.processes.caller(id.pid, None, BootNs::MAX);
+                What::Descriptors { process, sockets: self.sockets_of(id, now) }
+            }
+            Thing::FileTable => What::FileTable,
+            Thing::Ports(_, source, to) => {
+                let states = of.states.iter().filter_map(|(state, count)| {
+                    let state = TcpState::from_number(*state)?;
+                    // The kernel does not tell how old they are.
+                    let oldest = Age { min_ns: 0, max_ns: None };
+                    Some(Count { state, verdict: None, count: *count, oldest })
+                });
+                What::Ports { place: of.place?, source, to, sockets: states.collect() }
+            }
+            Thing::AcceptQueue(_, local) => What::AcceptQueue { place: of.place?, local },
+            Thing::Conntrack(_) => What::Conntrack { place: of.place? },
+            Thing::Memory => What::Memory,
+        })
+    }
+
+    fn sockets_of(&self, id: ProcessId, now: BootNs) -> Vec<Count> {
         let held = |record: &&Rc<Record>| {
             record.holder_source == HolderSource::FdTable
                 && record.holders.iter().any(|holder| holder.process == id)
         };
-        let sockets = report::count(self.rows().filter(held).map(|record| &**record), now);
-        What::Descriptors { process: self.processes.caller(id.pid, None, BootNs::MAX), sockets }
+        report::count(self.rows().filter(held).map(|record| &**record), now)
     }
 
     /// What will be full within a day, the first of it first.
-    pub(super) fn forecasts(&mut self, now: BootNs) -> Vec<Forecast> {
-        let mut uses = std::mem::take(&mut self.uses);
-        let mut list: Vec<Forecast> = uses
-            .processes
-            .iter_mut()
-            .filter_map(|(id, of)| of.forecast(|| self.descriptors_of(*id, now)).ok())
-            .chain(uses.files.forecast(|| What::FileTable).ok())
-            .filter(|forecast| forecast.left(now).est < SOON_NS)
+    #[must_use]
+    pub fn forecasts(&self, now: BootNs) -> Vec<Forecast> {
+        let things = self.uses.things.iter();
+        let mut soon: Vec<(Thing, Estimate)> = things
+            .filter_map(|(thing, of)| Some((*thing, of.estimate().ok()?)))
+            .filter(|(_, estimate)| estimate.left(now).est < SOON_NS)
             .collect();
-        self.uses = uses;
-        let pid = |f: &Forecast| match &f.what {
-            What::Descriptors { process, .. } => process.process.pid,
-            What::FileTable => 0,
-        };
-        list.sort_by_key(|forecast| (forecast.full_at.est, pid(forecast)));
-        list
+        soon.sort_by_key(|(thing, estimate)| (estimate.full_at.est, *thing));
+        let forecast =
+            |(thing, estimate)| Some(Forecast { what: self.what(thing, now)?, estimate });
+        soon.into_iter().filter_map(forecast).collect()
+    }
+
+    /// When the process has no descriptor left, or why that isn't told. `None`: it is not sampled.
+    #[must_use]
+    pub fn descriptors_of(&self, id: ProcessId) -> Option<Result<Estimate, NoForecast>> {
+        Some(self.uses.things.get(&Thing::Descriptors(id))?.estimate())
     }
 }

@@ -3,15 +3,14 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs,
     time::{Duration, Instant},
 };
 
 use tcptrace_common::event::Holding;
 
-use super::{boot_now, cgroupfs::CgroupIds, limits, process, text};
+use super::{boot_now, cgroupfs::CgroupIds, limits, process, text, usage};
 use crate::engine::{
-    fact::{Fact, InUse, Process, ProcessUsage, Usage},
+    fact::{Fact, Process},
     processes::Processes,
     record::ProcessId,
 };
@@ -142,30 +141,9 @@ fn read(id: ProcessId) -> Option<Process> {
         command: process::words(&command),
         cgroups: file("cgroup"),
         inner_pid: file("status").and_then(|text| process::inner_pid(&text)),
-        descriptors: descriptors(pid),
+        descriptors: usage::descriptors(pid),
         descriptor_limit: file("limits").and_then(|text| limits::open_files(&text)).map(|l| l.soft),
     })
-}
-
-/// From 6.2 on the directory's size is the number of its entries (`proc_fd_getattr`,
-/// fs/proc/fd.c); before that it is 0.
-fn descriptors(pid: u32) -> Option<u64> {
-    fs::metadata(format!("/proc/{pid}/fd")).ok().map(|m| m.len()).filter(|n| *n > 0)
-}
-
-/// What these processes have in use, as far as they are there and it can be read, and the host.
-pub fn usage(wanted: &[ProcessId]) -> Fact {
-    let of = |id: &ProcessId| {
-        let (used, text) = (descriptors(id.pid)?, text(&format!("/proc/{}/limits", id.pid)).ok()?);
-        let limit = limits::open_files(&text)?.soft;
-        // If it is another by now, these are not its numbers.
-        process::find(id.pid).filter(|now| id.is_same(*now))?;
-        let descriptors = InUse { used, limit };
-        Some(ProcessUsage { pid: id.pid, start_ns: id.start_ns, descriptors })
-    };
-    let host = limits::of_host();
-    let files = host.used.ok().zip(host.limit.ok()).map(|(used, limit)| InUse { used, limit });
-    Fact::Usage(Box::new(Usage { processes: wanted.iter().filter_map(of).collect(), files }))
 }
 
 #[cfg(test)]

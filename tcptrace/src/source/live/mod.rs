@@ -32,9 +32,10 @@ pub mod symbols;
 pub mod threads;
 pub mod time_wait;
 pub mod tracing;
+pub mod usage;
 pub mod waiter;
 
-use std::{fs, io, path::Path};
+use std::{fs, io, path::Path, time::Duration};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -45,6 +46,12 @@ use crate::engine::record::BootNs;
 pub fn boot_now() -> BootNs {
     let now = clock_gettime(ClockId::Boottime);
     now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
+}
+
+/// CPU time that this thread has used.
+pub fn cpu_time() -> Duration {
+    let used = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(used.tv_sec.unsigned_abs(), u32::try_from(used.tv_nsec).unwrap_or(0))
 }
 
 /// A file's text. What is no UTF-8 in it is replaced: names may hold any bytes, and the kernel cuts

@@ -52,6 +52,15 @@ impl Netns {
         Ok(Self { inode, path: path.to_owned(), others: Vec::new() })
     }
 
+    /// Whether one of the ways still leads there.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        let leads = |path: &PathBuf| {
+            fs::metadata(path).is_ok_and(|meta| meta.ino() == u64::from(self.inode))
+        };
+        iter::once(&self.path).chain(&self.others).any(leads)
+    }
+
     /// A process that is in it, or was when it was found.
     #[must_use]
     pub fn process(&self) -> Option<u32> {

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use crate::{
     engine::{
         blocked::blockage::{Blockage, Kept, Unserved, blockages},
+        forecast::{NoForecast, estimate::Estimate},
         language::{Language, language},
         record::{BootNs, Holder, ProcessId, Record},
         report,
-        report::{Answer, Listening, ProcessReport},
+        report::{Listening, ProcessReport},
         stack::threads::LeftAlone,
         watch::WaitsOf,
     },
@@ -27,6 +28,10 @@ pub fn process(snapshot: &Snapshot, id: ProcessId, records: &[Record]) -> Proces
     // What waits in a queue has no descriptor.
     let ages = leaks.iter().filter(|r| holds(&r.holders, pid) && r.listener.is_none());
     let ages: Vec<u64> = ages.map(|r| r.age(snapshot.now).min_ns).collect();
+    let full = match (used, limit) {
+        (Ok(used), Ok(limit)) => Estimate::of_leaks(&ages, snapshot.now, used, limit),
+        _ => Err(NoForecast::NoLimit),
+    };
     let listeners = listeners(snapshot, pid);
     ProcessReport {
         parent: process::find_with_name(process.ppid).map(|(id, comm)| (id.pid, comm)),
@@ -36,7 +41,7 @@ pub fn process(snapshot: &Snapshot, id: ProcessId, records: &[Record]) -> Proces
         limit,
         sockets: report::count(records, snapshot.now),
         leaks: leaks.len() as u64,
-        full_in_ns: report::full_in(&ages, free(used, limit)),
+        full,
         kept: kept(id, &listeners, records),
         listeners,
         overflows: netstat::listen_overflows(pid),
@@ -78,13 +83,6 @@ fn kept(
 
 fn holds(holders: &[Holder], pid: u32) -> bool {
     holders.iter().any(|h| h.process.pid == pid)
-}
-
-fn free(used: Answer, limit: Answer) -> u64 {
-    match (used, limit) {
-        (Ok(used), Ok(limit)) => limit.saturating_sub(used),
-        _ => u64::MAX,
-    }
 }
 
 fn listeners(snapshot: &Snapshot, pid: u32) -> Vec<Listening> {

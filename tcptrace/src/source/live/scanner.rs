@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use rustix::time::{ClockId, clock_gettime};
 use tcptrace_common::{
     event::{Holding, NO_MEMORY, Socket},
     state::TcpState,
@@ -19,10 +18,11 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::{
     boot_now,
     bpf::{iter::Listing, nursery::Young, scans::Scans},
-    holders,
-    lookup::{self, Lookup},
+    cpu_time, holders,
+    lookup::Lookup,
     memory,
     origins::StackWords,
+    usage::Gauges,
 };
 use crate::{
     engine::{
@@ -81,11 +81,11 @@ impl Scanner {
     ///
     /// # Errors
     /// What starting a thread answers.
-    pub fn start(mut scans: Scans, scope: Scope) -> io::Result<Self> {
+    pub fn start(mut scans: Scans, scope: Scope, gauges: Gauges) -> io::Result<Self> {
         let stacks = scans.origins().is_some().then(StackWords::start).transpose()?;
         let (orders, ordered) = mpsc::channel();
         let (found, results) = unbounded_channel();
-        let work = move || Work::new(scans, scope, stacks).run(&ordered, &found);
+        let work = move || Work::new(scans, scope, gauges, stacks).run(&ordered, &found);
         // A thread that panicked says so where its first result is waited for.
         let thread = source::thread("scanner", work)?;
         Ok(Self { orders: Some(orders), results, thread: Some(thread) })
@@ -135,13 +135,14 @@ struct Work {
     lookup: Lookup,
     /// Stays in the nursery that no descriptor leads to, and when to try again.
     unplaced: HashMap<Young, BootNs>,
+    gauges: Gauges,
     stacks: Option<StackWords>,
 }
 
 impl Work {
-    fn new(scans: Scans, scope: Scope, stacks: Option<StackWords>) -> Self {
+    fn new(scans: Scans, scope: Scope, gauges: Gauges, stacks: Option<StackWords>) -> Self {
         let (lookup, unplaced) = (Lookup::default(), HashMap::new());
-        Self { scans, scope, lookup, unplaced, stacks }
+        Self { scans, scope, lookup, unplaced, gauges, stacks }
     }
 
     fn run(&mut self, ordered: &Receiver<Order>, found: &UnboundedSender<io::Result<Scanned>>) {
@@ -205,7 +206,7 @@ impl Work {
         scan.sockets = Records(sockets);
         scan.counts = counts(&self.scans, wants.complete);
         let mut facts = self.context(&scan);
-        facts.extend(wants.usage.as_deref().map(lookup::usage));
+        facts.extend(wants.usage.iter().flat_map(|wanted| self.gauges.facts(wanted)));
         if let Some((kept, stacks)) = self.scans.origins().zip(self.stacks.as_mut()) {
             facts.extend(stacks.facts(kept, origins, &scan));
         }
@@ -314,12 +315,6 @@ fn counts(scans: &Scans, histogram: bool) -> Counts {
         histogram: histogram.then(|| Box::new(Wire(counts.histogram()))),
         at_ns: boot_now(),
     }
-}
-
-/// CPU time that this thread has used.
-pub fn cpu_time() -> Duration {
-    let used = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(used.tv_sec.unsigned_abs(), u32::try_from(used.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]

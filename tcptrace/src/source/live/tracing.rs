@@ -10,9 +10,10 @@ use zerocopy::FromBytes;
 use super::{
     boot_now,
     bpf::loader::Kernel,
+    cpu_time,
     lookup::Lookup,
     ring::Ring,
-    scanner::{Scanned, Scanner, cpu_time},
+    scanner::{Scanned, Scanner},
     waiter::Waiter,
 };
 use crate::{

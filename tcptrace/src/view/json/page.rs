@@ -12,7 +12,7 @@ use crate::{
     },
     prose::{
         cure::{Snippet, cure},
-        threads,
+        forecast, threads,
         words::evidence,
     },
     view::json::{
@@ -57,6 +57,8 @@ struct DescriptorsLine {
     used: Option<u64>,
     limit: Option<u64>,
     full_in_ms: Option<Ms>,
+    full_in_min_ms: Option<Ms>,
+    full_in_max_ms: Option<Ms>,
 }
 
 #[derive(Serialize)]
@@ -103,6 +105,8 @@ impl<'a> ProcessLine<'a> {
         let (used, limit) =
             (answer("descriptors.used", r.used), answer("descriptors.limit", r.limit));
         let listen_overflows = answer("listen_overflows", r.overflows);
+        let full = r.full.map(|estimate| estimate.left(now)).map_err(forecast::none);
+        let full = full.map_err(|why| unknown.insert("descriptors.full_in_ms", why)).ok();
         let threads = r.threads.as_ref().map_err(|why| unknown.insert("threads", *why)).ok();
         let kept = r.kept.as_ref().map_err(|why| unknown.insert("blocked", *why)).ok();
         let kept_line = |kept: &'a Kept| KeptLine::new(stamp(kept.cause.at_ns), kept);
@@ -124,7 +128,13 @@ impl<'a> ProcessLine<'a> {
             runtime,
             pod,
             running_ms: (process.start_ns != 0).then(|| Ms(now.saturating_sub(process.start_ns))),
-            descriptors: DescriptorsLine { used, limit, full_in_ms: r.full_in_ns.map(Ms) },
+            descriptors: DescriptorsLine {
+                used,
+                limit,
+                full_in_ms: full.map(|left| Ms(left.est)),
+                full_in_min_ms: full.map(|left| Ms(left.min)),
+                full_in_max_ms: full.map(|left| Ms(left.max)),
+            },
             leaks: r.leaks,
             sockets: r.sockets.iter().map(CountLine::from).collect(),
             listeners: r.listeners.iter().map(ListenerLine::from).collect(),

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::escape::{html, number};
-use crate::engine::record::BootNs;
+use crate::engine::{forecast::Between, record::BootNs};
 
 /// Height of a picture, pixels.
 const HEIGHT: f64 = 168.0;
@@ -44,8 +44,9 @@ pub struct Chart<'a> {
     pub stacked: bool,
     /// A value that can't be passed.
     pub limit: Option<u64>,
-    /// The last value of the first curve goes on to the limit, which it reaches then.
-    pub reaches_ns: Option<BootNs>,
+    /// The last value of the first curve goes on to the limit, which it reaches then, ns of the
+    /// boot clock.
+    pub reaches: Option<Between<BootNs>>,
 }
 
 impl Chart<'_> {
@@ -193,22 +194,34 @@ impl Chart<'_> {
     }
 
     fn forecast(&self, out: &mut String, top: u64) {
-        let Some((reaches, limit)) = self.reaches_ns.zip(self.limit) else { return };
+        let Some((reaches, limit)) = self.reaches.zip(self.limit) else { return };
         let known = self.curves.first().and_then(|curve| {
             self.times.iter().zip(&curve.values).rev().find_map(|(at, v)| v.map(|v| (*at, v)))
         });
         let Some((at, value)) = known else { return };
         // Where the picture ends before, the line does, too.
-        let end = reaches.min(self.range[1]).max(at);
-        let part = (end - at) as f64 / reaches.saturating_sub(at).max(1) as f64;
-        let reached = value as f64 + (limit.saturating_sub(value)) as f64 * part;
+        let reach = |full: BootNs| {
+            let end = full.min(self.range[1]).max(at);
+            let part = (end - at) as f64 / full.saturating_sub(at).max(1) as f64;
+            let reached = value as f64 + (limit.saturating_sub(value)) as f64 * part;
+            format!("{:.1} {:.1}", self.across(end), height(reached as u64, top))
+        };
+        let Between { min, est, max } = reaches;
+        let from = format!("{:.1} {:.1}", self.across(at), height(value, top));
+        // Between the fastest and the slowest that it may go, up to the limit.
+        let end = self.range[1];
+        let corner = if min < end && max > end {
+            format!("L{:.1} {:.1}", self.across(end), height(limit, top))
+        } else {
+            String::new()
+        };
         let _ = write!(
             out,
-            "<path class=\"foretold\" d=\"M{:.1} {:.1}L{:.1} {:.1}\"/>",
-            self.across(at),
-            height(value, top),
-            self.across(end),
-            height(reached as u64, top)
+            "<path class=\"perhaps\" d=\"M{from}L{}{corner}L{}Z\"/>\
+             <path class=\"foretold\" d=\"M{from}L{}\"/>",
+            reach(min),
+            reach(max),
+            reach(est)
         );
     }
 

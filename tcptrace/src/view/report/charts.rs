@@ -102,7 +102,7 @@ impl IncidentReport<'_> {
             curves: Vec::new(),
             stacked: false,
             limit: None,
-            reaches_ns: None,
+            reaches: None,
         }
     }
 
@@ -283,11 +283,11 @@ impl IncidentReport<'_> {
                 values: self.moments().iter().map(used).collect(),
             }];
             chart.limit = p.limit;
-            chart.reaches_ns = p.full_at_ns;
-            if let Some(full) = p.full_at_ns {
+            chart.reaches = p.full.ok().map(|full| full.full_at);
+            if let Ok(full) = p.full {
                 // As far ahead as one has seen, and not further.
                 let ahead = chart.range[1].saturating_add(self.span().length_ns());
-                chart.range[1] = full.min(ahead);
+                chart.range[1] = full.full_at.max.min(ahead).max(chart.range[1]);
             }
             chart.write(out);
         }

@@ -19,6 +19,7 @@ use crate::{
     },
     prose::{
         cure::{Snippet, cure},
+        forecast::span,
         last_word::rounded,
         report::{Account, answer, called, descriptors, kept, state, threads, verdicts},
         time::human,
@@ -144,15 +145,15 @@ fn figures(report: &IncidentReport<'_>, out: &mut String) {
         if let Some(oldest) = p.oldest {
             list.push(("Oldest", human(at.saturating_sub(oldest.latest_ns))));
         }
-        let gained = report.incident.summary().and_then(|s| s.worst.as_deref()?.per_minute);
+        let gained = report.incident.summary().and_then(|s| s.worst.as_deref()?.per_minute.ok());
         if let Some(n) = gained {
             list.push(("New a minute", number(rounded(n))));
         }
         if let (Some(used), Some(limit)) = (p.in_use(), p.limit) {
             list.push(("Descriptors", format!("{}/{}", number(used), number(limit))));
         }
-        if let Some(full) = p.full_at_ns {
-            list.push(("Run out in", human(full.saturating_sub(at))));
+        if let Ok(full) = p.full {
+            list.push(("Run out in", span(full.left(at))));
         }
     }
     out.push_str("<dl class=\"figures\">");

@@ -13,7 +13,9 @@ use crate::{
     prose::{
         blocked,
         cure::{Snippet, cure},
-        dump, origins, reasons, stacks, threads,
+        dump,
+        forecast::span,
+        origins, reasons, stacks, threads,
         time::human,
         words::{evidence, holders, name},
     },
@@ -54,7 +56,7 @@ impl<W: Write> Table<W> {
         if let Some(path) = r.process.cgroups.as_ref().and_then(|c| c.path()) {
             self.field("cgroup", &safe(path))?;
         }
-        self.field("descriptors", &descriptors(r))?;
+        self.field("descriptors", &descriptors(r, now))?;
         self.sockets(r)?;
         self.listeners(r)?;
         self.threads(r)?;
@@ -343,14 +345,16 @@ impl<W: Write> Table<W> {
 }
 
 /// `8512 of 20000 (42%); at this pace they run out in about 4m10s`.
-fn descriptors(r: &ProcessReport) -> String {
+fn descriptors(r: &ProcessReport, now: BootNs) -> String {
     match (r.used, r.limit) {
         (Ok(used), Ok(limit)) => {
             let share = used.saturating_mul(100) / limit.max(1);
-            let pace = r
-                .full_in_ns
-                .map(|ns| format!("; at this pace they run out in about {}", human(ns)))
-                .unwrap_or_default();
+            let pace = match r.full {
+                Ok(full) => {
+                    format!("; at this pace they run out in {}", span(full.left(now)))
+                }
+                Err(_) => String::new(),
+            };
             format!("{used} of {limit} ({share}%){pace}")
         }
         (Ok(used), Err(why)) => format!("{used}, limit unknown: {why}"),

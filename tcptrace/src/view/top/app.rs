@@ -220,6 +220,7 @@ impl App {
         let mut rows = rows::group(self.sockets(), ended, self.by, self.seen.now);
         for row in &mut rows {
             row.descriptors = self.seen.descriptors(row);
+            row.full = self.seen.full(row);
         }
         self.rows = rows;
         self.sort();

@@ -32,6 +32,8 @@ pub enum Column {
     Cgroup,
     /// Descriptors used of the limit.
     Descriptors,
+    /// When it has none left.
+    Full,
     /// Local end.
     Local,
     /// Remote end.
@@ -45,12 +47,12 @@ pub enum Column {
 }
 
 use Column::{
-    Age, Cgroup, Container, Count, Descriptors, Growth, Holder, Local, OpenedIn, Pod, RecvQ,
+    Age, Cgroup, Container, Count, Descriptors, Full, Growth, Holder, Local, OpenedIn, Pod, RecvQ,
     Remote, SendQ, State, Verdict,
 };
 
 /// From left to right.
-const ORDER: [Column; 15] = [
+const ORDER: [Column; 16] = [
     Age,
     Count,
     Growth,
@@ -62,19 +64,21 @@ const ORDER: [Column; 15] = [
     Pod,
     Cgroup,
     Descriptors,
+    Full,
     Local,
     Remote,
     RecvQ,
     SendQ,
 ];
 /// What groups have, the most important first.
-const GROUPS: [Column; 13] = [
+const GROUPS: [Column; 14] = [
     Count,
     Age,
     Holder,
     Verdict,
     OpenedIn,
     Descriptors,
+    Full,
     Growth,
     Local,
     Remote,
@@ -102,6 +106,7 @@ impl Column {
             Pod => "POD",
             Cgroup => "CGROUP",
             Descriptors => "FDS",
+            Full => "FULL IN",
             Local => "LOCAL",
             Remote => "REMOTE",
             RecvQ => "RECV-Q",
@@ -113,7 +118,7 @@ impl Column {
     /// Numbers stand at the right.
     #[must_use]
     pub const fn is_number(self) -> bool {
-        matches!(self, Age | Count | Growth | Descriptors | RecvQ | SendQ)
+        matches!(self, Age | Count | Growth | Descriptors | Full | RecvQ | SendQ)
     }
 
     /// Cut to this, it still says something; `None`: it is never cut.
@@ -159,6 +164,11 @@ impl Column {
             Descriptors => match row.descriptors {
                 Some((used, Some(limit))) => format!("{used}/{limit}"),
                 Some((used, None)) => used.to_string(),
+                None => "-".to_owned(),
+            },
+            Full => match row.full.map(|full| full.left(now)) {
+                Some(left) if left.max == 0 => "now".to_owned(),
+                Some(left) => format!("~{}", human(left.est)),
                 None => "-".to_owned(),
             },
             Local => match &row.key {
@@ -215,7 +225,7 @@ pub fn fitting(
     let (mut fits, mut left) = (Vec::new(), width);
     for column in std::iter::once(common).chain(rest) {
         let cells: Vec<String> = rows.iter().map(|row| column.cell(row, now)).collect();
-        let may_be_empty = matches!(column, Container | OpenedIn) && column != common;
+        let may_be_empty = matches!(column, Container | OpenedIn | Full) && column != common;
         if may_be_empty && cells.iter().all(|cell| cell == "-") {
             continue;
         }

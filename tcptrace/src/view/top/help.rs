@@ -5,8 +5,8 @@ pub const KEYS: &[(&str, &str)] = &[
     ("up, down, k, j", "select a row; PgUp, PgDn, Home and End go further"),
     ("Enter", "explain the row: holders, evidence, cure; again: its sockets"),
     ("g", "group by the next of what --group-by takes, in its order"),
-    ("s or >", "sort by the next of count, age, growth, verdict, holder,"),
-    ("S or <", "local, remote, recv-q, descriptors; S: by the one before"),
+    ("s or >", "sort by the next of count, age, growth, verdict, holder, local,"),
+    ("S or <", "remote, recv-q, descriptors, full in; S: by the one before"),
     ("r", "sort the other way round"),
     ("/", "filter by holder, container, ends, state, verdict"),
     ("space", "pause: the rows stay as they are; again: go on"),
@@ -30,6 +30,7 @@ pub const COLUMNS: &[(&str, &str)] = &[
     (">AGE", "was there before us: at least so old"),
     ("/MIN", "so many more than a minute ago"),
     ("FDS", "descriptors that the process has, of those it may have"),
+    ("FULL IN", "when none is left, if it goes on as in the last minutes"),
 ];
 
 /// About copying.

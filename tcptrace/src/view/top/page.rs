@@ -12,6 +12,7 @@ use crate::{
     engine::{
         blocked::blockage::{Blockage, Kept, Unserved},
         fact::Process,
+        forecast::{NoForecast, estimate::Estimate},
         group::GroupBy,
         language::{Language, language},
         name::file_name,
@@ -159,7 +160,11 @@ fn process(holder: &Holder, members: &[&Rc<Record>], basis: &Basis<'_>) -> Proce
     // What waits in a queue has no descriptor.
     let held = leaks.iter().filter(|r| r.listener.is_none());
     let ages: Vec<u64> = held.map(|r| r.age(basis.seen.now).min_ns).collect();
-    let free = used.zip(limit).map_or(u64::MAX, |(used, limit)| limit.saturating_sub(used));
+    let by_ages = || {
+        let (used, limit) = used.zip(limit).ok_or(NoForecast::NoLimit)?;
+        Estimate::of_leaks(&ages, basis.seen.now, used, limit)
+    };
+    let sampled = basis.seen.full.get(&holder.process).copied();
     let waits = basis.seen.waits.get(&holder.process);
     let known_threads = waits.map_or(Err(BY_EXPLAIN), |waits| waits.threads.as_ref().clone());
     let with_effect = |cause: &Blockage| {
@@ -175,7 +180,7 @@ fn process(holder: &Holder, members: &[&Rc<Record>], basis: &Basis<'_>) -> Proce
         limit: limit.ok_or("not known here"),
         sockets: report::count(members.iter().map(|r| &***r), basis.seen.now),
         leaks: leaks.len() as u64,
-        full_in_ns: report::full_in(&ages, free),
+        full: sampled.unwrap_or_else(by_ages),
         listeners: Vec::new(),
         overflows: Err(BY_EXPLAIN),
         threads: known_threads,

@@ -10,6 +10,7 @@ use tcptrace_common::state::TcpState;
 
 use super::ends::Ends;
 use crate::engine::{
+    forecast::estimate::Estimate,
     group::GroupBy,
     record::{BootNs, Holder, HolderSource, ProcessId, Record},
     verdict::Verdict,
@@ -133,6 +134,8 @@ pub struct Row {
     pub same_holders: bool,
     /// Descriptors that their process has, and may have.
     pub descriptors: Option<(u64, Option<u64>)>,
+    /// When that has none left.
+    pub full: Option<Estimate>,
 }
 
 impl Row {
@@ -152,6 +155,7 @@ impl Row {
             send_q: 0,
             same_holders: true,
             descriptors: None,
+            full: None,
         };
         row.add(record);
         row

@@ -5,6 +5,7 @@ use std::{collections::HashMap, rc::Rc};
 use super::rows::Row;
 use crate::engine::{
     fact::Process,
+    forecast::{NoForecast, estimate::Estimate},
     record::{BootNs, ProcessId, Record},
     update::Lost,
     watch::{WaitsOf, Watch},
@@ -21,6 +22,8 @@ pub struct Seen {
     pub processes: HashMap<ProcessId, Process>,
     /// What they waited for when a leak of theirs was reported first.
     pub waits: HashMap<ProcessId, WaitsOf>,
+    /// When they have no descriptor left, of those that are sampled.
+    pub full: HashMap<ProcessId, Result<Estimate, NoForecast>>,
     /// Sockets that were reported since the start.
     pub stuck: u64,
     /// Of those: ended.
@@ -34,13 +37,14 @@ impl Seen {
     #[must_use]
     pub fn of(watch: &Watch, now: BootNs) -> Self {
         let sockets: Vec<Rc<Record>> = watch.rows().map(Rc::clone).collect();
-        let (mut processes, mut waits) = (HashMap::new(), HashMap::new());
+        let (mut processes, mut waits, mut full) = (HashMap::new(), HashMap::new(), HashMap::new());
         let mut last = None;
         for holder in sockets.iter().flat_map(|record| &record.holders) {
             let id = holder.process;
             if last.replace(id) == Some(id) || processes.contains_key(&id) {
                 continue;
             }
+            full.extend(watch.descriptors_of(id).map(|estimate| (id, estimate)));
             if let Some(process) = watch.process(id) {
                 processes.insert(id, process.clone());
                 waits.extend(watch.waits_of(id).map(|of| (id, of.clone())));
@@ -52,10 +56,18 @@ impl Seen {
             sockets,
             processes,
             waits,
+            full,
             stuck: totals.stuck,
             resolved: totals.resolved,
             lost: totals.lost,
         }
+    }
+
+    /// When the process of a row has no descriptor left.
+    #[must_use]
+    pub fn full(&self, row: &Row) -> Option<Estimate> {
+        let holder = row.oldest.holders.first().filter(|_| row.same_holders)?;
+        self.full.get(&holder.process)?.ok()
     }
 
     /// Descriptors that the process of a row has, and may have.

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::rows::Row;
-use crate::engine::verdict::Verdict;
+use crate::engine::{record::BootNs, verdict::Verdict};
 
 /// What rows are sorted by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,11 +27,13 @@ pub enum Sort {
     RecvQ,
     /// Descriptors used of the limit, the fullest first.
     Descriptors,
+    /// When none of them is left, the soonest first.
+    Full,
 }
 
 impl Sort {
     /// In the order in which keys go through them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Count,
         Self::Age,
         Self::Growth,
@@ -41,6 +43,7 @@ impl Sort {
         Self::Remote,
         Self::RecvQ,
         Self::Descriptors,
+        Self::Full,
     ];
 
     /// As the screen spells it.
@@ -56,6 +59,7 @@ impl Sort {
             Self::Remote => "remote",
             Self::RecvQ => "recv-q",
             Self::Descriptors => "descriptors",
+            Self::Full => "full in",
         }
     }
 
@@ -78,6 +82,7 @@ impl Sort {
             Self::Remote => a.remote.first.cmp(&b.remote.first),
             Self::RecvQ => b.recv_q.cmp(&a.recv_q),
             Self::Descriptors => fullness(b).cmp(&fullness(a)),
+            Self::Full => full_at(a).cmp(&full_at(b)),
         };
         let age = || a.oldest.latest_ns.cmp(&b.oldest.latest_ns);
         by.then_with(age).then_with(|| a.key.cmp(&b.key))
@@ -98,6 +103,11 @@ fn name(row: &Row) -> (bool, &str, u32) {
 fn fullness(row: &Row) -> Option<u64> {
     let (used, limit) = row.descriptors?;
     Some(used.saturating_mul(1_000) / limit?.max(1))
+}
+
+/// What is not foretold comes last.
+fn full_at(row: &Row) -> BootNs {
+    row.full.map_or(BootNs::MAX, |full| full.full_at.est)
 }
 
 /// Sorts rows, the same ones always in the same order.

@@ -23,6 +23,7 @@ use crate::{
             reading::{ReadProcess, Reading},
         },
         fact::Process,
+        forecast::{Between, estimate::Estimate},
         group::GroupBy,
         record::{self, BootNs, Connection, Evidence, Holder, ProcessId, Record, Role},
         update::Lost,
@@ -124,6 +125,12 @@ fn waits() -> WaitsOf {
     WaitsOf { threads, causes: blockages(&reading, id).into() }
 }
 
+fn full(now: BootNs) -> Estimate {
+    let hour = |per_hour| Between { min: per_hour - 60, est: per_hour, max: per_hour + 60 };
+    let [min, est, max] = [420, 480, 600].map(|n| now + n * SECOND);
+    Estimate { used: 871, limit: 1_024, per_hour: hour(1_147), full_at: Between { min, est, max } }
+}
+
 fn seen(now: BootNs, sockets: Vec<Rc<Record>>, stuck: u64, resolved: u64) -> Seen {
     let process = |pid: u32, used, command: &str| {
         let process = Process {
@@ -143,6 +150,7 @@ fn seen(now: BootNs, sockets: Vec<Rc<Record>>, stuck: u64, resolved: u64) -> See
             .into_iter()
             .collect(),
         waits: [(ProcessId { pid: 812, start_ns: 812 }, waits())].into_iter().collect(),
+        full: [(ProcessId { pid: 4711, start_ns: 4711 }, Ok(full(now)))].into_iter().collect(),
         stuck,
         resolved,
         lost: Lost::default(),

@@ -215,7 +215,9 @@ const PROCESS: &[Field] = &[
         Object(&[
             field("used", Maybe(&Count("descriptors")), "Open now."),
             field("limit", Maybe(&Count("descriptors")), "How many may be (RLIMIT_NOFILE)."),
-            field("full_in_ms", Maybe(&Milliseconds), "When they run out, as it goes now."),
+            field("full_in_ms", Maybe(&Milliseconds), "When they run out if it goes on like this."),
+            field("full_in_min_ms", Maybe(&Milliseconds), "The soonest."),
+            field("full_in_max_ms", Maybe(&Milliseconds), "The latest."),
         ]),
         "Its descriptors.",
     ),

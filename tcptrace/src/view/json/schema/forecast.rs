@@ -6,6 +6,7 @@ use super::{
     field,
     shared::{COUNT, EVENT, TIME},
 };
+use crate::engine::forecast::told::What;
 
 /// A forecast in a summary: without event and time.
 pub(super) const FORESEEN: &[Field] = FORECAST.split_at(2).1;
@@ -14,12 +15,20 @@ pub(super) const FORESEEN: &[Field] = FORECAST.split_at(2).1;
 pub(super) const FORECAST: &[Field] = &[
     EVENT,
     TIME,
-    field("what", Word(|| vec!["descriptors", "file-table"]), "What will be full."),
-    field("pid", Maybe(&Count("")), "Whose descriptors; null of the host's open files."),
+    field("what", Word(|| What::NAMES.to_vec()), "What will be full."),
+    field("pid", Maybe(&Count("")), "Whose descriptors; null of all else."),
     field("comm", Maybe(&Text), "Its command name."),
     field("name", Maybe(&Text), "What people call it."),
+    field("netns", Maybe(&Count("")), "The network namespace, of what it has for itself."),
+    field("local", Maybe(&Text), "Of an accept queue the listener's end; of ports the address."),
+    field("remote", Maybe(&Text), "Of ports: the end that they lead to."),
     field("used", Count(""), "In use."),
-    field("limit", Count(""), "There may be so many: RLIMIT_NOFILE (soft), or `fs.file-max`."),
+    field(
+        "limit",
+        Count(""),
+        "There may be so many: RLIMIT_NOFILE (soft), `fs.file-max`, ports that nobody listens on, \
+         the backlog and one more, `nf_conntrack_max`, the third number of `tcp_mem`.",
+    ),
     field(
         "per_hour",
         Object(&[
@@ -41,6 +50,7 @@ pub(super) const FORECAST: &[Field] = &[
     field(
         "sockets",
         Maybe(&List(&Object(COUNT))),
-        "The process's sockets that were reported and are open, by state and verdict.",
+        "Of descriptors: the sockets of the process that were reported and are open. Of ports: the \
+         connections that have them.",
     ),
 ];

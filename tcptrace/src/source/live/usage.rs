@@ -1,0 +1,248 @@
+//! How much is in use of what may run out: descriptors and files from `/proc`, ports, queues and
+//! connection tracking from the network namespaces that were looked up before rights were given up.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io,
+    os::unix::fs::FileExt,
+    path::Path,
+    time::Duration,
+};
+
+use tcptrace_common::state::TcpState;
+
+use super::{boot_now, cpu_time, limits, netns::Netns, process, sock_diag::SockDiag, text};
+use crate::{
+    engine::{
+        fact::Fact,
+        parse::States,
+        record::{BootNs, Connection, ProcessId},
+        usage::{
+            InUse, NetnsName, NetworkUsage, PlaceUsage, PortsUsage, ProcessUsage, QueueUsage,
+            Usage,
+            ports::{FEW, PortCounter, PortRules},
+        },
+    },
+    formats::{
+        ports::LocalPorts,
+        sock_diag::{Detail, TCP},
+        sysctl,
+    },
+    source::live::netns,
+};
+
+/// Network namespaces that are looked at, at most.
+const PLACES: usize = 16;
+/// Looking at them takes at most this share of a CPU.
+const SHARE: u32 = 250;
+/// A settings file is no longer.
+const LONGEST: usize = 4_096;
+
+/// Takes samples.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    places: Vec<Gauge>,
+    next_ns: BootNs,
+    /// The same of counting descriptors one by one.
+    next_count_ns: BootNs,
+}
+
+impl Gauges {
+    /// Of this network namespace, or of those that are named: of others, it would keep them from
+    /// ending.
+    #[must_use]
+    pub fn open(named: &[u32]) -> Self {
+        let own = Netns::of(Path::new("/proc/thread-self/ns/net")).ok();
+        let here = own.as_ref().map_or(0, |own| own.inode);
+        let wanted = if named.is_empty() {
+            own.into_iter().collect()
+        } else {
+            let (mut all, _) = netns::all();
+            all.retain(|netns| named.contains(&netns.inode));
+            all.truncate(PLACES);
+            all
+        };
+        let (places, _) = netns::each(&wanted, |netns| Gauge::open(netns, netns.inode == here));
+        Self { places, ..Self::default() }
+    }
+
+    /// What is in use now: of these processes, as far as they are there and it can be read, and of
+    /// all else.
+    pub fn facts(&mut self, wanted: &[ProcessId]) -> Vec<Fact> {
+        let (mut facts, now) = (Vec::new(), boot_now());
+        let sized = descriptors(std::process::id()).is_some();
+        if sized || now >= self.next_count_ns {
+            let before = cpu_time();
+            facts.push(usage(wanted, sized));
+            self.next_count_ns = after(now, cpu_time().saturating_sub(before));
+        }
+        if now >= self.next_ns {
+            let before = cpu_time();
+            // What nobody can get into any more is not kept alive.
+            self.places.retain(|gauge| gauge.netns.exists());
+            let places = self.places.iter_mut().map(Gauge::read).collect();
+            facts.push(Fact::NetworkUsage(Box::new(NetworkUsage { memory: memory(), places })));
+            self.next_ns = after(now, cpu_time().saturating_sub(before));
+        }
+        facts
+    }
+}
+
+/// When what took so long may be done again.
+fn after(now: BootNs, cost: Duration) -> BootNs {
+    now.saturating_add(u64::try_from((cost * SHARE).as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Descriptors in use. From 6.2 on the directory's size is the number of its entries
+/// (`proc_fd_getattr`, fs/proc/fd.c); before that it is 0.
+pub fn descriptors(pid: u32) -> Option<u64> {
+    fs::metadata(format!("/proc/{pid}/fd")).ok().map(|m| m.len()).filter(|n| *n > 0)
+}
+
+fn usage(wanted: &[ProcessId], sized: bool) -> Fact {
+    let of = |id: &ProcessId| {
+        let used = if sized { descriptors(id.pid) } else { limits::of_process(id.pid).used.ok() }?;
+        let text = text(&format!("/proc/{}/limits", id.pid)).ok()?;
+        let limit = limits::open_files(&text)?.soft;
+        // If it is another by now, these are not its numbers.
+        process::find(id.pid).filter(|now| id.is_same(*now))?;
+        let descriptors = InUse { used, limit };
+        Some(ProcessUsage { pid: id.pid, start_ns: id.start_ns, descriptors })
+    };
+    let host = limits::of_host();
+    let files = host.used.ok().zip(host.limit.ok()).map(|(used, limit)| InUse { used, limit });
+    Fact::Usage(Box::new(Usage { processes: wanted.iter().filter_map(of).collect(), files }))
+}
+
+/// Pages of TCP's buffers; `None` outside the initial network namespace, which alone has the limit.
+fn memory() -> Option<InUse> {
+    let limit = text("/proc/sys/net/ipv4/tcp_mem").ok()?;
+    let limit = limit.split_whitespace().nth(2)?.parse().ok()?;
+    let used = sysctl::sockstat(&text("/proc/thread-self/net/sockstat").ok()?, "TCP", "mem")?;
+    Some(InUse { used, limit })
+}
+
+/// One network namespace. Its files stay open: from outside, a path does not lead to them.
+#[derive(Debug)]
+struct Gauge {
+    place: NetnsName,
+    netns: Netns,
+    diag: SockDiag,
+    sockstat: [Option<File>; 2],
+    conntrack: [Option<File>; 2],
+    /// Range, reserved ports, reuse of TIME_WAIT, timestamps.
+    ports: [Option<File>; 4],
+}
+
+impl Gauge {
+    fn open(netns: &Netns, own: bool) -> io::Result<Self> {
+        let file = |path: String| File::open(path).ok();
+        let net = |name| file(format!("/proc/thread-self/net/{name}"));
+        let track = |name| file(format!("/proc/sys/net/netfilter/nf_conntrack_{name}"));
+        let ipv4 = |name| file(format!("/proc/sys/net/ipv4/{name}"));
+        Ok(Self {
+            place: NetnsName { netns: netns.inode, own },
+            netns: netns.clone(),
+            diag: SockDiag::open(netns.inode, boot_now)?,
+            sockstat: ["sockstat", "sockstat6"].map(net),
+            conntrack: ["count", "max"].map(track),
+            ports: [
+                "ip_local_port_range",
+                "ip_local_reserved_ports",
+                "tcp_tw_reuse",
+                "tcp_timestamps",
+            ]
+            .map(ipv4),
+        })
+    }
+
+    fn read(&mut self) -> PlaceUsage {
+        let [count, max] = self.conntrack.each_ref().map(|file| number(file.as_ref()));
+        let conntrack = count.zip(max).map(|(used, limit)| InUse { used, limit });
+        let listeners = self.diag.dump(TCP, TcpState::Listen.bit(), Detail::Ends);
+        let listeners = listeners.map(|dump| dump.sockets).unwrap_or_default();
+        let waiting = listeners.iter().filter(|s| s.backlog > 0);
+        let queues = waiting.map(|s| QueueUsage {
+            local: Connection::new(s.cookie, &s.tuple, s.protocol).local,
+            queue: InUse { used: s.backlog.into(), limit: u64::from(s.max_backlog) + 1 },
+        });
+        let queues = queues.collect();
+        let listening = listeners.iter().map(|s| s.tuple.lport).collect();
+        let ports = self.ports(listening);
+        self.diag.rest();
+        PlaceUsage { place: self.place, conntrack, queues, ports }
+    }
+
+    /// Ports by destination. The kernel goes through all its sockets for that: so not where there
+    /// are too few of them to use many.
+    fn ports(&mut self, listening: BTreeSet<u16>) -> Option<Vec<PortsUsage>> {
+        let [range, reserved, tw_reuse, timestamps] = self.ports.each_ref().map(Option::as_ref);
+        let reserved = reserved.and_then(contents).unwrap_or_default();
+        let rules = PortRules {
+            ports: LocalPorts::parse(&contents(range?)?, &reserved)?,
+            tw_reuse: number(tw_reuse),
+            timestamps: number(timestamps),
+        };
+        if self.sockets()?.saturating_mul(FEW) < u64::from(rules.ports.count()) {
+            return Some(Vec::new());
+        }
+        let mut counter = PortCounter::new(&rules, listening);
+        let states = States::ALL.0 & !TcpState::Listen.bit() & !TcpState::Close.bit();
+        let dumped = self.diag.pick(states, Detail::Ends, &mut |socket| {
+            if let Some(state) = TcpState::from_number(socket.state) {
+                let c = Connection::new(socket.cookie, &socket.tuple, socket.protocol);
+                counter.take(&c, state);
+            }
+            false
+        });
+        dumped.ok().map(|_| counter.counted())
+    }
+
+    /// Connections of both families, TIME_WAIT too. Listeners are among them.
+    fn sockets(&self) -> Option<u64> {
+        let [v4, v6] = self.sockstat.each_ref().map(|file| file.as_ref().and_then(contents));
+        let v4 = v4?;
+        let of = |name| sysctl::sockstat(&v4, "TCP", name);
+        let v6 = v6.and_then(|text| sysctl::sockstat(&text, "TCP6", "inuse")).unwrap_or(0);
+        Some(of("inuse")?.saturating_add(of("tw")?).saturating_add(v6))
+    }
+}
+
+/// A file, read again from its beginning.
+fn contents(file: &File) -> Option<String> {
+    let mut bytes = [0; LONGEST];
+    let n = file.read_at(&mut bytes, 0).ok()?;
+    Some(String::from_utf8_lossy(&bytes[..n]).into_owned())
+}
+
+fn number(file: Option<&File>) -> Option<u64> {
+    contents(file?)?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_network_namespace_is_read() {
+        let mut gauges = Gauges::open(&[]);
+        let facts = gauges.facts(&[]);
+        let [Fact::Usage(usage), Fact::NetworkUsage(network)] = &facts[..] else {
+            panic!("{facts:?}");
+        };
+        assert!(usage.files.is_some_and(|files| files.used > 0), "{usage:?}");
+        let [place] = &network.places[..] else { panic!("{network:?}") };
+        assert!(place.place.own && place.ports.is_some(), "{place:?}");
+        assert_eq!(gauges.facts(&[]).len(), 1, "looking has its share of the time and no more");
+    }
+
+    #[test]
+    fn nobody_is_kept_from_ending() {
+        let mut gauges = Gauges::open(&[]);
+        gauges.places[0].netns.inode = 1;
+        let facts = gauges.facts(&[]);
+        let Some(Fact::NetworkUsage(network)) = facts.last() else { panic!("{facts:?}") };
+        assert!(network.places.is_empty() && gauges.places.is_empty(), "{network:?}");
+    }
+}
