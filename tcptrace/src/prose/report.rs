@@ -246,8 +246,10 @@ pub fn descriptors(p: &ProcessStory, times: &Times<'_>) -> String {
         }
         (Some(limit), Ok(full)) => {
             let (from, to) = ((times.hour)(full.full_at.min), (times.hour)(full.full_at.max));
-            let when = if from == to { from } else { format!("between {from} and {to}") };
-            format!("It uses {used} of {limit} descriptors. At this pace none is left {when}.")
+            let latest = if from == to { String::new() } else { format!("; at the latest {to}") };
+            format!(
+                "It uses {used} of {limit} descriptors. At this pace none is left {from}{latest}."
+            )
         }
         (Some(limit), Err(why)) => format!(
             "It uses {used} of {limit} descriptors. When they run out can't be foretold: {}.",

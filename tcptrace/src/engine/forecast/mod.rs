@@ -35,6 +35,9 @@ pub const HORIZON: u64 = 100;
 /// So many standard deviations of a random walk, told by seven steps of it, are not chance however
 /// often one looks.
 const BEYOND: f64 = 16.0;
+/// The same of what never fell in so many samples: a walk does.
+const BEYOND_RISING: f64 = 3.0;
+const RISEN: usize = 24;
 /// Of a normal distribution, two in a hundred lie outside so many deviations.
 const DEVIATIONS: f64 = 2.33;
 
@@ -234,7 +237,7 @@ pub fn pace(samples: &[Sampled]) -> Result<Growth, NoForecast> {
     if wander.drift <= 0.0 {
         return Err(NoForecast::NotGrowing);
     }
-    if wander.drift < wander.by_chance * BEYOND {
+    if wander.drift < wander.by_chance * beyond_chance(samples) {
         return Err(NoForecast::TooNoisy);
     }
     let slopes = slopes(samples);
@@ -303,6 +306,12 @@ impl Wander {
         let variance = steps.iter().map(of_an_hour).sum::<f64>() / (steps.len() - 1) as f64;
         Some(Self { drift, by_chance: (variance / whole).sqrt() })
     }
+}
+
+/// So many deviations are not chance.
+fn beyond_chance(samples: &[Sampled]) -> f64 {
+    let falls = samples.windows(2).any(|pair| pair[1].value < pair[0].value);
+    if falls || samples.len() < RISEN { BEYOND } else { BEYOND_RISING }
 }
 
 /// The slopes between all pairs, growth in an hour, the smallest first. Pairs of one moment have
