@@ -5,8 +5,9 @@ use std::{
     io::Read,
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     process::{Command, Output},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use tcptrace::view::json::schema;
 
 use crate::{
+    healthy::Ends,
     limits::as_nobody,
     support::{actor::Actor, netns::Netns},
     tests,
@@ -23,6 +25,7 @@ use crate::{
 tests![
     ports_to_one_destination_are_used_up,
     ports_in_time_wait_that_are_taken_again,
+    time_wait_has_no_room,
     a_full_accept_queue,
     nobody_accepts,
     hardly_any_descriptors_left,
@@ -185,6 +188,29 @@ fn ports_in_time_wait_that_are_taken_again() {
         while let Err(e) = short(&listener, to) {
             assert!(Instant::now() < deadline, "no port is taken again: {e}");
         }
+    });
+}
+
+/// What finds no room closes without waiting.
+fn time_wait_has_no_room() {
+    let (ns, _somebody) = inhabited();
+    set(&ns, "ipv4/tcp_max_tw_buckets", "5");
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            ns.enter().expect("enters");
+            let listener = TcpListener::bind("127.0.0.1:8080").expect("listens");
+            let to = listener.local_addr().expect("an address");
+            while !over.load(Ordering::Relaxed) {
+                short(&listener, to).expect("a connection");
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
+        let _ends = Ends(&over);
+        let found = wait_for(&ns, &["--for", "500ms"], "time-wait-overflow", |f| f["basis"] == "rate");
+        assert_eq!([&found["harm"], &found["confidence"]], ["medium", "certain"]);
+        assert_eq!(found["limit"], json!(5));
+        assert_eq!(found["netns"], json!(ns.inode()));
     });
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rustix::net::{
-    AddressFamily, SendFlags, SocketFlags, SocketType, ipproto, sendto, socket_with,
+    AddressFamily, SendFlags, SocketFlags, SocketType, connect, ipproto, sendto, socket_with,
 };
 use serde_json::json;
 
@@ -22,7 +22,7 @@ use crate::{
     tracer::{netns, start},
 };
 
-tests![a_full_syn_queue];
+tests![a_full_syn_queue, what_is_sent_again];
 
 /// An interface behind which nobody is: its other end does not even answer for addresses.
 pub fn interface(ns: &Netns) -> io::Result<()> {
@@ -112,5 +112,38 @@ fn a_full_syn_queue() {
         set(&ns, "ipv4/tcp_syncookies", "0");
         let dropping = wait_for(&ns, &[], "syn-queue", |f| f["harm"] == "high");
         assert!(dropping["found"].as_str().is_some_and(|t| t.contains("full SYN queue")));
+    });
+}
+
+/// Requests that nobody answers, and that are sent again after a second.
+fn what_is_sent_again() {
+    let ns = netns();
+    interface(&ns).expect("ip is there");
+    let (_somebody, over) = (start(&ns), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            ns.enter().expect("enters");
+            let to = SocketAddr::from(([10, 88, 0, 9], 9));
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            let mut asking = std::collections::VecDeque::new();
+            while !over.load(Ordering::Relaxed) {
+                let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None);
+                let socket = socket.expect("a socket");
+                let _in_progress = connect(&socket, &to);
+                asking.push_back(socket);
+                // Each stays for long enough to be sent twice.
+                if asking.len() > 600 {
+                    asking.pop_front();
+                }
+                thread::sleep(Duration::from_millis(3));
+            }
+        });
+        let _ends = Ends(&over);
+        let found = wait_for(&ns, &["--for", "2s"], "packet-loss", |_| true);
+        assert_eq!(
+            [&found["harm"], &found["confidence"], &found["basis"]],
+            ["medium", "likely", "rate"]
+        );
+        assert!(found["value"].as_u64().is_some_and(|again| again >= 25), "{found}");
     });
 }

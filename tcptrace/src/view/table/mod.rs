@@ -42,6 +42,8 @@ pub struct Table<W> {
     headed: bool,
     /// Rows begin with a time.
     has_times: bool,
+    /// Columns before the ends.
+    lead: usize,
     /// The process of a page, and those of its leaks that have no row yet.
     untold: Option<(u32, u64)>,
     /// What helps nobody, as far as it was said: once is enough.
@@ -59,6 +61,7 @@ impl<W: Write> Table<W> {
             measure: None,
             headed: false,
             has_times: false,
+            lead: 0,
             untold: None,
             said: Vec::new(),
         }

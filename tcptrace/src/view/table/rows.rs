@@ -51,6 +51,7 @@ impl<W: Write> Table<W> {
             return Ok(());
         }
         self.has_times = columns.starts_with("TIME");
+        self.lead = columns.width();
         let ends = ends_column(self.width().saturating_sub(columns.width()));
         self.styled(DIM, &format!("{columns}{}HOLDER", pad("ENDS", ends)))?;
         writeln!(self.out)
@@ -64,7 +65,10 @@ impl<W: Write> Table<W> {
         let Last { ends, who, more } = fit(room, &row.last);
         let rest = who.width() + more.width() + usize::from(!more.is_empty());
         let space = room.saturating_sub(ends.width() + rest);
-        let space = ends_column(room).saturating_sub(ends.width()).clamp(1, space.max(1));
+        // A word longer than its column takes from the ends' column, so that the next stands in line.
+        let over = used.saturating_sub(self.lead);
+        let column = ends_column(room.saturating_add(over)).saturating_sub(over);
+        let space = column.saturating_sub(ends.width()).clamp(1, space.max(1));
         write!(self.out, "{ends}{}", " ".repeat(space))?;
         self.styled(BOLD, &who)?;
         if !more.is_empty() {

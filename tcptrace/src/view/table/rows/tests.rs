@@ -122,6 +122,16 @@ fn groups_at_132_columns() {
     );
 }
 
+/// What a verdict's name has more than its column, the ends' column has less.
+#[test]
+fn a_long_verdict_moves_nothing() {
+    let mut long = record(2, SECOND);
+    long.verdict = Some(Verdict::HandshakeUnfinished);
+    let text = printed(132, false, &[(3, stuck(record(1, SECOND))), (3, stuck(long))]);
+    let at: Vec<usize> = text.lines().filter_map(|line| line.find("python3 ")).collect();
+    assert!(matches!(at[..], [one, other] if one == other), "{at:?} in {text}");
+}
+
 /// As into a pipe: each word up to HOLDER is a column.
 #[test]
 fn columns_for_awk() {
