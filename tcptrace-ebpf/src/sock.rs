@@ -315,10 +315,13 @@ impl Sock {
             }
             (s.recv_q, s.send_q) = (recv_q(tcp), send_q(tcp));
             s.bytes_sent = tcp.read(off!(tcp_bytes_sent));
-            let ago = |stamp| jiffies_since(tcp.read(stamp)) * offsets::jiffy_ns();
-            s.sent_ago_ns = ago(off!(tcp_lsndtime));
-            s.acked_ago_ns = ago(off!(tcp_rcv_tstamp));
-            s.received_ago_ns = ago(off!(icsk_lrcvtime));
+            // Without an answer yet there are no times (tcp_connect_init, net/ipv4/tcp_output.c).
+            if tcp.read::<u32>(off!(tcp_rcv_tstamp)) != 0 {
+                let ago = |stamp| jiffies_since(tcp.read(stamp)) * offsets::jiffy_ns();
+                s.sent_ago_ns = ago(off!(tcp_lsndtime));
+                s.acked_ago_ns = ago(off!(tcp_rcv_tstamp));
+                s.received_ago_ns = ago(off!(icsk_lrcvtime));
+            }
         }
         s.flags |= self.keepalive();
     }

@@ -207,7 +207,8 @@ fn time_wait_has_no_room() {
             }
         });
         let _ends = Ends(&over);
-        let found = wait_for(&ns, &["--for", "500ms"], "time-wait-overflow", |f| f["basis"] == "rate");
+        let found =
+            wait_for(&ns, &["--for", "500ms"], "time-wait-overflow", |f| f["basis"] == "rate");
         assert_eq!([&found["harm"], &found["confidence"]], ["medium", "certain"]);
         assert_eq!(found["limit"], json!(5));
         assert_eq!(found["netns"], json!(ns.inode()));

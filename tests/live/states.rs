@@ -21,6 +21,7 @@ tests![
     peers_that_do_not_answer_and_do_not_read,
     fins_that_nobody_acknowledges,
     a_watch_says_the_same,
+    a_connect_that_failed,
 ];
 
 /// Looks until as many sockets have the verdict.
@@ -252,4 +253,23 @@ fn a_watch_says_the_same() {
     assert_eq!(holder_pids(&waiting), [u64::from(client.pid())]);
     let (summary, _) = tracer.finish();
     assert_eq!(summary["leaks"], 0, "nobody has failed to close: {summary}");
+}
+
+/// Nobody answered: there was no connection that could be over, and there are no times of it.
+fn a_connect_that_failed() {
+    let ns = netns();
+    let (mut client, mut pair) = (start(&ns), Pair::new(&ns));
+    let mut tracer = Tracer::watch(&ns, &["--state", "all", "--min-age", "100ms"]);
+    client.number("connect-later 127.0.0.1:9").expect("sends a SYN");
+    pair.client_closes();
+    tracer.next("stuck");
+    let (sockets, _) = snapshot(&ns, &["--state", "close"]);
+    let [failed] = &sockets[..] else { panic!("{sockets:#?}") };
+    assert_eq!(failed["holders"][0]["pid"], client.pid());
+    assert_eq!((&failed["verdict"], &failed["remote"]), (&Value::Null, &json!("127.0.0.1:9")));
+    assert_eq!(failed["unknown"]["verdict"], "it was never connected");
+    assert!(failed["evidence"]["last_data_sent_ms"].is_null(), "{failed}");
+    assert!(tracer.heard.iter().all(|e| e["remote"] != "127.0.0.1:9"), "{:#?}", tracer.heard);
+    let (summary, _) = tracer.finish();
+    assert!(summary["by_verdict"].get("ghost-fd").is_none(), "{summary}");
 }

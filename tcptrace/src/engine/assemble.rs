@@ -182,9 +182,15 @@ fn untold(socket: &Socket, state: TcpState) -> Reason {
 /// What the kernel's timers show, and its stamps.
 fn tell_timers(record: &mut Record, socket: &Socket, untold: Reason) {
     let Record { evidence: e, unknown, state, .. } = record;
-    let stamps = if matches!(state, TcpState::SynSent | TcpState::Listen) {
+    let unanswered = socket.flags & HAS_TCP != 0 && socket.acked_ago_ns == u64::MAX;
+    let never = *state == TcpState::Close && unanswered;
+    let stamps = if never || matches!(state, TcpState::SynSent | TcpState::Listen) {
         // What is there is not a time: the first is made when the handshake is over.
-        let why = if *state == TcpState::Listen { Reason::Listens } else { Reason::NoHandshake };
+        let why = match state {
+            TcpState::Listen => Reason::Listens,
+            TcpState::SynSent => Reason::NoHandshake,
+            _ => Reason::NeverConnected,
+        };
         for field in ["last_data_sent_ms", "last_data_recv_ms", "last_ack_recv_ms"] {
             unknown.insert(field, why);
         }

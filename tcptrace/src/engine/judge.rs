@@ -20,6 +20,10 @@ pub fn judge(record: &Record, all_seen: bool) -> Result<(Verdict, Vec<Verdict>),
         TcpState::Close if record.holder_source == HolderSource::FdTable => {
             return match record.connection.remote.port() {
                 0 => Err(Reason::NeverConnected),
+                // connect() failed; it may be called again.
+                _ if record.unknown.get("last_ack_recv_ms") == Some(Reason::NeverConnected) => {
+                    Err(Reason::NeverConnected)
+                }
                 _ => Ok((Verdict::GhostFd, Vec::new())),
             };
         }

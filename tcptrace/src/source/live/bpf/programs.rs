@@ -169,17 +169,17 @@ mod tests {
     const AT_MOST: [(&str, u64); 14] = [
         ("set_state", 1786),
         ("destroy", 523),
-        ("set_state_of_run", 1806),
-        ("destroy_of_run", 539),
-        ("scan", 658),
-        ("holders", 1701),
-        ("snapshot", 746),
+        ("set_state_of_run", 1802),
+        ("destroy_of_run", 537),
+        ("scan", 666),
+        ("holders", 1683),
+        ("snapshot", 753),
         ("adopt", 426),
         ("accepted", 1313),
         ("connected", 1238),
         ("received", 1429),
         ("forget", 9),
-        ("normal", 700),
+        ("normal", 497),
         ("empty", 2),
     ];
 
