@@ -65,7 +65,7 @@ impl<W: Write> Table<W> {
         let Last { ends, who, more } = fit(room, &row.last);
         let rest = who.width() + more.width() + usize::from(!more.is_empty());
         let space = room.saturating_sub(ends.width() + rest);
-        // A word longer than its column takes from the ends' column, so that the next stands in line.
+        // A word longer than its column takes from the ends', so that the next stands in line.
         let over = used.saturating_sub(self.lead);
         let column = ends_column(room.saturating_add(over)).saturating_sub(over);
         let space = column.saturating_sub(ends.width()).clamp(1, space.max(1));
