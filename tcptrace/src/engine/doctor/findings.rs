@@ -8,7 +8,7 @@ use std::{
 use tcptrace_common::state::TcpState;
 
 use super::NamedProcess;
-use crate::engine::verdict::Verdict;
+use crate::engine::{forecast::Between, verdict::Verdict};
 
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -212,6 +212,8 @@ pub struct ProcessLeaks {
     pub verdicts: BTreeMap<Verdict, u64>,
     /// The oldest is at least so old, ns.
     pub oldest_ns: u64,
+    /// When it has no descriptor left if it goes on like this, ns from now; `None`: no pace shows.
+    pub full_in_ns: Option<Between<u64>>,
 }
 
 /// A process near its limit of descriptors.

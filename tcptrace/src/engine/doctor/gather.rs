@@ -119,9 +119,14 @@ impl Gathering {
                 oldest_ns: 0,
                 verdicts: BTreeMap::new(),
                 limit: None,
+                ages_ns: Vec::new(),
+                full_in_ns: None,
             });
             leaking.leaks += 1;
             leaking.oldest_ns = leaking.oldest_ns.max(age_ns);
+            if record.state != TcpState::Close {
+                leaking.ages_ns.push(age_ns);
+            }
             if let Some(verdict) = record.verdict {
                 *leaking.verdicts.entry(verdict).or_default() += 1;
             }

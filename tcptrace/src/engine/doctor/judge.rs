@@ -146,6 +146,7 @@ impl Judging {
                 process: leaking.process.clone(),
                 verdicts: leaking.verdicts.clone(),
                 oldest_ns: leaking.oldest_ns,
+                full_in_ns: leaking.full_in_ns,
             });
             let weight = (harm, Confidence::Likely, Grounds::Now);
             self.found(weight, None, (n, leaking.limit), ailment);

@@ -18,7 +18,8 @@ use self::{
 };
 use crate::{
     engine::{
-        record::{Holder, ProcessId},
+        forecast::{Between, estimate::Estimate},
+        record::{BootNs, Holder, ProcessId},
         report::Answer,
         verdict::Verdict,
     },
@@ -307,6 +308,21 @@ pub struct Leaking {
     pub verdicts: BTreeMap<Verdict, u64>,
     /// How many descriptors it may have.
     pub limit: Option<u64>,
+    /// What is certain of the ages of those whose beginning is known, ns.
+    pub ages_ns: Vec<u64>,
+    /// When it has no descriptor left if it goes on like this, ns from now; `None`: no pace shows.
+    pub full_in_ns: Option<Between<u64>>,
+}
+
+impl Leaking {
+    /// When it has none left of `limit` descriptors, of which it has `used`. What is younger than
+    /// `min_age_ns` is not known: the pace is as of then.
+    pub fn foretell(&mut self, used: u64, limit: u64, now: BootNs, min_age_ns: u64) {
+        let then = now.saturating_sub(min_age_ns);
+        let aged = self.ages_ns.iter().filter_map(|age| age.checked_sub(min_age_ns));
+        let full = Estimate::of_leaks(&aged.collect::<Vec<_>>(), then, used, limit);
+        self.full_in_ns = full.ok().map(|estimate| estimate.left(now));
+    }
 }
 
 /// Something that was not looked at.

@@ -238,12 +238,36 @@ fn descriptors_near_the_limit_of_the_running_process() {
     }
 }
 
+fn no_leaks(process: NamedProcess) -> Leaking {
+    Leaking {
+        process,
+        leaks: 0,
+        oldest_ns: 0,
+        verdicts: BTreeMap::new(),
+        limit: None,
+        ages_ns: Vec::new(),
+        full_in_ns: None,
+    }
+}
+
+/// What is too young to be known is no sign that it has stopped.
+#[test]
+fn when_a_leaking_process_is_full() {
+    let second = 1_000_000_000;
+    let mut leaking = no_leaks(named(4711));
+    leaking.ages_ns = (10..60).map(|age| age * second).collect();
+    leaking.foretell(60, 160, 1_000 * second, 10 * second);
+    let left = leaking.full_in_ns.expect("one a second");
+    assert!(left.min <= left.est && left.est.abs_diff(90 * second) < 4 * second, "{left:?}");
+}
+
 #[test]
 fn leaks_by_how_many_and_what_is_left() {
     let leaking = |leaks, limit| {
         let process = named(4711);
         let (oldest_ns, verdicts) = (90_000_000_000, BTreeMap::from([(Verdict::UnreadFin, leaks)]));
-        let leaks = vec![Leaking { process, leaks, oldest_ns, verdicts, limit: Some(limit) }];
+        let limit = Some(limit);
+        let leaks = vec![Leaking { leaks, oldest_ns, verdicts, limit, ..no_leaks(process) }];
         Examination { leaks, ..healthy() }
     };
     for (leaks, limit, harm) in [
@@ -356,7 +380,8 @@ prop_compose! {
         let sockets = BTreeMap::from([(TcpState::Close, leaks)]);
         seen.descriptors = vec![Descriptors { process: named(1), used, soft, hard: soft, sockets }];
         let (process, verdicts, limit) = (named(1), BTreeMap::new(), Some(soft));
-        seen.leaks = vec![Leaking { process, leaks, oldest_ns: leaks, verdicts, limit }];
+        seen.leaks =
+            vec![Leaking { leaks, oldest_ns: leaks, verdicts, limit, ..no_leaks(process) }];
         seen.process = asked.map(|pid| ProcessId { pid, start_ns: 1 });
         seen
     }
@@ -383,9 +408,8 @@ proptest! {
         let process = named(1);
         let (soft, sockets) = (1_024, BTreeMap::new());
         seen.descriptors = vec![Descriptors { process, used, soft, hard: soft, sockets }];
-        seen.leaks = vec![Leaking {
-            process: named(1), leaks, oldest_ns: 1, verdicts: BTreeMap::new(), limit: Some(soft),
-        }];
+        let limit = Some(soft);
+        seen.leaks = vec![Leaking { leaks, oldest_ns: 1, limit, ..no_leaks(named(1)) }];
         let said = checkup(seen);
         prop_assert!(said.findings.is_empty(), "{:#?}", said.findings);
     }

@@ -14,7 +14,7 @@ use crate::{
             percent,
         },
     },
-    prose::time::human,
+    prose::{forecast::span, time::human},
 };
 
 /// What was found, in a line. It may hold what others chose.
@@ -103,6 +103,9 @@ pub fn evidence(d: &Diagnosis, apart_ns: u64) -> Vec<String> {
             if let Some(limit) = d.limit {
                 let share = percent(d.value, limit);
                 lines.push(format!("{share}% of the {limit} descriptors that it may have"));
+            }
+            if let Some(left) = leaks.full_in_ns {
+                lines.push(format!("no descriptor is left in {}, at this pace", span(left)));
             }
             lines
         }

@@ -90,7 +90,11 @@ pub fn examine(order: Order) -> io::Result<(Examination, BootNs)> {
     let mut leaks = scanned.leaks();
     leaks.retain(|l| process.is_none_or(|id| id.pid == l.process.pid));
     for leaking in &mut leaks {
-        leaking.limit = limits::of_process(leaking.process.pid).soft.ok();
+        let limits = limits::of_process(leaking.process.pid);
+        leaking.limit = limits.soft.ok();
+        if let (Ok(used), Ok(limit)) = (limits.used, limits.soft) {
+            leaking.foretell(used, limit, now, min_age_ns);
+        }
     }
     let descriptors = descriptors(&scope, process, &scanned.sockets, &mut unseen);
     let namespaces = second.into_iter().map(|look| look.with(&first, &mut scanned, &snapshot));
