@@ -54,7 +54,7 @@ pub struct PortUse {
     pub time_wait: u64,
     /// Ports that are used, by connections in whatever state.
     pub used: u64,
-    /// How many there are; `None`: not known.
+    /// How many there are that nobody listens on; `None`: not known.
     pub ports: Option<u32>,
 }
 
@@ -151,7 +151,8 @@ impl TimeWaitCounter {
     #[must_use]
     pub fn counted(self) -> TimeWaits {
         let netns = self.place.netns;
-        let ports = self.place.bounds.ports.as_ref().map(LocalPorts::count);
+        let listening = self.listeners.keys().copied().collect();
+        let ports = self.place.bounds.ports.as_ref().map(|ports| ports.available(&listening));
         let opened = self.opened.into_iter().filter(|(_, (time_wait, _))| *time_wait > 0);
         let opened = opened.map(|((from, to), (time_wait, used))| PortUse {
             netns,
