@@ -213,6 +213,8 @@ fn fins_that_nobody_acknowledges() {
     let hosts = Hosts::new();
     let (mut first, mut last) = (hosts.pair(), hosts.pair());
     let mut keeps = hosts.pair();
+    let states = ["--state", "fin_wait1,last_ack", "--min-age", "200ms"];
+    let mut tracer = Tracer::watch(&hosts.server, &states);
     last.client_closes();
     hosts.lose_answers();
     first.server.tell(&format!("send {} 7", first.served)).expect("sends");
@@ -233,6 +235,17 @@ fn fins_that_nobody_acknowledges() {
         assert_eq!(also.contains(&json!("orphan")), !held, "{socket}");
     }
     assert_eq!(sockets.iter().filter(|s| s["holders"] != json!([])).count(), 1);
+    // A watch says the same, of those that no descriptor leads to, too.
+    for socket in &sockets {
+        let said = tracer.wait_for("the same", |e| {
+            e["cookie"] == socket["cookie"] && e["verdict"] == "fin-unacknowledged"
+        });
+        for same in ["state", "also", "holder_source"] {
+            assert_eq!(said[same], socket[same], "{said} {socket}");
+        }
+        assert_eq!(said["evidence"]["send_q"], socket["evidence"]["send_q"], "{said}");
+    }
+    tracer.finish();
 }
 
 /// Of a listener that came after it, and of who waits for that.

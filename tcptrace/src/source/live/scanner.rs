@@ -73,6 +73,8 @@ pub struct Scanner {
 /// A stay that no descriptor leads to is looked for again when its age has doubled, but not sooner
 /// than after this.
 const FIRST_RETRY_NS: u64 = 1_000_000_000;
+/// So many orphans are looked up one by one in a scan.
+const LOOK_UPS: usize = 256;
 /// A scan of so many sockets leaves megabytes behind.
 const LARGE: usize = 1_000;
 
@@ -239,9 +241,12 @@ impl Work {
 
     /// Those of them that are still there after the scan of the descriptors: none leads to them.
     fn unplaced(&mut self, young: &[Young], now: BootNs) -> Vec<Unplaced> {
-        let mut list = Vec::new();
+        let (mut list, mut looked_up) = (Vec::new(), 0);
         for young in young {
-            let Some(socket) = self.scans.nursery().still(young) else { continue };
+            let Some(mut socket) = self.scans.nursery().still(young) else { continue };
+            if looked_up < LOOK_UPS {
+                looked_up += usize::from(self.gauges.look_up(&mut socket));
+            }
             let age = now.saturating_sub(socket.latest_ns);
             self.unplaced.insert(*young, now + age.max(FIRST_RETRY_NS));
             let (slot, _) = self.scans.nursery().place(young);

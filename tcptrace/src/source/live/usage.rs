@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use tcptrace_common::state::TcpState;
+use tcptrace_common::{
+    event::{HAS_SOCKET, HAS_TCP, KEEPALIVE, NO_TIMER, Socket, UNPLACED},
+    state::TcpState,
+};
 
 use super::{boot_now, cpu_time, limits, netns::Netns, process, sock_diag::SockDiag, text};
 use crate::{
@@ -86,6 +89,48 @@ impl Gauges {
             self.next_ns = after(now, cpu_time().saturating_sub(before));
         }
         facts
+    }
+}
+
+/// Orphans: closed by their process, and not over.
+const CLOSED: u32 = TcpState::FinWait1.bit()
+    | TcpState::FinWait2.bit()
+    | TcpState::Closing.bit()
+    | TcpState::LastAck.bit();
+
+impl Gauges {
+    /// Fills in what sock_diag knows of a connection that no descriptor leads to, if its program
+    /// has closed it and its network namespace is looked at: timers, queues, windows. False: it was
+    /// not asked.
+    pub fn look_up(&mut self, orphan: &mut Socket) -> bool {
+        let gauge = self.places.iter_mut().find(|g| g.place.netns == orphan.tuple.netns);
+        let Some(gauge) = gauge.filter(|_| 1 << orphan.state & CLOSED != 0) else { return false };
+        // What became another's, or is in another state by now, is the next scan's.
+        if let Ok(Some(now)) = gauge.diag.find(orphan, 0)
+            && now.state == orphan.state
+            && now.flags & HAS_TCP != 0
+        {
+            let of_it = HAS_TCP | KEEPALIVE | NO_TIMER;
+            let mut flags = orphan.flags & !of_it | now.flags & of_it;
+            if now.flags & HAS_SOCKET == 0 {
+                // It is not merely that none was found: there is no descriptor.
+                flags &= !(HAS_SOCKET | UNPLACED);
+            }
+            *orphan = Socket {
+                flags,
+                pending: now.pending,
+                retransmits: now.retransmits,
+                probes: now.probes,
+                snd_wnd: now.snd_wnd,
+                recv_q: now.recv_q,
+                send_q: now.send_q,
+                sent_ago_ns: now.sent_ago_ns,
+                acked_ago_ns: now.acked_ago_ns,
+                received_ago_ns: now.received_ago_ns,
+                ..*orphan
+            };
+        }
+        true
     }
 }
 
