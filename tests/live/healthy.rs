@@ -14,7 +14,7 @@ use std::{
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::{
-    doctor::{Said, inhabited, inside},
+    doctor::{Said, inhabited, inside, set},
     service::Service,
     support::{load::run_load, netns::Netns},
     tests,
@@ -110,8 +110,14 @@ fn an_idle_pool_with_keepalive() {
     assert!(here.ends_with("of 100 established connections have keepalive on"), "{here}");
 }
 
+/// As on a machine of a usual size: a small one has 4,096 places.
+fn room_for_time_wait(ns: &Netns) {
+    set(ns, "ipv4/tcp_max_tw_buckets", "65536");
+}
+
 fn many_short_connections() {
     let (ns, _somebody) = inhabited();
+    room_for_time_wait(&ns);
     thread::scope(|scope| {
         let load = scope.spawn(|| run_load(&ns, 20_000).expect("the load runs"));
         while !load.is_finished() {
@@ -131,6 +137,7 @@ fn short(to: SocketAddr) -> io::Result<()> {
 /// Between addresses that are no loopback's, so that no port in TIME_WAIT is taken again.
 fn thousands_of_time_wait() {
     let (ns, _somebody) = inhabited();
+    room_for_time_wait(&ns);
     let mut ip = Command::new("ip");
     ip.args(["address", "add", "10.78.0.1/24", "dev", "lo"]);
     ns.enter_in(&mut ip).expect("enters");
