@@ -6,7 +6,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,7 +17,7 @@ use crate::{
     limits::as_nobody,
     support::{actor::Actor, netns::Netns},
     tests,
-    tracer::{self, netns, tcptrace},
+    tracer::{self, DEADLINE, netns, tcptrace},
 };
 
 tests![
@@ -172,7 +172,18 @@ fn signals_are_sent_on() {
         assert_eq!(line, "ready\n");
         let pid = Pid::from_raw(child.id().cast_signed()).expect("a pid");
         kill_process(pid, signal).expect("it runs");
-        assert_eq!(child.wait().expect("it ends").code(), Some(42), "{name}");
+        let deadline = Instant::now() + DEADLINE;
+        let ended = loop {
+            if let Some(status) = child.try_wait().expect("it is our child") {
+                break status;
+            }
+            if Instant::now() > deadline {
+                child.kill().expect("it is our child");
+                panic!("{name} did not end it");
+            }
+            thread::sleep(Duration::from_millis(10));
+        };
+        assert_eq!(ended.code(), Some(42), "{name}");
     }
 }
 
