@@ -30,6 +30,10 @@ pub fn old_kernel() -> bool {
     before(&release(), (5, 12))
 }
 
+fn no_python() -> bool {
+    Command::new("python3").arg("-V").output().is_err()
+}
+
 /// Why this kernel can't run a test; none: it can.
 pub fn missing(name: &str) -> Option<String> {
     let name = name.strip_prefix("live::").unwrap_or(name);
@@ -39,15 +43,13 @@ pub fn missing(name: &str) -> Option<String> {
     if name.starts_with("chaos::") && Command::new("ss").arg("-V").output().is_err() {
         return Some("it compares with ss, which is not here (iproute2)".to_owned());
     }
-    if name.starts_with("lesson::") && Command::new("python3").arg("-V").output().is_err() {
+    if name.starts_with("lesson::") && no_python() {
         return Some("it plays a session in Python, and python3 is not here".to_owned());
     }
-    if name == "run::junit_is_xml_and_github_a_line"
-        && Command::new("python3").arg("-V").output().is_err()
-    {
+    if name == "run::junit_is_xml_and_github_a_line" && no_python() {
         return Some("it reads XML with python3, which is not here".to_owned());
     }
-    if name == "blocked::a_real_event_loop" && Command::new("python3").arg("-V").output().is_err() {
+    if name == "blocked::a_real_event_loop" && no_python() {
         return Some("it needs an event loop, and python3 is not here".to_owned());
     }
     const JOINING: [&str; 4] = [

@@ -27,7 +27,9 @@ use crate::{
             preflight,
             scans::Scans,
         },
-        cgroupfs, memory, netns, origins, process,
+        cgroupfs, memory, netns,
+        netns::Netns,
+        origins, process,
         ring::Ring,
         scanner::{self, Scanner, Scope},
         tracing::{Live, Pace},
@@ -76,7 +78,7 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
     let opted =
         Opted { origins: whose.as_ref(), normals: plan.by_normal, ends_of_tasks: how.exits };
     let (kernel, mut scans, ring) = Kernel::load(config(plan), buffer, how.btf, opted)?;
-    adopt(&mut scans, &plan.selection, say).context("sockets that exist already")?;
+    let places = adopt(&mut scans, &plan.selection, say).context("sockets that exist already")?;
     let by_holder = plan.transitions && plan.selection.asks_for_holders();
     let mut first = vec![Fact::Host(host())];
     if let Some(origins) = scans.origins() {
@@ -91,7 +93,8 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
     }
     // Of this network namespace only: of another, it would keep it from ending.
     let own = if plan.threads { blocked::ask_here() } else { None };
-    let gauges = Gauges::open(&plan.selection.netns);
+    let named = if plan.selection.netns.is_empty() { &[][..] } else { &places };
+    let gauges = Gauges::open(named);
     capabilities::drop_unneeded().context("dropping privileges")?;
     let scope = Scope {
         selection: plan.selection.clone(),
@@ -176,8 +179,12 @@ fn whose(selection: &Selection) -> Whose {
 }
 
 /// Adopts the sockets that were there before the programs were: those with a descriptor in one go,
-/// the others namespace by namespace.
-fn adopt(scans: &mut Scans, selection: &Selection, say: &mut dyn FnMut(&str)) -> io::Result<()> {
+/// the others namespace by namespace. Those are what is returned.
+fn adopt(
+    scans: &mut Scans,
+    selection: &Selection,
+    say: &mut dyn FnMut(&str),
+) -> io::Result<Vec<Netns>> {
     scans.adopt_by_descriptor(boot_now())?;
     let (mut all, hidden) = netns::all();
     if !selection.netns.is_empty() {
@@ -208,7 +215,7 @@ fn adopt(scans: &mut Scans, selection: &Selection, say: &mut dyn FnMut(&str)) ->
     if process::some_hidden() {
         say(process::HIDDEN);
     }
-    Ok(())
+    Ok(all)
 }
 
 fn host() -> Host {

@@ -28,7 +28,7 @@ use crate::{
         parse,
         record::ProcessId,
         select::Selection,
-        watch::{Plan, Watch},
+        watch::{Plan, Wants, Watch},
     },
     exit::{Exit, Failure},
     source::{
@@ -153,7 +153,9 @@ async fn watch(
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => break,
             ready = source.ready() => ready,
         };
-        let pulled = outcome.and_then(|()| source.pull(&mut |now| watch.wants(now), &mut facts));
+        // Nobody is told here when something will be full.
+        let mut wants = |now| Wants { usage: None, ..watch.wants(now) };
+        let pulled = outcome.and_then(|()| source.pull(&mut wants, &mut facts));
         facts.drain(..).for_each(|fact| watch.take(&fact, &mut said));
         said.drain(..).for_each(|said| left.take(&said.update));
         let followed = source.follow_ends(watch.follows_ends());

@@ -14,38 +14,33 @@ use crate::engine::{
 /// What fills up, how fast, and when it is full, as of `now`.
 #[must_use]
 pub fn forecast(f: &Forecast, now: BootNs) -> String {
-    let who = match &f.what {
+    let (who, has, things) = match &f.what {
         What::Descriptors { process, .. } => {
-            format!("{}[{}]", process.called(), process.process.pid)
+            let who = format!("{}[{}]", process.called(), process.process.pid);
+            (who, "has", "descriptors".to_owned())
         }
-        What::FileTable => "the host".to_owned(),
-        What::Ports { source, .. } => source.to_string(),
-        What::AcceptQueue { local, .. } => format!("the accept queue of {local}"),
-        What::Conntrack { .. } => "connection tracking".to_owned(),
-        What::Memory => "TCP's buffers".to_owned(),
+        What::FileTable => ("the host".to_owned(), "has", "open files".to_owned()),
+        What::Ports { source, to, .. } => {
+            (source.to_string(), "has", format!("local ports to {to} in use"))
+        }
+        What::AcceptQueue { local, .. } => {
+            (format!("the accept queue of {local}"), "has", "places taken".to_owned())
+        }
+        What::Conntrack { .. } => ("connection tracking".to_owned(), "has", "entries".to_owned()),
+        What::Memory => ("TCP's buffers".to_owned(), "have", "pages".to_owned()),
     };
     let place = f.what.place().filter(|place| !place.own);
     let place = place.map(|place| format!(" in netns {}", place.netns)).unwrap_or_default();
-    let things = match &f.what {
-        What::Descriptors { .. } => "descriptors".to_owned(),
-        What::FileTable => "open files".to_owned(),
-        What::Ports { to, .. } => format!("local ports to {to} in use"),
-        What::AcceptQueue { .. } => "places taken".to_owned(),
-        What::Conntrack { .. } => "entries".to_owned(),
-        What::Memory => "pages".to_owned(),
-    };
     let share = f.what.sockets().map(share).unwrap_or_default();
-    let verb = if matches!(f.what, What::Memory) { "have" } else { "has" };
     let Between { min, max, .. } = f.estimate.per_hour;
     let pace = if min == max { min.to_string() } else { format!("{min} to {max}") };
     let full = full(f.left(now));
     let (used, limit) = (f.estimate.used, f.estimate.limit);
-    format!("{who}{place} {verb} {used} of {limit} {things}{share}, gaining {pace} an hour: {full}")
+    format!("{who}{place} {has} {used} of {limit} {things}{share}, gaining {pace} an hour: {full}")
 }
 
 /// `full in 16s to 18s`.
-#[must_use]
-pub fn full(left: Between<u64>) -> String {
+fn full(left: Between<u64>) -> String {
     if left.max == 0 { "full now".to_owned() } else { format!("full in {}", span(left)) }
 }
 

@@ -113,15 +113,8 @@ impl Gathering {
             if !leak {
                 continue;
             }
-            let leaking = self.leaks.entry(holder.process).or_insert_with(|| Leaking {
-                process: NamedProcess::of(holder),
-                leaks: 0,
-                oldest_ns: 0,
-                verdicts: BTreeMap::new(),
-                limit: None,
-                ages_ns: Vec::new(),
-                full_in_ns: None,
-            });
+            let leaking = self.leaks.entry(holder.process);
+            let leaking = leaking.or_insert_with(|| Leaking::new(NamedProcess::of(holder)));
             leaking.leaks += 1;
             leaking.oldest_ns = leaking.oldest_ns.max(age_ns);
             if record.state != TcpState::Close {

@@ -21,6 +21,7 @@ use crate::{
         forecast::{Between, estimate::Estimate},
         record::{BootNs, Holder, ProcessId},
         report::Answer,
+        usage::InUse,
         verdict::Verdict,
     },
     formats::cgroup::Cgroups,
@@ -315,12 +316,26 @@ pub struct Leaking {
 }
 
 impl Leaking {
-    /// When it has none left of `limit` descriptors, of which it has `used`. What is younger than
-    /// `min_age_ns` is not known: the pace is as of then.
-    pub fn foretell(&mut self, used: u64, limit: u64, now: BootNs, min_age_ns: u64) {
+    /// None yet.
+    #[must_use]
+    pub fn new(process: NamedProcess) -> Self {
+        Self {
+            process,
+            leaks: 0,
+            oldest_ns: 0,
+            verdicts: BTreeMap::new(),
+            limit: None,
+            ages_ns: Vec::new(),
+            full_in_ns: None,
+        }
+    }
+
+    /// When it has none left of its descriptors, `in_use` now. What is younger than `min_age_ns` is
+    /// not known: the pace is as of then.
+    pub fn foretell(&mut self, in_use: Option<InUse>, now: BootNs, min_age_ns: u64) {
         let then = now.saturating_sub(min_age_ns);
         let aged = self.ages_ns.iter().filter_map(|age| age.checked_sub(min_age_ns));
-        let full = Estimate::of_leaks(&aged.collect::<Vec<_>>(), then, used, limit);
+        let full = Estimate::of_leaks(&aged.collect::<Vec<_>>(), then, in_use);
         self.full_in_ns = full.ok().map(|estimate| estimate.left(now));
     }
 }

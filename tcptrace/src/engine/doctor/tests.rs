@@ -238,25 +238,14 @@ fn descriptors_near_the_limit_of_the_running_process() {
     }
 }
 
-fn no_leaks(process: NamedProcess) -> Leaking {
-    Leaking {
-        process,
-        leaks: 0,
-        oldest_ns: 0,
-        verdicts: BTreeMap::new(),
-        limit: None,
-        ages_ns: Vec::new(),
-        full_in_ns: None,
-    }
-}
-
 /// What is too young to be known is no sign that it has stopped.
 #[test]
 fn when_a_leaking_process_is_full() {
     let second = 1_000_000_000;
-    let mut leaking = no_leaks(named(4711));
+    let mut leaking = Leaking::new(named(4711));
     leaking.ages_ns = (10..60).map(|age| age * second).collect();
-    leaking.foretell(60, 160, 1_000 * second, 10 * second);
+    let in_use = InUse::of(Some(60), Some(160));
+    leaking.foretell(in_use, 1_000 * second, 10 * second);
     let left = leaking.full_in_ns.expect("one a second");
     assert!(left.min <= left.est && left.est.abs_diff(90 * second) < 4 * second, "{left:?}");
 }
@@ -267,7 +256,7 @@ fn leaks_by_how_many_and_what_is_left() {
         let process = named(4711);
         let (oldest_ns, verdicts) = (90_000_000_000, BTreeMap::from([(Verdict::UnreadFin, leaks)]));
         let limit = Some(limit);
-        let leaks = vec![Leaking { leaks, oldest_ns, verdicts, limit, ..no_leaks(process) }];
+        let leaks = vec![Leaking { leaks, oldest_ns, verdicts, limit, ..Leaking::new(process) }];
         Examination { leaks, ..healthy() }
     };
     for (leaks, limit, harm) in [
@@ -381,7 +370,7 @@ prop_compose! {
         seen.descriptors = vec![Descriptors { process: named(1), used, soft, hard: soft, sockets }];
         let (process, verdicts, limit) = (named(1), BTreeMap::new(), Some(soft));
         seen.leaks =
-            vec![Leaking { leaks, oldest_ns: leaks, verdicts, limit, ..no_leaks(process) }];
+            vec![Leaking { leaks, oldest_ns: leaks, verdicts, limit, ..Leaking::new(process) }];
         seen.process = asked.map(|pid| ProcessId { pid, start_ns: 1 });
         seen
     }
@@ -409,7 +398,7 @@ proptest! {
         let (soft, sockets) = (1_024, BTreeMap::new());
         seen.descriptors = vec![Descriptors { process, used, soft, hard: soft, sockets }];
         let limit = Some(soft);
-        seen.leaks = vec![Leaking { leaks, oldest_ns: 1, limit, ..no_leaks(named(1)) }];
+        seen.leaks = vec![Leaking { leaks, oldest_ns: 1, limit, ..Leaking::new(named(1)) }];
         let said = checkup(seen);
         prop_assert!(said.findings.is_empty(), "{:#?}", said.findings);
     }

@@ -1,7 +1,7 @@
 //! When something that grows is full.
 
 use super::{Between, NoForecast, Samples, WINDOW_NS};
-use crate::engine::record::BootNs;
+use crate::engine::{record::BootNs, usage::InUse};
 
 /// When something is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,16 +26,16 @@ impl Estimate {
         Self::with(samples, used, limit)
     }
 
-    /// When `used`, which grows as leaks came that are so old (ns), reaches `limit`.
+    /// When what is in use, which grows as leaks came that are so old (ns), reaches its limit.
     ///
     /// # Errors
     /// Why that can't be told.
     pub fn of_leaks(
         ages_ns: &[u64],
         now: BootNs,
-        used: u64,
-        limit: u64,
+        in_use: Option<InUse>,
     ) -> Result<Self, NoForecast> {
+        let InUse { used, limit } = in_use.ok_or(NoForecast::NoLimit)?;
         Self::with(&Samples::of_ages(ages_ns, now, WINDOW_NS), used, limit)
     }
 

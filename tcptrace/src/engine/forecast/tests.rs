@@ -1,6 +1,7 @@
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
+use crate::engine::usage::InUse;
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -56,7 +57,7 @@ fn from_the_ages_of_leaks() {
     let now = 1_000 * SECOND;
     let of = |ages: Vec<u64>| {
         let ages: Vec<u64> = ages.into_iter().map(|age| age * SECOND).collect();
-        estimate::Estimate::of_leaks(&ages, now, 50 + ages.len() as u64, 200)
+        estimate::Estimate::of_leaks(&ages, now, InUse::of(Some(50 + ages.len() as u64), Some(200)))
     };
     let steady = of((1..=50).collect()).expect("one a second");
     let Between { min, est, max } = steady.left(now);
@@ -67,7 +68,7 @@ fn from_the_ages_of_leaks() {
     assert_eq!(of(vec![0; 20]), Err(NoForecast::TooFew), "all just now");
     assert!(of(vec![60; 20]).is_err(), "all at once, a minute ago");
     assert!(of((300..350).collect()).is_err(), "no more for five minutes");
-    let free = estimate::Estimate::of_leaks(&[], now, 5, u64::MAX);
+    let free = estimate::Estimate::of_leaks(&[], now, InUse::of(Some(5), Some(u64::MAX)));
     assert_eq!(free, Err(NoForecast::NoLimit));
 }
 

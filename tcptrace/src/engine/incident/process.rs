@@ -13,6 +13,7 @@ use crate::engine::{
     forecast::{NoForecast, estimate::Estimate},
     language::{Language, language},
     record::{BootNs, Holder, ProcessId, Record, Since},
+    usage::InUse,
     watch::{WaitsOf, Watch},
 };
 
@@ -124,11 +125,8 @@ impl ProcessStory {
         self.by_verdict = std::array::from_fn(|n| self.resolved_by_verdict[n] + of.by_verdict[n]);
         self.in_leaks = of.ages_ns.len() as u64;
         let in_use = self.in_use().unwrap_or(self.in_leaks);
-        let by_ages = || match self.limit {
-            Some(limit) => Estimate::of_leaks(&of.ages_ns, now, in_use, limit),
-            None => Err(NoForecast::NoLimit),
-        };
-        self.full = sampled.unwrap_or_else(by_ages);
+        let in_use = InUse::of(Some(in_use), self.limit);
+        self.full = sampled.unwrap_or_else(|| Estimate::of_leaks(&of.ages_ns, now, in_use));
     }
 }
 

@@ -17,6 +17,14 @@ pub struct InUse {
     pub limit: u64,
 }
 
+impl InUse {
+    /// Where both are known.
+    #[must_use]
+    pub fn of(used: Option<u64>, limit: Option<u64>) -> Option<Self> {
+        Some(Self { used: used?, limit: limit? })
+    }
+}
+
 /// Descriptors and open files at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
@@ -69,7 +77,7 @@ pub struct PlaceUsage {
 }
 
 /// A network namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NetnsName {
     /// Its inode number.
     pub netns: u32,

@@ -2,6 +2,7 @@
 //! use, and when there is none left.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, HashSet},
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -47,9 +48,9 @@ pub(super) struct Uses {
 enum Thing {
     Descriptors(ProcessId),
     FileTable,
-    Ports(u32, IpAddr, SocketAddr),
-    AcceptQueue(u32, SocketAddr),
-    Conntrack(u32),
+    Ports(NetnsName, IpAddr, SocketAddr),
+    AcceptQueue(NetnsName, SocketAddr),
+    Conntrack(NetnsName),
     Memory,
 }
 
@@ -58,8 +59,8 @@ enum Thing {
 struct Use {
     samples: Samples,
     limit: u64,
-    /// Which network namespace, of what is one's.
-    place: Option<NetnsName>,
+    /// What was estimated since the last sample: screens ask for it again and again.
+    estimated: Cell<Option<Result<Estimate, NoForecast>>>,
     /// Connections by state number, where they are known.
     states: Vec<(u8, u64)>,
     /// How long was left when that was said last, ns.
@@ -69,8 +70,17 @@ struct Use {
 }
 
 impl Use {
+    fn add(&mut self, at_ns: BootNs, now: InUse) {
+        self.samples.add(Sampled { at_ns, value: now.used });
+        self.limit = now.limit;
+        self.estimated.take();
+    }
+
     fn estimate(&self) -> Result<Estimate, NoForecast> {
-        Estimate::of(&self.samples, self.limit)
+        let estimate =
+            self.estimated.get().unwrap_or_else(|| Estimate::of(&self.samples, self.limit));
+        self.estimated.set(Some(estimate));
+        estimate
     }
 
     /// What is to be said now: at first, and whenever half of the time left has gone since.
@@ -107,7 +117,11 @@ struct Taking<'a> {
     news: Vec<(Thing, Estimate)>,
 }
 
-impl Taking<'_> {
+impl<'a> Taking<'a> {
+    fn new(uses: &'a mut Uses, now: BootNs) -> Self {
+        Self { uses, now, seen: HashSet::new(), news: Vec::new() }
+    }
+
     fn take(&mut self, thing: Thing, in_use: InUse) -> Option<&mut Use> {
         let known = &mut self.uses.things;
         if known.len() >= THINGS && !known.contains_key(&thing) {
@@ -115,17 +129,9 @@ impl Taking<'_> {
         }
         self.seen.insert(thing);
         let of = known.entry(thing).or_default();
-        of.samples.add(Sampled { at_ns: self.now, value: in_use.used });
-        of.limit = in_use.limit;
+        of.add(self.now, in_use);
         self.news.extend(of.news(self.now).map(|estimate| (thing, estimate)));
         Some(of)
-    }
-
-    fn ports(&mut self, place: NetnsName, usage: &PortsUsage) {
-        let thing = Thing::Ports(place.netns, usage.source, usage.to);
-        if let Some(of) = self.take(thing, usage.ports) {
-            (of.place, of.states) = (Some(place), usage.states.clone());
-        }
     }
 }
 
@@ -146,7 +152,7 @@ impl Watch {
 
     /// Takes in what was counted at `now`.
     pub(super) fn usage(&mut self, now: BootNs, usage: &Usage, said: &mut Vec<Said>) {
-        let mut taking = self.taking(now);
+        let mut taking = Taking::new(&mut self.uses, now);
         for process in usage.processes.iter().take(PROCESSES) {
             taking.take(Thing::Descriptors(process.id()), process.descriptors);
         }
@@ -165,50 +171,44 @@ impl Watch {
         usage: &NetworkUsage,
         said: &mut Vec<Said>,
     ) {
-        let selection = self.plan.selection.clone();
+        let selection = &self.plan.selection;
         // Whoever asks for some processes only is told of no others.
         let of_all = !selection.asks_for_holders();
         let asked = |netns, local, remote| {
             let c = Connection { cookie: 0, netns, local, remote, mptcp: false };
             of_all && selection.matches_connection(&c)
         };
-        let mut taking = self.taking(now);
+        let mut taking = Taking::new(&mut self.uses, now);
         if let Some(memory) = usage.memory {
             taking.take(Thing::Memory, memory);
         }
         let mut counted = HashSet::new();
         for at in &usage.places {
             let (place, netns) = (at.place, at.place.netns);
-            if let Some(conntrack) = at.conntrack
-                && let Some(of) = taking.take(Thing::Conntrack(netns), conntrack)
-            {
-                of.place = Some(place);
+            if let Some(conntrack) = at.conntrack {
+                taking.take(Thing::Conntrack(place), conntrack);
             }
             for queue in at.queues.iter().filter(|q| asked(netns, q.local, q.local)) {
-                let thing = Thing::AcceptQueue(netns, queue.local);
-                if let Some(of) = taking.take(thing, queue.queue) {
-                    of.place = Some(place);
-                }
+                taking.take(Thing::AcceptQueue(place, queue.local), queue.queue);
             }
             let Some(ports) = &at.ports else { continue };
-            counted.insert(netns);
+            counted.insert(place);
             let source = |p: &PortsUsage| SocketAddr::new(p.source, 0);
             for usage in ports.iter().filter(|p| asked(netns, source(p), p.to)) {
-                taking.ports(place, usage);
+                let thing = Thing::Ports(place, usage.source, usage.to);
+                if let Some(of) = taking.take(thing, usage.ports) {
+                    of.states.clone_from(&usage.states);
+                }
             }
         }
         let Taking { uses, seen, news, .. } = taking;
         let of_kind = |thing: &Thing| match thing {
             Thing::AcceptQueue(..) | Thing::Conntrack(_) => true,
-            Thing::Ports(netns, ..) => counted.contains(netns),
+            Thing::Ports(place, ..) => counted.contains(place),
             _ => false,
         };
         uses.retain(of_kind, &seen);
         self.foretell(now, news, said);
-    }
-
-    fn taking(&mut self, now: BootNs) -> Taking<'_> {
-        Taking { uses: &mut self.uses, now, seen: HashSet::new(), news: Vec::new() }
     }
 
     fn foretell(&mut self, now: BootNs, news: Vec<(Thing, Estimate)>, said: &mut Vec<Said>) {
@@ -227,17 +227,17 @@ impl Watch {
                 What::Descriptors { process, sockets: self.sockets_of(id, now) }
             }
             Thing::FileTable => What::FileTable,
-            Thing::Ports(_, source, to) => {
+            Thing::Ports(place, source, to) => {
                 let states = of.states.iter().filter_map(|(state, count)| {
                     let state = TcpState::from_number(*state)?;
                     // The kernel does not tell how old they are.
                     let oldest = Age { min_ns: 0, max_ns: None };
                     Some(Count { state, verdict: None, count: *count, oldest })
                 });
-                What::Ports { place: of.place?, source, to, sockets: states.collect() }
+                What::Ports { place, source, to, sockets: states.collect() }
             }
-            Thing::AcceptQueue(_, local) => What::AcceptQueue { place: of.place?, local },
-            Thing::Conntrack(_) => What::Conntrack { place: of.place? },
+            Thing::AcceptQueue(place, local) => What::AcceptQueue { place, local },
+            Thing::Conntrack(place) => What::Conntrack { place },
             Thing::Memory => What::Memory,
         })
     }

@@ -20,6 +20,7 @@ use crate::{
         },
         record::{BootNs, Connection, ProcessId},
         report::Answer,
+        usage::InUse,
     },
     formats::{
         sock_diag::{Detail, TCP},
@@ -92,9 +93,7 @@ pub fn examine(order: Order) -> io::Result<(Examination, BootNs)> {
     for leaking in &mut leaks {
         let limits = limits::of_process(leaking.process.pid);
         leaking.limit = limits.soft.ok();
-        if let (Ok(used), Ok(limit)) = (limits.used, limits.soft) {
-            leaking.foretell(used, limit, now, min_age_ns);
-        }
+        leaking.foretell(InUse::of(limits.used.ok(), leaking.limit), now, min_age_ns);
     }
     let descriptors = descriptors(&scope, process, &scanned.sockets, &mut unseen);
     let namespaces = second.into_iter().map(|look| look.with(&first, &mut scanned, &snapshot));

@@ -5,12 +5,13 @@ use std::rc::Rc;
 use crate::{
     engine::{
         blocked::blockage::{Blockage, Kept, Unserved, blockages},
-        forecast::{NoForecast, estimate::Estimate},
+        forecast::estimate::Estimate,
         language::{Language, language},
         record::{BootNs, Holder, ProcessId, Record},
         report,
         report::{Listening, ProcessReport},
         stack::threads::LeftAlone,
+        usage::InUse,
         watch::WaitsOf,
     },
     source::live::{blocked, limits, lookup::Known, netstat, process, snapshot::Snapshot, threads},
@@ -28,10 +29,7 @@ pub fn process(snapshot: &Snapshot, id: ProcessId, records: &[Record]) -> Proces
     // What waits in a queue has no descriptor.
     let ages = leaks.iter().filter(|r| holds(&r.holders, pid) && r.listener.is_none());
     let ages: Vec<u64> = ages.map(|r| r.age(snapshot.now).min_ns).collect();
-    let full = match (used, limit) {
-        (Ok(used), Ok(limit)) => Estimate::of_leaks(&ages, snapshot.now, used, limit),
-        _ => Err(NoForecast::NoLimit),
-    };
+    let full = Estimate::of_leaks(&ages, snapshot.now, InUse::of(used.ok(), limit.ok()));
     let listeners = listeners(snapshot, pid);
     ProcessReport {
         parent: process::find_with_name(process.ppid).map(|(id, comm)| (id.pid, comm)),

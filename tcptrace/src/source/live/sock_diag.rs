@@ -8,10 +8,13 @@ use rustix::net::{
     recv, send, socket_with,
 };
 
-use tcptrace_common::event::Socket;
+use tcptrace_common::{event::Socket, state::TcpState};
 
 use crate::{
-    engine::record::BootNs,
+    engine::{
+        parse::States,
+        record::{BootNs, Connection},
+    },
     formats::{
         sock_diag,
         sock_diag::{Detail, Dump, FAMILIES, TCP},
@@ -158,6 +161,21 @@ impl SockDiag {
         }
     }
 
+    /// Goes through all TCP connections, whatever their state, and keeps none of them. A state that
+    /// nobody knows is CLOSE.
+    ///
+    /// # Errors
+    /// See [`dump`].
+    pub fn each(&mut self, take: &mut dyn FnMut(&Connection, TcpState)) -> io::Result<()> {
+        let states = States::ALL.0 & !TcpState::Listen.bit() & !TcpState::Close.bit();
+        self.pick(states, Detail::Ends, &mut |socket| {
+            let state = TcpState::from_number(socket.state).unwrap_or(TcpState::Close);
+            take(&Connection::new(socket.cookie, &socket.tuple, socket.protocol), state);
+            false
+        })
+        .map(drop)
+    }
+
     /// The unix socket with this inode number; `None`: it is gone.
     ///
     /// # Errors
@@ -239,10 +257,8 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use rustix::net::{getsockname, sendto, sockopt::set_socket_linger};
-    use tcptrace_common::state::TcpState;
 
     use super::*;
-    use crate::engine::record::Connection;
 
     fn ours() -> SockDiag {
         SockDiag::open(7, || 1_000_000_000).expect("a socket")

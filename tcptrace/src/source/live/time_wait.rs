@@ -2,17 +2,16 @@
 
 use std::{fs, io};
 
-use tcptrace_common::{event::Socket, state::TcpState};
+use tcptrace_common::event::Socket;
 
 use super::sock_diag::SockDiag;
 use crate::{
     engine::{
-        parse::States,
         record::Connection,
         select::Selection,
         time_wait::{Bounds, TimeWaitCounter, TimeWaits},
     },
-    formats::{ports::LocalPorts, sock_diag::Detail},
+    formats::ports::LocalPorts,
 };
 
 /// Counts the calling thread's network namespace: its TIME_WAIT sockets, and what else has local
@@ -28,12 +27,7 @@ pub fn count(
     let of = |s: &Socket| Connection::new(s.cookie, &s.tuple, s.protocol);
     let listeners = listeners.iter().map(|s| of(s).local);
     let mut tally = TimeWaitCounter::new(diag.netns(), bounds(), listeners);
-    let states = States::ALL.0 & !TcpState::Listen.bit() & !TcpState::Close.bit();
-    diag.pick(states, Detail::Ends, &mut |socket| {
-        let (c, state) = (of(socket), TcpState::from_number(socket.state));
-        tally.take(&c, state.unwrap_or(TcpState::Close), selection.matches_connection(&c));
-        false
-    })?;
+    diag.each(&mut |c, state| tally.take(c, state, selection.matches_connection(c)))?;
     Ok(tally.counted())
 }
 

@@ -19,7 +19,6 @@ use super::{boot_now, cpu_time, limits, netns::Netns, process, sock_diag::SockDi
 use crate::{
     engine::{
         fact::Fact,
-        parse::States,
         record::{BootNs, Connection, ProcessId},
         usage::{
             InUse, NetnsName, NetworkUsage, PlaceUsage, PortsUsage, ProcessUsage, QueueUsage,
@@ -39,6 +38,11 @@ use crate::{
 const PLACES: usize = 16;
 /// Looking at them takes at most this share of a CPU.
 const SHARE: u32 = 250;
+/// Orphans: closed by their process, and not over.
+const CLOSED: u32 = TcpState::FinWait1.bit()
+    | TcpState::FinWait2.bit()
+    | TcpState::Closing.bit()
+    | TcpState::LastAck.bit();
 /// A settings file is no longer.
 const LONGEST: usize = 4_096;
 
@@ -47,37 +51,33 @@ const LONGEST: usize = 4_096;
 pub struct Gauges {
     places: Vec<Gauge>,
     next_ns: BootNs,
+    /// How many descriptors there are need not be counted, see [`descriptors`].
+    sized: bool,
     /// The same of counting descriptors one by one.
     next_count_ns: BootNs,
 }
 
 impl Gauges {
-    /// Of this network namespace, or of those that are named: of others, it would keep them from
-    /// ending.
+    /// Of those network namespaces that are asked for, or else of this one: others, it would keep
+    /// from ending.
     #[must_use]
-    pub fn open(named: &[u32]) -> Self {
+    pub fn open(asked_for: &[Netns]) -> Self {
         let own = Netns::of(Path::new("/proc/thread-self/ns/net")).ok();
         let here = own.as_ref().map_or(0, |own| own.inode);
-        let wanted = if named.is_empty() {
-            own.into_iter().collect()
-        } else {
-            let (mut all, _) = netns::all();
-            all.retain(|netns| named.contains(&netns.inode));
-            all.truncate(PLACES);
-            all
-        };
-        let (places, _) = netns::each(&wanted, |netns| Gauge::open(netns, netns.inode == here));
-        Self { places, ..Self::default() }
+        let wanted = if asked_for.is_empty() { own.as_slice() } else { asked_for };
+        let wanted = &wanted[..wanted.len().min(PLACES)];
+        let (places, _) = netns::each(wanted, |netns| Gauge::open(netns, netns.inode == here));
+        let sized = descriptors(std::process::id()).is_some();
+        Self { places, sized, ..Self::default() }
     }
 
     /// What is in use now: of these processes, as far as they are there and it can be read, and of
     /// all else.
     pub fn facts(&mut self, wanted: &[ProcessId]) -> Vec<Fact> {
         let (mut facts, now) = (Vec::new(), boot_now());
-        let sized = descriptors(std::process::id()).is_some();
-        if sized || now >= self.next_count_ns {
+        if self.sized || now >= self.next_count_ns {
             let before = cpu_time();
-            facts.push(usage(wanted, sized));
+            facts.push(usage(wanted, self.sized));
             self.next_count_ns = after(now, cpu_time().saturating_sub(before));
         }
         if now >= self.next_ns {
@@ -90,15 +90,7 @@ impl Gauges {
         }
         facts
     }
-}
 
-/// Orphans: closed by their process, and not over.
-const CLOSED: u32 = TcpState::FinWait1.bit()
-    | TcpState::FinWait2.bit()
-    | TcpState::Closing.bit()
-    | TcpState::LastAck.bit();
-
-impl Gauges {
     /// Fills in what sock_diag knows of a connection that no descriptor leads to, if its program
     /// has closed it and its network namespace is looked at: timers, queues, windows. False: it was
     /// not asked.
@@ -147,16 +139,19 @@ pub fn descriptors(pid: u32) -> Option<u64> {
 
 fn usage(wanted: &[ProcessId], sized: bool) -> Fact {
     let of = |id: &ProcessId| {
-        let used = if sized { descriptors(id.pid) } else { limits::of_process(id.pid).used.ok() }?;
-        let text = text(&format!("/proc/{}/limits", id.pid)).ok()?;
-        let limit = limits::open_files(&text)?.soft;
+        let descriptors = if sized {
+            let text = text(&format!("/proc/{}/limits", id.pid)).ok()?;
+            InUse { used: descriptors(id.pid)?, limit: limits::open_files(&text)?.soft }
+        } else {
+            let counted = limits::of_process(id.pid);
+            InUse::of(counted.used.ok(), counted.soft.ok())?
+        };
         // If it is another by now, these are not its numbers.
         process::find(id.pid).filter(|now| id.is_same(*now))?;
-        let descriptors = InUse { used, limit };
         Some(ProcessUsage { pid: id.pid, start_ns: id.start_ns, descriptors })
     };
     let host = limits::of_host();
-    let files = host.used.ok().zip(host.limit.ok()).map(|(used, limit)| InUse { used, limit });
+    let files = InUse::of(host.used.ok(), host.limit.ok());
     Fact::Usage(Box::new(Usage { processes: wanted.iter().filter_map(of).collect(), files }))
 }
 
@@ -204,7 +199,7 @@ impl Gauge {
 
     fn read(&mut self) -> PlaceUsage {
         let [count, max] = self.conntrack.each_ref().map(|file| number(file.as_ref()));
-        let conntrack = count.zip(max).map(|(used, limit)| InUse { used, limit });
+        let conntrack = InUse::of(count, max);
         let listeners = self.diag.dump(TCP, TcpState::Listen.bit(), Detail::Ends);
         let listeners = listeners.map(|dump| dump.sockets).unwrap_or_default();
         let waiting = listeners.iter().filter(|s| s.backlog > 0);
@@ -233,15 +228,8 @@ impl Gauge {
             return Some(Vec::new());
         }
         let mut counter = PortCounter::new(&rules, listening);
-        let states = States::ALL.0 & !TcpState::Listen.bit() & !TcpState::Close.bit();
-        let dumped = self.diag.pick(states, Detail::Ends, &mut |socket| {
-            if let Some(state) = TcpState::from_number(socket.state) {
-                let c = Connection::new(socket.cookie, &socket.tuple, socket.protocol);
-                counter.take(&c, state);
-            }
-            false
-        });
-        dumped.ok().map(|_| counter.counted())
+        self.diag.each(&mut |c, state| counter.take(c, state)).ok()?;
+        Some(counter.counted())
     }
 
     /// Connections of both families, TIME_WAIT too. Listeners are among them.

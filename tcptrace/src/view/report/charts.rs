@@ -283,8 +283,8 @@ impl IncidentReport<'_> {
                 values: self.moments().iter().map(used).collect(),
             }];
             chart.limit = p.limit;
-            chart.reaches = p.full.ok().map(|full| full.full_at);
             if let Ok(full) = p.full {
+                chart.reaches = Some(full.full_at);
                 // As far ahead as one has seen, and not further.
                 let ahead = chart.range[1].saturating_add(self.span().length_ns());
                 chart.range[1] = full.full_at.max.min(ahead).max(chart.range[1]);

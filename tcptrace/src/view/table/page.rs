@@ -344,7 +344,7 @@ impl<W: Write> Table<W> {
     }
 }
 
-/// `8512 of 20000 (42%); at this pace they run out in about 4m10s`.
+/// `8512 of 20000 (42%); at this pace they run out in 4m10s to 4m40s`.
 fn descriptors(r: &ProcessReport, now: BootNs) -> String {
     match (r.used, r.limit) {
         (Ok(used), Ok(limit)) => {

@@ -12,7 +12,7 @@ use crate::{
     engine::{
         blocked::blockage::{Blockage, Kept, Unserved},
         fact::Process,
-        forecast::{NoForecast, estimate::Estimate},
+        forecast::estimate::Estimate,
         group::GroupBy,
         language::{Language, language},
         name::file_name,
@@ -21,6 +21,7 @@ use crate::{
         stack::threads::LeftAlone,
         stories::stories,
         update::Update,
+        usage::InUse,
         verdict::Verdict,
     },
     view::{Clock, View, table::Table},
@@ -160,10 +161,7 @@ fn process(holder: &Holder, members: &[&Rc<Record>], basis: &Basis<'_>) -> Proce
     // What waits in a queue has no descriptor.
     let held = leaks.iter().filter(|r| r.listener.is_none());
     let ages: Vec<u64> = held.map(|r| r.age(basis.seen.now).min_ns).collect();
-    let by_ages = || {
-        let (used, limit) = used.zip(limit).ok_or(NoForecast::NoLimit)?;
-        Estimate::of_leaks(&ages, basis.seen.now, used, limit)
-    };
+    let by_ages = || Estimate::of_leaks(&ages, basis.seen.now, InUse::of(used, limit));
     let sampled = basis.seen.full.get(&holder.process).copied();
     let waits = basis.seen.waits.get(&holder.process);
     let known_threads = waits.map_or(Err(BY_EXPLAIN), |waits| waits.threads.as_ref().clone());
