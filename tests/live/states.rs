@@ -11,7 +11,7 @@ use crate::{
     snapshot::snapshot,
     support::netns::{Netns, join},
     tests,
-    tracer::{DEADLINE, Pair, Tracer, holder_pids, netns, start},
+    tracer::{DEADLINE, Pair, Tracer, holder_pids, load, netns, start},
 };
 
 tests![
@@ -22,6 +22,7 @@ tests![
     fins_that_nobody_acknowledges,
     a_watch_says_the_same,
     a_connect_that_failed,
+    time_wait_is_counted,
 ];
 
 /// Looks until as many sockets have the verdict.
@@ -246,6 +247,37 @@ fn fins_that_nobody_acknowledges() {
         assert_eq!(said["evidence"]["send_q"], socket["evidence"]["send_q"], "{said}");
     }
     tracer.finish();
+}
+
+/// A watch counts what no event tells of, and says it again when there are twice as many.
+fn time_wait_is_counted() {
+    let ns = netns();
+    // A network namespace is found by its processes.
+    let _lives_there = start(&ns);
+    let mut tracer = Tracer::watch(&ns, &["--state", "time_wait"]);
+    let all = Tracer::watch(&ns, &["--state", "all", "--lport", "1"]);
+    load(&ns, 40);
+    // Counted while the load went on, or after it.
+    let first = tracer.next("time_wait");
+    let count = |e: &Value| e["time_wait"]["count"].as_u64().expect("a count");
+    assert!((1..=40).contains(&count(&first)), "{first}");
+    load(&ns, 120);
+    let again = tracer.next("time_wait");
+    assert!(count(&again) >= 2 * count(&first), "{first} {again}");
+    // The load's listeners are gone: all of them are the clients' own, who closed first.
+    let told = &again["time_wait"];
+    assert_eq!(told["by_listener"], json!([]), "{again}");
+    let opened = told["by_destination"].as_array().expect("a list");
+    let of_all = |l: &[Value]| l.iter().filter_map(|o| o["time_wait"].as_u64()).sum::<u64>();
+    assert!(opened.len() == 100 || of_all(opened) == count(&again), "{again}");
+    assert!(opened[0]["used"].as_u64() >= Some(1) && opened[0]["ports"].is_u64(), "{again}");
+    assert_eq!(told["namespaces"].as_array().map(Vec::len), Some(1), "{again}");
+    let (summary, _) = tracer.finish();
+    assert_eq!(count(&summary), 160, "{summary}");
+    assert_eq!((&summary["stuck"], &summary["leaks"]), (&json!(0), &json!(0)), "{summary}");
+    // Of ends that nobody has there is none.
+    let (summary, _) = all.finish();
+    assert_eq!(summary["time_wait"]["count"], 0, "{summary}");
 }
 
 /// Of a listener that came after it, and of who waits for that.

@@ -123,7 +123,7 @@ fn size(text: &str) -> Result<u64, String> {
 /// Runs the command.
 pub fn run(mut args: Args) -> Result<Exit, Failure> {
     memory::keep_little();
-    args.select.state = Some(args.select.traceable()?);
+    args.select.state = Some(args.select.watchable()?);
     let options = args.options()?;
     let plan = Plan {
         selection: args.select.resolve()?,

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use tcptrace_common::state::TcpState;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     task::yield_now,
@@ -17,7 +18,12 @@ use super::{
 };
 use crate::{
     engine::{
-        parse, parse::MinAge, record::BootNs, reports::Reports, select::Selection, watch::Plan,
+        parse,
+        parse::{MinAge, States},
+        record::BootNs,
+        reports::Reports,
+        select::Selection,
+        watch::Plan,
     },
     exit::{Exit, Failure},
     prose::time::human,
@@ -120,7 +126,10 @@ pub fn plan(
     select: &select::Args,
     min_age: Option<MinAge>,
 ) -> Result<Plan, Failure> {
-    let states = select.traceable()?.0;
+    let asked = select.watchable()?;
+    // Whoever asks for all has what there is: of TIME_WAIT, older recordings kept nothing.
+    let all = if asked.is_all() { header.states | !TcpState::TimeWait.bit() } else { u32::MAX };
+    let states = asked.0 & all;
     let left_out = states & !header.states;
     if left_out != 0 {
         return Err(Failure::usage(format!(
@@ -176,7 +185,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let header = recording.header().clone();
     let plan = args.plan(&header)?;
     let reports = args.reports(&plan);
-    let selection = plan.selection.clone();
+    let (states, selection) = (plan.states, plan.selection.clone());
     let began = header.began();
     let view = match args.output.view_at(began, header.began_ns, Columns::Watch) {
         Ok(view) => view,
@@ -195,7 +204,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         damaged: false,
     };
     let shown = attach::runtime()?.block_on(replay.run());
-    let unknown = unknown(&selection, &replay.session);
+    let unknown = unknown(states, &selection, &replay.session);
     match args.leaks.exit(replay.session.found(), shown)? {
         _ if unknown.is_some() => Err(Failure::usage(unknown.unwrap_or_default())),
         Exit::Done if replay.damaged => Ok(Exit::Failed),
@@ -204,7 +213,14 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 /// What was asked for and is not in the recording.
-fn unknown(selection: &Selection, session: &Session) -> Option<String> {
+fn unknown(states: u32, selection: &Selection, session: &Session) -> Option<String> {
+    if States(states).is_time_wait_only() && session.watch.in_time_wait().is_none() {
+        return Some(
+            "--state time_wait: the recording has counts, of the ends that it was made with: write \
+             the same --local, --remote, --lport, --rport, --family and --netns"
+                .to_owned(),
+        );
+    }
     let known = |pid| session.watch.has_known(pid);
     let pid = selection.processes.iter().map(|process| process.pid).find(|pid| !known(*pid))?;
     Some(format!("--pid {pid}: the recording knows no such process"))

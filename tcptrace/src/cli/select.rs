@@ -150,9 +150,22 @@ impl Args {
         self.state.unwrap_or(States(usual))
     }
 
-    /// Of these, the states that can be traced.
-    pub fn traceable(&self) -> Result<States, Failure> {
-        self.states().traceable().map_err(|why| Failure::usage(format!("--state: {why}")))
+    /// The same for a watch, which counts TIME_WAIT and lists none of it.
+    pub fn watchable(&self) -> Result<States, Failure> {
+        let states = self.states();
+        let of_processes = [
+            ("--pid", !self.pid.is_empty()),
+            ("--comm", !self.comm.is_empty()),
+            ("--cgroup", !self.cgroup.is_empty()),
+            ("--container", !self.container.is_empty()),
+        ];
+        match of_processes.iter().find(|(_, given)| *given) {
+            Some((flag, _)) if states.is_time_wait_only() => Err(Failure::usage(format!(
+                "--state time_wait: TIME_WAIT has no process; leave out {flag}, or write --local, \
+                 --remote or --netns"
+            ))),
+            _ => Ok(states),
+        }
     }
 
     /// Whether verdicts were asked for by name.

@@ -126,7 +126,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
     if !args.replay.is_empty() {
         return attach::runtime()?.block_on(play(&args));
     }
-    args.select.state = Some(args.select.traceable()?);
+    args.select.state = Some(args.select.watchable()?);
     let plan = Plan {
         selection: args.select.resolve()?,
         states: args.select.states().0,

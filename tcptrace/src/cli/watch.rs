@@ -140,7 +140,7 @@ impl Args {
 /// Runs the command.
 pub fn run(mut args: Args) -> Result<Exit, Failure> {
     memory::keep_little();
-    args.select.state = Some(args.select.traceable()?);
+    args.select.state = Some(args.select.watchable()?);
     args.close.check(args.min_age.duration(), args.output.is_csv())?;
     let selection = args.select.resolve()?;
     let btf = args.btf.resolve()?;

@@ -20,6 +20,7 @@ use super::{
     close::CloseAttempt,
     record::{BootNs, ProcessId},
     stack::Stack,
+    time_wait::TimeWaits,
     usage::{NetworkUsage, Usage},
     waiting::Waiting,
 };
@@ -94,6 +95,13 @@ pub enum Fact {
     Usage(Box<Usage>),
     /// The same of what network namespaces have.
     NetworkUsage(Box<NetworkUsage>),
+    /// TIME_WAIT, counted in the network namespaces that are looked at.
+    TimeWaits {
+        /// Which of them: [`Selection::ends`](super::select::Selection::ends).
+        of: String,
+        /// Each list has at most [`TimeWaits::MOST`], those with most first.
+        all: Box<TimeWaits>,
+    },
 }
 
 /// How long stays were in one state, of connections that lead to one place.

@@ -63,6 +63,13 @@ impl Selection {
             && self.family.is_none_or(|f| f == c.family())
     }
 
+    /// What [`Self::matches_connection`] goes by: the same text for the same choice.
+    #[must_use]
+    pub fn ends(&self) -> String {
+        let Self { netns, local, remote, lport, rport, family, .. } = self;
+        format!("{netns:?} {local:?} {remote:?} {lport:?} {rport:?} {family:?}")
+    }
+
     /// Whether holders decide too.
     #[must_use]
     pub fn asks_for_holders(&self) -> bool {

@@ -5,13 +5,14 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use serde::{Deserialize, Serialize};
 use tcptrace_common::state::TcpState;
 
 use super::record::Connection;
 use crate::formats::ports::LocalPorts;
 
 /// What a network namespace allows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
     /// The ports that connect() chooses from; `None`: they could not be read.
     pub ports: Option<LocalPorts>,
@@ -20,7 +21,7 @@ pub struct Bounds {
 }
 
 /// Those of one network namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Namespace {
     /// Its inode number.
     pub netns: u32,
@@ -31,7 +32,7 @@ pub struct Namespace {
 }
 
 /// Those that came in by one listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Served {
     /// Network namespace.
     pub netns: u32,
@@ -42,7 +43,7 @@ pub struct Served {
 }
 
 /// Local ports between one address here and one end there: of each, one connection has one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortUse {
     /// Network namespace.
     pub netns: u32,
@@ -59,7 +60,7 @@ pub struct PortUse {
 }
 
 /// All that are asked for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeWaits {
     /// How many.
     pub count: u64,
@@ -72,6 +73,16 @@ pub struct TimeWaits {
 }
 
 impl TimeWaits {
+    /// So many of each list are told, those with most first.
+    pub const MOST: usize = 100;
+
+    /// Nothing beyond [`Self::MOST`] of each list. They are in order.
+    pub fn shorten(&mut self) {
+        self.places.truncate(Self::MOST);
+        self.served.truncate(Self::MOST);
+        self.opened.truncate(Self::MOST);
+    }
+
     /// All network namespaces together.
     pub fn add(&mut self, other: Self) {
         self.count += other.count;

@@ -18,6 +18,7 @@ use super::{
     record::{Age, ClosedBy, Connection, Record},
     report::{Explanation, ProcessReport, ProcessStacks},
     stories::CodeStory,
+    time_wait::TimeWaits,
     unknown::Reason,
     worst::Worst,
 };
@@ -155,6 +156,8 @@ pub struct Summary {
     pub lost: Lost,
     /// Who has most leaks open, at the end.
     pub worst: Option<Box<Worst>>,
+    /// TIME_WAIT, where it is watched, as counted last.
+    pub time_waits: Option<Box<TimeWaits>>,
     /// What will be full within a day, at the end, the first of it first.
     pub forecasts: Vec<Forecast>,
     /// What keeps those that hold leaks from their work, the worst first.
@@ -214,6 +217,9 @@ pub enum Update {
     Stories(Vec<CodeStory>),
     /// Something will be full: once, and again whenever half of the time left has gone.
     Forecast(Box<Forecast>),
+    /// Connections in TIME_WAIT, which no event tells of: at first, and again when there are twice
+    /// or half as many.
+    TimeWaits(Box<TimeWaits>),
     /// Something could not be seen or shown.
     Lost(Lost),
     /// The end.

@@ -3,10 +3,12 @@
 
 use std::{collections::BTreeSet, net::IpAddr, ops::RangeInclusive};
 
+use serde::{Deserialize, Serialize};
+
 use super::sysctl::ranges;
 
 /// The ports of a network namespace that connect() chooses from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalPorts {
     /// From the first to the last.
     pub range: RangeInclusive<u16>,

@@ -16,4 +16,5 @@ pub mod report;
 pub mod stacks;
 pub mod threads;
 pub mod time;
+pub mod time_wait;
 pub mod words;

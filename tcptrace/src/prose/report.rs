@@ -7,6 +7,7 @@ use super::{
     forecast,
     last_word::{lately, rounded},
     time::human,
+    time_wait,
     words::name,
 };
 use crate::engine::{
@@ -22,6 +23,7 @@ use crate::engine::{
     },
     record::{Age, BootNs, Since},
     stories::{self, CodeStory},
+    time_wait::TimeWaits,
     update::Lost,
     verdict::Verdict,
 };
@@ -72,7 +74,7 @@ pub fn answer(incident: &Incident, times: &Times<'_>) -> Account {
     let mut leaking: Vec<&ProcessStory> =
         incident.processes().iter().filter(|p| p.leaks() > 0).collect();
     leaking.sort_by_key(|p| (std::cmp::Reverse((p.leaks_open, p.leaks())), p.holder.process.pid));
-    let points = match leaking.split_first() {
+    let mut points = match leaking.split_first() {
         None => vec![seen(incident)],
         Some((worst, others)) => {
             let verdicts = verdicts(worst);
@@ -86,6 +88,7 @@ pub fn answer(incident: &Incident, times: &Times<'_>) -> Account {
             ]
         }
     };
+    points.extend(incident.time_waits().map(in_time_wait));
     let headline = headline(incident, leaking.first().copied());
     Account { headline, is_bad: totals.leaks_open > 0, points }
 }
@@ -152,6 +155,12 @@ fn seen(incident: &Incident) -> Point {
         }
     };
     Point { question: "What was seen", said: vec![text], list: Vec::new() }
+}
+
+fn in_time_wait(all: &TimeWaits) -> Point {
+    let text = format!("{} at the end; who closes first has them.", all.count);
+    let list = time_wait::told(all).into_iter().flat_map(|kind| kind.lines).collect();
+    Point { question: "How many are in TIME_WAIT", said: vec![text], list }
 }
 
 fn who(incident: &Incident, worst: &ProcessStory, others: &[&ProcessStory]) -> Point {

@@ -364,6 +364,12 @@ impl<W: Write> View for Csv<W> {
                 }
                 row
             }
+            Update::TimeWaits(all) => {
+                let mut row = Row::new(&self.columns, "time_wait", stamp);
+                row.set("state", "TIME_WAIT");
+                row.set("counts", named([("count", all.count)]));
+                row
+            }
             Update::Lost(lost) => {
                 let mut row = Row::new(&self.columns, "lost", stamp);
                 row.set("counts", named(lost.named()));

@@ -25,6 +25,7 @@ use super::{
     record::{Age, BootNs, ClosedBy, Record},
     select::Selection,
     tally::Tally,
+    time_wait::TimeWaits,
     unknown::Reason,
     update::{Lost, Summary, Update},
     watch::{Plan, Said, Watch},
@@ -314,6 +315,14 @@ impl Incident {
     #[must_use]
     pub fn summary(&self) -> Option<&Summary> {
         self.summary.as_deref()
+    }
+
+    /// TIME_WAIT at the end, where that was asked for and there is any.
+    #[must_use]
+    pub fn time_waits(&self) -> Option<&TimeWaits> {
+        let watched = self.summary.as_ref().and_then(|s| s.time_waits.as_deref());
+        let seen = || self.overview.as_ref().and_then(|o| o.time_waits.as_ref());
+        watched.or_else(seen).filter(|all| all.count > 0)
     }
 
     /// What the snapshot saw in all.

@@ -89,17 +89,11 @@ impl States {
         self.0 | TcpState::TimeWait.bit() == Self::ALL.0
     }
 
-    /// Those that the tracepoint shows.
-    ///
-    /// # Errors
-    /// One line, if TIME_WAIT was asked for by name.
-    pub fn traceable(self) -> Result<Self, &'static str> {
-        const TIME_WAIT: u32 = TcpState::TimeWait.bit();
-        if self.0 & TIME_WAIT != 0 && self != Self::ALL {
-            return Err("TIME_WAIT can't be traced: the kernel keeps no socket for it; tcptrace \
-                        snapshot --state time_wait lists them");
-        }
-        Ok(Self(self.0 & !TIME_WAIT))
+    /// Whether none but TIME_WAIT is among them, which is counted and never listed by a watch: it
+    /// has no process.
+    #[must_use]
+    pub fn is_time_wait_only(self) -> bool {
+        self.0 == TcpState::TimeWait.bit()
     }
 }
 
@@ -125,10 +119,8 @@ mod tests {
         for state in named {
             assert_eq!(state.name().parse(), Ok(States(state.bit())), "the kernel's own spelling");
         }
-        assert!(States(TcpState::TimeWait.bit()).traceable().is_err());
-        assert_eq!(States::ALL.traceable(), Ok(States(States::ALL.0 & !TcpState::TimeWait.bit())));
-        assert_eq!(close_wait.traceable(), Ok(close_wait));
-        let traced = States::ALL.traceable().expect("all");
-        assert!(States::ALL.is_all() && traced.is_all() && !close_wait.is_all());
+        assert!(States(TcpState::TimeWait.bit()).is_time_wait_only());
+        assert!(!States::ALL.is_time_wait_only() && !close_wait.is_time_wait_only());
+        assert!(States::ALL.is_all() && !close_wait.is_all());
     }
 }

@@ -3,13 +3,15 @@
 //!
 //! One file a stage, in the order of work: `events` takes in changes of state, `scans` what is
 //! live and who holds it, `losses` what could not be seen and what is to be looked up next, `asked`
-//! what was asked of processes, `usage` what fills up, `origins` who opened what and read from it.
+//! what was asked of processes, `usage` what fills up, `passing` what no event tells of, `origins` who
+//! opened what and read from it.
 
 mod asked;
 mod closing;
 mod events;
 mod losses;
 mod origins;
+mod passing;
 mod scans;
 #[cfg(test)]
 mod tests;
@@ -22,7 +24,9 @@ use tcptrace_common::{
     state::TcpState,
 };
 
-use self::{asked::Asked, losses::Losses, origins::Traced, scans::Beside, usage::Uses};
+use self::{
+    asked::Asked, losses::Losses, origins::Traced, passing::Passing, scans::Beside, usage::Uses,
+};
 pub use self::{asked::WaitsOf, losses::Wants};
 use super::{
     blocked::blockage::{Kept, Unserved},
@@ -154,6 +158,8 @@ pub struct Watch {
     closing: HashMap<u64, Rc<Record>>,
     /// What may run out.
     uses: Uses,
+    /// What no event tells of.
+    passing: Passing,
     /// Reports so far, see [`Plan::count`].
     reports: u64,
     /// When the first fact became known.
@@ -187,6 +193,7 @@ impl Watch {
             normals: Normals::default(),
             closing: HashMap::new(),
             uses: Uses::default(),
+            passing: Passing::default(),
             reports: 0,
             began_ns: None,
         }
@@ -230,6 +237,7 @@ impl Watch {
             Fact::Normals(rows) => self.normals.learn(rows),
             Fact::Usage(usage) => self.usage(at, usage, said),
             Fact::NetworkUsage(usage) => self.network_usage(at, usage, said),
+            Fact::TimeWaits { of, all } => self.time_waits(at, of, all, said),
         }
     }
 
@@ -377,6 +385,7 @@ impl Watch {
             worst.full_in_ns = totals.forecasts.iter().find(of).map(|f| f.left(now));
         }
         totals.kept = self.kept();
+        totals.time_waits = self.passing.time_waits.clone();
         totals.stories = stories(self.rows());
         said.push(Said { time: now, update: Update::Summary(Box::new(totals)) });
     }

@@ -14,25 +14,26 @@ use crate::{
     formats::ports::LocalPorts,
 };
 
-/// Counts the calling thread's network namespace: its TIME_WAIT sockets, and what else has local
-/// ports. None of them is kept.
+/// Counts one network namespace's TIME_WAIT sockets, and what else has local ports. None of them is
+/// kept.
 ///
 /// # Errors
 /// What sock_diag answers.
 pub fn count(
     diag: &mut SockDiag,
+    bounds: Bounds,
     listeners: &[Socket],
     selection: &Selection,
 ) -> io::Result<TimeWaits> {
     let of = |s: &Socket| Connection::new(s.cookie, &s.tuple, s.protocol);
     let listeners = listeners.iter().map(|s| of(s).local);
-    let mut tally = TimeWaitCounter::new(diag.netns(), bounds(), listeners);
+    let mut tally = TimeWaitCounter::new(diag.netns(), bounds, listeners);
     diag.each(&mut |c, state| tally.take(c, state, selection.matches_connection(c)))?;
     Ok(tally.counted())
 }
 
 /// What the calling thread's network namespace allows.
-fn bounds() -> Bounds {
+pub fn bounds() -> Bounds {
     let read = |name: &str| fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).ok();
     let reserved = read("ip_local_reserved_ports").unwrap_or_default();
     Bounds {

@@ -15,11 +15,15 @@ use tcptrace_common::{
     state::TcpState,
 };
 
-use super::{boot_now, cpu_time, limits, netns::Netns, process, sock_diag::SockDiag, text};
+use super::{
+    boot_now, cpu_time, limits, netns::Netns, process, sock_diag::SockDiag, text, time_wait,
+};
 use crate::{
     engine::{
         fact::Fact,
         record::{BootNs, Connection, ProcessId},
+        select::Selection,
+        time_wait::{Bounds, TimeWaits},
         usage::{
             InUse, NetnsName, NetworkUsage, PlaceUsage, PortsUsage, ProcessUsage, QueueUsage,
             Usage,
@@ -50,6 +54,8 @@ const LONGEST: usize = 4_096;
 #[derive(Debug, Default)]
 pub struct Gauges {
     places: Vec<Gauge>,
+    /// Of which ends TIME_WAIT is counted, where it is.
+    time_wait: Option<Selection>,
     next_ns: BootNs,
     /// How many descriptors there are need not be counted, see [`descriptors`].
     sized: bool,
@@ -59,16 +65,16 @@ pub struct Gauges {
 
 impl Gauges {
     /// Of those network namespaces that are asked for, or else of this one: others, it would keep
-    /// from ending.
+    /// from ending. `time_wait`: of which ends that is counted, too.
     #[must_use]
-    pub fn open(asked_for: &[Netns]) -> Self {
+    pub fn open(asked_for: &[Netns], time_wait: Option<Selection>) -> Self {
         let own = Netns::of(Path::new("/proc/thread-self/ns/net")).ok();
         let here = own.as_ref().map_or(0, |own| own.inode);
         let wanted = if asked_for.is_empty() { own.as_slice() } else { asked_for };
         let wanted = &wanted[..wanted.len().min(PLACES)];
         let (places, _) = netns::each(wanted, |netns| Gauge::open(netns, netns.inode == here));
         let sized = descriptors(std::process::id()).is_some();
-        Self { places, sized, ..Self::default() }
+        Self { places, time_wait, sized, ..Self::default() }
     }
 
     /// What is in use now: of these processes, as far as they are there and it can be read, and of
@@ -86,9 +92,22 @@ impl Gauges {
             self.places.retain(|gauge| gauge.netns.exists());
             let places = self.places.iter_mut().map(Gauge::read).collect();
             facts.push(Fact::NetworkUsage(Box::new(NetworkUsage { memory: memory(), places })));
+            facts.extend(self.time_waits());
             self.next_ns = after(now, cpu_time().saturating_sub(before));
         }
         facts
+    }
+
+    /// TIME_WAIT in all places together; `None`: not asked for, or not known of one of them.
+    fn time_waits(&mut self) -> Option<Fact> {
+        let selection = self.time_wait.as_ref()?;
+        let mut all = TimeWaits::default();
+        for gauge in &mut self.places {
+            all.add(gauge.time_waits(selection)?);
+        }
+        all.sort();
+        all.shorten();
+        Some(Fact::TimeWaits { of: selection.ends(), all: Box::new(all) })
     }
 
     /// Fills in what sock_diag knows of a connection that no descriptor leads to, if its program
@@ -173,6 +192,7 @@ struct Gauge {
     conntrack: [Option<File>; 2],
     /// Range, reserved ports, reuse of TIME_WAIT, timestamps.
     ports: [Option<File>; 4],
+    time_waits_limit: Option<File>,
 }
 
 impl Gauge {
@@ -194,6 +214,7 @@ impl Gauge {
                 "tcp_timestamps",
             ]
             .map(ipv4),
+            time_waits_limit: ipv4("tcp_max_tw_buckets"),
         })
     }
 
@@ -212,6 +233,20 @@ impl Gauge {
         let ports = self.ports(listening);
         self.diag.rest();
         PlaceUsage { place: self.place, conntrack, queues, ports }
+    }
+
+    fn time_waits(&mut self, selection: &Selection) -> Option<TimeWaits> {
+        let [range, reserved, ..] = self.ports.each_ref().map(Option::as_ref);
+        let reserved = reserved.and_then(contents).unwrap_or_default();
+        let range = range.and_then(contents);
+        let bounds = Bounds {
+            ports: range.and_then(|range| LocalPorts::parse(&range, &reserved)),
+            limit: number(self.time_waits_limit.as_ref()),
+        };
+        let listeners = self.diag.dump(TCP, TcpState::Listen.bit(), Detail::Ends).ok()?.sockets;
+        let counted = time_wait::count(&mut self.diag, bounds, &listeners, selection).ok();
+        self.diag.rest();
+        counted
     }
 
     /// Ports by destination. The kernel goes through all its sockets for that: so not where there
@@ -259,11 +294,13 @@ mod tests {
 
     #[test]
     fn this_network_namespace_is_read() {
-        let mut gauges = Gauges::open(&[]);
+        let mut gauges = Gauges::open(&[], Some(Selection::default()));
         let facts = gauges.facts(&[]);
-        let [Fact::Usage(usage), Fact::NetworkUsage(network)] = &facts[..] else {
+        let [Fact::Usage(usage), Fact::NetworkUsage(network), waits] = &facts[..] else {
             panic!("{facts:?}");
         };
+        let Fact::TimeWaits { all, .. } = waits else { panic!("{waits:?}") };
+        assert!(all.places.len() <= 1, "one place, if any are there: {all:?}");
         assert!(usage.files.is_some_and(|files| files.used > 0), "{usage:?}");
         let [place] = &network.places[..] else { panic!("{network:?}") };
         assert!(place.place.own && place.ports.is_some(), "{place:?}");
@@ -272,7 +309,7 @@ mod tests {
 
     #[test]
     fn nobody_is_kept_from_ending() {
-        let mut gauges = Gauges::open(&[]);
+        let mut gauges = Gauges::open(&[], None);
         gauges.places[0].netns.inode = 1;
         let facts = gauges.facts(&[]);
         let Some(Fact::NetworkUsage(network)) = facts.last() else { panic!("{facts:?}") };

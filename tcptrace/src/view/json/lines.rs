@@ -95,6 +95,8 @@ pub struct SummaryLine<'a> {
     lost: BTreeMap<&'static str, u64>,
     blocked: Vec<KeptLine<'a>>,
     forecasts: Vec<ForecastFields<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_wait: Option<TimeWaitLine>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     origins: Vec<StoryLine<'a>>,
     advice: BTreeMap<&'static str, &'static str>,
@@ -153,6 +155,7 @@ impl<'a> SummaryLine<'a> {
             lost: counts(&s.lost),
             blocked: kept.collect(),
             forecasts: s.forecasts.iter().map(|f| ForecastFields::new(now, f)).collect(),
+            time_wait: s.time_waits.as_deref().map(TimeWaitLine::from),
             origins: s.stories.iter().take(STORIES).map(StoryLine::from).collect(),
             advice: by_name(&s.by_verdict),
         }

@@ -33,6 +33,7 @@ use self::{
     page::{ExplanationLine, ProcessLine},
     record::{End, Stamped, record},
     stack::StacksLine,
+    time_wait::TimeWaitEvent,
 };
 use crate::{
     engine::{
@@ -155,6 +156,7 @@ impl<W: Write> View for Json<W> {
             Update::Offers(offers) => self.line(&OffersLine::new(self.stamp(time), offers)),
             Update::Checkup(checkup) => self.checkup(&self.stamp(time), checkup),
             Update::Forecast(f) => self.line(&ForecastLine::new(self.stamp(time), time, f)),
+            Update::TimeWaits(all) => self.line(&TimeWaitEvent::new(self.stamp(time), all)),
             Update::Lost(lost) => self.line(&LostLine::new(self.stamp(time), lost)),
             Update::Summary(summary) => {
                 let clock = self.clock.clone();

@@ -1,4 +1,4 @@
-//! TIME_WAIT in a summary.
+//! TIME_WAIT, in lines of its own and in summaries.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,8 +9,21 @@ use crate::{
     formats::ports::LocalPorts,
 };
 
-/// So many of each list are written, those with most first.
-const MOST: usize = 100;
+const MOST: usize = TimeWaits::MOST;
+
+/// Those of a watch.
+#[derive(Serialize)]
+pub struct TimeWaitEvent {
+    event: &'static str,
+    time: String,
+    time_wait: TimeWaitLine,
+}
+
+impl TimeWaitEvent {
+    pub fn new(time: String, all: &TimeWaits) -> Self {
+        Self { event: "time_wait", time, time_wait: all.into() }
+    }
+}
 
 #[derive(Serialize)]
 pub struct TimeWaitLine {

@@ -145,6 +145,7 @@ impl<W: Write> View for Table<W> {
                 self.wrapped(0, line.split(' '))?;
                 write!(self.out, "{BAD:#}")
             }
+            Update::TimeWaits(all) => self.time_waits_now(time, all),
             Update::Lost(lost) => {
                 let time = self.clock.short(time);
                 let line = format!("{time} lost: {}; ages and ends are checked", lost_text(lost));

@@ -68,6 +68,7 @@ impl<W: Write> Table<W> {
         writeln!(self.out)?;
         self.tops(&s.by_holder, &s.names, &s.by_remote, &s.by_verdict)?;
         self.forecasts(s, now)?;
+        s.time_waits.iter().try_for_each(|all| self.time_waits(all))?;
         s.stays.iter().try_for_each(|stays| self.stays(stays))?;
         self.stories(&s.stories)?;
         self.kept_ones(s)?;

@@ -6,6 +6,7 @@ use ratatui::{
     layout::Position,
     style::{Color, Modifier, Style},
 };
+use tcptrace_common::state::TcpState;
 use unicode_width::UnicodeWidthStr;
 
 use super::{
@@ -167,6 +168,9 @@ fn counts(app: &App, screen: &mut Canvas<'_>) {
     at = screen.put(at, 1, &format!("leaks {leaks}"), style);
     for (state, n) in &counted.states {
         at = screen.put(at, 1, &format!("  {} {n}", state.name()), PLAIN);
+    }
+    if let Some(n) = app.seen.time_wait {
+        at = screen.put(at, 1, &format!("  {} {n}", TcpState::TimeWait.name()), PLAIN);
     }
     let lost = app.lost.total();
     at = if lost > 0 {

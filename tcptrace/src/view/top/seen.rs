@@ -30,6 +30,8 @@ pub struct Seen {
     pub resolved: u64,
     /// What could not be seen.
     pub lost: Lost,
+    /// In TIME_WAIT, where that is asked for and was counted.
+    pub time_wait: Option<u64>,
 }
 
 impl Seen {
@@ -60,6 +62,7 @@ impl Seen {
             stuck: totals.stuck,
             resolved: totals.resolved,
             lost: totals.lost,
+            time_wait: watch.in_time_wait(),
         }
     }
 

@@ -120,7 +120,14 @@ impl Dumped {
             ];
             let waits = query.states & TcpState::TimeWait.bit() != 0;
             let time_waits = waits
-                .then(|| time_wait::count(&mut diag, &tcp[1].sockets, &query.selection))
+                .then(|| {
+                    time_wait::count(
+                        &mut diag,
+                        time_wait::bounds(),
+                        &tcp[1].sockets,
+                        &query.selection,
+                    )
+                })
                 .transpose()?;
             let cookies = queues.then(|| netstat::syncookies_sent().ok()).flatten();
             let cookies = cookies.map(|n| (netns.inode, n));

@@ -160,9 +160,13 @@ const WATCHED: &[Field] = &[
     field("lost", Object(LOSSES), "What was lost, by kind."),
     field("blocked", List(&Object(KEPT)), "What keeps those that hold leaks, the worst first."),
     field("forecasts", List(&Object(FORESEEN)), "What will be full within a day."),
+    sometimes("time_wait", Object(TIME_WAIT), "TIME_WAIT at the end, where it is watched."),
     sometimes("origins", List(&Object(STORY)), "Where leaks come from; with `--origins`."),
     ADVICE,
 ];
+
+const IN_TIME_WAIT: &[Field] =
+    &[EVENT, TIME, field("time_wait", Object(TIME_WAIT), "TIME_WAIT, as counted now.")];
 
 const OVERVIEW: &[Field] = &[
     EVENT,
@@ -361,6 +365,14 @@ pub const LINES: &[Line] = &[
                 time left has gone.",
         common: &[],
         fields: FORECAST,
+    },
+    Line {
+        events: &["time_wait"],
+        from: "watch",
+        about: "How many are in TIME_WAIT, as soon as there are any, and again when there are twice \
+                or half as many, each 10 s at most.",
+        common: &[],
+        fields: IN_TIME_WAIT,
     },
     Line {
         events: &["summary"],
