@@ -425,7 +425,6 @@ pub fn selection(data: &[u8]) {
         let names: Vec<&str> =
             TcpState::ALL.iter().filter(|s| states.0 & s.bit() != 0).map(|s| s.name()).collect();
         assert_eq!(names.join(",").parse(), Ok(states), "a state has its name");
-        let _ = states.traceable();
     }
     if let Ok(verdict) = text.parse::<Verdict>() {
         assert_eq!(verdict.name().parse(), Ok(verdict));

@@ -147,6 +147,8 @@ fn handshakes_that_nobody_finishes() {
     let mut server = start(&hosts.server);
     let listener = server.number(&format!("listen {}:0 2", hosts.address)).expect("listens");
     let address = server.address(&format!("address {listener}")).expect("an address");
+    let states = ["--state", "syn_recv,listen", "--min-age", "200ms"];
+    let mut tracer = Tracer::watch(&hosts.server, &states);
     hosts.lose_answers();
     let mut client = start(&hosts.client);
     client.number(&format!("connect-later {address}")).expect("sends a SYN");
@@ -161,6 +163,20 @@ fn handshakes_that_nobody_finishes() {
     client.number(&format!("connect-later {address}")).expect("sends a SYN");
     let full = &with_verdict(&hosts.server, "queue-full", 1, DEADLINE)[0];
     assert_eq!((&full["state"], &full["listener"]["handshakes"]), (&json!("LISTEN"), &json!(2)));
+    // A watch says the same, though no event tells it so: and when a handshake is over, that too.
+    let said = tracer.wait_for("the handshake", |e| e["cookie"] == unfinished["cookie"]);
+    assert_eq!((&said["event"], &said["verdict"]), (&json!("stuck"), &unfinished["verdict"]));
+    assert_eq!(said["listener"]["pid"], server.pid(), "{said}");
+    let said = tracer.wait_for("the listener", |e| e["verdict"] == "queue-full");
+    assert_eq!((&said["state"], &said["listener"]["handshakes"]), (&json!("LISTEN"), &json!(2)));
+    server.tell(&format!("close {listener}")).expect("closes");
+    let over = tracer
+        .wait_for("its end", |e| e["event"] == "resolved" && e["cookie"] == unfinished["cookie"]);
+    assert!(
+        over["unknown"]["closed_by"].as_str().is_some_and(|s| s.contains("given up")),
+        "{over}"
+    );
+    tracer.finish();
 }
 
 /// These take as long as their verdicts ask for.

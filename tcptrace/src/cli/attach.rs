@@ -94,9 +94,7 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
     // Of this network namespace only: of another, it would keep it from ending.
     let own = if plan.threads { blocked::ask_here() } else { None };
     let named = if plan.selection.netns.is_empty() { &[][..] } else { &places };
-    let counts_time_wait =
-        plan.states & TcpState::TimeWait.bit() != 0 && !plan.selection.asks_for_holders();
-    let gauges = Gauges::open(named, counts_time_wait.then(|| plan.selection.clone()));
+    let gauges = Gauges::open(named, plan.states, &plan.selection);
     capabilities::drop_unneeded().context("dropping privileges")?;
     let scope = Scope {
         selection: plan.selection.clone(),

@@ -126,6 +126,7 @@ pub fn plan(
     select: &select::Args,
     min_age: Option<MinAge>,
 ) -> Result<Plan, Failure> {
+    let select = select.of_recording(header.states);
     let asked = select.watchable()?;
     // Whoever asks for all has what there is: of TIME_WAIT, older recordings kept nothing.
     let all = if asked.is_all() { header.states | !TcpState::TimeWait.bit() } else { u32::MAX };

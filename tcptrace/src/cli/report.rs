@@ -78,7 +78,7 @@ pub struct Args {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 
-    /// Write it there instead of to stdout
+    /// Write it there instead of to stdout (-)
     #[arg(short, long, value_name = "FILE", value_parser = recording::file)]
     output: Option<PathBuf>,
 
@@ -122,7 +122,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         told.push(Told::of(recording, args)?);
     }
     let damaged = told.iter().any(|told| told.damaged);
-    let format = args.format.unwrap_or(match &args.output {
+    let output = args.output.as_ref().filter(|path| path.as_os_str() != "-");
+    let format = args.format.unwrap_or(match output {
         Some(path) => ReportFile::format(path),
         None => Format::Md,
     });
@@ -138,7 +139,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         }
         told => told.iter().map(|told| told.page(format)).collect(),
     };
-    match &args.output {
+    match output {
         Some(path) => ReportFile::open("--output", path)?.replace(&page)?,
         None => {
             let mut stdout = io::stdout().lock();

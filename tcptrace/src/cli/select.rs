@@ -30,7 +30,7 @@ use crate::{
 /// What the kernel keeps of a command name (TASK_COMM_LEN without its NUL).
 const COMM_LEN: usize = 15;
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[group(id = "select")]
 #[command(next_help_heading = "Selection (kinds combine with and, values of one kind with or)")]
 pub struct Args {
@@ -148,6 +148,14 @@ impl Args {
         let about = self.verdict.iter().fold(0, |states, verdict| states | verdict.states());
         let usual = if about == 0 { TcpState::CloseWait.bit() } else { about };
         self.state.unwrap_or(States(usual))
+    }
+
+    /// The same choice, of a recording: without one, all states that it has.
+    #[must_use]
+    pub fn of_recording(&self, states: u32) -> Self {
+        let chosen = self.state.is_some() || self.names_verdicts();
+        let state = if chosen { self.state } else { Some(States(states)) };
+        Self { state, ..self.clone() }
     }
 
     /// The same for a watch, which counts TIME_WAIT and lists none of it.

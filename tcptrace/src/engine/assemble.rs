@@ -267,9 +267,11 @@ pub fn note_normal(record: &mut Record, normal: Option<Result<Normal, Reason>>) 
     }
 }
 
-/// A record of a stay that ended before a scan found it: only its event speaks.
+/// A record of a stay that ended before a scan found it: only its event speaks. `ghosts_only`:
+/// stays in CLOSE are timed only where there was a connection before; else it may have been a
+/// connect() that failed, and the event doesn't say.
 #[must_use]
-pub fn ended(event: &Event, all_seen: bool) -> Record {
+pub fn ended(event: &Event, all_seen: bool, ghosts_only: bool) -> Record {
     let mut unknown: Unknown =
         ["role", "inode", "keepalive", "holders", "timer", "retransmits", "probes", "snd_wnd"]
             .map(|field| (field, Reason::Gone))
@@ -322,7 +324,7 @@ pub fn ended(event: &Event, all_seen: bool) -> Record {
     let verdict = match event.change.old {
         // Only a socket with a descriptor stays in CLOSE.
         TcpState::Close if event.destroyed && record.connection.remote.port() != 0 => {
-            Ok((Verdict::GhostFd, Vec::new()))
+            if ghosts_only { Ok((Verdict::GhostFd, Vec::new())) } else { Err(Reason::Gone) }
         }
         _ if event.has_socket => judge(&record, all_seen),
         _ => Err(Reason::Gone),

@@ -7,17 +7,18 @@
 //! can't take.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde::{Deserialize, Serialize};
 use tcptrace_common::{
     counters::{Counters, Histogram},
     event::{Holding, Origin, Queued, Socket, Streamed, Transition},
     normal::NormalOf,
 };
-use zerocopy::{FromBytes, Immutable, IntoBytes};
 
+pub use super::wire::{Records, Wire};
 use super::{
     blocked::reading::Reading,
     close::CloseAttempt,
+    handshakes::Handshakes,
     record::{BootNs, ProcessId},
     stack::Stack,
     time_wait::TimeWaits,
@@ -95,6 +96,9 @@ pub enum Fact {
     Usage(Box<Usage>),
     /// The same of what network namespaces have.
     NetworkUsage(Box<NetworkUsage>),
+    /// Handshakes under way in each of these network namespaces, and SYN cookies sent: before the
+    /// scan whose listeners they belong to.
+    Handshakes(Vec<Handshakes>),
     /// TIME_WAIT, counted in the network namespaces that are looked at.
     TimeWaits {
         /// Which of them: [`Selection::ends`](super::select::Selection::ends).
@@ -236,68 +240,6 @@ pub struct Unplaced {
     pub slot: u32,
     /// What the slot says of it.
     pub socket: Wire<Socket>,
-}
-
-/// A record of the kernel programs, as it came over the wire.
-#[derive(Clone, Copy, Debug)]
-pub struct Wire<T>(pub T);
-
-/// Several of them.
-#[derive(Clone, Debug)]
-pub struct Records<T>(pub Vec<T>);
-
-impl<T> Default for Records<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<T: FromBytes> Default for Wire<T> {
-    fn default() -> Self {
-        Self(T::new_zeroed())
-    }
-}
-
-impl<T: IntoBytes + Immutable> PartialEq for Wire<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.as_bytes() == other.0.as_bytes()
-    }
-}
-
-impl<T: IntoBytes + Immutable> PartialEq for Records<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.as_bytes() == other.0.as_bytes()
-    }
-}
-
-impl<T: IntoBytes + Immutable> Serialize for Wire<T> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_bytes(self.0.as_bytes())
-    }
-}
-
-impl<'de, T: FromBytes> Deserialize<'de> for Wire<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let bytes = <&[u8]>::deserialize(from)?;
-        T::read_from_bytes(bytes).map(Self).map_err(|_| D::Error::custom("a record's length"))
-    }
-}
-
-impl<T: IntoBytes + Immutable> Serialize for Records<T> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_bytes(self.0.as_bytes())
-    }
-}
-
-impl<'de, T: FromBytes> Deserialize<'de> for Records<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let bytes = <&[u8]>::deserialize(from)?;
-        if !bytes.len().is_multiple_of(size_of::<T>()) {
-            return Err(D::Error::custom("the records' length"));
-        }
-        let records = bytes.chunks_exact(size_of::<T>()).filter_map(|b| T::read_from_bytes(b).ok());
-        Ok(Self(records.collect()))
-    }
 }
 
 /// Why bytes are no frame of a fact.

@@ -13,6 +13,7 @@ use tcptrace_common::{
 
 use crate::engine::{
     decode,
+    handshakes::Handshakes,
     processes::{Context, Processes},
     record::{Connection, Holder, Listener, ProcessId},
 };
@@ -31,10 +32,11 @@ pub struct Holdings {
     queued: HashMap<u64, u64>,
     /// Whether every process of the host was asked.
     pub all_seen: bool,
-    /// Handshakes under way by their listener's cookie; `None`: nobody counted them.
-    handshakes: Option<HashMap<u64, u32>>,
+    /// Handshakes under way by their listener's cookie, of each network namespace where somebody
+    /// counted them.
+    handshakes: HashMap<u32, HashMap<u64, u32>>,
     /// SYN cookies sent, by network namespace, where somebody asked.
-    pub cookies: HashMap<u32, u64>,
+    cookies: HashMap<u32, u64>,
 }
 
 /// A listening socket, its holders apart.
@@ -80,18 +82,24 @@ impl Holdings {
         Self { by_cookie, listeners, queued, all_seen, ..Self::default() }
     }
 
-    /// Counts the handshakes that are under way, of all that there are. Where several listeners
-    /// share a port, nobody can tell whose they are.
-    pub fn count_handshakes(&mut self, sockets: &[Socket]) {
-        let mut counts = HashMap::new();
-        for socket in sockets.iter().filter(|s| s.state == TcpState::SynRecv as u8) {
-            let connection = Connection::new(socket.cookie, &socket.tuple, socket.protocol);
-            let mut parents = self.parents(&connection);
+    /// Takes in the handshakes that are under way. Where several listeners share a port, nobody can
+    /// tell whose they are.
+    pub fn count_handshakes(&mut self, all: &Handshakes) {
+        let netns = all.netns;
+        self.cookies.extend(all.cookies.map(|n| (netns, n)));
+        if all.uncounted > 0 {
+            return;
+        }
+        let mut counts: HashMap<u64, u32> = HashMap::new();
+        for (local, n) in &all.by_end {
+            let any = Connection { cookie: 0, netns, local: *local, remote: *local, mptcp: false };
+            let mut parents = self.parents(&any);
             if let (Some(parent), None) = (parents.next(), parents.next()) {
-                *counts.entry(parent.cookie).or_default() += 1;
+                let count = counts.entry(parent.cookie).or_default();
+                *count = count.saturating_add(*n);
             }
         }
-        self.handshakes = Some(counts);
+        self.handshakes.insert(netns, counts);
     }
 
     /// What a listening socket says of itself. `None`: it comes from a slot of the nursery, which
@@ -110,8 +118,8 @@ impl Holdings {
 
     fn told(&self, l: &Listening, netns: u32, holders: Vec<Holder>) -> Listener {
         let Listening { cookie, local, queue, limit, drops } = *l;
-        let handshakes =
-            self.handshakes.as_ref().map(|all| all.get(&cookie).copied().unwrap_or_default());
+        let of_listener = |all: &HashMap<u64, u32>| all.get(&cookie).copied().unwrap_or_default();
+        let handshakes = self.handshakes.get(&netns).map(of_listener);
         let cookies = self.cookies.get(&netns).copied();
         Listener { local, queue, limit, drops, handshakes, cookies, holders }
     }

@@ -303,6 +303,13 @@ impl Tracker {
         gone.into_iter().filter_map(|cookie| end(self, cookie)).collect()
     }
 
+    /// One that was reported is over, and no event tells so.
+    pub fn over(&mut self, cookie: u64, now: BootNs, why: Reason) -> Option<Update> {
+        self.unwanted.remove(&cookie);
+        self.unheld.remove(&cookie);
+        self.close(cookie, now, None, why)
+    }
+
     /// Whether a complete scan is still owed an answer about some socket.
     #[must_use]
     pub fn in_doubt(&self) -> bool {

@@ -51,6 +51,8 @@ pub enum Reason {
     ResetUnfollowed,
     /// No event told of its end; two scans did not list it.
     EndLost,
+    /// A handshake: whether it was answered or given up, no event tells.
+    HandshakeOver,
     /// A child of a listener, at a moment when it still has its listener's cookie.
     ListenersCookie,
     /// Nobody timed the state before.
@@ -109,7 +111,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 51] = [
+    pub const ALL: [Self; 52] = [
         Self::Subflows,
         Self::NoDescriptor,
         Self::FinBeforeTracing,
@@ -134,6 +136,7 @@ impl Reason {
         Self::NotAskedFor,
         Self::ResetUnfollowed,
         Self::EndLost,
+        Self::HandshakeOver,
         Self::ListenersCookie,
         Self::Unwatched,
         Self::NotAccepted,

@@ -44,6 +44,9 @@ pub const fn words(reason: Reason) -> &'static str {
             "a reset ended the connection, and its descriptor was closed before such ends were traced"
         }
         Reason::EndLost => "the event that ended it was lost",
+        Reason::HandshakeOver => {
+            "a handshake has no process; whether it was answered or given up, the kernel doesn't say"
+        }
         Reason::ListenersCookie => "at this moment the kernel would give the listener's",
         Reason::Unwatched => "the previous state wasn't watched, or began before tracing",
         Reason::NotAccepted => "nobody has accepted it",

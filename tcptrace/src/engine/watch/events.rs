@@ -1,5 +1,7 @@
 //! Changes of state as the kernel programs sent them.
 
+use tcptrace_common::state::TcpState;
+
 use super::{Said, Watch};
 use crate::engine::{
     assemble,
@@ -74,8 +76,9 @@ impl Watch {
             return;
         }
         let early = self.early.remove(&event.change.connection.cookie);
+        let closed = self.plan.states & TcpState::Close.bit() != 0;
         let seen = early.map(|(record, _)| record).filter(|r| r.state == event.change.old);
-        let mut record = assemble::ended(event, self.host.all_processes);
+        let mut record = assemble::ended(event, self.host.all_processes, !closed);
         assemble::note_normal(&mut record, normal);
         // Its end may say more of it than a scan could.
         if let Some(seen) = seen.filter(|_| record.is_shown()) {

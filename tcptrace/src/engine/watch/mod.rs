@@ -3,8 +3,8 @@
 //!
 //! One file a stage, in the order of work: `events` takes in changes of state, `scans` what is
 //! live and who holds it, `losses` what could not be seen and what is to be looked up next, `asked`
-//! what was asked of processes, `usage` what fills up, `passing` what no event tells of, `origins` who
-//! opened what and read from it.
+//! what was asked of processes, `usage` what fills up, `passing` what no event tells of, `origins`
+//! who opened what and read from it.
 
 mod asked;
 mod closing;
@@ -237,6 +237,7 @@ impl Watch {
             Fact::Normals(rows) => self.normals.learn(rows),
             Fact::Usage(usage) => self.usage(at, usage, said),
             Fact::NetworkUsage(usage) => self.network_usage(at, usage, said),
+            Fact::Handshakes(all) => self.passing.handshakes(all),
             Fact::TimeWaits { of, all } => self.time_waits(at, of, all, said),
         }
     }

@@ -58,6 +58,7 @@ impl Watch {
             &self.processes,
             self.host.all_processes,
         );
+        self.passing.counted().iter().for_each(|all| holdings.count_handshakes(all));
         self.learn_owners(scan, &holdings);
         if scan.only_holders {
             return;
@@ -80,6 +81,7 @@ impl Watch {
         for unplaced in unplaced.filter(|u| !beside.is_over(&u.socket.0)) {
             self.found_unplaced(unplaced, &mut holdings, now, said);
         }
+        self.found_handshakes(&mut holdings, now, said);
         if scan.complete {
             self.reconcile(scan, said);
         }
@@ -128,7 +130,7 @@ impl Watch {
     }
 
     /// A stay that a scan listed: judged, and said if it is asked for and due.
-    fn found(
+    pub(super) fn found(
         &mut self,
         socket: &Socket,
         holdings: &mut Holdings,
@@ -198,7 +200,8 @@ impl Watch {
     fn reconcile(&mut self, scan: &Scan, said: &mut Vec<Said>) {
         let listed = scan.sockets.0.iter().map(|s| s.cookie);
         let unplaced = scan.unplaced.iter().map(|u| u.socket.0.cookie);
-        let live: HashSet<u64> = listed.chain(unplaced).chain(scan.young.iter().copied()).collect();
+        let listed = listed.chain(unplaced).chain(scan.young.iter().copied());
+        let live: HashSet<u64> = listed.chain(self.passing.under_way()).collect();
         self.early.retain(|cookie, _| live.contains(cookie));
         if let Some(origins) = &mut self.origins {
             origins.retain(&live);

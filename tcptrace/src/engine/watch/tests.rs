@@ -13,6 +13,7 @@ use super::*;
 use crate::engine::{
     fact::{Counts, Records, Scan, Unplaced, Wire},
     record::HolderSource,
+    unknown::Reason,
     verdict::Verdict,
 };
 
@@ -100,6 +101,26 @@ fn a_miss_makes_doubtful_what_began_before_it_only() {
     assert_eq!(names(&said), ["lost"], "nobody holds it: the next scan decides");
     let said = scanned(&mut watch, missed(21 * SECOND, 15 * SECOND));
     assert_eq!(names(&said), ["stuck"], "it began after the miss; the other is counted");
+}
+
+/// A socket that nobody could connect stays in CLOSE, too, where all states are timed: its end does
+/// not say which it was.
+#[test]
+fn who_ended_in_close_unseen_may_never_have_been_connected() {
+    let ended = |states| {
+        let plan = Plan { states, min_age_ns: SECOND, ..Plan::default() };
+        let mut watch = Watch::new(plan);
+        let mut t = end(9 * SECOND, 5 * SECOND, TcpState::Close);
+        (t.kind, t.old, t.socket) = (KIND_DESTROY, TcpState::Close as u8, NO_SOCKET);
+        t.tuple.rport = 80;
+        let said = take(&mut watch, 9 * SECOND, Fact::Change(Wire(t)));
+        let Some(Update::Stuck(record)) = said.first() else { return None };
+        Some((record.verdict, record.unknown.get("verdict")))
+    };
+    let ghost = Some((Some(Verdict::GhostFd), None));
+    assert_eq!(ended(TcpState::CloseWait.bit()), ghost);
+    let unknown = Some((None, Some(Reason::Gone)));
+    assert_eq!(ended(TcpState::CloseWait.bit() | TcpState::Close.bit()), unknown);
 }
 
 /// Defect 5: a half-close in use that ends between min-age and the next scan is no leak.

@@ -21,7 +21,13 @@ pub fn listen_overflows(pid: u32) -> Result<u64, &'static str> {
 pub fn syncookies_sent() -> Result<u64, &'static str> {
     let text = fs::read_to_string("/proc/thread-self/net/netstat")
         .map_err(|_| "/proc/thread-self/net/netstat can't be read")?;
-    field(&text, "TcpExt", "SyncookiesSent").ok_or("the kernel does not count them")
+    cookies_of(&text).ok_or("the kernel does not count them")
+}
+
+/// The same, from the file's text.
+#[must_use]
+pub fn cookies_of(text: &str) -> Option<u64> {
+    field(text, "TcpExt", "SyncookiesSent")
 }
 
 /// A counter: each group has a line of names and a line of numbers below it.

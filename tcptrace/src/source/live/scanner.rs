@@ -184,7 +184,9 @@ impl Work {
         let (mut sockets, mut origins) = (listed.sockets, listed.origins);
         let mut scan =
             Scan { now_ns, complete: wants.complete, adopted: wants.adopt, ..Scan::default() };
-        let due = sockets.iter().any(|s| self.asks_for(s));
+        let handshakes = self.gauges.handshakes();
+        let unanswered = handshakes.iter().flatten().any(|all| !all.unanswered.0.is_empty());
+        let due = unanswered || sockets.iter().any(|s| self.asks_for(s));
         if due || self.scope.listeners || !young.is_empty() {
             let listing = self.scans.holders(now_ns, !young.is_empty())?;
             skipped += listing.skipped;
@@ -208,6 +210,7 @@ impl Work {
         scan.sockets = Records(sockets);
         scan.counts = counts(&self.scans, wants.complete);
         let mut facts = self.context(&scan);
+        facts.extend(handshakes.map(Fact::Handshakes));
         facts.extend(wants.usage.iter().flat_map(|wanted| self.gauges.facts(wanted)));
         if let Some((kept, stacks)) = self.scans.origins().zip(self.stacks.as_mut()) {
             facts.extend(stacks.facts(kept, origins, &scan));

@@ -119,10 +119,7 @@ impl Snapshot {
                 holdings
             }
         };
-        if let Some(handshakes) = &dumped.handshakes {
-            holdings.count_handshakes(handshakes);
-        }
-        holdings.cookies = std::mem::take(&mut dumped.cookies);
+        dumped.handshakes.iter().for_each(|all| holdings.count_handshakes(all));
         missing.append(&mut dumped.missing);
         dumped.sockets.sort_unstable_by_key(|s| (s.latest_ns, s.earliest_ns, s.cookie));
         let Dumped { sockets, listeners, counts, time_waits, at: now, .. } = dumped;

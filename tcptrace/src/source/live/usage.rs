@@ -2,7 +2,7 @@
 //! connection tracking from the network namespaces that were looked up before rights were given up.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     fs::{self, File},
     io,
     os::unix::fs::FileExt,
@@ -16,11 +16,13 @@ use tcptrace_common::{
 };
 
 use super::{
-    boot_now, cpu_time, limits, netns::Netns, process, sock_diag::SockDiag, text, time_wait,
+    boot_now, cpu_time, limits, netns::Netns, netstat, process, sock_diag::SockDiag, text,
+    time_wait,
 };
 use crate::{
     engine::{
         fact::Fact,
+        handshakes::{HandshakeCounter, Handshakes},
         record::{BootNs, Connection, ProcessId},
         select::Selection,
         time_wait::{Bounds, TimeWaits},
@@ -47,8 +49,12 @@ const CLOSED: u32 = TcpState::FinWait1.bit()
     | TcpState::FinWait2.bit()
     | TcpState::Closing.bit()
     | TcpState::LastAck.bit();
-/// A settings file is no longer.
-const LONGEST: usize = 4_096;
+/// How full queues are is told of listeners, and of who waits to get in.
+const QUEUES: u32 = TcpState::Listen.bit() | TcpState::SynRecv.bit();
+/// Handshakes are looked at this often at most, ns: a SYN-ACK is sent again after a second.
+const HANDSHAKES_NS: u64 = 500_000_000;
+/// A file is no longer: a setting has a line, `netstat` some thousand characters.
+const LONGEST: usize = 16_384;
 
 /// Takes samples.
 #[derive(Debug, Default)]
@@ -56,6 +62,9 @@ pub struct Gauges {
     places: Vec<Gauge>,
     /// Of which ends TIME_WAIT is counted, where it is.
     time_wait: Option<Selection>,
+    /// Handshakes are counted.
+    handshakes: bool,
+    next_handshakes_ns: BootNs,
     next_ns: BootNs,
     /// How many descriptors there are need not be counted, see [`descriptors`].
     sized: bool,
@@ -65,16 +74,25 @@ pub struct Gauges {
 
 impl Gauges {
     /// Of those network namespaces that are asked for, or else of this one: others, it would keep
-    /// from ending. `time_wait`: of which ends that is counted, too.
+    /// from ending. Where its states are among `states` (bit `1 << number`), what no event tells of
+    /// is counted, too.
     #[must_use]
-    pub fn open(asked_for: &[Netns], time_wait: Option<Selection>) -> Self {
+    pub fn open(asked_for: &[Netns], states: u32, selection: &Selection) -> Self {
         let own = Netns::of(Path::new("/proc/thread-self/ns/net")).ok();
         let here = own.as_ref().map_or(0, |own| own.inode);
         let wanted = if asked_for.is_empty() { own.as_slice() } else { asked_for };
         let wanted = &wanted[..wanted.len().min(PLACES)];
         let (places, _) = netns::each(wanted, |netns| Gauge::open(netns, netns.inode == here));
         let sized = descriptors(std::process::id()).is_some();
-        Self { places, time_wait, sized, ..Self::default() }
+        let of_processes = selection.asks_for_holders();
+        let time_wait = states & TcpState::TimeWait.bit() != 0 && !of_processes;
+        Self {
+            places,
+            time_wait: time_wait.then(|| selection.clone()),
+            handshakes: states & QUEUES != 0,
+            sized,
+            ..Self::default()
+        }
     }
 
     /// What is in use now: of these processes, as far as they are there and it can be read, and of
@@ -96,6 +114,19 @@ impl Gauges {
             self.next_ns = after(now, cpu_time().saturating_sub(before));
         }
         facts
+    }
+
+    /// Handshakes under way, if it is time to look. That takes longer, the more sockets there are.
+    pub fn handshakes(&mut self) -> Option<Vec<Handshakes>> {
+        let now = boot_now();
+        if !self.handshakes || now < self.next_handshakes_ns {
+            return None;
+        }
+        let before = cpu_time();
+        let seen = self.places.iter_mut().filter_map(|gauge| gauge.handshakes().ok()).collect();
+        let cost = cpu_time().saturating_sub(before);
+        self.next_handshakes_ns = after(now, cost).max(now.saturating_add(HANDSHAKES_NS));
+        Some(seen)
     }
 
     /// TIME_WAIT in all places together; `None`: not asked for, or not known of one of them.
@@ -193,6 +224,9 @@ struct Gauge {
     /// Range, reserved ports, reuse of TIME_WAIT, timestamps.
     ports: [Option<File>; 4],
     time_waits_limit: Option<File>,
+    netstat: Option<File>,
+    /// Cookies of the handshakes that were told one by one.
+    unanswered: HashSet<u64>,
 }
 
 impl Gauge {
@@ -215,6 +249,8 @@ impl Gauge {
             ]
             .map(ipv4),
             time_waits_limit: ipv4("tcp_max_tw_buckets"),
+            netstat: net("netstat"),
+            unanswered: HashSet::new(),
         })
     }
 
@@ -233,6 +269,21 @@ impl Gauge {
         let ports = self.ports(listening);
         self.diag.rest();
         PlaceUsage { place: self.place, conntrack, queues, ports }
+    }
+
+    fn handshakes(&mut self) -> io::Result<Handshakes> {
+        let cookies = self.netstat.as_ref().and_then(contents);
+        let cookies = cookies.and_then(|text| netstat::cookies_of(&text));
+        let mut all = HandshakeCounter::new(self.place.netns, cookies, &self.unanswered);
+        let take = &mut |socket: &Socket| {
+            all.take(socket);
+            false
+        };
+        self.diag.pick(TcpState::SynRecv.bit(), Detail::Connection, take)?;
+        let all = all.counted();
+        self.diag.rest();
+        self.unanswered = all.unanswered.0.iter().map(|socket| socket.cookie).collect();
+        Ok(all)
     }
 
     fn time_waits(&mut self, selection: &Selection) -> Option<TimeWaits> {
@@ -294,7 +345,7 @@ mod tests {
 
     #[test]
     fn this_network_namespace_is_read() {
-        let mut gauges = Gauges::open(&[], Some(Selection::default()));
+        let mut gauges = Gauges::open(&[], u32::MAX, &Selection::default());
         let facts = gauges.facts(&[]);
         let [Fact::Usage(usage), Fact::NetworkUsage(network), waits] = &facts[..] else {
             panic!("{facts:?}");
@@ -309,7 +360,7 @@ mod tests {
 
     #[test]
     fn nobody_is_kept_from_ending() {
-        let mut gauges = Gauges::open(&[], None);
+        let mut gauges = Gauges::open(&[], 0, &Selection::default());
         gauges.places[0].netns.inode = 1;
         let facts = gauges.facts(&[]);
         let Some(Fact::NetworkUsage(network)) = facts.last() else { panic!("{facts:?}") };

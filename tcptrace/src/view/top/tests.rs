@@ -145,6 +145,7 @@ fn seen(now: BootNs, sockets: Vec<Rc<Record>>, stuck: u64, resolved: u64) -> See
     };
     Seen {
         now,
+        time_wait: None,
         sockets,
         processes: [process(4711, 871, "/usr/bin/java -jar shop.jar"), process(812, 40, "nginx")]
             .into_iter()

@@ -15,6 +15,7 @@ use super::{Between, DescriptorsScanned, Query};
 use crate::{
     engine::{
         counted::counted,
+        handshakes::{HandshakeCounter, Handshakes},
         holdings::{self, Holdings},
         record::BootNs,
         time_wait::TimeWaits,
@@ -62,9 +63,7 @@ pub struct Dumped {
     /// The interfaces of sockets that are bound to one, by cookie.
     bound: HashMap<u64, u32>,
     /// Handshakes under way, where listeners or these were asked for.
-    pub handshakes: Option<Vec<Socket>>,
-    /// SYN cookies sent, by network namespace, where the same was asked for.
-    pub cookies: HashMap<u32, u64>,
+    pub handshakes: Vec<Handshakes>,
     /// TIME_WAIT, where it was asked for.
     pub time_waits: Option<TimeWaits>,
     /// By state number.
@@ -129,19 +128,25 @@ impl Dumped {
                     )
                 })
                 .transpose()?;
-            let cookies = queues.then(|| netstat::syncookies_sent().ok()).flatten();
-            let cookies = cookies.map(|n| (netns.inode, n));
+            let under_way = queues.then(|| {
+                let cookies = netstat::syncookies_sent().ok();
+                let none = HashSet::new();
+                let mut all = HandshakeCounter::new(netns.inode, cookies, &none);
+                let half_open = |s: &&Socket| s.state == TcpState::SynRecv as u8;
+                tcp[0].sockets.iter().filter(half_open).for_each(|s| all.take(s));
+                all.counted()
+            });
             let mptcp = mptcp.map(|dump| dump.sockets).unwrap_or_default();
-            Ok((tcp, mptcp, cookies, time_waits))
+            Ok((tcp, mptcp, under_way, time_waits))
         });
         let mut dumped = Self { at: (query.clock)(), ..Self::default() };
         dumped.note(&failed);
         dumped.blind = dumps.is_empty() && !failed.is_empty();
-        for (tcp, mptcp, cookies, time_waits) in dumps {
+        for (tcp, mptcp, under_way, time_waits) in dumps {
             if let Some(time_waits) = time_waits {
                 dumped.time_waits.get_or_insert_default().add(time_waits);
             }
-            dumped.cookies.extend(cookies);
+            dumped.handshakes.extend(under_way);
             dumped.add(mptcp);
             for dump in tcp {
                 for (sum, n) in dumped.counts.iter_mut().zip(dump.states) {
@@ -153,9 +158,6 @@ impl Dumped {
         }
         dumped.time_waits.iter_mut().for_each(TimeWaits::sort);
         let listening = |s: &&Socket| s.state == TcpState::Listen as u8;
-        let half_open = |s: &&Socket| s.state == TcpState::SynRecv as u8;
-        dumped.handshakes =
-            queues.then(|| dumped.sockets.iter().filter(half_open).copied().collect());
         dumped.listeners = dumped.sockets.iter().filter(listening).copied().collect();
         dumped
     }
