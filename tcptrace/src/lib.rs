@@ -7,6 +7,7 @@
 //! | [`prose`] | all text for people | engine, formats |
 //! | [`source`] | where facts come from: this host, a recording, a simulation | engine, formats, common |
 //! | [`view`] | table, JSON, CSV, the full screen | engine, prose, formats |
+//! | [`serve`] | the agent's HTTP side | engine, formats, prose, view |
 //! | [`confine`] | what a running watch gives up | |
 //! | [`cli`] | commands, flags | all |
 //!
@@ -18,6 +19,7 @@ pub mod engine;
 pub mod exit;
 pub mod formats;
 pub mod prose;
+pub mod serve;
 pub mod source;
 pub mod view;
 

@@ -37,6 +37,7 @@ mod report;
 mod run;
 mod sandbox;
 mod selection;
+mod serve;
 #[path = "../stories/service.rs"]
 #[expect(dead_code, reason = "shared with the stories")]
 mod service;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         normal::TESTS,
         ends::TESTS,
         selection::TESTS,
+        serve::TESTS,
         limits::TESTS,
         sandbox::TESTS,
         output::TESTS,

@@ -16,6 +16,7 @@ mod replay;
 mod report;
 mod run;
 mod select;
+mod serve;
 mod session;
 mod snapshot;
 mod stacks;
@@ -58,6 +59,7 @@ enum Command {
     Replay(replay::Args),
     Report(report::Args),
     Run(run::Args),
+    Serve(Box<serve::Args>),
     Explain(explain::Args),
     Close(close::Args),
     Check(check::Args),
@@ -91,6 +93,7 @@ pub fn run() -> Result<Exit, Failure> {
         Command::Replay(args) => replay::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Serve(args) => serve::run(*args),
         Command::Explain(args) => explain::run(&args),
         Command::Close(args) => close::run(&args),
         Command::Check(args) => check::run(&args),

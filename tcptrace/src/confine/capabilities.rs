@@ -36,6 +36,14 @@ pub fn keep_closing() -> io::Result<Vec<String>> {
     Ok(CLOSES.difference(have).iter_names().map(|(name, _)| format!("CAP_{name}")).collect())
 }
 
+/// Gives up all of them: for a thread that needs none.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn drop_all() -> io::Result<()> {
+    keep_only(CapabilitySet::empty()).map(drop)
+}
+
 fn keep_only(wanted: CapabilitySet) -> io::Result<CapabilitySet> {
     set_no_new_privs(true)?;
     let have = capabilities(None)?;

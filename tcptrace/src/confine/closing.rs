@@ -6,8 +6,9 @@ use seccompiler::{
     apply_filter_all_threads,
 };
 
-use super::seccomp::{
-    ALLOWED, ALLOWED_HERE, FATAL, REFUSAL, Rules, TCGETS, argument, program, reading,
+use super::{
+    rules::{Rules, argument, program, reading},
+    seccomp::{ALLOWED, ALLOWED_HERE, FATAL, REFUSAL, TCGETS},
 };
 
 /// Besides what a watch makes: into a network namespace, on a thread for that; a copy of a

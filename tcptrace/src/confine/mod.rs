@@ -3,4 +3,6 @@
 
 pub mod capabilities;
 pub mod closing;
+pub mod http;
+mod rules;
 pub mod seccomp;

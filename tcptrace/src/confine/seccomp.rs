@@ -1,17 +1,13 @@
 //! The system calls that a running watch may make (seccomp(2)). It runs for weeks, keeps a few
 //! capabilities, and reads what others chose.
 
-use std::collections::BTreeMap;
-
 use seccompiler::{
     BackendError, BpfProgram, Error, SeccompAction,
-    SeccompCmpArgLen::{Dword, Qword},
-    SeccompCmpOp::{self, Eq, MaskedEq},
-    SeccompCondition, SeccompFilter, SeccompRule, TargetArch, apply_filter_all_threads,
+    SeccompCmpOp::{Eq, MaskedEq},
+    apply_filter_all_threads,
 };
 
-/// Calls and the arguments that they are for; no rule: any arguments.
-pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+use super::rules::{Rules, argument, argument_wide, first, program, reading, second};
 
 /// What is not listed fails, so that a call nobody thought of costs a detail and not the watch.
 /// With debug assertions it ends the watch: so tests find it.
@@ -139,6 +135,8 @@ pub enum Profile {
     },
     /// Of one that draws on a terminal, too, and leaves it as it was.
     Screen,
+    /// Of one that answers requests, too, on a socket that listens already.
+    Serve,
 }
 
 /// From here on this process, all threads of it, makes only the calls of a running watch: all has
@@ -169,6 +167,14 @@ fn allowed(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, Backe
         rules.insert(libc::SYS_wait4, Vec::new());
         rules.insert(libc::SYS_kill, vec![first(u64::from(command))?]);
     }
+    if profile == Profile::Serve {
+        rules.insert(libc::SYS_accept4, Vec::new());
+        rules.insert(libc::SYS_shutdown, Vec::new());
+        // For the filter of the thread that answers: filters are only ever added.
+        let no_more = [libc::PR_SET_NO_NEW_PRIVS, libc::PR_SET_SECCOMP].map(|n| n as u64);
+        rules.insert(libc::SYS_prctl, no_more.into_iter().map(first).collect::<Result<_, _>>()?);
+        rules.insert(libc::SYS_seccomp, vec![first(libc::SECCOMP_SET_MODE_FILTER.into())?]);
+    }
     if matches!(profile, Profile::Record { .. } | Profile::Run { .. }) {
         rules.insert(libc::SYS_fdatasync, Vec::new());
         rules.insert(libc::SYS_ftruncate, Vec::new());
@@ -191,51 +197,10 @@ fn allowed(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, Backe
     let commands = [libc::F_GETFD as u64, libc::F_SETFD as u64, libc::F_GETFL as u64];
     rules.insert(libc::SYS_fcntl, commands.into_iter().map(second).collect::<Result<_, _>>()?);
     // The runtime's own socket pair wakes it after a signal: connected, so without an address.
-    rules.insert(
-        libc::SYS_sendto,
-        vec![SeccompRule::new(vec![SeccompCondition::new(4, Qword, Eq, 0)?])?],
-    );
+    rules.insert(libc::SYS_sendto, vec![argument_wide(4, 0)?]);
     // abort() signals itself, nobody else.
     rules.insert(libc::SYS_tgkill, vec![first(u64::from(std::process::id()))?]);
     program(rules, refusal, SeccompAction::Allow)
-}
-
-pub(super) fn program(
-    rules: Rules,
-    otherwise: SeccompAction,
-    listed: SeccompAction,
-) -> Result<BpfProgram, BackendError> {
-    // Calls by the numbers of another architecture are fatal in any case.
-    let here = TargetArch::try_from(std::env::consts::ARCH)?;
-    SeccompFilter::new(rules, otherwise, listed, here)?.try_into()
-}
-
-/// Flags of open() in this argument that neither make, nor empty, nor write. (musl's O_ACCMODE
-/// holds O_PATH too, which does nothing of the kind.)
-pub(super) fn reading(index: u8) -> Result<SeccompRule, BackendError> {
-    argument(
-        index,
-        MaskedEq((libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u64),
-        0,
-    )
-}
-
-fn first(value: u64) -> Result<SeccompRule, BackendError> {
-    argument(0, Eq, value)
-}
-
-fn second(value: u64) -> Result<SeccompRule, BackendError> {
-    argument(1, Eq, value)
-}
-
-/// A rule about the lower half of one argument: the kernel takes these for `int`s, or has no bits
-/// above.
-pub(super) fn argument(
-    index: u8,
-    op: SeccompCmpOp,
-    value: u64,
-) -> Result<SeccompRule, BackendError> {
-    SeccompRule::new(vec![SeccompCondition::new(index, Dword, op, value)?])
 }
 
 #[cfg(test)]

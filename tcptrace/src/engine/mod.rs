@@ -1,6 +1,7 @@
 //! What tcptrace knows and concludes. Pure: facts and their times come in as arguments, updates go
 //! out; no kernel, file, clock or output here, so a recording gives what the live run gave.
 
+pub mod accounts;
 pub mod alike;
 pub mod assemble;
 pub mod blocked;
@@ -45,4 +46,5 @@ pub mod verdict;
 pub mod waiting;
 pub mod watch;
 pub mod wire;
+pub mod workload;
 pub mod worst;

@@ -3,6 +3,7 @@
 pub mod csv;
 pub mod json;
 pub mod left;
+pub mod metrics;
 pub mod report;
 pub mod table;
 pub mod text;
@@ -79,6 +80,13 @@ impl Clock {
     fn at(&self, time: BootNs) -> Timestamp {
         let ns = i128::from(time) + i128::from(self.offset_ns);
         Timestamp::from_nanosecond(ns).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// Seconds since 1970, to the millisecond.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "exact below 2^53 ms, 285,000 years")]
+    pub fn unix_s(&self, time: BootNs) -> f64 {
+        self.at(time).as_millisecond() as f64 / 1_000.0
     }
 
     /// RFC 3339 in UTC, to the microsecond.

@@ -24,7 +24,8 @@ pub enum Crates {
 }
 
 /// Modules of `tcptrace` that tell a user something or take their orders.
-const ALL: &[&str] = &["cli", "confine", "engine", "exit", "formats", "prose", "source", "view"];
+const ALL: &[&str] =
+    &["cli", "confine", "engine", "exit", "formats", "prose", "serve", "source", "view"];
 
 /// What would make a result depend on anything but the arguments.
 const IMPURE: &[&[&str]] = &[
@@ -113,6 +114,12 @@ pub const LAYERS: &[Layer] = &[
         place: "tcptrace/src/view/",
         own: &["engine", "formats", "prose", "view"],
         crates: Crates::Without(&["aya", "clap", "libc", "procfs", "rustix", "tokio"]),
+        never: &[],
+    },
+    Layer {
+        place: "tcptrace/src/serve/",
+        own: &["engine", "formats", "prose", "serve", "view"],
+        crates: Crates::Without(&["aya", "clap", "libc", "procfs", "rustix"]),
         never: &[],
     },
     Layer {

@@ -11,6 +11,8 @@ use crate::engine::{
 pub struct Wants {
     /// The next scan lists all live stays, not only those that are due.
     pub complete: bool,
+    /// It says how long stays were, as a complete one does.
+    pub histogram: bool,
     /// Before it, sockets without a stay are adopted: the beginning of some may have been missed.
     pub adopt: bool,
     /// Stays to be taken out of the nursery: the slot's number, and when the stay began.

@@ -11,6 +11,16 @@ pub fn keep_little() {
     }
 }
 
+/// Has all threads share one arena: a second one would look up how the kernel counts memory
+/// (`/proc/sys/vm/overcommit_memory`) whenever it shrinks, in a thread that may open no files.
+pub fn share() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it sets a number.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Makes the allocator return what is free to the kernel, instead of keeping it for later.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]

@@ -208,7 +208,7 @@ impl Work {
             scan.young = self.scans.nursery().cookies().filter(|cookie| *cookie != 0).collect();
         }
         scan.sockets = Records(sockets);
-        scan.counts = counts(&self.scans, wants.complete);
+        scan.counts = counts(&self.scans, wants.complete || wants.histogram);
         let mut facts = self.context(&scan);
         facts.extend(handshakes.map(Fact::Handshakes));
         facts.extend(wants.usage.iter().flat_map(|wanted| self.gauges.facts(wanted)));

@@ -55,6 +55,13 @@ pub struct Json<W> {
     time: String,
 }
 
+impl Json<Vec<u8>> {
+    /// What was written since this was asked last.
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+}
+
 impl<W: Write> Json<W> {
     /// A view that writes to `out`.
     pub fn new(out: W, clock: Clock) -> Self {

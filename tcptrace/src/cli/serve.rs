@@ -1,0 +1,368 @@
+//! `tcptrace serve`: the agent. A watch that runs for weeks, and a listener that says what it knows
+//! to whoever may ask.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering::Relaxed, mpsc as plain},
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        RootCertStore, ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        server::WebPkiClientVerifier,
+    },
+};
+
+use super::{attach, btf, select, session::Session, warn};
+use crate::{
+    confine::{capabilities, http, seccomp::Profile},
+    engine::{
+        accounts::Accounts,
+        parse,
+        parse::MinAge,
+        record::BootNs,
+        select::Selection,
+        watch::{Plan, Wants},
+    },
+    exit::{Exit, Failure},
+    serve::{
+        answer::{Answers, Question},
+        feed::FeedView,
+        guard::Guard,
+        listen::{self, Traffic},
+        routes::{self, Shared},
+    },
+    source::{
+        self, Source,
+        live::{agent, boot_now, memory, netstat},
+    },
+    view::{Clock, metrics::Around},
+};
+
+/// Run as an agent: metrics for Prometheus, an API, and events, over HTTP
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = concat!(
+        "Run as an agent: metrics for Prometheus, an API, and events, over HTTP.\n\n",
+        "It watches as watch does, and says what it knows to whoever asks: /metrics (Prometheus's ",
+        "text format and OpenMetrics), /api/v1/sockets, /api/v1/groups and /api/v1/events (JSON), ",
+        "/healthz and /readyz. No path changes anything. It listens on loopback unless told ",
+        "otherwise; beyond that it asks for a token (--token-file), for certificates of clients ",
+        "(--tls-client-ca), or for --open. SIGTERM ends it. Needs root, or CAP_BPF and CAP_PERFMON.",
+    ),
+    after_help = concat!(
+        "Examples:\n",
+        "  tcptrace serve                                   on 127.0.0.1:9095\n",
+        "  tcptrace serve --listen [::]:9095 --token-file /etc/tcptrace/token --tls-cert a.pem --tls-key a.key\n",
+        "  curl -s 127.0.0.1:9095/metrics | grep tcptrace_leaks\n",
+        "  curl -s '127.0.0.1:9095/api/v1/sockets?leaks=true&limit=10' | jq\n",
+        "  curl -sN 127.0.0.1:9095/api/v1/events            each event as it happens",
+    )
+)]
+pub struct Args {
+    /// Where it listens
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9095", value_parser = address)]
+    listen: SocketAddr,
+
+    /// Who asks must have one of these tokens (Authorization: Bearer TOKEN): a file, a token a line
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    /// Speak TLS, with this certificate and those that vouch for it (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Who asks must have a certificate that one of these vouches for (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
+
+    /// Whoever reaches it may ask, without a token, by whatever name
+    #[arg(long)]
+    open: bool,
+
+    /// So many workloads have metrics of their own, those that leak most; the rest is "other"
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 50,
+        value_parser = clap::value_parser!(u16).range(1..=1000)
+    )]
+    workloads: u16,
+
+    /// Report stays longer than this; 0 reports every stay; auto: what is longer than normal there
+    #[arg(long, value_name = "DUR|auto", default_value = "10s", value_parser = parse::min_age)]
+    min_age: MinAge,
+
+    /// Scan what is live this often [default: a quarter of --min-age, between 50ms and 500ms]
+    #[arg(long, value_name = "DUR", value_parser = attach::interval)]
+    interval: Option<Duration>,
+
+    /// Keep who opened each connection and who reads from it, with their places in the code
+    #[arg(long)]
+    origins: bool,
+
+    #[command(flatten)]
+    btf: btf::Args,
+
+    // Last: its heading would stand above what follows.
+    #[command(flatten)]
+    select: select::Args,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an address and a port: 127.0.0.1:9095, [::1]:9095".to_owned())
+}
+
+/// How long stays were is counted anew this often, ns.
+const LENGTHS_NS: u64 = 5_000_000_000;
+impl Args {
+    fn plan(&self, selection: Selection) -> Plan {
+        let states = self.select.states().0;
+        Plan { selection, states, threads: true, ..Plan::default() }.reporting(self.min_age)
+    }
+
+    /// Who may ask.
+    fn guard(&self) -> Result<Guard, Failure> {
+        if let Some(path) = &self.token_file {
+            let text = read("--token-file", path)?;
+            let guard = Guard::with_tokens(&String::from_utf8_lossy(&text));
+            return if guard.has_tokens() {
+                Ok(guard)
+            } else {
+                Err(wrong("--token-file", path, "no token in it; write one, a line of its own"))
+            };
+        }
+        if self.open || self.tls_client_ca.is_some() {
+            return Ok(Guard::open());
+        }
+        if !self.listen.ip().is_loopback() {
+            return Err(Failure::usage(format!(
+                "--listen {}: whoever reaches it could read who runs what here; give --token-file \
+                 or --tls-client-ca, or --open",
+                self.listen
+            )));
+        }
+        Ok(Guard::default())
+    }
+
+    fn tls(&self) -> Result<Option<TlsAcceptor>, Failure> {
+        let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        let chain = certificates("--tls-cert", cert)?;
+        let secret = PrivateKeyDer::from_pem_slice(&read("--tls-key", key)?)
+            .map_err(|e| wrong("--tls-key", key, format!("no private key in PEM: {e}")))?;
+        let provider = Arc::new(ring::default_provider());
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .context("TLS")?;
+        let config = match &self.tls_client_ca {
+            None => config.with_no_client_auth(),
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                for root in certificates("--tls-client-ca", path)? {
+                    roots.add(root).map_err(|e| wrong("--tls-client-ca", path, e))?;
+                }
+                let roots = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                let verifier = roots.build().map_err(|e| wrong("--tls-client-ca", path, e))?;
+                config.with_client_cert_verifier(verifier)
+            }
+        };
+        let config = config
+            .with_single_cert(chain, secret)
+            .map_err(|e| wrong("--tls-cert", cert, format!("does not go with the key: {e}")))?;
+        Ok(Some(TlsAcceptor::from(Arc::new(config))))
+    }
+}
+
+fn read(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|e| wrong(flag, path, e))
+}
+
+fn wrong(flag: &str, path: &Path, problem: impl std::fmt::Display) -> Failure {
+    Failure::usage(format!("{flag} {}: {problem}", path.display()))
+}
+
+fn certificates(flag: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let text = read(flag, path)?;
+    let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match list {
+        Ok(list) if !list.is_empty() => Ok(list),
+        Ok(_) => Err(wrong(flag, path, "no certificate in PEM in it")),
+        Err(e) => Err(wrong(flag, path, format!("no certificates in PEM: {e}"))),
+    }
+}
+
+/// Runs the command.
+pub fn run(mut args: Args) -> Result<Exit, Failure> {
+    memory::keep_little();
+    memory::share();
+    args.select.state = Some(args.select.watchable()?);
+    let (guard, tls) = (args.guard()?, args.tls()?);
+    let selection = args.select.resolve()?;
+    let btf = args.btf.resolve()?;
+    let listener = TcpListener::bind(args.listen)
+        .map_err(|e| Failure::usage(format!("--listen {}: {e}", args.listen)))?;
+    let http = Http { listener, tls, guard };
+    attach::runtime()?.block_on(serve(&args, selection, &btf, http))
+}
+
+/// What the HTTP side has.
+struct Http {
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    guard: Guard,
+}
+
+async fn serve(args: &Args, selection: Selection, btf: &Path, http: Http) -> Result<Exit, Failure> {
+    let mut stop = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let plan = args.plan(selection);
+    let how = attach::How {
+        btf,
+        ring_kib: None,
+        interval: args.interval,
+        origins: args.origins,
+        exits: false,
+    };
+    let at = http.listener.local_addr().context("the listener's address")?;
+    let scheme = if http.tls.is_some() { "https" } else { "http" };
+    let mut source = attach::attach(how, &plan, &mut warn)?;
+    let (began, now) = (jiff::Timestamp::now(), boot_now());
+    let clock = Clock::new(began, now, true);
+    let shared = Arc::new(Shared::new(began.as_millisecond().unsigned_abs()));
+    let traffic = Arc::new(Traffic::default());
+    let (ask, mut asked) = mpsc::channel(listen::CONNECTIONS);
+    let go = start(http, Arc::clone(&shared), Arc::clone(&traffic), ask)?;
+    attach::confine(Profile::Serve, &mut warn);
+    let _ = go.send(());
+    let view = FeedView::new(Arc::clone(&shared.feed), clock);
+    let mut agent = Agent {
+        session: Session::new(plan, Box::new(view), None),
+        accounts: Accounts::new(args.workloads.into()),
+        started_s: began.as_millisecond() as f64 / 1_000.0,
+        kernel: agent::kernel(),
+        shared,
+        traffic,
+    };
+    let watched = attach::watched(args.select.states().0, args.min_age);
+    warn(&format!("serving on {scheme}://{at}; watching for {watched}{}", args.select.told()));
+
+    let (mut facts, mut lengths_ns) = (Vec::new(), 0u64);
+    loop {
+        agent.shared.turned();
+        let ready = tokio::select! {
+            _ = stop.recv() => return Ok(Exit::Done),
+            _ = terminate.recv() => return Ok(Exit::Done),
+            ready = source.ready() => ready,
+            Some(question) = asked.recv() => {
+                agent.answer(question, source.now());
+                continue;
+            }
+        };
+        let mut wants = |now: BootNs| {
+            let histogram = now >= lengths_ns.saturating_add(LENGTHS_NS);
+            if histogram {
+                lengths_ns = now;
+            }
+            Wants { histogram, ..agent.session.watch.wants(now) }
+        };
+        let pulled = ready.and_then(|()| source.pull(&mut wants, &mut facts));
+        let now = source.now();
+        agent.session.take(facts.drain(..));
+        agent.count();
+        let followed = source.follow_ends(agent.session.watch.follows_ends());
+        pulled.and(agent.session.show(now)).and(followed).context("watching")?;
+        agent.shared.is_ready.store(agent.session.watch.has_scanned(), Relaxed);
+    }
+}
+
+/// Starts the thread that answers requests. It begins when it is told to: by then system calls are
+/// filtered for all threads, and it has a filter of its own.
+fn start(
+    http: Http,
+    shared: Arc<Shared>,
+    traffic: Arc<Traffic>,
+    ask: mpsc::Sender<Question>,
+) -> Result<plain::Sender<()>, Failure> {
+    let Http { listener, tls, guard } = http;
+    listener.set_nonblocking(true).context("the listener")?;
+    let router = routes::router(shared, guard, ask);
+    let (go, told) = plain::channel();
+    let (gave_up, given_up) = plain::channel();
+    let runtime = attach::runtime()?;
+    let listener = {
+        let _inside = runtime.enter();
+        tokio::net::TcpListener::from_std(listener).context("the listener")?
+    };
+    let work = move || {
+        if let Err(e) = capabilities::drop_all() {
+            warn(&format!("the thread that answers requests keeps its capabilities ({e})"));
+        }
+        let _ = gave_up.send(());
+        if told.recv().is_err() {
+            return;
+        }
+        if let Err(e) = http::confine() {
+            warn(&format!("no system call filter for the thread that answers requests ({e})"));
+        }
+        runtime.block_on(listen::serve(listener, tls, router, traffic));
+    };
+    source::thread("http", work).context("starting the thread that answers requests")?;
+    // The calls that this takes are refused from then on.
+    let _ = given_up.recv();
+    Ok(go)
+}
+
+/// The watch, and what is counted of it.
+struct Agent {
+    session: Session,
+    accounts: Accounts,
+    started_s: f64,
+    kernel: String,
+    shared: Arc<Shared>,
+    traffic: Arc<Traffic>,
+}
+
+impl Agent {
+    fn count(&mut self) {
+        let (said, _) = self.session.said();
+        said.iter().for_each(|said| self.accounts.take(said));
+    }
+
+    fn answer(&mut self, question: Question, now: BootNs) {
+        let clock = self.session.said().1.clone();
+        let around = || self.around();
+        let Self { session, accounts, .. } = &*self;
+        let known =
+            Answers { watch: &session.watch, accounts, clock: &clock, now, around: &around };
+        // Whoever asked may have gone.
+        let _ = question.answer.send(known.answer(&question.asked));
+    }
+
+    fn around(&self) -> Around {
+        let own = agent::own();
+        Around {
+            kernel: self.kernel.clone(),
+            overflows: netstat::listen_overflows(std::process::id()).ok(),
+            cpu_s: own.cpu_s,
+            memory: own.memory,
+            started_s: self.started_s,
+            connections: self.traffic.connections.load(Relaxed),
+            refused: self.traffic.refused.load(Relaxed),
+        }
+    }
+}

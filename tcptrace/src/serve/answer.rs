@@ -1,0 +1,193 @@
+//! What is asked of the watch, and its answers: made on its thread, from what it knows at that
+//! moment. Nothing that is asked changes anything.
+
+use std::{io::Write as _, rc::Rc};
+
+use tcptrace_common::state::TcpState;
+use tokio::sync::oneshot;
+
+use crate::{
+    engine::{
+        accounts::Accounts,
+        group::{GroupBy, Groups},
+        record::{BootNs, Record},
+        update::Update,
+        verdict::Verdict,
+        watch::Watch,
+        workload::Workload,
+    },
+    view::{
+        Clock, View,
+        json::Json,
+        metrics::{Around, exposition::Exposition, metrics},
+    },
+};
+
+/// A question, and where its answer goes.
+#[derive(Debug)]
+pub struct Question {
+    /// What is asked.
+    pub asked: Asked,
+    /// The body of the answer: metrics, or JSON.
+    pub answer: oneshot::Sender<Vec<u8>>,
+}
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// All metrics.
+    Metrics(Exposition),
+    /// Sockets that are stuck, a page of them.
+    Sockets(Box<SocketsAsked>),
+    /// The same, counted by what they have in common.
+    Groups(GroupBy, Box<Chosen>),
+}
+
+/// Which sockets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chosen {
+    /// In one of these states; none: in any.
+    pub states: Vec<TcpState>,
+    /// With one of these verdicts; none: with any, or without one.
+    pub verdicts: Vec<Verdict>,
+    /// Leaks only.
+    pub leaks: bool,
+    /// Of this workload, by its name.
+    pub workload: Option<String>,
+    /// Held by this process.
+    pub pid: Option<u32>,
+    /// This one, by its cookie.
+    pub cookie: Option<u64>,
+}
+
+impl Chosen {
+    fn matches(&self, record: &Record) -> bool {
+        let any = |list: usize, found: bool| list == 0 || found;
+        any(self.states.len(), self.states.contains(&record.state))
+            && any(
+                self.verdicts.len(),
+                record.verdict.is_some_and(|verdict| self.verdicts.contains(&verdict)),
+            )
+            && (!self.leaks || record.is_leak())
+            && self.pid.is_none_or(|pid| record.holders.iter().any(|h| h.process.pid == pid))
+            && self.cookie.is_none_or(|cookie| cookie == record.connection.cookie)
+            && self.workload.as_ref().is_none_or(|name| *Workload::of_record(record).name == **name)
+    }
+}
+
+/// A page of sockets, the oldest first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketsAsked {
+    /// Which.
+    pub chosen: Chosen,
+    /// So many at most.
+    pub limit: usize,
+    /// Those after this one.
+    pub after: Option<SocketPlace>,
+}
+
+/// Where a socket stands among all: when its stay began, at the latest, and its cookie. It stands
+/// there as long as it stays, so no page repeats or leaves out one that was there all the time.
+pub type SocketPlace = (BootNs, u64);
+
+fn place(record: &Record) -> SocketPlace {
+    (record.latest_ns, record.connection.cookie)
+}
+
+/// What answers are made of.
+pub struct Answers<'a> {
+    /// The core.
+    pub watch: &'a Watch,
+    /// What was counted.
+    pub accounts: &'a Accounts,
+    /// How times are written.
+    pub clock: &'a Clock,
+    /// Now.
+    pub now: BootNs,
+    /// What the watch does not know.
+    pub around: &'a dyn Fn() -> Around,
+}
+
+impl Answers<'_> {
+    /// The answer, as bytes.
+    #[must_use]
+    pub fn answer(&self, asked: &Asked) -> Vec<u8> {
+        match asked {
+            Asked::Metrics(format) => {
+                let Self { watch, accounts, clock, now, around } = self;
+                metrics(watch, accounts, clock, *now, &around(), *format).into_bytes()
+            }
+            Asked::Sockets(asked) => self.sockets(asked),
+            Asked::Groups(by, chosen) => self.groups(*by, chosen),
+        }
+    }
+
+    fn sockets(&self, asked: &SocketsAsked) -> Vec<u8> {
+        let SocketsAsked { chosen, limit, after } = asked;
+        let matching = self.watch.rows().filter(|record| chosen.matches(record));
+        let (mut matches, mut rest) = (0u64, Vec::new());
+        for record in matching {
+            matches += 1;
+            if after.is_none_or(|after| place(record) > after) {
+                rest.push(record);
+            }
+        }
+        // Only those of the page are put in order.
+        let more = rest.len() > *limit;
+        if more {
+            rest.select_nth_unstable_by_key(*limit, |record| place(record));
+            rest.truncate(*limit);
+        }
+        rest.sort_unstable_by_key(|record| place(record));
+        let next = rest.last().filter(|_| more).map(|record| place(record));
+        let mut out = Vec::with_capacity(2_048 * rest.len() + 256);
+        self.head(&mut out);
+        let _ = write!(out, ",\"matching\":{matches},\"next\":");
+        let _ = match next {
+            Some((latest, cookie)) => write!(out, "\"{latest}-{cookie}\""),
+            None => write!(out, "null"),
+        };
+        self.list(&mut out, "sockets", rest.into_iter().map(|r| Update::Socket(Rc::clone(r))));
+        out
+    }
+
+    fn groups(&self, by: GroupBy, chosen: &Chosen) -> Vec<u8> {
+        let mut groups = Groups::new(by, self.now);
+        let matching = self.watch.rows().filter(|record| chosen.matches(record));
+        matching.for_each(|record| groups.add(record));
+        let mut sorted = groups.sorted();
+        let more = sorted.len().saturating_sub(MOST_GROUPS);
+        sorted.truncate(MOST_GROUPS);
+        let mut out = Vec::new();
+        self.head(&mut out);
+        let _ = write!(out, ",\"more\":{more}");
+        self.list(&mut out, "groups", sorted.into_iter().map(|g| Update::Group(Box::new(g))));
+        out
+    }
+
+    fn head(&self, out: &mut Vec<u8>) {
+        let _ = write!(
+            out,
+            "{{\"time\":\"{}\",\"scanned\":{}",
+            self.clock.rfc3339(self.now),
+            self.watch.has_scanned()
+        );
+    }
+
+    fn list(&self, out: &mut Vec<u8>, name: &str, updates: impl Iterator<Item = Update>) {
+        let _ = write!(out, ",\"{name}\":[");
+        let mut json = Json::new(Vec::new(), self.clock.clone());
+        let mut comma = "";
+        for update in updates {
+            // Writing to memory does not fail.
+            let _ = json.update(self.now, &update);
+            out.extend_from_slice(comma.as_bytes());
+            out.extend_from_slice(json.take().trim_ascii_end());
+            comma = ",";
+        }
+        out.extend_from_slice(b"]}\n");
+    }
+}
+
+/// Groups of an answer.
+const MOST_GROUPS: usize = 1_000;

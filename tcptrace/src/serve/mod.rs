@@ -1,0 +1,13 @@
+//! The agent's HTTP side: a thread of its own, which knows nothing of sockets. What is asked goes
+//! to the watch as a question; what it says goes out as events. A client can slow down, stop or
+//! flood this thread; the watch goes on, and memory stays bounded.
+//!
+//! One file a stage: `listen` accepts and bounds connections, `guard` says who may ask, `routes`
+//! turns paths into questions, `answer` (on the watch's thread) answers them, `feed` keeps the
+//! latest events.
+
+pub mod answer;
+pub mod feed;
+pub mod guard;
+pub mod listen;
+pub mod routes;

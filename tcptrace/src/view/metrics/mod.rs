@@ -1,0 +1,374 @@
+//! What a watch knows, as metrics. Their number is bounded: by the states, the verdicts and the
+//! workloads that are told apart. No label is a pid, a port or an address.
+
+pub mod exposition;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tcptrace_common::{
+    counters::{BUCKETS, below},
+    state::TcpState,
+};
+
+use self::exposition::{Exemplar, Exposition, Metric, MetricKind, MetricWriter};
+use super::Clock;
+use crate::engine::{
+    accounts::{Accounts, StateVerdict, WorkloadCounts},
+    forecast::told::What,
+    record::{BootNs, Record},
+    verdict::Verdict,
+    watch::Watch,
+    workload::{OTHER, UNKNOWN, Workload},
+};
+
+/// What the watch does not know of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Around {
+    /// Kernel release.
+    pub kernel: String,
+    /// Connections that listeners of this network namespace dropped because their queues were full
+    /// (`TcpExtListenOverflows`).
+    pub overflows: Option<u64>,
+    /// CPU time of this process, s.
+    pub cpu_s: f64,
+    /// Its resident memory, bytes.
+    pub memory: Option<u64>,
+    /// When it started, s since 1970.
+    pub started_s: f64,
+    /// Connections to its listener that are open.
+    pub connections: u64,
+    /// Connections to it that were refused or ended, since there were too many.
+    pub refused: u64,
+}
+
+const fn gauge(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: MetricKind::Gauge, unit, help }
+}
+
+const fn counter(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: MetricKind::Counter, unit: "", help }
+}
+
+const BUILD: Metric = Metric {
+    name: "tcptrace_build",
+    kind: MetricKind::Info,
+    unit: "",
+    help: "The agent's version, and the kernel.",
+};
+const SOCKETS: Metric = gauge(
+    "tcptrace_sockets",
+    "",
+    "Sockets that have been in a state for longer than --min-age, by workload and verdict.",
+);
+const LEAKS: Metric = gauge("tcptrace_leaks", "", "Of these, those with a verdict that is a leak.");
+const STUCK: Metric = counter("tcptrace_stuck", "Sockets that got stuck in a state.");
+const RESOLVED: Metric = counter("tcptrace_resolved", "Sockets that got stuck and left the state.");
+const STATE: Metric = Metric {
+    name: "tcptrace_state_seconds",
+    kind: MetricKind::Histogram,
+    unit: "seconds",
+    help: "How long all stays in a state were that ended, the short ones too.",
+};
+const OLDEST: Metric = gauge(
+    "tcptrace_oldest_seconds",
+    "seconds",
+    "Age of the oldest stuck socket, at least: of one that was there before, the least it can be.",
+);
+const FDS: Metric = gauge(
+    "tcptrace_process_fds",
+    "",
+    "Descriptors in use, of the process with stuck sockets that has least room.",
+);
+const FD_LIMIT: Metric =
+    gauge("tcptrace_process_fd_limit", "", "Descriptors that the same process may have.");
+const FULL_IN: Metric = gauge(
+    "tcptrace_full_in_seconds",
+    "seconds",
+    "Time until something is full at its present pace, if within a day: descriptors of a workload, \
+     ports, accept-queue, file-table, conntrack, memory of the host.",
+);
+const QUEUE: Metric = gauge(
+    "tcptrace_listen_queue",
+    "",
+    "Connections that wait to be accepted at a workload's fullest listener with stuck ones.",
+);
+const QUEUE_LIMIT: Metric =
+    gauge("tcptrace_listen_limit", "", "How many may wait there (the backlog).");
+const OVERFLOWS: Metric = counter(
+    "tcptrace_listen_overflows",
+    "Connections dropped because an accept queue was full, in the agent's network namespace.",
+);
+const LOST: Metric = counter("tcptrace_events_lost", "What could not be seen or shown, by kind.");
+const TRANSITIONS: Metric =
+    counter("tcptrace_transitions", "Changes of state, by what became of them.");
+const WORKLOAD: Metric = Metric {
+    name: "tcptrace_workload",
+    kind: MetricKind::Info,
+    unit: "",
+    help: "What a workload is, of those that are told apart.",
+};
+const SHARING: Metric = gauge(
+    "tcptrace_workloads_other",
+    "",
+    "Workloads with stuck sockets that are counted as other.",
+);
+const MERGED: Metric = counter(
+    "tcptrace_workloads_merged",
+    "Workloads that were told apart and are counted as other since.",
+);
+const CPU: Metric = Metric {
+    name: "process_cpu_seconds",
+    kind: MetricKind::Counter,
+    unit: "seconds",
+    help: "CPU time of the agent, user and system.",
+};
+const MEMORY: Metric =
+    gauge("process_resident_memory_bytes", "bytes", "Resident memory of the agent.");
+const STARTED: Metric =
+    gauge("process_start_time_seconds", "seconds", "When the agent started, since 1970.");
+const CONNECTIONS: Metric =
+    gauge("tcptrace_http_connections", "", "Connections to the agent's listener.");
+const REFUSED: Metric = counter(
+    "tcptrace_http_refused",
+    "Connections to the agent's listener that were ended because there were too many.",
+);
+
+/// Buckets that are told, of those that are kept: each four times as long as the one before.
+const STEP: usize = 2;
+
+/// All of it, as of `now`.
+#[must_use]
+pub fn metrics(
+    watch: &Watch,
+    accounts: &Accounts,
+    clock: &Clock,
+    now: BootNs,
+    around: &Around,
+    format: Exposition,
+) -> String {
+    let mut out = MetricWriter::new(format);
+    out.metric(BUILD);
+    let version = env!("CARGO_PKG_VERSION");
+    out.sample(&[("version", version), ("kernel", &around.kernel)], 1.0);
+    let open = Open::of(watch, accounts, now);
+    open.write(&mut out);
+    counted(&mut out, STUCK, accounts, clock, |counts| &counts.stuck);
+    counted(&mut out, RESOLVED, accounts, clock, |counts| &counts.resolved);
+    lengths(&mut out, watch);
+    full_in(&mut out, watch, accounts, now);
+    totals(&mut out, watch);
+    workloads(&mut out, accounts);
+    of_the_agent(&mut out, around);
+    out.finish()
+}
+
+/// What is open, by labels.
+#[derive(Default)]
+struct Open {
+    sockets: BTreeMap<(&'static str, String, &'static str), u64>,
+    leaks: BTreeMap<String, u64>,
+    oldest: BTreeMap<(&'static str, String), u64>,
+    descriptors: BTreeMap<String, (u64, u64)>,
+    queues: BTreeMap<String, (u64, u64)>,
+}
+
+impl Open {
+    fn of(watch: &Watch, accounts: &Accounts, now: BootNs) -> Self {
+        let mut open = Self::default();
+        let mut asked = BTreeSet::new();
+        for record in watch.rows() {
+            let workload = Workload::of_record(record);
+            let shown = accounts.shown(&workload);
+            let state = record.state.name();
+            *open.sockets.entry((state, shown.to_owned(), verdict(record.verdict))).or_default() +=
+                1;
+            if record.is_leak() {
+                *open.leaks.entry(shown.to_owned()).or_default() += 1;
+            }
+            let age = record.age(now).min_ns;
+            let oldest = open.oldest.entry((state, shown.to_owned())).or_default();
+            *oldest = age.max(*oldest);
+            open.queue(record, shown);
+            for holder in record.processes() {
+                if asked.insert((holder.process.pid, holder.process.start_ns))
+                    && let Some(process) = watch.process(holder.process)
+                    && let (Some(used), Some(limit)) =
+                        (process.descriptors, process.descriptor_limit)
+                {
+                    least_room(&mut open.descriptors, shown, (used, limit));
+                }
+            }
+        }
+        if let Some(n) = watch.in_time_wait() {
+            let of_nobody = (TcpState::TimeWait.name(), UNKNOWN.to_owned());
+            let verdict = Verdict::ClosedFirst.name();
+            open.sockets.insert((of_nobody.0, of_nobody.1, verdict), n);
+        }
+        open
+    }
+
+    fn queue(&mut self, record: &Record, shown: &str) {
+        if let Some(listener) = &record.listener {
+            let queue = (u64::from(listener.queue), u64::from(listener.limit));
+            least_room(&mut self.queues, shown, queue);
+        }
+    }
+
+    fn write(&self, out: &mut MetricWriter) {
+        out.metric(SOCKETS);
+        for ((state, workload, verdict), n) in &self.sockets {
+            let labels = [("state", *state), ("workload", workload), ("verdict", verdict)];
+            out.count(&labels, *n, None);
+        }
+        out.metric(LEAKS);
+        for (workload, n) in &self.leaks {
+            out.count(&[("workload", workload)], *n, None);
+        }
+        out.metric(OLDEST);
+        for ((state, workload), age_ns) in &self.oldest {
+            out.sample(&[("state", state), ("workload", workload)], seconds(*age_ns));
+        }
+        for (metrics, by_workload) in
+            [([FDS, FD_LIMIT], &self.descriptors), ([QUEUE, QUEUE_LIMIT], &self.queues)]
+        {
+            let [used, limit] = metrics;
+            out.metric(used);
+            by_workload.iter().for_each(|(of, n)| out.count(&[("workload", of)], n.0, None));
+            out.metric(limit);
+            by_workload.iter().for_each(|(of, n)| out.count(&[("workload", of)], n.1, None));
+        }
+    }
+}
+
+/// Of several, the one that has most of its limit in use.
+fn least_room(of: &mut BTreeMap<String, (u64, u64)>, shown: &str, now: (u64, u64)) {
+    let fuller = |a: (u64, u64), b: (u64, u64)| {
+        u128::from(a.0) * u128::from(b.1) > u128::from(b.0) * u128::from(a.1)
+    };
+    let known = of.entry(shown.to_owned()).or_insert(now);
+    if fuller(now, *known) {
+        *known = now;
+    }
+}
+
+fn counted(
+    out: &mut MetricWriter,
+    metric: Metric,
+    accounts: &Accounts,
+    clock: &Clock,
+    of: fn(&WorkloadCounts) -> &BTreeMap<StateVerdict, crate::engine::accounts::CountedSockets>,
+) {
+    out.metric(metric);
+    let told = accounts.told_apart();
+    let told = told.iter().map(|(workload, counts)| (&*workload.name, *counts));
+    for (workload, counts) in told.chain([(OTHER, accounts.other())]) {
+        for ((state, why), counter) in of(counts) {
+            let labels =
+                [("state", state.name()), ("workload", workload), ("verdict", verdict(*why))];
+            let at = clock.unix_s(counter.last_ns);
+            let exemplar = Exemplar { cookie: counter.last_cookie, at };
+            out.count(&labels, counter.count, Some(exemplar));
+        }
+    }
+}
+
+fn lengths(out: &mut MetricWriter, watch: &Watch) {
+    out.metric(STATE);
+    let Some(histogram) = watch.histogram() else { return };
+    for state in TcpState::ALL {
+        let Some(row) = histogram.stays.get(state as usize) else { continue };
+        let count = row.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
+        if count == 0 {
+            continue;
+        }
+        let ends = (0..BUCKETS).collect::<Vec<_>>();
+        let buckets: Vec<(f64, u64)> = ends
+            .chunks(STEP)
+            .filter_map(|chunk| {
+                let le = below(*chunk.last()?)?;
+                let n = chunk.iter().fold(0u64, |sum, at| sum.saturating_add(row[*at]));
+                Some((seconds(le), n))
+            })
+            .collect();
+        out.histogram(&[("state", state.name())], &buckets, count);
+    }
+}
+
+fn full_in(out: &mut MetricWriter, watch: &Watch, accounts: &Accounts, now: BootNs) {
+    out.metric(FULL_IN);
+    // The first of a kind is the one that matters.
+    let mut told: BTreeMap<(&'static str, String), u64> = BTreeMap::new();
+    for forecast in watch.forecasts(now) {
+        let workload = match &forecast.what {
+            What::Descriptors { process, .. } => accounts.shown(&Workload::of(process)).to_owned(),
+            _ => String::new(),
+        };
+        let left = forecast.left(now).est;
+        told.entry((forecast.what.name(), workload)).or_insert(left);
+    }
+    for ((what, workload), left) in &told {
+        let labels = [("what", *what), ("workload", workload)];
+        let n = if workload.is_empty() { 1 } else { 2 };
+        out.sample(&labels[..n], seconds(*left));
+    }
+}
+
+fn totals(out: &mut MetricWriter, watch: &Watch) {
+    let totals = watch.totals();
+    out.metric(LOST);
+    for (kind, n) in totals.lost.named() {
+        out.count(&[("kind", kind)], n, None);
+    }
+    out.metric(TRANSITIONS);
+    for (outcome, n) in
+        [("seen", totals.seen), ("filtered", totals.filtered), ("emitted", totals.emitted)]
+    {
+        out.count(&[("outcome", outcome)], n, None);
+    }
+}
+
+fn workloads(out: &mut MetricWriter, accounts: &Accounts) {
+    out.metric(WORKLOAD);
+    for (workload, _) in accounts.told_apart() {
+        let labels = [
+            ("workload", &*workload.name),
+            ("kind", workload.kind.name()),
+            ("pod", workload.pod.as_deref().unwrap_or("")),
+            ("runtime", workload.runtime.unwrap_or("")),
+        ];
+        out.sample(&labels, 1.0);
+    }
+    out.metric(SHARING);
+    out.count(&[], accounts.sharing(), None);
+    out.metric(MERGED);
+    out.count(&[], accounts.merged(), None);
+}
+
+fn of_the_agent(out: &mut MetricWriter, around: &Around) {
+    if let Some(n) = around.overflows {
+        out.metric(OVERFLOWS);
+        out.count(&[], n, None);
+    }
+    out.metric(CPU);
+    out.sample(&[], around.cpu_s);
+    if let Some(bytes) = around.memory {
+        out.metric(MEMORY);
+        out.count(&[], bytes, None);
+    }
+    out.metric(STARTED);
+    out.sample(&[], around.started_s);
+    out.metric(CONNECTIONS);
+    out.count(&[], around.connections, None);
+    out.metric(REFUSED);
+    out.count(&[], around.refused, None);
+}
+
+/// A label can't be null.
+fn verdict(verdict: Option<Verdict>) -> &'static str {
+    verdict.map_or(UNKNOWN, Verdict::name)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact below 2^53 µs, 285 years")]
+fn seconds(ns: u64) -> f64 {
+    (ns / 1_000) as f64 / 1_000_000.0
+}

@@ -1,0 +1,444 @@
+//! The agent over HTTP: what it says, to whom, and what clients can't do to it.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::{
+    support::netns::Netns,
+    tests,
+    tracer::{DEADLINE, Pair, netns, run, tcptrace},
+};
+
+tests![
+    metrics_say_what_the_watch_knows,
+    pages_of_sockets,
+    events_go_on_where_a_client_was,
+    tokens_and_names,
+    certificates,
+    hostile_clients_cost_bounded_memory,
+    what_is_refused_at_the_start,
+];
+
+/// An agent.
+struct Agent {
+    child: Child,
+    at: SocketAddr,
+}
+
+impl Agent {
+    /// Of one network namespace; it listens outside of it.
+    fn of(ns: &Netns, args: &[&str]) -> Self {
+        let agent = Self::start(ns, args);
+        let deadline = Instant::now() + DEADLINE;
+        while agent.get("/readyz").0 != 200 {
+            assert!(Instant::now() < deadline, "it gets ready");
+        }
+        agent
+    }
+
+    fn start(ns: &Netns, args: &[&str]) -> Self {
+        let mut command = tcptrace();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--min-age", "200ms", "--netns"]);
+        command.arg(ns.path()).args(args);
+        let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn();
+        let mut child = child.expect("tcptrace starts");
+        let mut stderr = BufReader::new(child.stderr.take().expect("stderr"));
+        let mut agent = Self { child, at: ([0; 4], 0).into() };
+        let mut said = String::new();
+        while agent.at.port() == 0 {
+            let n = stderr.read_line(&mut said).expect("stderr");
+            assert!(n > 0, "it ended before it served: {said}");
+            if let Some((_, rest)) = said.split_once("://") {
+                let (at, _) = rest.split_once(';').expect("an address");
+                agent.at = at.parse().expect("an address");
+            }
+        }
+        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        agent
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.at).expect("connects");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a time out");
+        stream
+    }
+
+    /// Asks for a path: status and body.
+    fn get(&self, path: &str) -> (u16, String) {
+        self.ask(path, "")
+    }
+
+    fn ask(&self, path: &str, headers: &str) -> (u16, String) {
+        let host = self.at;
+        let (status, _, body) =
+            self.raw(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}"));
+        (status, body)
+    }
+
+    /// Status, head and body of a request without its last lines.
+    fn raw(&self, request: &str) -> (u16, String, String) {
+        let mut stream = self.connect();
+        let request = format!("{request}Connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sends");
+        let mut answer = String::new();
+        // Who is refused may be cut off while it still sends.
+        let _ = stream.read_to_string(&mut answer);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+        (status, head.to_lowercase(), body.to_owned())
+    }
+
+    fn json(&self, path: &str) -> Value {
+        let (status, body) = self.get(path);
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"))
+    }
+
+    /// The value of a sample; 0 where there is none.
+    fn metric(&self, sample: &str) -> f64 {
+        let (status, body) = self.get("/metrics");
+        assert_eq!(status, 200, "{body}");
+        let line = body.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    fn wait(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "{what}: {}", self.get("/metrics").1);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Resident memory, KiB.
+    fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The command name that this test's processes have, as metrics show it.
+fn workload() -> String {
+    let comm = fs::read_to_string("/proc/self/comm").expect("a name");
+    let exe = std::env::current_exe().expect("a path");
+    let name = exe.file_name().expect("a name").to_string_lossy().into_owned();
+    if name.starts_with(comm.trim()) { name[..15.min(name.len())].to_owned() } else { name }
+}
+
+fn metrics_say_what_the_watch_knows() {
+    let ns = netns();
+    let agent = Agent::of(&ns, &[]);
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    let labels = format!("workload=\"{}\"", workload());
+    let open = format!("tcptrace_sockets{{state=\"CLOSE_WAIT\",{labels},verdict=\"unread-fin\"}}");
+    agent.wait("a leak", |agent| agent.metric(&open) == 1.0);
+    assert_eq!(agent.metric(&format!("tcptrace_leaks{{{labels}}}")), 1.0);
+    let oldest = agent.metric(&format!("tcptrace_oldest_seconds{{state=\"CLOSE_WAIT\",{labels}}}"));
+    assert!(oldest >= 0.2, "{oldest}");
+    let fds = agent.metric(&format!("tcptrace_process_fds{{{labels}}}"));
+    let limit = agent.metric(&format!("tcptrace_process_fd_limit{{{labels}}}"));
+    assert!(fds > 0.0 && fds < limit, "{fds} {limit}");
+    let counted =
+        |name: &str| format!("{name}{{state=\"CLOSE_WAIT\",{labels},verdict=\"unread-fin\"}}");
+    assert_eq!(agent.metric(&counted("tcptrace_stuck_total")), 1.0);
+    // The socket behind it, for who asks for OpenMetrics.
+    let accept = "Accept: application/openmetrics-text; version=1.0.0\r\n";
+    let (_, body) = agent.ask("/metrics", accept);
+    let sockets = agent.json("/api/v1/sockets");
+    let cookie = &sockets["sockets"][0]["cookie"];
+    assert!(body.contains(&format!("# {{cookie=\"{cookie}\"}} 1 ")), "{cookie}: {body}");
+    assert!(body.ends_with("# EOF\n"), "{body}");
+    assert_eq!(sockets["sockets"][0]["holders"][0]["pid"], pair.server.pid());
+
+    pair.server_closes();
+    agent.wait("its end", |agent| agent.metric(&counted("tcptrace_resolved_total")) == 1.0);
+    assert_eq!(agent.metric(&open), 0.0);
+    // All stays, the short ones too.
+    crate::tracer::load(&ns, 200);
+    agent.wait("stays", |agent| {
+        agent.metric("tcptrace_state_seconds_count{state=\"CLOSE_WAIT\"}") >= 201.0
+    });
+    assert_eq!(agent.get("/healthz"), (200, "ok\n".to_owned()));
+    // It ends in order.
+    let pid = Pid::from_raw(agent.child.id().cast_signed()).expect("a pid");
+    kill_process(pid, Signal::TERM).expect("it runs");
+    let mut agent = agent;
+    assert!(agent.child.wait().expect("it ends").success());
+}
+
+fn pages_of_sockets() {
+    let ns = netns();
+    let agent = Agent::of(&ns, &[]);
+    let mut pairs: Vec<Pair> = (0..7).map(|_| Pair::new(&ns)).collect();
+    pairs.iter_mut().for_each(Pair::client_closes);
+    agent.wait("seven leaks", |agent| agent.json("/api/v1/sockets")["matching"] == 7);
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = agent.json(&format!("/api/v1/sockets?leaks=true&limit=3{after}"));
+        assert_eq!(page["matching"], 7);
+        let sockets = page["sockets"].as_array().expect("a list");
+        seen.extend(sockets.iter().map(|s| s["holders"][0]["pid"].as_u64().expect("a pid")));
+        let Some(next) = page["next"].as_str() else { break };
+        assert_eq!(sockets.len(), 3);
+        after = format!("&after={next}");
+    }
+    let mut held: Vec<u64> = pairs.iter().map(|pair| u64::from(pair.server.pid())).collect();
+    seen.sort_unstable();
+    held.sort_unstable();
+    assert_eq!(seen, held, "each once");
+    let pid = held[0];
+    let of_one = agent.json(&format!("/api/v1/sockets?pid={pid}&state=close_wait"));
+    assert_eq!((&of_one["matching"], &of_one["next"]), (&1.into(), &Value::Null));
+    let none = agent.json("/api/v1/sockets?verdict=ghost-fd,inherited-fd");
+    assert_eq!(none["matching"], 0);
+    let groups = agent.json("/api/v1/groups?by=verdict");
+    assert_eq!(groups["groups"][0]["count"], 7, "{groups}");
+    for (path, told) in [
+        ("/api/v1/sockets?limit=0", "limit=0: write a number from 1 to 1000"),
+        ("/api/v1/sockets?state=close_weight", "no TCP state is called"),
+        ("/api/v1/sockets?vrdict=x", "no such word; there are state"),
+        ("/api/v1/groups?by=pid", "there are holder"),
+        ("/api/v1/sockets?after=x", "what `next` of the page before says"),
+    ] {
+        let (status, body) = agent.get(path);
+        assert!(status == 400 && body.contains(told), "{path}: {status} {body}");
+    }
+    assert_eq!(agent.get("/api/v1/nothing").0, 404);
+    let (status, head, _) =
+        agent.raw(&format!("DELETE /metrics HTTP/1.1\r\nHost: {}\r\n", agent.at));
+    assert!(status == 405 && head.contains("allow: get"), "{head}");
+}
+
+/// Reads events until one that fits.
+fn heard(stream: &mut BufReader<TcpStream>, what: &str) -> (String, Value) {
+    let (mut id, mut kind) = (String::new(), String::new());
+    loop {
+        let mut line = String::new();
+        let n = stream.read_line(&mut line).unwrap_or_else(|e| panic!("no {what}: {e}"));
+        assert!(n > 0, "it ended before {what}");
+        if let Some(text) = line.strip_prefix("id: ") {
+            id = text.trim().to_owned();
+        } else if let Some(text) = line.strip_prefix("event: ") {
+            kind = text.trim().to_owned();
+        } else if let Some(data) = line.strip_prefix("data: ")
+            && kind == what
+        {
+            return (id, serde_json::from_str(data.trim()).expect("JSON"));
+        }
+    }
+}
+
+fn events_go_on_where_a_client_was() {
+    let ns = netns();
+    let agent = Agent::of(&ns, &[]);
+    let listen = |last: &str| {
+        let mut stream = agent.connect();
+        let last =
+            if last.is_empty() { String::new() } else { format!("Last-Event-ID: {last}\r\n") };
+        let request = format!("GET /api/v1/events HTTP/1.1\r\nHost: {}\r\n{last}\r\n", agent.at);
+        stream.write_all(request.as_bytes()).expect("asks");
+        let mut stream = BufReader::new(stream);
+        let mut line = String::new();
+        while !line.starts_with("retry: ") {
+            line.clear();
+            assert!(stream.read_line(&mut line).expect("a line") > 0, "it begins");
+        }
+        stream
+    };
+    let mut events = listen("");
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    let (id, stuck) = heard(&mut events, "stuck");
+    assert_eq!(stuck["holders"][0]["pid"], pair.server.pid());
+    drop(events);
+    // What comes while it is away it hears when it is back, once.
+    pair.server_closes();
+    agent.wait("its end", |agent| agent.json("/api/v1/sockets")["matching"] == 0);
+    let mut events = listen(&id);
+    let (_, resolved) = heard(&mut events, "resolved");
+    assert_eq!(resolved["cookie"], stuck["cookie"]);
+    // Of another run: it hears that, and what this one has kept.
+    let mut events = listen("12345-1");
+    heard(&mut events, "restarted");
+    let (again, _) = heard(&mut events, "stuck");
+    assert_eq!(again, id);
+}
+
+fn tokens_and_names() {
+    let ns = netns();
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("token");
+    fs::write(&file, "# scraper\ns3cret\n").expect("a file");
+    let agent = Agent::of(&ns, &["--token-file", file.to_str().expect("a path")]);
+    let (status, head, body) =
+        agent.raw(&format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n", agent.at));
+    assert!(status == 401 && head.contains("www-authenticate: bearer"), "{head}\n{body}");
+    assert_eq!(agent.ask("/metrics", "Authorization: Bearer wrong\r\n").0, 401);
+    assert_eq!(agent.ask("/metrics", "Authorization: Bearer s3cret\r\n").0, 200);
+    // Whether it lives is no secret.
+    assert_eq!((agent.get("/healthz").0, agent.get("/readyz").0), (200, 200));
+    drop(agent);
+    // Without a token a page in a browser must not ask by its own name.
+    let agent = Agent::of(&ns, &[]);
+    let by = |host: &str| agent.raw(&format!("GET /metrics HTTP/1.1\r\nHost: {host}\r\n")).0;
+    assert_eq!((by("localhost"), by("evil.example"), by("127.0.0.1")), (200, 421, 200));
+}
+
+fn certificates() {
+    let tool = |name: &str| Command::new(name).arg("--version").output().is_ok();
+    if Command::new("openssl").arg("version").output().is_err() || !tool("curl") {
+        eprintln!("SKIPPED: certificates are made by openssl and tried by curl");
+        return;
+    }
+    let ns = netns();
+    let dir = tempfile::tempdir().expect("a directory");
+    let at = |name: &str| dir.path().join(name).to_str().expect("a path").to_owned();
+    let openssl = |args: &[&str]| {
+        let made = Command::new("openssl").args(args).stderr(Stdio::null()).status();
+        assert!(made.expect("openssl runs").success(), "{args:?}");
+    };
+    let new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    fs::write(at("names"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")
+        .expect("a file");
+    let (root, vouches) = (at("ca.pem"), at("ca.key"));
+    let made =
+        ["req", "-x509", "-days", "2", "-subj", "/CN=ca", "-keyout", &vouches, "-out", &root];
+    openssl(&[&made[..], &new].concat());
+    for name in ["server", "client"] {
+        let (key, asked) = (at(&format!("{name}.key")), at(&format!("{name}.csr")));
+        let subject = format!("/CN={name}");
+        let made = ["req", "-subj", &subject, "-keyout", &key, "-out", &asked];
+        openssl(&[&made[..], &new].concat());
+        let (cert, names) = (at(&format!("{name}.pem")), at("names"));
+        openssl(&[
+            "x509",
+            "-req",
+            "-days",
+            "2",
+            "-in",
+            &asked,
+            "-CA",
+            &root,
+            "-CAkey",
+            &vouches,
+            "-CAcreateserial",
+            "-extfile",
+            &names,
+            "-out",
+            &cert,
+        ]);
+    }
+    let (key, cert) = (at("server.key"), at("server.pem"));
+    let tls = ["--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &root];
+    let agent = Agent::start(&ns, &tls);
+    let url = format!("https://{}/healthz", agent.at);
+    let curl = |more: &[&str]| {
+        let asked = Command::new("curl").args(["-s", "--max-time", "10", &url]).args(more).output();
+        let asked = asked.expect("curl runs");
+        String::from_utf8_lossy(&asked.stdout).into_owned()
+    };
+    let (client, secret) = (at("client.pem"), at("client.key"));
+    assert_eq!(curl(&["--cacert", &root, "--cert", &client, "--key", &secret]), "ok\n");
+    assert_eq!(curl(&["--cacert", &root]), "", "without a certificate there is no answer");
+    let plain = url.replace("https", "http");
+    let asked = Command::new("curl").args(["-s", "--max-time", "10", &plain]).output();
+    assert!(asked.expect("curl runs").stdout.is_empty(), "nor without TLS");
+}
+
+/// Whoever sends slowly, much, or nothing, and whoever takes nothing: others are answered all the
+/// same, and memory has a bound.
+fn hostile_clients_cost_bounded_memory() {
+    /// Of what all of them may take together, KiB.
+    const MAY_TAKE: u64 = 24 << 10;
+    let ns = netns();
+    let agent = Agent::of(&ns, &[]);
+    assert_eq!(agent.get("/metrics").0, 200);
+    let before = agent.memory();
+    let mut held = Vec::new();
+    // 1,000 that say nothing.
+    held.extend((0..1_000).map(|_| agent.connect()));
+    // 300 that say a letter, and 100 that have said all that they will.
+    for n in 0..400 {
+        let mut stream = agent.connect();
+        stream.write_all(if n < 300 { b"G" } else { b"GET / HTTP/1.1\r\nX: " }).expect("sends");
+        if n >= 300 {
+            stream.shutdown(Shutdown::Write).expect("half-closes");
+        }
+        held.push(stream);
+    }
+    // A head without an end.
+    for _ in 0..20 {
+        let mut stream = agent.connect();
+        let line = format!("X-{}: {}\r\n", "a".repeat(60), "b".repeat(8_000));
+        let _ = stream.write_all(b"GET / HTTP/1.1\r\n");
+        for _ in 0..64 {
+            if stream.write_all(line.as_bytes()).is_err() {
+                break;
+            }
+        }
+        held.push(stream);
+    }
+    // Who asks again and again and reads nothing.
+    for _ in 0..100 {
+        let mut stream = agent.connect();
+        let ask = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", agent.at).repeat(500);
+        let _ = stream.set_write_timeout(Some(Duration::from_millis(50)));
+        let _ = stream.write_all(ask.as_bytes());
+        held.push(stream);
+    }
+    let (status, body) = agent.get("/metrics");
+    assert_eq!(status, 200, "who behaves is answered");
+    assert!(body.contains("tcptrace_http_refused_total "), "{body}");
+    assert!(agent.metric("tcptrace_http_refused_total") >= 1_000.0, "{body}");
+    assert!(agent.metric("tcptrace_http_connections") <= 128.0, "{body}");
+    let after = agent.memory();
+    assert!(after < before + MAY_TAKE, "{before} KiB before, {after} KiB after");
+    let (status, _, _) = agent.raw(&format!(
+        "GET /metrics HTTP/1.1\r\nHost: {}\r\nX: {}\r\n",
+        agent.at,
+        "y".repeat(64 << 10)
+    ));
+    assert!(status == 431 || status == 0, "{status}");
+    drop(held);
+    agent.wait("they are gone", |agent| agent.metric("tcptrace_http_connections") <= 2.0);
+}
+
+fn what_is_refused_at_the_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let empty = dir.path().join("empty");
+    fs::write(&empty, "# nothing\n").expect("a file");
+    let empty = empty.to_str().expect("a path");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    for (args, told) in [
+        (&["--listen", "0.0.0.0:0"][..], "give --token-file or --tls-client-ca, or --open"),
+        (&["--listen", "9095"], "write an address and a port"),
+        (&["--listen", &taken], "Address already in use"),
+        (&["--token-file", "/nowhere"], "No such file"),
+        (&["--token-file", empty], "no token in it"),
+        (&["--tls-cert", empty, "--tls-key", empty], "no certificate in PEM"),
+        (&["--workloads", "0"], "--workloads"),
+    ] {
+        let (status, out, err) = run(&[&["serve"], args].concat());
+        assert_eq!((status.code(), out.as_str()), (Some(2), ""), "{args:?}: {err}");
+        assert!(err.contains(told) && err.lines().count() == 1, "{args:?}: {err}");
+    }
+}
