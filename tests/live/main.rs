@@ -8,6 +8,7 @@
 #[expect(dead_code, reason = "shared with the demo and the benchmarks")]
 mod support;
 
+mod agent;
 mod ages;
 mod blocked;
 mod chains;

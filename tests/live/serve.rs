@@ -2,19 +2,19 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    io::{BufRead, BufReader, Write},
+    net::{Shutdown, TcpStream},
+    process::{Command, Stdio},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::{
-    support::netns::Netns,
+    agent::Agent,
     tests,
-    tracer::{DEADLINE, Pair, netns, run, tcptrace},
+    tracer::{Pair, netns, run},
 };
 
 tests![
@@ -24,115 +24,9 @@ tests![
     tokens_and_names,
     certificates,
     hostile_clients_cost_bounded_memory,
+    a_thousand_scrapes_under_a_storm,
     what_is_refused_at_the_start,
 ];
-
-/// An agent.
-struct Agent {
-    child: Child,
-    at: SocketAddr,
-}
-
-impl Agent {
-    /// Of one network namespace; it listens outside of it.
-    fn of(ns: &Netns, args: &[&str]) -> Self {
-        let agent = Self::start(ns, args);
-        let deadline = Instant::now() + DEADLINE;
-        while agent.get("/readyz").0 != 200 {
-            assert!(Instant::now() < deadline, "it gets ready");
-        }
-        agent
-    }
-
-    fn start(ns: &Netns, args: &[&str]) -> Self {
-        let mut command = tcptrace();
-        command.args(["serve", "--listen", "127.0.0.1:0", "--min-age", "200ms", "--netns"]);
-        command.arg(ns.path()).args(args);
-        let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn();
-        let mut child = child.expect("tcptrace starts");
-        let mut stderr = BufReader::new(child.stderr.take().expect("stderr"));
-        let mut agent = Self { child, at: ([0; 4], 0).into() };
-        let mut said = String::new();
-        while agent.at.port() == 0 {
-            let n = stderr.read_line(&mut said).expect("stderr");
-            assert!(n > 0, "it ended before it served: {said}");
-            if let Some((_, rest)) = said.split_once("://") {
-                let (at, _) = rest.split_once(';').expect("an address");
-                agent.at = at.parse().expect("an address");
-            }
-        }
-        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
-        agent
-    }
-
-    fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.at).expect("connects");
-        stream.set_read_timeout(Some(DEADLINE)).expect("a time out");
-        stream
-    }
-
-    /// Asks for a path: status and body.
-    fn get(&self, path: &str) -> (u16, String) {
-        self.ask(path, "")
-    }
-
-    fn ask(&self, path: &str, headers: &str) -> (u16, String) {
-        let host = self.at;
-        let (status, _, body) =
-            self.raw(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}"));
-        (status, body)
-    }
-
-    /// Status, head and body of a request without its last lines.
-    fn raw(&self, request: &str) -> (u16, String, String) {
-        let mut stream = self.connect();
-        let request = format!("{request}Connection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).expect("sends");
-        let mut answer = String::new();
-        // Who is refused may be cut off while it still sends.
-        let _ = stream.read_to_string(&mut answer);
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-        let status = head.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
-        (status, head.to_lowercase(), body.to_owned())
-    }
-
-    fn json(&self, path: &str) -> Value {
-        let (status, body) = self.get(path);
-        assert_eq!(status, 200, "{path}: {body}");
-        serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"))
-    }
-
-    /// The value of a sample; 0 where there is none.
-    fn metric(&self, sample: &str) -> f64 {
-        let (status, body) = self.get("/metrics");
-        assert_eq!(status, 200, "{body}");
-        let line = body.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.parse().expect("a number"))
-    }
-
-    fn wait(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
-        let deadline = Instant::now() + DEADLINE;
-        while !is_so(self) {
-            assert!(Instant::now() < deadline, "{what}: {}", self.get("/metrics").1);
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Resident memory, KiB.
-    fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.expect("it runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 /// The command name that this test's processes have, as metrics show it.
 fn workload() -> String {
@@ -441,4 +335,48 @@ fn what_is_refused_at_the_start() {
         assert_eq!((status.code(), out.as_str()), (Some(2), ""), "{args:?}: {err}");
         assert!(err.contains(told) && err.lines().count() == 1, "{args:?}: {err}");
     }
+}
+
+/// Scrapes in a row while connections come and go as fast as the machine makes them: each is
+/// answered, the counts add up, and memory stays where it was.
+fn a_thousand_scrapes_under_a_storm() {
+    /// KiB.
+    const MAY_GROW: u64 = 8 << 10;
+    let ns = netns();
+    let agent = Agent::of(&ns, &[]);
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    agent.wait("a leak", |agent| agent.json("/api/v1/sockets")["matching"] == 1);
+    for _ in 0..100 {
+        agent.get("/metrics");
+    }
+    let before = agent.memory();
+    let (mut seen, mut size) = (0.0, 0);
+    std::thread::scope(|scope| {
+        let storm = scope.spawn(|| crate::tracer::load(&ns, 60_000));
+        for n in 0..1_000 {
+            let (status, body) = agent.get("/metrics");
+            assert_eq!(status, 200, "scrape {n}: {body}");
+            let line = |name: &str| {
+                let line =
+                    body.lines().find_map(|line| line.strip_prefix(name)).expect("it is there");
+                line.trim().parse::<f64>().expect("a number")
+            };
+            let now = line("tcptrace_transitions_total{outcome=\"seen\"}");
+            assert!(now >= seen, "a counter that falls: {seen} {now}");
+            seen = now;
+            size = size.max(body.len());
+        }
+        storm.join().expect("the load ends");
+    });
+    let after = agent.memory();
+    assert!(after < before + MAY_GROW, "{before} KiB before, {after} KiB after");
+    assert!(size < 16 << 10, "{size} bytes");
+    let leaks = format!("tcptrace_leaks{{workload=\"{}\"}}", workload());
+    assert_eq!(agent.metric(&leaks), 1.0);
+    agent.wait("all of them", |agent| {
+        agent.metric("tcptrace_transitions_total{outcome=\"seen\"}")
+            + agent.metric("tcptrace_events_lost_total{kind=\"recursion\"}")
+            >= 600_000.0
+    });
 }

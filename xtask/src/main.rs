@@ -7,6 +7,7 @@ mod browser;
 mod cargo;
 mod demo;
 mod dist;
+mod fleet;
 mod fuzz;
 mod origins;
 mod pictures;
@@ -57,6 +58,9 @@ Usage: cargo xtask COMMAND
   vm nic [KERNEL [MODEL]]
                  leaks among short connections through a virtual network card (virtio-net-pci,
                  e1000): runs that the kernel skipped, and what was named all the same
+  fleet          two agents with real leaks, a real Prometheus and Alertmanager (installed as \
+                    packages): the
+                 rules, alerts and dashboard of deploy/ held against them; as root
   fuzz [TARGET]  all that reads bytes from outside, ten minutes a target; '--seconds N' for less \
                     or more
   dist [check]   what is handed out, below target/dist: static binary, manual pages, shell \
@@ -110,6 +114,7 @@ fn run(args: &[String]) -> Result<()> {
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["dist", rest @ ..] => dist::run(rest),
         ["audit"] => audit::run(),
+        ["fleet"] => fleet::run(),
         ["tidy"] => tidy::run(),
         [] | ["help" | "-h" | "--help"] => {
             eprintln!("{HELP}");

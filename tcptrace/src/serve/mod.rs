@@ -4,10 +4,11 @@
 //!
 //! One file a stage: `listen` accepts and bounds connections, `guard` says who may ask, `routes`
 //! turns paths into questions, `answer` (on the watch's thread) answers them, `feed` keeps the
-//! latest events.
+//! latest events, `page` asks all that in a browser.
 
 pub mod answer;
 pub mod feed;
 pub mod guard;
 pub mod listen;
+pub mod page;
 pub mod routes;

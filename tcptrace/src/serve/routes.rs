@@ -122,6 +122,7 @@ pub fn router(shared: Arc<Shared>, guard: Guard, ask: mpsc::Sender<Question>) ->
         .route("/api/v1/events", get(events))
         .layer(middleware::from_fn_with_state(site.clone(), guard_it));
     Router::new()
+        .route("/", get(|| async { super::page::page() }))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .merge(guarded)

@@ -24,6 +24,8 @@ pub struct Browser {
     /// What happened and was not looked at yet.
     pub events: VecDeque<Value>,
     session: String,
+    /// The address of the page.
+    home: String,
     last: u64,
 }
 
@@ -63,7 +65,8 @@ impl Browser {
             }
         });
         let events = VecDeque::new();
-        let mut browser = Self { child, to, from, events, session: String::new(), last: 0 };
+        let mut browser =
+            Self { child, to, from, events, session: String::new(), home: String::new(), last: 0 };
         let page = browser.call("Target.createTarget", json!({ "url": "about:blank" }))?;
         let target = json!({ "targetId": page["targetId"], "flatten": true });
         let attached = browser.call("Target.attachToTarget", target)?;
@@ -120,8 +123,13 @@ impl Browser {
 
     /// Loads a file, and waits until it is drawn.
     pub fn open(&mut self, file: &Path) -> Result<()> {
+        self.open_url(&format!("file://{}", file.display()))
+    }
+
+    /// The same of whatever address. What it asks from there is no complaint.
+    pub fn open_url(&mut self, url: &str) -> Result<()> {
         self.events.clear();
-        let url = format!("file://{}", file.display());
+        url.clone_into(&mut self.home);
         self.call("Page.navigate", json!({ "url": url }))?;
         if !self.events.iter().any(|event| event["method"] == "Page.loadEventFired") {
             self.wait_for("Page.loadEventFired")?;
@@ -131,6 +139,7 @@ impl Browser {
 
     /// What went wrong on the page, and what it asked the network for.
     pub fn complaints(&mut self) -> Vec<String> {
+        let home = if self.home.starts_with("file://") { "file://" } else { &*self.home };
         let wrong = |event: &Value| {
             let params = &event["params"];
             match event["method"].as_str()? {
@@ -140,7 +149,7 @@ impl Browser {
                 "Page.javascriptDialogOpening" => Some(format!("a dialog: {params}")),
                 "Network.requestWillBeSent" => {
                     let url = params["request"]["url"].as_str().unwrap_or_default();
-                    (!url.starts_with("file://")).then(|| format!("a request: {url}"))
+                    (!url.starts_with(home)).then(|| format!("a request: {url}"))
                 }
                 _ => None,
             }

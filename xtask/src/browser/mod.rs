@@ -2,6 +2,7 @@
 //! without scripts, on a telephone, in the dark and on paper.
 
 mod devtools;
+mod live;
 
 use std::{
     fs,
@@ -83,6 +84,7 @@ pub fn run() -> Result<()> {
     by_keys(&mut browser)?;
     without_scripts(&mut browser, &few, &directory)?;
     same_structure(&mut browser, &few, &hostile)?;
+    live::run(&mut browser, &directory)?;
     eprintln!("the pictures are in {}", directory.display());
     Ok(())
 }

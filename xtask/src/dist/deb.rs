@@ -16,13 +16,17 @@ use crate::cargo::{check, root};
 const NAME: &str = "tcptrace-ebpf";
 
 const COPYRIGHT: &str = include_str!("copyright");
-const UNIT: &str = include_str!("tcptrace.service");
-/// The service's unit was there before and goes with the package: so must its links, and its
-/// process.
+/// The services' units, by name.
+const UNITS: [(&str, &str); 2] = [
+    ("tcptrace.service", include_str!("tcptrace.service")),
+    ("tcptrace-serve.service", include_str!("tcptrace-serve.service")),
+];
+/// The services' units were there before and go with the package: so must their links, and their
+/// processes.
 const PRERM: &str = "#!/bin/sh
 set -e
 if [ \"$1\" = remove ] && command -v systemctl >/dev/null; then
-    systemctl --quiet disable --now tcptrace.service || true
+    systemctl --quiet disable --now tcptrace.service tcptrace-serve.service || true
 fi
 ";
 const POSTRM: &str = "#!/bin/sh
@@ -53,7 +57,9 @@ pub fn make(dir: &Path, target: &Target, epoch: &str) -> Result<PathBuf> {
             &fs::read(dir.join("completions").join(from))?,
         )?;
     }
-    stage.put("usr/lib/systemd/system/tcptrace.service", 0o644, UNIT.as_bytes())?;
+    for (name, unit) in UNITS {
+        stage.put(&format!("usr/lib/systemd/system/{name}"), 0o644, unit.as_bytes())?;
+    }
     let doc = format!("usr/share/doc/{NAME}");
     stage.put(&format!("{doc}/copyright"), 0o644, COPYRIGHT.as_bytes())?;
     stage.put(&format!("{doc}/CHANGELOG.md.gz"), 0o644, &gzip(&root().join("CHANGELOG.md"))?)?;

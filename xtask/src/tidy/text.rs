@@ -17,6 +17,7 @@ const TOP: &[&str] = &[
     "SECURITY.md",
     "clippy.toml",
     "deny.toml",
+    "deploy",
     "docs",
     "rustfmt.toml",
     "rust-toolchain.toml",

@@ -27,7 +27,8 @@ use crate::{
     },
 };
 
-const STYLE: &str = include_str!("page.css");
+/// How pages look.
+pub const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
 /// Processes in the list of all of them.

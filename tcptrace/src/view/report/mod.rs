@@ -12,6 +12,7 @@ mod markdown;
 mod timeline;
 
 pub use self::compared::{Side, compared_html, compared_markdown};
+pub use self::html::STYLE;
 
 use super::Clock;
 use crate::{

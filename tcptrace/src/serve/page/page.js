@@ -1,0 +1,146 @@
+"use strict";
+// What the agent says, again and again. Names are others' choice: they become text, never markup.
+(() => {
+  const $ = (id) => document.getElementById(id);
+  const EVERY_MS = 2000, EVENTS = 100;
+  let token = sessionStorage.getItem("token") || "";
+  let last = "", heard = 0;
+
+  const asked = (path, more) => {
+    const headers = { ...more };
+    if (token) headers.Authorization = "Bearer " + token;
+    return fetch(path, { headers, cache: "no-store" });
+  };
+
+  const cell = (row, text, kind) => {
+    const td = document.createElement("td");
+    if (kind) td.className = kind;
+    td.textContent = text;
+    row.append(td);
+  };
+
+  const rows = (body, list, fill) => {
+    body.replaceChildren(...list.map((one) => {
+      const row = document.createElement("tr");
+      fill(row, one);
+      return row;
+    }));
+  };
+
+  const long = (ms) => {
+    if (ms === null || ms === undefined) return "?";
+    const s = ms / 1000;
+    if (s < 1) return Math.round(ms) + " ms";
+    if (s < 120) return s.toFixed(1) + " s";
+    if (s < 7200) return Math.round(s / 60) + " min";
+    return s < 172800 ? (s / 3600).toFixed(1) + " h" : (s / 86400).toFixed(1) + " d";
+  };
+  const verdicts = (of) => Object.entries(of).map(([name, n]) => name + " " + n).join(", ");
+  const holder = (s) => {
+    const h = s.holders[0];
+    return h ? `${h.name || h.comm}[${h.pid}] fd ${h.fd ?? "?"}` : s.holder_source;
+  };
+
+  const say = (text, bad) => {
+    $("state").textContent = text;
+    document.querySelector("header").className = bad ? "bad" : "good";
+  };
+
+  const look = async () => {
+    try {
+      const answers = await Promise.all([
+        asked("/api/v1/groups?by=holder"), asked("/api/v1/sockets?limit=100"),
+      ]);
+      if (answers.some((answer) => answer.status === 401)) {
+        $("ask").hidden = false;
+        say("a token is needed", true);
+        return;
+      }
+      $("ask").hidden = true;
+      const wrong = answers.find((answer) => !answer.ok);
+      if (wrong) throw new Error("status " + wrong.status);
+      const [groups, sockets] = await Promise.all(answers.map((answer) => answer.json()));
+      const leaks = groups.groups.reduce((sum, g) => sum + g.leaks, 0);
+      const leaky = groups.groups.filter((g) => g.leaks > 0);
+      $("headline").textContent = leaks === 0
+        ? "No leak is open." : leaky[0].key + " holds " + leaky[0].leaks + " of " + leaks + " leaks.";
+      say(groups.scanned ? (leaks ? "leaks are open" : "no leaks") : "the first scan has not ended",
+        leaks > 0);
+      $("leaks").textContent = leaks;
+      $("stuck").textContent = sockets.matching;
+      $("processes").textContent = leaky.length + groups.more;
+      $("oldest").textContent = sockets.sockets.length ? long(sockets.sockets[0].age_ms.min) : "-";
+      $("time").textContent = new Date(groups.time).toLocaleString();
+      rows($("holders"), groups.groups.slice(0, 50), (row, g) => {
+        cell(row, g.key, "text");
+        cell(row, g.leaks);
+        cell(row, g.count);
+        cell(row, long(g.oldest_ms.min));
+        cell(row, verdicts(g.by_verdict), "text");
+      });
+      rows($("sockets"), sockets.sockets, (row, s) => {
+        cell(row, long(s.age_ms.min));
+        cell(row, s.state, "text");
+        cell(row, s.verdict || "-", "text");
+        cell(row, holder(s), "text");
+        cell(row, s.local, "text");
+        cell(row, s.remote, "text");
+        cell(row, s.evidence.recv_q ?? "-");
+        cell(row, "tcptrace explain cookie:" + s.cookie, "text");
+      });
+    } catch (e) {
+      say("no answer: " + e.message, true);
+    }
+  };
+
+  const told = (kind, event) => {
+    heard += 1;
+    $("heard").textContent = heard;
+    const item = document.createElement("li");
+    const ends = event.local ? ` ${event.local} ${event.remote}` : "";
+    const who = event.holders ? " " + holder(event) : "";
+    const why = event.verdict ? " " + event.verdict : "";
+    item.textContent = `${new Date(event.time).toLocaleTimeString()} ${kind}${why}${who}${ends}`;
+    $("events").prepend(item);
+    while ($("events").children.length > EVENTS) $("events").lastChild.remove();
+  };
+
+  // By hand: EventSource sends no token.
+  const listen = async () => {
+    for (;;) {
+      try {
+        const answer = await asked("/api/v1/events", last ? { "Last-Event-ID": last } : {});
+        if (!answer.ok) throw new Error("status " + answer.status);
+        const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+        let rest = "";
+        for (;;) {
+          const { value, done } = await reader.read();
+          if (done) break;
+          rest += value;
+          const pieces = rest.split("\n\n");
+          rest = pieces.pop();
+          for (const piece of pieces) {
+            const field = (name) => (piece.match(new RegExp("^" + name + ": (.*)$", "m")) || [])[1];
+            const [kind, data] = [field("event"), field("data")];
+            last = field("id") || last;
+            if (kind && data && kind !== "restarted") told(kind, JSON.parse(data));
+          }
+        }
+      } catch (e) {
+        // The next try says it, if it lasts.
+      }
+      await new Promise((go) => setTimeout(go, 3000));
+    }
+  };
+
+  $("ask").addEventListener("submit", (event) => {
+    event.preventDefault();
+    token = $("token").value;
+    sessionStorage.setItem("token", token);
+    look();
+  });
+  setInterval(() => { if (!document.hidden) look(); }, EVERY_MS);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+  look();
+  listen();
+})();

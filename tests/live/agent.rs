@@ -1,0 +1,128 @@
+//! An agent that tests ask.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    support::netns::Netns,
+    tracer::{DEADLINE, tcptrace},
+};
+
+/// An agent.
+pub struct Agent {
+    pub child: Child,
+    pub at: SocketAddr,
+}
+
+impl Agent {
+    /// Of one network namespace; it listens outside of it.
+    pub fn of(ns: &Netns, args: &[&str]) -> Self {
+        let agent = Self::start(ns, args);
+        let deadline = Instant::now() + DEADLINE;
+        while agent.get("/readyz").0 != 200 {
+            assert!(Instant::now() < deadline, "it gets ready");
+        }
+        agent
+    }
+
+    /// The same, before it is ready.
+    pub fn start(ns: &Netns, args: &[&str]) -> Self {
+        let mut command = tcptrace();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--min-age", "200ms", "--netns"]);
+        command.arg(ns.path()).args(args);
+        let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn();
+        let mut child = child.expect("tcptrace starts");
+        let mut stderr = BufReader::new(child.stderr.take().expect("stderr"));
+        let mut agent = Self { child, at: ([0; 4], 0).into() };
+        let mut said = String::new();
+        while agent.at.port() == 0 {
+            let n = stderr.read_line(&mut said).expect("stderr");
+            assert!(n > 0, "it ended before it served: {said}");
+            if let Some((_, rest)) = said.split_once("://") {
+                let (at, _) = rest.split_once(';').expect("an address");
+                agent.at = at.parse().expect("an address");
+            }
+        }
+        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
+        agent
+    }
+
+    /// A connection to it.
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.at).expect("connects");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a time out");
+        stream
+    }
+
+    /// Asks for a path: status and body.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        self.ask(path, "")
+    }
+
+    /// The same with headers, each ended.
+    pub fn ask(&self, path: &str, headers: &str) -> (u16, String) {
+        let host = self.at;
+        let (status, _, body) =
+            self.raw(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}"));
+        (status, body)
+    }
+
+    /// Status, head and body of a request without its last lines.
+    pub fn raw(&self, request: &str) -> (u16, String, String) {
+        let mut stream = self.connect();
+        let request = format!("{request}Connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("sends");
+        let mut answer = String::new();
+        // Who is refused may be cut off while it still sends.
+        let _ = stream.read_to_string(&mut answer);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let status = head.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
+        (status, head.to_lowercase(), body.to_owned())
+    }
+
+    /// What a path answers.
+    pub fn json(&self, path: &str) -> Value {
+        let (status, body) = self.get(path);
+        assert_eq!(status, 200, "{path}: {body}");
+        serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"))
+    }
+
+    /// The value of a sample; 0 where there is none.
+    pub fn metric(&self, sample: &str) -> f64 {
+        let (status, body) = self.get("/metrics");
+        assert_eq!(status, 200, "{body}");
+        let line = body.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    /// Waits until something is so.
+    pub fn wait(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + DEADLINE;
+        while !is_so(self) {
+            assert!(Instant::now() < deadline, "{what}: {}", self.get("/metrics").1);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Resident memory, KiB.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
