@@ -238,6 +238,11 @@ impl Leak {
         let connected = self.client.number("connect 127.0.0.1:8080")?;
         self.server.number(&format!("accept {}", self.listener))?;
         self.client.tell(&format!("close {connected}"))?;
+        // And one as it should be.
+        let connected = self.client.number("connect 127.0.0.1:8080")?;
+        let served = self.server.number(&format!("accept {}", self.listener))?;
+        self.client.tell(&format!("close {connected}"))?;
+        self.server.tell(&format!("close {served}"))?;
         Ok(())
     }
 }

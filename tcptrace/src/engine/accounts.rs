@@ -115,8 +115,11 @@ impl Accounts {
         let workload = Workload::of_record(record);
         self.sockets.insert(cookie, workload.clone());
         *self.open.entry(workload.clone()).or_default() += 1;
+        let kind = (record.state, record.verdict);
         let account = self.account(&workload, now);
-        account.stuck.entry((record.state, record.verdict)).or_default().add(cookie, now);
+        account.stuck.entry(kind).or_default().add(cookie, now);
+        // From 0 on: what begins with 1 shows no growth.
+        account.resolved.entry(kind).or_default();
     }
 
     fn resolved(&mut self, record: &Rc<Record>, now: BootNs) {

@@ -267,7 +267,7 @@ fn counted(
                 [("state", state.name()), ("workload", workload), ("verdict", verdict(*why))];
             let at = clock.unix_s(counter.last_ns);
             let exemplar = Exemplar { cookie: counter.last_cookie, at };
-            out.count(&labels, counter.count, Some(exemplar));
+            out.count(&labels, counter.count, Some(exemplar).filter(|_| counter.count > 0));
         }
     }
 }
