@@ -18,7 +18,6 @@ use tokio_rustls::{
     TlsAcceptor,
     rustls::{
         RootCertStore, ServerConfig,
-        crypto::ring,
         pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
         server::WebPkiClientVerifier,
     },
@@ -162,10 +161,17 @@ impl Args {
 
     fn tls(&self) -> Result<Option<TlsAcceptor>, Failure> {
         let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        if !can_encrypt() {
+            return Err(Failure::usage(format!(
+                "--tls-cert {}: TLS needs a processor with AES, and on x86 AVX2 and ADX (2014 and \
+                 later); listen on loopback behind a proxy that speaks it",
+                cert.display()
+            )));
+        }
         let chain = certificates("--tls-cert", cert)?;
         let secret = PrivateKeyDer::from_pem_slice(&read("--tls-key", key)?)
             .map_err(|e| wrong("--tls-key", key, format!("no private key in PEM: {e}")))?;
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(rustls_graviola::default_provider());
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .context("TLS")?;
@@ -186,6 +192,23 @@ impl Args {
             .map_err(|e| wrong("--tls-cert", cert, format!("does not go with the key: {e}")))?;
         Ok(Some(TlsAcceptor::from(Arc::new(config))))
     }
+}
+
+/// Whether this processor has what the TLS library is written for. The library is assembly and Rust:
+/// others need a C compiler wherever this is built.
+fn can_encrypt() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("aes")
+        && is_x86_feature_detected!("pclmulqdq")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("adx")
+        && is_x86_feature_detected!("avx2");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes")
+        && std::arch::is_aarch64_feature_detected!("pmull")
+        && std::arch::is_aarch64_feature_detected!("sha2");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    false
 }
 
 fn read(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
