@@ -30,20 +30,21 @@ fn a_pool_behind_a_lock() {
     let found = kept(server.pid(), |found| {
         // On a slow machine a reading may end before it comes to the connection.
         found.iter().any(|f| {
+            // Who has the lock is known to glibc's alone: of musl's, any other thread may.
             f["links"][0]["waits_for"] == waits_for
                 && f["threads"] == 6
-                && f["links"][1]["connection"].is_object()
+                && (f["links"][1]["connection"].is_object() || !cfg!(target_env = "gnu"))
         })
     });
     let finding = found.iter().find(|f| f["links"][0]["waits_for"] == waits_for).expect("it");
     let owner = &finding["links"][1];
-    assert_eq!(
-        (&owner["pid"], &owner["waits_for"], &owner["connection"]["remote"]),
-        (&json!(server.pid()), &json!("data"), &json!(at.to_string()))
-    );
+    assert_eq!((&owner["pid"], &owner["waits_for"]), (&json!(server.pid()), &json!("data")));
     assert_eq!(owner["sure"], json!(cfg!(target_env = "gnu")), "only a known owner is certain");
     assert_eq!(owner["tids"].as_array().map(Vec::len), Some(1));
-    assert!(owner["held_by"] == json!([backend.pid()]), "{finding:#}");
+    if cfg!(target_env = "gnu") {
+        assert_eq!(owner["connection"]["remote"], json!(at.to_string()));
+        assert!(owner["held_by"] == json!([backend.pid()]), "{finding:#}");
+    }
     let text = text(finding);
     assert!(text.contains("6 of 8 threads wait for a lock"), "{text}");
 }

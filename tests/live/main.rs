@@ -19,6 +19,7 @@ mod doctor;
 mod ends;
 mod explain;
 mod faults;
+mod fleet;
 mod forecast;
 mod healthy;
 mod hidden;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         ends::TESTS,
         selection::TESTS,
         serve::TESTS,
+        fleet::TESTS,
         limits::TESTS,
         sandbox::TESTS,
         output::TESTS,

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
+    os::unix::process::CommandExt,
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -161,12 +162,19 @@ fn what_can_not_be_started() {
 fn signals_are_sent_on() {
     for (name, signal) in [("INT", Signal::INT), ("TERM", Signal::TERM), ("USR1", Signal::USR1)] {
         let script = format!("trap 'exit 42' {name}; echo ready; while :; do sleep 0.01; done");
-        let mut child = tcptrace()
-            .args(["run", "--", "sh", "-c", &script])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("starts");
+        let mut command = tcptrace();
+        command.args(["run", "--", "sh", "-c", &script]);
+        // Whoever started this test may ignore it, as a shell does for what it has in the
+        // background; then no shell below can wait for it either (POSIX, trap).
+        // SAFETY: signal() is async-signal-safe.
+        unsafe {
+            command.pre_exec(move || {
+                libc::signal(signal.as_raw(), libc::SIG_DFL);
+                Ok(())
+            });
+        }
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let mut child = child.expect("starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("stdout")).read_line(&mut line).expect("reads");
         assert_eq!(line, "ready\n");

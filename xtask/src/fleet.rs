@@ -79,6 +79,7 @@ pub fn run() -> Result<()> {
         ensure!(Instant::now() < until, "no alert of both; Prometheus: {}", firing()?);
     }
     queries(&root().join("deploy/grafana/tcptrace.json"))?;
+    worst(&tcptrace)?;
 
     say("one host's server goes; the other's agent is started anew");
     let [mut one, mut other] = <[Leak; 2]>::try_from(leaks).map_err(|_| anyhow::anyhow!("two"))?;
@@ -377,6 +378,20 @@ fn number(text: &str) -> Result<f64> {
 
 fn firing() -> Result<String> {
     Ok(format!("{:#?}", query("ALERTS or instance_workload:tcptrace_leaks:last5m")?))
+}
+
+/// What the program itself makes of it.
+fn worst(tcptrace: &Path) -> Result<()> {
+    let mut command = Command::new(tcptrace);
+    command.args(["fleet", "--prometheus", PROMETHEUS]);
+    let output = command.output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let named = said.lines().filter(|line| line.contains("leaky-server")).count();
+    ensure!(named == 2 && said.contains("leaks on 2 hosts") && said.contains('+'), "{said}");
+    say("$ tcptrace fleet --prometheus 127.0.0.1:9090");
+    eprint!("{said}");
+    Ok(())
 }
 
 /// Every query of the dashboard is one that Prometheus takes; those that answer nothing are named.

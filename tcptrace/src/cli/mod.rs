@@ -6,6 +6,7 @@ mod check;
 mod close;
 mod doctor;
 mod explain;
+mod fleet;
 mod group;
 mod leaks;
 mod live;
@@ -60,6 +61,7 @@ enum Command {
     Report(report::Args),
     Run(run::Args),
     Serve(Box<serve::Args>),
+    Fleet(fleet::Args),
     Explain(explain::Args),
     Close(close::Args),
     Check(check::Args),
@@ -82,7 +84,10 @@ pub fn run() -> Result<Exit, Failure> {
         Err(e) => return Err(usage(&e)),
     };
     // A recording is read anywhere.
-    if !matches!(cli.command, Command::Check(_) | Command::Replay(_) | Command::Report(_)) {
+    if !matches!(
+        cli.command,
+        Command::Check(_) | Command::Replay(_) | Command::Report(_) | Command::Fleet(_)
+    ) {
         needs_proc()?;
     }
     match cli.command {
@@ -94,6 +99,7 @@ pub fn run() -> Result<Exit, Failure> {
         Command::Report(args) => report::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Serve(args) => serve::run(*args),
+        Command::Fleet(args) => fleet::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Close(args) => close::run(&args),
         Command::Check(args) => check::run(&args),

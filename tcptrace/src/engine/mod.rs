@@ -12,6 +12,7 @@ pub mod counted;
 pub mod decode;
 pub mod doctor;
 pub mod fact;
+pub mod fleet;
 pub mod forecast;
 pub mod group;
 pub mod handshakes;

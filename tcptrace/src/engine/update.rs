@@ -13,6 +13,7 @@ use super::{
     check::{Finding, Offers},
     close::{Closed, Closes, Planned},
     doctor::Checkup,
+    fleet::Fleet,
     forecast::told::Forecast,
     group::{Group, HolderNames, Overview},
     record::{Age, ClosedBy, Connection, Record},
@@ -213,6 +214,8 @@ pub enum Update {
     Offers(Box<Offers>),
     /// What ails this host.
     Checkup(Box<Checkup>),
+    /// Who leaks on many hosts.
+    Fleet(Box<Fleet>),
     /// Where leaks come from.
     Stories(Vec<CodeStory>),
     /// Something will be full: once, and again whenever half of the time left has gone.

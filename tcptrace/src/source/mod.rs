@@ -1,5 +1,6 @@
 //! Where facts come from. The running host is one source; a recording and a simulation are others.
 
+pub mod fleet;
 pub mod live;
 pub mod recording;
 pub mod simulation;

@@ -264,6 +264,14 @@ impl Watch {
         soon.into_iter().filter_map(forecast).collect()
     }
 
+    /// Descriptors that the process has in use, and may have, as counted last; `None`: it is not
+    /// sampled.
+    #[must_use]
+    pub fn descriptors_in_use(&self, id: ProcessId) -> Option<InUse> {
+        let of = self.uses.things.get(&Thing::Descriptors(id))?;
+        Some(InUse { used: of.samples.last()?.value, limit: of.limit })
+    }
+
     /// When the process has no descriptor left, or why that isn't told. `None`: it is not sampled.
     #[must_use]
     pub fn descriptors_of(&self, id: ProcessId) -> Option<Result<Estimate, NoForecast>> {

@@ -3,6 +3,7 @@
 mod close;
 mod count;
 mod doctor;
+mod fleet;
 mod forecast;
 mod host;
 mod kept;
@@ -26,6 +27,7 @@ use serde_json::ser::Formatter;
 use self::{
     close::{ClosedLine, ClosesLine, planned},
     doctor::{CheckupLine, DiagnosisLine, RemarkLine, SettingLine, UnseenLine},
+    fleet::{FleetLine, LeakingLine},
     forecast::ForecastLine,
     host::{FindingLine, OffersLine},
     lines::{GroupLine, LostLine, OverviewLine, SummaryLine},
@@ -162,6 +164,13 @@ impl<W: Write> View for Json<W> {
             Update::Finding(finding) => self.line(&FindingLine::new(self.stamp(time), finding)),
             Update::Offers(offers) => self.line(&OffersLine::new(self.stamp(time), offers)),
             Update::Checkup(checkup) => self.checkup(&self.stamp(time), checkup),
+            Update::Fleet(fleet) => {
+                let stamp = self.stamp(time);
+                for one in &fleet.leaking {
+                    self.line(&LeakingLine::new(&stamp, one))?;
+                }
+                self.line(&FleetLine::new(&stamp, fleet))
+            }
             Update::Forecast(f) => self.line(&ForecastLine::new(self.stamp(time), time, f)),
             Update::TimeWaits(all) => self.line(&TimeWaitEvent::new(self.stamp(time), all)),
             Update::Lost(lost) => self.line(&LostLine::new(self.stamp(time), lost)),

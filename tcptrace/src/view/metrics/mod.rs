@@ -15,7 +15,8 @@ use super::Clock;
 use crate::engine::{
     accounts::{Accounts, StateVerdict, WorkloadCounts},
     forecast::told::What,
-    record::{BootNs, Record},
+    record::{BootNs, ProcessId, Record},
+    usage::InUse,
     verdict::Verdict,
     watch::Watch,
     workload::{OTHER, UNKNOWN, Workload},
@@ -190,12 +191,11 @@ impl Open {
             *oldest = age.max(*oldest);
             open.queue(record, shown);
             for holder in record.processes() {
-                if asked.insert((holder.process.pid, holder.process.start_ns))
-                    && let Some(process) = watch.process(holder.process)
-                    && let (Some(used), Some(limit)) =
-                        (process.descriptors, process.descriptor_limit)
+                let id = holder.process;
+                if asked.insert((id.pid, id.start_ns))
+                    && let Some(in_use) = descriptors(watch, id)
                 {
-                    least_room(&mut open.descriptors, shown, (used, limit));
+                    least_room(&mut open.descriptors, shown, in_use);
                 }
             }
         }
@@ -238,6 +238,15 @@ impl Open {
             by_workload.iter().for_each(|(of, n)| out.count(&[("workload", of)], n.1, None));
         }
     }
+}
+
+/// As counted last, or else as they were when the process was first told of.
+fn descriptors(watch: &Watch, id: ProcessId) -> Option<(u64, u64)> {
+    if let Some(InUse { used, limit }) = watch.descriptors_in_use(id) {
+        return Some((used, limit));
+    }
+    let process = watch.process(id)?;
+    Some((process.descriptors?, process.descriptor_limit?))
 }
 
 /// Of several, the one that has most of its limit in use.

@@ -3,6 +3,7 @@
 mod close;
 mod doctor;
 mod fit;
+mod fleet;
 mod host;
 mod page;
 mod rows;
@@ -137,6 +138,7 @@ impl<W: Write> View for Table<W> {
             Update::Finding(finding) => self.finding(finding),
             Update::Offers(offers) => self.offers(offers),
             Update::Checkup(checkup) => self.checkup(checkup),
+            Update::Fleet(fleet) => self.fleet(fleet),
             Update::Stories(stories) => self.stories(stories),
             Update::Forecast(f) => {
                 let line = format!("{} {}", self.clock.short(time), forecast(f, time));

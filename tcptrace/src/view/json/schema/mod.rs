@@ -6,6 +6,7 @@ mod close;
 mod doctor;
 mod evidence;
 mod fields;
+mod fleet;
 mod forecast;
 mod left;
 mod normal;
@@ -35,7 +36,12 @@ struct Line {
 
 /// All kinds of lines.
 fn lines() -> impl Iterator<Item = &'static Line> {
-    fields::LINES.iter().chain(close::LINES).chain(doctor::LINES).chain(left::LINES)
+    fields::LINES
+        .iter()
+        .chain(close::LINES)
+        .chain(doctor::LINES)
+        .chain(left::LINES)
+        .chain(fleet::LINES)
 }
 
 /// A field of an object.

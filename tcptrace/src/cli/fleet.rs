@@ -1,0 +1,168 @@
+//! `tcptrace fleet`: who leaks on many hosts, from their agents or from Prometheus.
+
+use std::{fs, path::PathBuf, sync::Arc};
+
+use hyper::{Uri, header::HeaderValue};
+use tokio::task::JoinSet;
+use tokio_rustls::rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
+use super::{attach, ended_by, output};
+use crate::{
+    engine::{fleet::Fleet, update::Update},
+    exit::{Exit, Failure},
+    source::{
+        fleet::{
+            agent,
+            http::{Client, address},
+            prometheus,
+        },
+        live::boot_now,
+    },
+    view::csv::Columns,
+};
+
+/// Who leaks on many hosts: asks their agents, or the Prometheus that scrapes them
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = concat!(
+        "Who leaks on many hosts: asks their agents, or the Prometheus that scrapes them.\n\n",
+        "Of agents (tcptrace serve) it lists processes, with verdicts; of Prometheus workloads, with ",
+        "what they gain an hour. The worst first. A host that does not answer is named, and makes ",
+        "the exit code 1. Needs no rights.",
+    ),
+    after_help = concat!(
+        "Examples:\n",
+        "  tcptrace fleet web1 web2 db1:9095                agents; the port is 9095\n",
+        "  tcptrace fleet --prometheus mon:9090             all that it scrapes\n",
+        "  tcptrace fleet --token-file token https://web1:9095 --tls-ca ca.pem",
+    )
+)]
+pub struct Args {
+    /// Agents: HOST, HOST:PORT, http://HOST:PORT or https://HOST:PORT
+    #[arg(value_name = "AGENT", required_unless_present = "prometheus")]
+    agents: Vec<String>,
+
+    /// A Prometheus that scrapes agents as job "tcptrace", in their place
+    #[arg(long, value_name = "URL", conflicts_with = "agents")]
+    prometheus: Option<String>,
+
+    /// Send the first token of this file (Authorization: Bearer TOKEN)
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    /// Who vouches for the certificates of https (PEM)
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+
+    /// Show so many, the worst
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    limit: usize,
+
+    #[command(flatten)]
+    output: output::Args,
+}
+
+/// Agents that are asked at once.
+const AT_ONCE: usize = 64;
+/// An agent's port, and Prometheus's.
+const PORTS: [u16; 2] = [9095, 9090];
+
+impl Args {
+    fn client(&self) -> Result<Client, Failure> {
+        let mut client = Client::default();
+        if let Some(path) = &self.token_file {
+            let wrong = |problem: String| {
+                Failure::usage(format!("--token-file {}: {problem}", path.display()))
+            };
+            let text = fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
+            let mut lines = text.lines().map(str::trim);
+            let token = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
+            let token = token.ok_or_else(|| wrong("no token in it".to_owned()))?;
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
+                wrong("the token has characters that no header can have".to_owned())
+            })?;
+            value.set_sensitive(true);
+            client.authorization = Some(value);
+        }
+        if let Some(path) = &self.tls_ca {
+            let wrong =
+                |problem: String| Failure::usage(format!("--tls-ca {}: {problem}", path.display()));
+            let text = fs::read(path).map_err(|e| wrong(e.to_string()))?;
+            let mut roots = RootCertStore::empty();
+            for root in CertificateDer::pem_slice_iter(&text) {
+                let root = root.map_err(|e| wrong(e.to_string()))?;
+                roots.add(root).map_err(|e| wrong(e.to_string()))?;
+            }
+            if roots.is_empty() {
+                return Err(wrong("no certificate in PEM in it".to_owned()));
+            }
+            let provider = Arc::new(rustls_graviola::default_provider());
+            let config = ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .map_err(|e| wrong(e.to_string()))?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            client.tls = Some(Arc::new(config));
+        }
+        Ok(client)
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<Exit, Failure> {
+    let client = args.client()?;
+    let named = |text: &String, port| {
+        address(text, port).map_err(|e| Failure::usage(format!("{text}: {e}")))
+    };
+    let prometheus = args.prometheus.as_ref().map(|text| named(text, PORTS[1])).transpose()?;
+    let agents: Vec<Uri> =
+        args.agents.iter().map(|text| named(text, PORTS[0])).collect::<Result<_, _>>()?;
+    let mut fleet = attach::runtime()?.block_on(async {
+        match &prometheus {
+            Some(prometheus) => prometheus::fleet(&client, prometheus).await.map_err(|why| {
+                let message = format!("--prometheus {prometheus}: {why}");
+                Failure { exit: Exit::Failed, message }
+            }),
+            None => Ok(of_agents(&client, agents).await),
+        }
+    })?;
+    fleet.keep(args.limit);
+    let exit = if fleet.silent.is_empty() { Exit::Done } else { Exit::Failed };
+    let now = boot_now();
+    let shown = args.output.view(now, Columns::Fleet).and_then(|mut view| {
+        view.update(now, &Update::Fleet(Box::new(fleet)))?;
+        view.flush()
+    });
+    shown.map_or_else(ended_by, |()| Ok(exit))
+}
+
+async fn of_agents(client: &Client, agents: Vec<Uri>) -> Fleet {
+    let (mut fleet, mut asked, mut left) = (Fleet::default(), JoinSet::new(), agents.into_iter());
+    loop {
+        while asked.len() < AT_ONCE
+            && let Some(agent) = left.next()
+        {
+            let client = client.clone();
+            asked.spawn(async move {
+                let told = agent::leaking(&client, &agent).await;
+                (agent, told)
+            });
+        }
+        // One that panicked has said nothing.
+        let Some(Ok((agent, told))) = asked.join_next().await else { break };
+        match told {
+            Ok(leaking) => {
+                fleet.hosts += 1;
+                fleet.leaking.extend(leaking);
+            }
+            Err(why) => {
+                let host = agent.authority().map_or_else(String::new, ToString::to_string);
+                fleet.silent.push((host, why));
+            }
+        }
+    }
+    fleet
+}
