@@ -60,7 +60,8 @@ Usage: cargo xtask COMMAND
                  e1000): runs that the kernel skipped, and what was named all the same
   fleet          two agents with real leaks, a real Prometheus and Alertmanager (installed as \
                     packages): the
-                 rules, alerts and dashboard of deploy/ held against them; as root
+                 rules, alerts and dashboard of deploy/ held against them; as root;
+                 'scale': what 1,000 simulated agents take of a Prometheus
   fuzz [TARGET]  all that reads bytes from outside, ten minutes a target; '--seconds N' for less \
                     or more
   dist [check]   what is handed out, below target/dist: static binary, manual pages, shell \
@@ -115,6 +116,7 @@ fn run(args: &[String]) -> Result<()> {
         ["dist", rest @ ..] => dist::run(rest),
         ["audit"] => audit::run(),
         ["fleet"] => fleet::run(),
+        ["fleet", "scale"] => fleet::scale::run(),
         ["tidy"] => tidy::run(),
         [] | ["help" | "-h" | "--help"] => {
             eprintln!("{HELP}");
