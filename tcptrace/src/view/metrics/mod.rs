@@ -381,3 +381,6 @@ fn verdict(verdict: Option<Verdict>) -> &'static str {
 fn seconds(ns: u64) -> f64 {
     (ns / 1_000) as f64 / 1_000_000.0
 }
+
+#[cfg(test)]
+mod tests;
