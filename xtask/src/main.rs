@@ -61,7 +61,9 @@ Usage: cargo xtask COMMAND
   fleet          two agents with real leaks, a real Prometheus and Alertmanager (installed as \
                     packages): the
                  rules, alerts and dashboard of deploy/ held against them; as root;
-                 'scale': what 1,000 simulated agents take of a Prometheus
+                 'scale': what 1,000 simulated agents take of a Prometheus; 'containers': the \
+                    agent in one
+                 container (podman, runc) names a leak in another
   fuzz [TARGET]  all that reads bytes from outside, ten minutes a target; '--seconds N' for less \
                     or more
   dist [check]   what is handed out, below target/dist: static binary, manual pages, shell \
@@ -117,6 +119,7 @@ fn run(args: &[String]) -> Result<()> {
         ["audit"] => audit::run(),
         ["fleet"] => fleet::run(),
         ["fleet", "scale"] => fleet::scale::run(),
+        ["fleet", "containers"] => fleet::containers::run(),
         ["tidy"] => tidy::run(),
         [] | ["help" | "-h" | "--help"] => {
             eprintln!("{HELP}");

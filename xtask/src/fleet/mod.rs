@@ -1,6 +1,7 @@
 //! Two agents with real leaks, scraped by a real Prometheus, whose alerts a real Alertmanager
 //! sends: what is in `deploy/` is held against them.
 
+pub mod containers;
 pub mod scale;
 
 use std::{
