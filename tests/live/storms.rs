@@ -49,7 +49,7 @@ fn one_leak_among_100_000_connections() {
     // included: on a busy one there may be some.
     let missed = summary["lost"]["recursion"].as_u64().expect("a count");
     let traced = count("seen") + missed;
-    // About once in a million, when a thread moves to another CPU, Linux 6.18 leaves FIN_WAIT1
+    // About once in ten million, where threads share or change CPUs, Linux 6.18 leaves FIN_WAIT1
     // without a word to anybody: every tracer misses the same one.
     assert!(count("seen") <= made && traced + 3 >= made, "{made} made: {summary}");
     witness.signal(Signal::INT);
