@@ -161,6 +161,7 @@ impl Args {
 
     fn tls(&self) -> Result<Option<TlsAcceptor>, Failure> {
         let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        let chain = certificates("--tls-cert", cert)?;
         if !can_encrypt() {
             return Err(Failure::usage(format!(
                 "--tls-cert {}: TLS needs a processor with AES, and on x86 AVX2 and ADX (2014 and \
@@ -168,7 +169,6 @@ impl Args {
                 cert.display()
             )));
         }
-        let chain = certificates("--tls-cert", cert)?;
         let secret = PrivateKeyDer::from_pem_slice(&read("--tls-key", key)?)
             .map_err(|e| wrong("--tls-key", key, format!("no private key in PEM: {e}")))?;
         let provider = Arc::new(rustls_graviola::default_provider());
