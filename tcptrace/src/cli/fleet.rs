@@ -9,7 +9,7 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-use super::{attach, ended_by, output};
+use super::{attach, ended_by, output, serve::can_encrypt};
 use crate::{
     engine::{fleet::Fleet, update::Update},
     exit::{Exit, Failure},
@@ -98,6 +98,11 @@ impl Args {
             }
             if roots.is_empty() {
                 return Err(wrong("no certificate in PEM in it".to_owned()));
+            }
+            if !can_encrypt() {
+                return Err(wrong(
+                    "TLS needs a processor with AES, and on x86 AVX2 and ADX".to_owned(),
+                ));
             }
             let provider = Arc::new(rustls_graviola::default_provider());
             let config = ClientConfig::builder_with_provider(provider)

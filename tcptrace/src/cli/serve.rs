@@ -196,7 +196,7 @@ impl Args {
 
 /// Whether this processor has what the TLS library is written for. The library is assembly and
 /// Rust: others need a C compiler wherever this is built.
-fn can_encrypt() -> bool {
+pub fn can_encrypt() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("aes")
         && is_x86_feature_detected!("pclmulqdq")
