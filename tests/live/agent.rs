@@ -2,24 +2,18 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
-    process::{Child, Stdio},
+    io::{Read, Write},
+    net::TcpStream,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
+pub use crate::support::agent::Agent;
 use crate::{
     support::netns::Netns,
     tracer::{DEADLINE, tcptrace},
 };
-
-/// An agent.
-pub struct Agent {
-    pub child: Child,
-    pub at: SocketAddr,
-}
 
 impl Agent {
     /// Of one network namespace; it listens outside of it.
@@ -36,22 +30,7 @@ impl Agent {
     pub fn start(ns: &Netns, args: &[&str]) -> Self {
         let mut command = tcptrace();
         command.args(["serve", "--listen", "127.0.0.1:0", "--min-age", "200ms", "--netns"]);
-        command.arg(ns.path()).args(args);
-        let child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn();
-        let mut child = child.expect("tcptrace starts");
-        let mut stderr = BufReader::new(child.stderr.take().expect("stderr"));
-        let mut agent = Self { child, at: ([0; 4], 0).into() };
-        let mut said = String::new();
-        while agent.at.port() == 0 {
-            let n = stderr.read_line(&mut said).expect("stderr");
-            assert!(n > 0, "it ended before it served: {said}");
-            if let Some((_, rest)) = said.split_once("://") {
-                let (at, _) = rest.split_once(';').expect("an address");
-                agent.at = at.parse().expect("an address");
-            }
-        }
-        std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
-        agent
+        Self::serving(command.arg(ns.path()).args(args)).expect("it serves")
     }
 
     /// A connection to it.
@@ -117,12 +96,5 @@ impl Agent {
         let status = status.expect("it runs");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -2,6 +2,7 @@
 //! that do with sockets what they are told, and a running tcptrace.
 
 pub mod actor;
+pub mod agent;
 mod blocking;
 pub mod bpf;
 pub mod cgroup;

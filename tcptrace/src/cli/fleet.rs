@@ -1,18 +1,19 @@
 //! `tcptrace fleet`: who leaks on many hosts, from their agents or from Prometheus.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use hyper::{Uri, header::HeaderValue};
 use tokio::task::JoinSet;
-use tokio_rustls::rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use tokio_rustls::rustls::ClientConfig;
 
-use super::{attach, ended_by, output, serve::can_encrypt};
+use super::{
+    attach, ended_by, output,
+    tls::{self, wrong},
+};
 use crate::{
     engine::{fleet::Fleet, update::Update},
     exit::{Exit, Failure},
+    serve::guard,
     source::{
         fleet::{
             agent,
@@ -74,40 +75,21 @@ impl Args {
     fn client(&self) -> Result<Client, Failure> {
         let mut client = Client::default();
         if let Some(path) = &self.token_file {
-            let wrong = |problem: String| {
-                Failure::usage(format!("--token-file {}: {problem}", path.display()))
-            };
-            let text = fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
-            let mut lines = text.lines().map(str::trim);
-            let token = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
-            let token = token.ok_or_else(|| wrong("no token in it".to_owned()))?;
-            let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| {
-                wrong("the token has characters that no header can have".to_owned())
+            let text = tls::tokens("--token-file", path)?;
+            let token = guard::tokens(&text).next().unwrap_or_default();
+            let value = HeaderValue::from_str(&format!("Bearer {token}"));
+            let mut value = value.map_err(|_| {
+                wrong("--token-file", path, "the token has characters that no header can have")
             })?;
             value.set_sensitive(true);
             client.authorization = Some(value);
         }
         if let Some(path) = &self.tls_ca {
-            let wrong =
-                |problem: String| Failure::usage(format!("--tls-ca {}: {problem}", path.display()));
-            let text = fs::read(path).map_err(|e| wrong(e.to_string()))?;
-            let mut roots = RootCertStore::empty();
-            for root in CertificateDer::pem_slice_iter(&text) {
-                let root = root.map_err(|e| wrong(e.to_string()))?;
-                roots.add(root).map_err(|e| wrong(e.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(wrong("no certificate in PEM in it".to_owned()));
-            }
-            if !can_encrypt() {
-                return Err(wrong(
-                    "TLS needs a processor with AES, and on x86 AVX2 and ADX".to_owned(),
-                ));
-            }
-            let provider = Arc::new(rustls_graviola::default_provider());
+            let roots = tls::roots("--tls-ca", path)?;
+            let provider = tls::provider("--tls-ca", path, "ask from another machine")?;
             let config = ClientConfig::builder_with_provider(provider)
                 .with_safe_default_protocol_versions()
-                .map_err(|e| wrong(e.to_string()))?
+                .map_err(|e| wrong("--tls-ca", path, e))?
                 .with_root_certificates(roots)
                 .with_no_client_auth();
             client.tls = Some(Arc::new(config));

@@ -21,6 +21,7 @@ mod serve;
 mod session;
 mod snapshot;
 mod stacks;
+mod tls;
 mod top;
 mod watch;
 mod when;

@@ -2,7 +2,6 @@
 //! to whoever may ask.
 
 use std::{
-    fs,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering::Relaxed, mpsc as plain},
@@ -17,13 +16,18 @@ use tokio::{
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        RootCertStore, ServerConfig,
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        ServerConfig,
+        pki_types::{PrivateKeyDer, pem::PemObject},
         server::WebPkiClientVerifier,
     },
 };
 
-use super::{attach, btf, select, session::Session, warn};
+use super::{
+    attach, btf, select,
+    session::Session,
+    tls::{self, wrong},
+    warn,
+};
 use crate::{
     confine::{capabilities, http, seccomp::Profile},
     engine::{
@@ -44,7 +48,7 @@ use crate::{
     },
     source::{
         self, Source,
-        live::{agent, boot_now, memory, netstat},
+        live::{agent, boot_now, bpf::preflight, memory, netstat},
     },
     view::{Clock, metrics::Around},
 };
@@ -129,6 +133,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 /// How long stays were is counted anew this often, ns.
 const LENGTHS_NS: u64 = 5_000_000_000;
+
 impl Args {
     fn plan(&self, selection: Selection) -> Plan {
         let states = self.select.states().0;
@@ -138,13 +143,7 @@ impl Args {
     /// Who may ask.
     fn guard(&self) -> Result<Guard, Failure> {
         if let Some(path) = &self.token_file {
-            let text = read("--token-file", path)?;
-            let guard = Guard::with_tokens(&String::from_utf8_lossy(&text));
-            return if guard.has_tokens() {
-                Ok(guard)
-            } else {
-                Err(wrong("--token-file", path, "no token in it; write one, a line of its own"))
-            };
+            return Ok(Guard::with_tokens(&tls::tokens("--token-file", path)?));
         }
         if self.open || self.tls_client_ca.is_some() {
             return Ok(Guard::open());
@@ -161,29 +160,20 @@ impl Args {
 
     fn tls(&self) -> Result<Option<TlsAcceptor>, Failure> {
         let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
-        let chain = certificates("--tls-cert", cert)?;
-        if !can_encrypt() {
-            return Err(Failure::usage(format!(
-                "--tls-cert {}: TLS needs a processor with AES, and on x86 AVX2 and ADX (2014 and \
-                 later); listen on loopback behind a proxy that speaks it",
-                cert.display()
-            )));
-        }
-        let secret = PrivateKeyDer::from_pem_slice(&read("--tls-key", key)?)
+        let chain = tls::certificates("--tls-cert", cert)?;
+        let instead = "listen on loopback behind a proxy that speaks it";
+        let provider = tls::provider("--tls-cert", cert, instead)?;
+        let secret = PrivateKeyDer::from_pem_slice(&tls::read("--tls-key", key)?)
             .map_err(|e| wrong("--tls-key", key, format!("no private key in PEM: {e}")))?;
-        let provider = Arc::new(rustls_graviola::default_provider());
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .context("TLS")?;
         let config = match &self.tls_client_ca {
             None => config.with_no_client_auth(),
             Some(path) => {
-                let mut roots = RootCertStore::empty();
-                for root in certificates("--tls-client-ca", path)? {
-                    roots.add(root).map_err(|e| wrong("--tls-client-ca", path, e))?;
-                }
-                let roots = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-                let verifier = roots.build().map_err(|e| wrong("--tls-client-ca", path, e))?;
+                let roots = tls::roots("--tls-client-ca", path)?;
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
+                let verifier = verifier.map_err(|e| wrong("--tls-client-ca", path, e))?;
                 config.with_client_cert_verifier(verifier)
             }
         };
@@ -191,41 +181,6 @@ impl Args {
             .with_single_cert(chain, secret)
             .map_err(|e| wrong("--tls-cert", cert, format!("does not go with the key: {e}")))?;
         Ok(Some(TlsAcceptor::from(Arc::new(config))))
-    }
-}
-
-/// Whether this processor has what the TLS library is written for. The library is assembly and
-/// Rust: others need a C compiler wherever this is built.
-pub fn can_encrypt() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("aes")
-        && is_x86_feature_detected!("pclmulqdq")
-        && is_x86_feature_detected!("bmi1")
-        && is_x86_feature_detected!("adx")
-        && is_x86_feature_detected!("avx2");
-    #[cfg(target_arch = "aarch64")]
-    return std::arch::is_aarch64_feature_detected!("aes")
-        && std::arch::is_aarch64_feature_detected!("pmull")
-        && std::arch::is_aarch64_feature_detected!("sha2");
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    false
-}
-
-fn read(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|e| wrong(flag, path, e))
-}
-
-fn wrong(flag: &str, path: &Path, problem: impl std::fmt::Display) -> Failure {
-    Failure::usage(format!("{flag} {}: {problem}", path.display()))
-}
-
-fn certificates(flag: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
-    let text = read(flag, path)?;
-    let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    match list {
-        Ok(list) if !list.is_empty() => Ok(list),
-        Ok(_) => Err(wrong(flag, path, "no certificate in PEM in it")),
-        Err(e) => Err(wrong(flag, path, format!("no certificates in PEM: {e}"))),
     }
 }
 
@@ -266,6 +221,7 @@ async fn serve(args: &Args, selection: Selection, btf: &Path, http: Http) -> Res
     let mut source = attach::attach(how, &plan, &mut warn)?;
     let (began, now) = (jiff::Timestamp::now(), boot_now());
     let clock = Clock::new(began, now, true);
+    let started_s = clock.unix_s(now);
     let shared = Arc::new(Shared::new(began.as_millisecond().unsigned_abs()));
     let traffic = Arc::new(Traffic::default());
     let (ask, mut asked) = mpsc::channel(listen::CONNECTIONS);
@@ -276,8 +232,8 @@ async fn serve(args: &Args, selection: Selection, btf: &Path, http: Http) -> Res
     let mut agent = Agent {
         session: Session::new(plan, Box::new(view), None),
         accounts: Accounts::new(args.workloads.into()),
-        started_s: began.as_millisecond() as f64 / 1_000.0,
-        kernel: agent::kernel(),
+        started_s,
+        kernel: preflight::release().unwrap_or_default(),
         shared,
         traffic,
     };

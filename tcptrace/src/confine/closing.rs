@@ -2,13 +2,12 @@
 //! watch gave up, and takes its orders from it.
 
 use seccompiler::{
-    BackendError, BpfProgram, Error, SeccompAction, SeccompCmpOp::Eq, SeccompCmpOp::MaskedEq,
-    apply_filter_all_threads,
+    BackendError, BpfProgram, Error, SeccompAction, SeccompCmpOp::Eq, apply_filter_all_threads,
 };
 
 use super::{
-    rules::{Rules, argument, program, reading},
-    seccomp::{ALLOWED, ALLOWED_HERE, FATAL, REFUSAL, TCGETS},
+    rules::{Rules, argument, calls, program, reading},
+    seccomp::{FATAL, LOOKS, LOOKS_HERE, REFUSAL, TCGETS},
 };
 
 /// Besides what a watch makes: into a network namespace, on a thread for that; a copy of a
@@ -52,21 +51,15 @@ fn fatal() -> Result<BpfProgram, BackendError> {
 }
 
 fn allowed() -> Result<BpfProgram, BackendError> {
-    let calls = ALLOWED.iter().chain(ALLOWED_HERE).chain(CLOSES);
-    let mut rules: Rules = calls.map(|call| (*call, Vec::new())).collect();
+    let mut rules = calls(LOOKS.iter().chain(LOOKS_HERE).chain(CLOSES))?;
     rules.insert(libc::SYS_openat, vec![reading(2)?]);
     #[cfg(target_arch = "x86_64")]
     rules.insert(libc::SYS_open, vec![reading(1)?]);
-    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        rules.insert(call, vec![argument(2, MaskedEq(libc::PROT_EXEC as u64), 0)?]);
-    }
     // sock_diag's, and TCP's to try a right on.
     let families = [libc::AF_NETLINK, libc::AF_INET].map(|family| argument(0, Eq, family as u64));
     rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
     // Whether a terminal is written to.
     rules.insert(libc::SYS_ioctl, vec![argument(1, Eq, TCGETS)?]);
-    let own = u64::from(std::process::id());
-    rules.insert(libc::SYS_tgkill, vec![argument(0, Eq, own)?]);
     program(rules, REFUSAL, SeccompAction::Allow)
 }
 

@@ -12,6 +12,62 @@ use seccompiler::{
 /// Calls and the arguments that they are for; no rule: any arguments.
 pub(super) type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
+/// What every thread makes: read and write what is open, wait, remember, tell the time, end.
+pub(super) const EVERYBODY: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_close,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_ppoll,
+    libc::SYS_brk,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    libc::SYS_sched_yield,
+    libc::SYS_clock_gettime,
+    libc::SYS_gettimeofday,
+    libc::SYS_getrandom,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_restart_syscall,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// The same by their older names, which newer architectures do not have.
+#[cfg(target_arch = "x86_64")]
+pub(super) const EVERYBODY_HERE: &[i64] = &[libc::SYS_epoll_wait, libc::SYS_poll, libc::SYS_time];
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const EVERYBODY_HERE: &[i64] = &[];
+
+/// Those, and `more` calls, whatever their arguments.
+pub(super) fn calls<'a>(more: impl IntoIterator<Item = &'a i64>) -> Result<Rules, BackendError> {
+    let all = EVERYBODY.iter().chain(EVERYBODY_HERE).chain(more);
+    let mut rules: Rules = all.map(|call| (*call, Vec::new())).collect();
+    // No memory that can be run is made.
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, vec![argument(2, MaskedEq(libc::PROT_EXEC as u64), 0)?]);
+    }
+    // abort() signals itself, nobody else.
+    rules.insert(libc::SYS_tgkill, vec![first(u64::from(std::process::id()))?]);
+    Ok(rules)
+}
+
+/// send() on a socket that is connected: without an address.
+pub(super) fn sends() -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(vec![SeccompCondition::new(4, Qword, Eq, 0)?])
+}
+
 pub(super) fn program(
     rules: Rules,
     otherwise: SeccompAction,
@@ -30,11 +86,6 @@ pub(super) fn reading(index: u8) -> Result<SeccompRule, BackendError> {
         MaskedEq((libc::O_WRONLY | libc::O_RDWR | libc::O_CREAT | libc::O_TRUNC) as u64),
         0,
     )
-}
-
-/// An argument that is a pointer.
-pub(super) fn argument_wide(index: u8, value: u64) -> Result<SeccompRule, BackendError> {
-    SeccompRule::new(vec![SeccompCondition::new(index, Qword, Eq, value)?])
 }
 
 pub(super) fn first(value: u64) -> Result<SeccompRule, BackendError> {

@@ -2,12 +2,10 @@
 //! capabilities, and reads what others chose.
 
 use seccompiler::{
-    BackendError, BpfProgram, Error, SeccompAction,
-    SeccompCmpOp::{Eq, MaskedEq},
-    apply_filter_all_threads,
+    BackendError, BpfProgram, Error, SeccompAction, SeccompCmpOp::Eq, apply_filter_all_threads,
 };
 
-use super::rules::{Rules, argument, argument_wide, first, program, reading, second};
+use super::rules::{Rules, argument, calls, first, program, reading, second, sends};
 
 /// What is not listed fails, so that a call nobody thought of costs a detail and not the watch.
 /// With debug assertions it ends the watch: so tests find it.
@@ -17,16 +15,10 @@ pub(super) const REFUSAL: SeccompAction = if cfg!(debug_assertions) {
     SeccompAction::Errno(libc::EPERM as u32)
 };
 
-/// Read, look, wait, and remember.
-pub(super) const ALLOWED: &[i64] = &[
-    libc::SYS_read,
+/// Look at files and directories.
+pub(super) const LOOKS: &[i64] = &[
     libc::SYS_pread64,
-    libc::SYS_readv,
-    libc::SYS_recvfrom,
-    libc::SYS_write,
-    libc::SYS_writev,
     libc::SYS_lseek,
-    libc::SYS_close,
     libc::SYS_fstat,
     libc::SYS_newfstatat,
     libc::SYS_statx,
@@ -35,43 +27,14 @@ pub(super) const ALLOWED: &[i64] = &[
     libc::SYS_readlinkat,
     libc::SYS_faccessat,
     libc::SYS_getdents64,
-    libc::SYS_epoll_ctl,
-    libc::SYS_epoll_pwait,
-    libc::SYS_epoll_pwait2,
-    libc::SYS_ppoll,
-    libc::SYS_brk,
-    libc::SYS_munmap,
-    libc::SYS_mremap,
-    libc::SYS_madvise,
-    libc::SYS_futex,
-    libc::SYS_sched_yield,
-    libc::SYS_clock_gettime,
-    libc::SYS_gettimeofday,
-    libc::SYS_getrandom,
-    libc::SYS_getpid,
-    libc::SYS_gettid,
-    libc::SYS_rt_sigaction,
-    libc::SYS_rt_sigprocmask,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_sigaltstack,
-    libc::SYS_restart_syscall,
-    libc::SYS_exit,
-    libc::SYS_exit_group,
 ];
 
 /// The same by their older names, which newer architectures do not have.
 #[cfg(target_arch = "x86_64")]
-pub(super) const ALLOWED_HERE: &[i64] = &[
-    libc::SYS_stat,
-    libc::SYS_lstat,
-    libc::SYS_readlink,
-    libc::SYS_access,
-    libc::SYS_epoll_wait,
-    libc::SYS_poll,
-    libc::SYS_time,
-];
+pub(super) const LOOKS_HERE: &[i64] =
+    &[libc::SYS_stat, libc::SYS_lstat, libc::SYS_readlink, libc::SYS_access];
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) const ALLOWED_HERE: &[i64] = &[];
+pub(super) const LOOKS_HERE: &[i64] = &[];
 
 /// No defect of ours makes one of these: whoever does, has taken over.
 pub(super) const FATAL: &[i64] = &[
@@ -157,8 +120,7 @@ fn fatal() -> Result<BpfProgram, BackendError> {
 }
 
 fn allowed(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, BackendError> {
-    let mut rules: Rules =
-        ALLOWED.iter().chain(ALLOWED_HERE).map(|call| (*call, Vec::new())).collect();
+    let mut rules = calls(LOOKS.iter().chain(LOOKS_HERE))?;
     let commands =
         [BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_ITER_CREATE, BPF_RAW_TRACEPOINT_OPEN];
     rules.insert(libc::SYS_bpf, commands.into_iter().map(first).collect::<Result<_, _>>()?);
@@ -187,9 +149,6 @@ fn allowed(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, Backe
     }
     #[cfg(target_arch = "x86_64")]
     rules.insert(libc::SYS_open, vec![reading(1)?]);
-    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        rules.insert(call, vec![argument(2, MaskedEq(libc::PROT_EXEC as u64), 0)?]);
-    }
     let terminal: &[u64] = if profile == Profile::Screen { &TERMINAL } else { &[] };
     let requests = [TCGETS, TIOCGWINSZ, FIONBIO].iter().chain(terminal).copied();
     rules.insert(libc::SYS_ioctl, requests.map(second).collect::<Result<_, _>>()?);
@@ -197,9 +156,7 @@ fn allowed(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, Backe
     let commands = [libc::F_GETFD as u64, libc::F_SETFD as u64, libc::F_GETFL as u64];
     rules.insert(libc::SYS_fcntl, commands.into_iter().map(second).collect::<Result<_, _>>()?);
     // The runtime's own socket pair wakes it after a signal: connected, so without an address.
-    rules.insert(libc::SYS_sendto, vec![argument_wide(4, 0)?]);
-    // abort() signals itself, nobody else.
-    rules.insert(libc::SYS_tgkill, vec![first(u64::from(std::process::id()))?]);
+    rules.insert(libc::SYS_sendto, vec![sends()?]);
     program(rules, refusal, SeccompAction::Allow)
 }
 
@@ -207,7 +164,10 @@ fn allowed(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, Backe
 mod tests {
     use std::ffi::CStr;
 
-    use super::*;
+    use super::{
+        super::rules::{EVERYBODY, EVERYBODY_HERE},
+        *,
+    };
     use crate::source::live::bpf::probe::{Attempt, in_a_child};
 
     /// A call by its number and arguments.
@@ -267,8 +227,8 @@ mod tests {
         // Arguments that no call takes: what matters is that the kernel answers, and not the
         // filter. All but the return from a signal: without one it goes to a place that
         // nobody knows.
-        let any =
-            ALLOWED.iter().chain(ALLOWED_HERE).filter(|number| **number != libc::SYS_rt_sigreturn);
+        let any = EVERYBODY.iter().chain(EVERYBODY_HERE).chain(LOOKS).chain(LOOKS_HERE);
+        let any = any.filter(|number| **number != libc::SYS_rt_sigreturn);
         let any = any.map(|number| (*number, [-1; 6]));
         let own = i64::from(std::process::id());
         let nowhere = NOWHERE.as_ptr() as i64;

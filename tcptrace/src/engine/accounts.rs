@@ -44,7 +44,8 @@ impl CountedSockets {
         *self = Self { count: self.count + 1, last_cookie: cookie, last_ns: at };
     }
 
-    fn merge(&mut self, other: Self) {
+    /// Both together.
+    pub fn merge(&mut self, other: Self) {
         let last = if other.last_ns >= self.last_ns { other } else { *self };
         *self = Self { count: self.count + other.count, ..last };
     }
@@ -169,8 +170,8 @@ impl Accounts {
 
     /// The name that a workload is shown by.
     #[must_use]
-    pub fn shown<'a>(&self, workload: &'a Workload) -> &'a str {
-        if self.slots.contains_key(workload) { &workload.name } else { OTHER }
+    pub fn shown(&self, workload: &Workload) -> &str {
+        self.slots.get_key_value(workload).map_or(OTHER, |(told_apart, _)| &told_apart.name)
     }
 
     /// Those that are told apart, in order.

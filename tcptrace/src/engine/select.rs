@@ -47,7 +47,8 @@ pub struct Selection {
 /// Whether a process descends from one of the given pids: only the host knows.
 pub type Descends<'a> = &'a dyn Fn(u32, &[ProcessId]) -> bool;
 
-fn any<T>(list: &[T], matches: impl Fn(&T) -> bool) -> bool {
+/// Whether one of a list matches; an empty one is no choice.
+pub fn any<T>(list: &[T], matches: impl Fn(&T) -> bool) -> bool {
     list.is_empty() || list.iter().any(matches)
 }
 

@@ -11,6 +11,7 @@ use crate::{
         accounts::Accounts,
         group::{GroupBy, Groups},
         record::{BootNs, Record},
+        select::any,
         update::Update,
         verdict::Verdict,
         watch::Watch,
@@ -62,12 +63,8 @@ pub struct Chosen {
 
 impl Chosen {
     fn matches(&self, record: &Record) -> bool {
-        let any = |list: usize, found: bool| list == 0 || found;
-        any(self.states.len(), self.states.contains(&record.state))
-            && any(
-                self.verdicts.len(),
-                record.verdict.is_some_and(|verdict| self.verdicts.contains(&verdict)),
-            )
+        any(&self.states, |state| *state == record.state)
+            && any(&self.verdicts, |verdict| record.verdict == Some(*verdict))
             && (!self.leaks || record.is_leak())
             && self.pid.is_none_or(|pid| record.holders.iter().any(|h| h.process.pid == pid))
             && self.cookie.is_none_or(|cookie| cookie == record.connection.cookie)

@@ -49,11 +49,10 @@ impl Unadmitted {
 }
 
 impl Guard {
-    /// Tokens, one a line of this text; empty lines and those that begin with # are none.
+    /// Whoever has one of the [`tokens`] of this text.
     #[must_use]
     pub fn with_tokens(text: &str) -> Self {
-        let lines = text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'));
-        Self { tokens: lines.map(hash).collect(), open: false }
+        Self { tokens: tokens(text).map(hash).collect(), open: false }
     }
 
     /// All may ask, by whatever name.
@@ -62,18 +61,12 @@ impl Guard {
         Self { tokens: Vec::new(), open: true }
     }
 
-    /// Whether there is a token.
-    #[must_use]
-    pub fn has_tokens(&self) -> bool {
-        !self.tokens.is_empty()
-    }
-
     /// Whether this request may be answered.
     ///
     /// # Errors
     /// Why not.
     pub fn admits(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Unadmitted> {
-        if self.has_tokens() {
+        if !self.tokens.is_empty() {
             let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
             let given = given.and_then(bearer).ok_or(Unadmitted::Token)?;
             // What takes longer or shorter is the comparison of hashes, which nobody can choose.
@@ -88,6 +81,11 @@ impl Guard {
         let Some(host) = uri.host().or(host) else { return Ok(()) };
         if is_own(host) { Ok(()) } else { Err(Unadmitted::Host) }
     }
+}
+
+/// Tokens, one a line; empty lines and those that begin with # are none.
+pub fn tokens(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
 /// The token of `Bearer TOKEN` (RFC 6750, 2.1; the scheme in any case).

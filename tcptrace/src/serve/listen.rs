@@ -59,7 +59,7 @@ pub struct Connected(Arc<State>);
 struct State {
     /// It asked for events, which have no end.
     listens: AtomicBool,
-    /// A request has come, and its answer is under way.
+    /// A request has come, and its answer is being made.
     is_asking: AtomicBool,
     /// Since when what was sent is not taken, ms from its beginning on, plus one; 0: it is.
     blocked_ms: AtomicU64,

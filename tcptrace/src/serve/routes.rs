@@ -14,7 +14,7 @@ use std::{
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{Extension, Query, Request, State},
+    extract::{Extension, Query, Request, State, rejection::QueryRejection},
     http::{
         HeaderMap, HeaderValue, StatusCode, Uri,
         header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS},
@@ -24,6 +24,7 @@ use axum::{
     routing::get,
 };
 use futures_util::{Stream, stream};
+use tcptrace_common::state::TcpState;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::timeout,
@@ -208,12 +209,9 @@ async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Result<Respons
 }
 
 /// The words of a query, in order.
-type Words = Query<Vec<(String, String)>>;
+type Words = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
-async fn sockets(
-    State(site): State<Site>,
-    words: Result<Words, axum::extract::rejection::QueryRejection>,
-) -> Result<Response, Wrong> {
+async fn sockets(State(site): State<Site>, words: Words) -> Result<Response, Wrong> {
     let mut asked = SocketsAsked { chosen: Chosen::default(), limit: PAGE, after: None };
     for (name, value) in read(words)? {
         match name.as_str() {
@@ -235,10 +233,7 @@ async fn sockets(
     site.answer(Asked::Sockets(Box::new(asked)), JSON).await
 }
 
-async fn groups(
-    State(site): State<Site>,
-    words: Result<Words, axum::extract::rejection::QueryRejection>,
-) -> Result<Response, Wrong> {
+async fn groups(State(site): State<Site>, words: Words) -> Result<Response, Wrong> {
     let (mut by, mut chosen) = (GroupBy::Holder, Chosen::default());
     for (name, value) in read(words)? {
         match name.as_str() {
@@ -254,9 +249,7 @@ async fn groups(
     site.answer(Asked::Groups(by, Box::new(chosen)), JSON).await
 }
 
-fn read(
-    words: Result<Words, axum::extract::rejection::QueryRejection>,
-) -> Result<Vec<(String, String)>, Wrong> {
+fn read(words: Words) -> Result<Vec<(String, String)>, Wrong> {
     words
         .map(|Query(words)| words)
         .map_err(|_| Wrong::new(StatusCode::BAD_REQUEST, "the query is not name=value&..."))
@@ -268,7 +261,7 @@ fn choose(chosen: &mut Chosen, name: &str, value: &str, others: &str) -> Result<
     match name {
         "state" => {
             let States(states) = value.parse().map_err(wrong)?;
-            let all = tcptrace_common::state::TcpState::ALL.into_iter();
+            let all = TcpState::ALL.into_iter();
             chosen.states.extend(all.filter(|state| states & state.bit() != 0));
         }
         "verdict" => {

@@ -2,9 +2,8 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +15,7 @@ use serde_json::json;
 use super::{FAULTS, WIDTHS, devtools::Browser, quiet};
 use crate::{
     cargo,
-    support::{actor::Actor, netns::Netns},
+    support::{actor::Actor, agent::Agent, netns::Netns},
 };
 
 /// Whatever is waited for comes within this.
@@ -24,38 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A name that would like to be more, as long as the kernel lets it be.
 const HOSTILE: &str = "<b onclick=x>";
 
-/// A process that ends with us.
-struct Agent {
-    child: Child,
-    url: String,
-}
-
-impl Agent {
-    fn start(tcptrace: &Path, netns: &Netns, args: &[&str]) -> Result<Self> {
-        let mut command = Command::new(tcptrace);
-        command.args(["serve", "--min-age", "500ms", "--listen", "127.0.0.1:0", "--netns"]);
-        command.arg(netns.path()).args(args).stderr(Stdio::piped());
-        let mut child = command.spawn().context("starting tcptrace")?;
-        let mut stderr = BufReader::new(child.stderr.take().context("stderr")?);
-        let mut agent = Self { child, url: String::new() };
-        let mut said = String::new();
-        while agent.url.is_empty() {
-            ensure!(stderr.read_line(&mut said)? > 0, "it ended: {said}");
-            if let Some((_, rest)) = said.split_once("://") {
-                let at = rest.split(';').next().unwrap_or_default();
-                agent.url = format!("http://{at}/");
-            }
-        }
-        thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
-        Ok(agent)
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// An agent of that network namespace, and its page's address.
+fn agent(tcptrace: &Path, netns: &Netns, args: &[&str]) -> Result<(Agent, String)> {
+    let mut command = Command::new(tcptrace);
+    command.args(["serve", "--min-age", "500ms", "--listen", "127.0.0.1:0", "--netns"]);
+    let agent = Agent::serving(command.arg(netns.path()).args(args)).context("the agent")?;
+    let url = format!("http://{}/", agent.at);
+    Ok((agent, url))
 }
 
 /// All of it; pictures go to `directory`.
@@ -74,11 +48,11 @@ pub fn run(browser: &mut Browser, directory: &Path) -> Result<()> {
     let first = leak()?;
     leak()?;
     leak()?;
-    let agent = Agent::start(&tcptrace, &netns, &[])?;
+    let (running, url) = agent(&tcptrace, &netns, &[])?;
     for dark in [false, true] {
         for width in WIDTHS {
             browser.resize(width, 900, dark)?;
-            browser.open_url(&agent.url)?;
+            browser.open_url(&url)?;
             shows(browser, "leaks", "3")?;
             let wide = browser.ask("document.documentElement.scrollWidth")?;
             ensure!(wide.as_u64() <= Some(width.into()), "{wide} wide, in a window of {width}");
@@ -86,7 +60,7 @@ pub fn run(browser: &mut Browser, directory: &Path) -> Result<()> {
             ensure!(faults == json!([]), "at {width} pixels, dark: {dark}: {faults:#}");
             let name = format!("serve-{width}-{}.png", if dark { "dark" } else { "light" });
             fs::write(directory.join(name), STANDARD.decode(browser.picture(Some(900))?)?)?;
-            quiet(browser, Path::new(&agent.url))?;
+            quiet(browser, Path::new(&url))?;
         }
     }
     let headline = browser.ask("document.getElementById('headline').textContent")?;
@@ -102,14 +76,14 @@ pub fn run(browser: &mut Browser, directory: &Path) -> Result<()> {
     let events = browser.ask(events)?.to_string();
     ensure!(events.contains("stuck") && events.contains("resolved"), "{events}");
     // The agent goes: the page says so, and goes on when it is back.
-    drop(agent);
+    drop(running);
     says(browser, "no answer")?;
 
     let token = directory.join("token");
     fs::write(&token, "s3cret\n")?;
     let args = ["--token-file", token.to_str().context("a path")?];
-    let agent = Agent::start(&tcptrace, &netns, &args)?;
-    browser.open_url(&agent.url)?;
+    let (_running, url) = agent(&tcptrace, &netns, &args)?;
+    browser.open_url(&url)?;
     says(browser, "a token is needed")?;
     browser.click("#token")?;
     browser.type_in("s3cret")?;

@@ -1,16 +1,11 @@
 //! The agent in one container, a leak in another, by podman and runc: it names the leak with its
 //! container, on the rights that deploy/kubernetes asks for.
 
-use std::{
-    fs,
-    io::{Read, Write},
-    net::TcpStream,
-    process::Command,
-};
+use std::{fs, process::Command};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Directory, say, wait};
+use super::{Directory, get, say, wait};
 use crate::{cargo::root, dist, setup};
 
 const AT: &str = "127.0.0.1:9096";
@@ -107,11 +102,7 @@ fn podman(args: &[&str]) -> Result<String> {
 }
 
 fn metrics() -> Result<String> {
-    let mut stream = TcpStream::connect(AT)?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text)?;
-    Ok(text)
+    Ok(get(AT.parse()?, "/metrics")?.1)
 }
 
 /// Removes the containers and the image.

@@ -140,7 +140,7 @@ fn metrics_are_well_formed(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A directory that is removed at the end.
+/// `target/fleet`, empty at the start; what is in it at the end can be looked at.
 struct Directory(PathBuf);
 
 impl Directory {

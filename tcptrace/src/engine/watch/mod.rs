@@ -362,6 +362,12 @@ impl Watch {
         self.histogram.as_deref()
     }
 
+    /// What the kernel programs counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// What could not be seen or shown.
     #[must_use]
     pub fn losses(&self) -> Lost {

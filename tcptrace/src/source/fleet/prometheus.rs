@@ -53,10 +53,9 @@ impl Sample {
 /// # Errors
 /// Why it does not say.
 pub async fn fleet(client: &Client, prometheus: &Uri) -> Result<Fleet, String> {
-    let leaks = query(client, prometheus, LEAKS).await?;
-    let growth = query(client, prometheus, PER_HOUR).await?;
-    let oldest = query(client, prometheus, OLDEST).await?;
-    let up = query(client, prometheus, UP).await?;
+    let ask = |text| query(client, prometheus, text);
+    let (leaks, growth, oldest, up) =
+        tokio::try_join!(ask(LEAKS), ask(PER_HOUR), ask(OLDEST), ask(UP))?;
     Ok(told(&leaks, &growth, &oldest, &up))
 }
 

@@ -5,7 +5,7 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::{bpf::preflight, text};
+use super::text;
 
 /// CPU time and memory.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,10 +28,4 @@ pub fn own() -> Own {
         cpu_s: used.tv_sec as f64 + used.tv_nsec as f64 / 1e9,
         memory: pages.map(|pages| pages * page_size() as u64),
     }
-}
-
-/// The kernel's release.
-#[must_use]
-pub fn kernel() -> String {
-    preflight::release().unwrap_or_default()
 }

@@ -108,9 +108,11 @@ impl Gauges {
             let before = cpu_time();
             // What nobody can get into any more is not kept alive.
             self.places.retain(|gauge| gauge.netns.exists());
-            let places = self.places.iter_mut().map(Gauge::read).collect();
+            let asked = self.time_wait.as_ref();
+            let read = self.places.iter_mut().map(|gauge| gauge.read(asked));
+            let (places, waits): (Vec<PlaceUsage>, Vec<Option<TimeWaits>>) = read.unzip();
             facts.push(Fact::NetworkUsage(Box::new(NetworkUsage { memory: memory(), places })));
-            facts.extend(self.time_waits());
+            facts.extend(asked.and_then(|asked| together(asked, waits)));
             self.next_ns = after(now, cpu_time().saturating_sub(before));
         }
         facts
@@ -127,18 +129,6 @@ impl Gauges {
         let cost = cpu_time().saturating_sub(before);
         self.next_handshakes_ns = after(now, cost).max(now.saturating_add(HANDSHAKES_NS));
         Some(seen)
-    }
-
-    /// TIME_WAIT in all places together; `None`: not asked for, or not known of one of them.
-    fn time_waits(&mut self) -> Option<Fact> {
-        let selection = self.time_wait.as_ref()?;
-        let mut all = TimeWaits::default();
-        for gauge in &mut self.places {
-            all.add(gauge.time_waits(selection)?);
-        }
-        all.sort();
-        all.shorten();
-        Some(Fact::TimeWaits { of: selection.ends(), all: Box::new(all) })
     }
 
     /// Fills in what sock_diag knows of a connection that no descriptor leads to, if its program
@@ -174,6 +164,17 @@ impl Gauges {
         }
         true
     }
+}
+
+/// TIME_WAIT in all places together; `None`: it is not known of one of them.
+fn together(asked: &Selection, waits: Vec<Option<TimeWaits>>) -> Option<Fact> {
+    let mut all = TimeWaits::default();
+    for waits in waits {
+        all.add(waits?);
+    }
+    all.sort();
+    all.shorten();
+    Some(Fact::TimeWaits { of: asked.ends(), all: Box::new(all) })
 }
 
 /// When what took so long may be done again.
@@ -254,11 +255,15 @@ impl Gauge {
         })
     }
 
-    fn read(&mut self) -> PlaceUsage {
+    /// What is in use, and TIME_WAIT of these ends, where that is asked for and known.
+    fn read(&mut self, waits_of: Option<&Selection>) -> (PlaceUsage, Option<TimeWaits>) {
         let [count, max] = self.conntrack.each_ref().map(|file| number(file.as_ref()));
         let conntrack = InUse::of(count, max);
         let listeners = self.diag.dump(TCP, TcpState::Listen.bit(), Detail::Ends);
-        let listeners = listeners.map(|dump| dump.sockets).unwrap_or_default();
+        let listeners = listeners.map(|dump| dump.sockets);
+        let waits = waits_of.zip(listeners.as_ref().ok());
+        let waits = waits.and_then(|(of, listeners)| self.time_waits(listeners, of));
+        let listeners = listeners.unwrap_or_default();
         let waiting = listeners.iter().filter(|s| s.backlog > 0);
         let queues = waiting.map(|s| QueueUsage {
             local: Connection::new(s.cookie, &s.tuple, s.protocol).local,
@@ -268,7 +273,7 @@ impl Gauge {
         let listening = listeners.iter().map(|s| s.tuple.lport).collect();
         let ports = self.ports(listening);
         self.diag.rest();
-        PlaceUsage { place: self.place, conntrack, queues, ports }
+        (PlaceUsage { place: self.place, conntrack, queues, ports }, waits)
     }
 
     fn handshakes(&mut self) -> io::Result<Handshakes> {
@@ -286,27 +291,24 @@ impl Gauge {
         Ok(all)
     }
 
-    fn time_waits(&mut self, selection: &Selection) -> Option<TimeWaits> {
+    fn time_waits(&mut self, listeners: &[Socket], of: &Selection) -> Option<TimeWaits> {
+        let limit = number(self.time_waits_limit.as_ref());
+        let bounds = Bounds { ports: self.local_ports(), limit };
+        time_wait::count(&mut self.diag, bounds, listeners, of).ok()
+    }
+
+    fn local_ports(&self) -> Option<LocalPorts> {
         let [range, reserved, ..] = self.ports.each_ref().map(Option::as_ref);
         let reserved = reserved.and_then(contents).unwrap_or_default();
-        let range = range.and_then(contents);
-        let bounds = Bounds {
-            ports: range.and_then(|range| LocalPorts::parse(&range, &reserved)),
-            limit: number(self.time_waits_limit.as_ref()),
-        };
-        let listeners = self.diag.dump(TCP, TcpState::Listen.bit(), Detail::Ends).ok()?.sockets;
-        let counted = time_wait::count(&mut self.diag, bounds, &listeners, selection).ok();
-        self.diag.rest();
-        counted
+        LocalPorts::parse(&contents(range?)?, &reserved)
     }
 
     /// Ports by destination. The kernel goes through all its sockets for that: so not where there
     /// are too few of them to use many.
     fn ports(&mut self, listening: BTreeSet<u16>) -> Option<Vec<PortsUsage>> {
-        let [range, reserved, tw_reuse, timestamps] = self.ports.each_ref().map(Option::as_ref);
-        let reserved = reserved.and_then(contents).unwrap_or_default();
+        let [_, _, tw_reuse, timestamps] = self.ports.each_ref().map(Option::as_ref);
         let rules = PortRules {
-            ports: LocalPorts::parse(&contents(range?)?, &reserved)?,
+            ports: self.local_ports()?,
             tw_reuse: number(tw_reuse),
             timestamps: number(timestamps),
         };

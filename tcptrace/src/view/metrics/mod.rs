@@ -3,19 +3,19 @@
 
 pub mod exposition;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tcptrace_common::{
-    counters::{BUCKETS, below},
+    counters::{BUCKETS, Counters, below},
     state::TcpState,
 };
 
 use self::exposition::{Exemplar, Exposition, Metric, MetricKind, MetricWriter};
 use super::Clock;
 use crate::engine::{
-    accounts::{Accounts, StateVerdict, WorkloadCounts},
+    accounts::{Accounts, CountedSockets, StateVerdict, WorkloadCounts},
     forecast::told::What,
-    record::{BootNs, ProcessId, Record},
+    record::{BootNs, ProcessId},
     usage::InUse,
     verdict::Verdict,
     watch::Watch,
@@ -46,16 +46,15 @@ const fn gauge(name: &'static str, unit: &'static str, help: &'static str) -> Me
     Metric { name, kind: MetricKind::Gauge, unit, help }
 }
 
+const fn info(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: MetricKind::Info, unit: "", help }
+}
+
 const fn counter(name: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: MetricKind::Counter, unit: "", help }
 }
 
-const BUILD: Metric = Metric {
-    name: "tcptrace_build",
-    kind: MetricKind::Info,
-    unit: "",
-    help: "The agent's version, and the kernel.",
-};
+const BUILD: Metric = info("tcptrace_build", "The agent's version, and the kernel.");
 const SOCKETS: Metric = gauge(
     "tcptrace_sockets",
     "",
@@ -102,12 +101,8 @@ const OVERFLOWS: Metric = counter(
 const LOST: Metric = counter("tcptrace_events_lost", "What could not be seen or shown, by kind.");
 const TRANSITIONS: Metric =
     counter("tcptrace_transitions", "Changes of state, by what became of them.");
-const WORKLOAD: Metric = Metric {
-    name: "tcptrace_workload",
-    kind: MetricKind::Info,
-    unit: "",
-    help: "What a workload is, of those that are told apart.",
-};
+const WORKLOAD: Metric =
+    info("tcptrace_workload", "What a workload is, of those that are told apart.");
 const SHARING: Metric = gauge(
     "tcptrace_workloads_other",
     "",
@@ -118,10 +113,8 @@ const MERGED: Metric = counter(
     "Workloads that were told apart and are counted as other since.",
 );
 const CPU: Metric = Metric {
-    name: "process_cpu_seconds",
-    kind: MetricKind::Counter,
     unit: "seconds",
-    help: "CPU time of the agent, user and system.",
+    ..counter("process_cpu_seconds", "CPU time of the agent, user and system.")
 };
 const MEMORY: Metric =
     gauge("process_resident_memory_bytes", "bytes", "Resident memory of the agent.");
@@ -165,53 +158,50 @@ pub fn metrics(
 
 /// What is open, by labels.
 #[derive(Default)]
-struct Open {
-    sockets: BTreeMap<(&'static str, String, &'static str), u64>,
-    leaks: BTreeMap<String, u64>,
-    oldest: BTreeMap<(&'static str, String), u64>,
-    descriptors: BTreeMap<String, (u64, u64)>,
-    queues: BTreeMap<String, (u64, u64)>,
+struct Open<'a> {
+    sockets: BTreeMap<(&'static str, &'a str, &'static str), u64>,
+    leaks: BTreeMap<&'a str, u64>,
+    oldest: BTreeMap<(&'static str, &'a str), u64>,
+    descriptors: BTreeMap<&'a str, InUse>,
+    queues: BTreeMap<&'a str, InUse>,
 }
 
-impl Open {
-    fn of(watch: &Watch, accounts: &Accounts, now: BootNs) -> Self {
+impl<'a> Open<'a> {
+    fn of(watch: &Watch, accounts: &'a Accounts, now: BootNs) -> Self {
         let mut open = Self::default();
-        let mut asked = BTreeSet::new();
+        // A process may hold a hundred thousand: it is named and asked once.
+        let (mut names, mut asked) = (HashMap::new(), HashSet::new());
         for record in watch.rows() {
-            let workload = Workload::of_record(record);
-            let shown = accounts.shown(&workload);
+            let shown = match record.holders.first() {
+                Some(holder) => *names
+                    .entry(holder.process)
+                    .or_insert_with(|| accounts.shown(&Workload::of(holder))),
+                None => accounts.shown(&Workload::of_record(record)),
+            };
             let state = record.state.name();
-            *open.sockets.entry((state, shown.to_owned(), verdict(record.verdict))).or_default() +=
-                1;
+            *open.sockets.entry((state, shown, verdict(record.verdict))).or_default() += 1;
             if record.is_leak() {
-                *open.leaks.entry(shown.to_owned()).or_default() += 1;
+                *open.leaks.entry(shown).or_default() += 1;
             }
-            let age = record.age(now).min_ns;
-            let oldest = open.oldest.entry((state, shown.to_owned())).or_default();
-            *oldest = age.max(*oldest);
-            open.queue(record, shown);
+            let oldest = open.oldest.entry((state, shown)).or_default();
+            *oldest = record.age(now).min_ns.max(*oldest);
+            if let Some(listener) = &record.listener {
+                let queue = InUse { used: listener.queue.into(), limit: listener.limit.into() };
+                least_room(&mut open.queues, shown, queue);
+            }
             for holder in record.processes() {
-                let id = holder.process;
-                if asked.insert((id.pid, id.start_ns))
-                    && let Some(in_use) = descriptors(watch, id)
+                if asked.insert(holder.process)
+                    && let Some(in_use) = descriptors(watch, holder.process)
                 {
                     least_room(&mut open.descriptors, shown, in_use);
                 }
             }
         }
         if let Some(n) = watch.in_time_wait() {
-            let of_nobody = (TcpState::TimeWait.name(), UNKNOWN.to_owned());
-            let verdict = Verdict::ClosedFirst.name();
-            open.sockets.insert((of_nobody.0, of_nobody.1, verdict), n);
+            let of_nobody = (TcpState::TimeWait.name(), UNKNOWN, Verdict::ClosedFirst.name());
+            open.sockets.insert(of_nobody, n);
         }
         open
-    }
-
-    fn queue(&mut self, record: &Record, shown: &str) {
-        if let Some(listener) = &record.listener {
-            let queue = (u64::from(listener.queue), u64::from(listener.limit));
-            least_room(&mut self.queues, shown, queue);
-        }
     }
 
     fn write(&self, out: &mut MetricWriter) {
@@ -233,28 +223,28 @@ impl Open {
         {
             let [used, limit] = metrics;
             out.metric(used);
-            by_workload.iter().for_each(|(of, n)| out.count(&[("workload", of)], n.0, None));
+            by_workload.iter().for_each(|(of, n)| out.count(&[("workload", of)], n.used, None));
             out.metric(limit);
-            by_workload.iter().for_each(|(of, n)| out.count(&[("workload", of)], n.1, None));
+            by_workload.iter().for_each(|(of, n)| out.count(&[("workload", of)], n.limit, None));
         }
     }
 }
 
 /// As counted last, or else as they were when the process was first told of.
-fn descriptors(watch: &Watch, id: ProcessId) -> Option<(u64, u64)> {
-    if let Some(InUse { used, limit }) = watch.descriptors_in_use(id) {
-        return Some((used, limit));
-    }
-    let process = watch.process(id)?;
-    Some((process.descriptors?, process.descriptor_limit?))
+fn descriptors(watch: &Watch, id: ProcessId) -> Option<InUse> {
+    let told = || {
+        let process = watch.process(id)?;
+        InUse::of(process.descriptors, process.descriptor_limit)
+    };
+    watch.descriptors_in_use(id).or_else(told)
 }
 
 /// Of several, the one that has most of its limit in use.
-fn least_room(of: &mut BTreeMap<String, (u64, u64)>, shown: &str, now: (u64, u64)) {
-    let fuller = |a: (u64, u64), b: (u64, u64)| {
-        u128::from(a.0) * u128::from(b.1) > u128::from(b.0) * u128::from(a.1)
+fn least_room<'a>(of: &mut BTreeMap<&'a str, InUse>, shown: &'a str, now: InUse) {
+    let fuller = |a: InUse, b: InUse| {
+        u128::from(a.used) * u128::from(b.limit) > u128::from(b.used) * u128::from(a.limit)
     };
-    let known = of.entry(shown.to_owned()).or_insert(now);
+    let known = of.entry(shown).or_insert(now);
     if fuller(now, *known) {
         *known = now;
     }
@@ -265,19 +255,23 @@ fn counted(
     metric: Metric,
     accounts: &Accounts,
     clock: &Clock,
-    of: fn(&WorkloadCounts) -> &BTreeMap<StateVerdict, crate::engine::accounts::CountedSockets>,
+    of: fn(&WorkloadCounts) -> &BTreeMap<StateVerdict, CountedSockets>,
 ) {
     out.metric(metric);
-    let told = accounts.told_apart();
-    let told = told.iter().map(|(workload, counts)| (&*workload.name, *counts));
+    let told = accounts.told_apart().into_iter();
+    let told = told.map(|(workload, counts)| (&*workload.name, counts));
+    // A command may be called as a container or a unit is: one series is both then.
+    let mut counted: BTreeMap<(&str, StateVerdict), CountedSockets> = BTreeMap::new();
     for (workload, counts) in told.chain([(OTHER, accounts.other())]) {
-        for ((state, why), counter) in of(counts) {
-            let labels =
-                [("state", state.name()), ("workload", workload), ("verdict", verdict(*why))];
-            let at = clock.unix_s(counter.last_ns);
-            let exemplar = Exemplar { cookie: counter.last_cookie, at };
-            out.count(&labels, counter.count, Some(exemplar).filter(|_| counter.count > 0));
+        for (kind, counter) in of(counts) {
+            counted.entry((workload, *kind)).or_default().merge(*counter);
         }
+    }
+    for ((workload, (state, why)), counter) in counted {
+        let labels = [("state", state.name()), ("workload", workload), ("verdict", verdict(why))];
+        let at = clock.unix_s(counter.last_ns);
+        let exemplar = Exemplar { cookie: counter.last_cookie, at };
+        out.count(&labels, counter.count, Some(exemplar).filter(|_| counter.count > 0));
     }
 }
 
@@ -290,13 +284,11 @@ fn lengths(out: &mut MetricWriter, watch: &Watch) {
         if count == 0 {
             continue;
         }
-        let ends = (0..BUCKETS).collect::<Vec<_>>();
-        let buckets: Vec<(f64, u64)> = ends
-            .chunks(STEP)
-            .filter_map(|chunk| {
-                let le = below(*chunk.last()?)?;
-                let n = chunk.iter().fold(0u64, |sum, at| sum.saturating_add(row[*at]));
-                Some((seconds(le), n))
+        let chunks = row.chunks(STEP).zip((0..BUCKETS).skip(STEP - 1).step_by(STEP));
+        let buckets: Vec<(f64, u64)> = chunks
+            .filter_map(|(chunk, last)| {
+                let n = chunk.iter().fold(0u64, |sum, n| sum.saturating_add(*n));
+                Some((seconds(below(last)?), n))
             })
             .collect();
         out.histogram(&[("state", state.name())], &buckets, count);
@@ -306,11 +298,11 @@ fn lengths(out: &mut MetricWriter, watch: &Watch) {
 fn full_in(out: &mut MetricWriter, watch: &Watch, accounts: &Accounts, now: BootNs) {
     out.metric(FULL_IN);
     // The first of a kind is the one that matters.
-    let mut told: BTreeMap<(&'static str, String), u64> = BTreeMap::new();
+    let mut told: BTreeMap<(&'static str, &str), u64> = BTreeMap::new();
     for forecast in watch.forecasts(now) {
         let workload = match &forecast.what {
-            What::Descriptors { process, .. } => accounts.shown(&Workload::of(process)).to_owned(),
-            _ => String::new(),
+            What::Descriptors { process, .. } => accounts.shown(&Workload::of(process)),
+            _ => "",
         };
         let left = forecast.left(now).est;
         told.entry((forecast.what.name(), workload)).or_insert(left);
@@ -323,15 +315,13 @@ fn full_in(out: &mut MetricWriter, watch: &Watch, accounts: &Accounts, now: Boot
 }
 
 fn totals(out: &mut MetricWriter, watch: &Watch) {
-    let totals = watch.totals();
     out.metric(LOST);
-    for (kind, n) in totals.lost.named() {
+    for (kind, n) in watch.losses().named() {
         out.count(&[("kind", kind)], n, None);
     }
     out.metric(TRANSITIONS);
-    for (outcome, n) in
-        [("seen", totals.seen), ("filtered", totals.filtered), ("emitted", totals.emitted)]
-    {
+    let Counters { seen, filtered, emitted, .. } = watch.counters();
+    for (outcome, n) in [("seen", *seen), ("filtered", *filtered), ("emitted", *emitted)] {
         out.count(&[("outcome", outcome)], n, None);
     }
 }

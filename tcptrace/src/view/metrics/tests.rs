@@ -1,5 +1,7 @@
 //! However much there is, so many series.
 
+use std::rc::Rc;
+
 use tcptrace_common::{
     event::{HAS_SOCKET, HAS_TCP, Holding, KIND_HOLDING, KIND_SOCKET, Socket},
     state::TcpState,
@@ -7,9 +9,17 @@ use tcptrace_common::{
 use zerocopy::FromZeros;
 
 use super::*;
-use crate::engine::{
-    fact::{Fact, Host, Process, Records, Scan, Timed},
-    watch::Plan,
+use crate::{
+    engine::{
+        fact::{Fact, Host, Process, Records, Scan, Timed},
+        record::{
+            Holder,
+            tests::{holder, leak},
+        },
+        update::Update,
+        watch::{Plan, Said},
+    },
+    formats::cgroup::Cgroups,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -69,4 +79,30 @@ fn series_stay_flat_whatever_the_number_of_processes_and_remotes() {
     assert_eq!(leaks.sum::<u64>(), 100_000, "none is left out");
     assert!(text.contains("tcptrace_workloads_other 19950\n"), "overflow is counted");
     assert!(text.len() < 64 << 10, "{} bytes", text.len());
+}
+
+/// Whoever calls itself as a unit is called has no series of its own: a scrape must not have one
+/// twice.
+#[test]
+fn a_name_that_two_workloads_have_is_one_series() {
+    let mut accounts = Accounts::new(50);
+    let unit = Some(Rc::new(Cgroups::parse("0::/system.slice/nginx.service\n")));
+    for (cookie, cgroups) in [(1, unit), (2, None)] {
+        let mut record = leak();
+        record.connection.cookie = cookie;
+        record.holders = vec![Holder { comm: "nginx.service".into(), cgroups, ..holder(7, 4) }];
+        let update = Update::Stuck(Rc::new(record));
+        accounts.take(&Said { time: cookie, update });
+    }
+    assert_eq!(accounts.told_apart().len(), 2);
+    let watch = Watch::new(Plan::default());
+    let clock = Clock::new(jiff::Timestamp::UNIX_EPOCH, 0, true);
+    let text = metrics(&watch, &accounts, &clock, 9, &Around::default(), Exposition::OpenMetrics);
+    let of = |name: &str| {
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let [stuck] = &of("tcptrace_stuck_total{")[..] else { panic!("{text}") };
+    assert!(stuck.contains("workload=\"nginx.service\"") && stuck.contains("} 2 # {cookie=\"2\"}"));
+    assert_eq!(of("tcptrace_workload_info{").len(), 2, "it says of each what it is");
 }

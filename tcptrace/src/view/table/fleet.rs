@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use unicode_width::UnicodeWidthStr;
+
 use super::{BAD, BOLD, DIM, Table, words::pad};
 use crate::{
     engine::{
@@ -19,9 +21,9 @@ const HOST: usize = 20;
 
 impl<W: Write> Table<W> {
     pub(super) fn fleet(&mut self, fleet: &Fleet) -> io::Result<()> {
-        let width = |text: &str| safe(text).chars().count();
         let host =
-            fleet.leaking.iter().map(|one| width(&one.host)).max().unwrap_or(0).max(HOST) + 2;
+            fleet.leaking.iter().map(|one| safe(&one.host).width()).max().unwrap_or(0).max(HOST)
+                + 2;
         if !fleet.leaking.is_empty() {
             let head = ["LEAKS", "/HOUR", "OLDEST"].map(|name| pad(name, COLUMN)).concat();
             let head = format!("{head}{}WHO", pad("HOST", host));

@@ -1,0 +1,76 @@
+//! Files that say who may speak to whom: tokens, certificates, and what encrypts.
+
+use std::{fmt::Display, fs, path::Path, sync::Arc};
+
+use tokio_rustls::rustls::{
+    RootCertStore,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
+use crate::{exit::Failure, serve::guard};
+
+/// What a file holds; `flag`: by which it was named.
+pub fn read(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
+    fs::read(path).map_err(|e| wrong(flag, path, e))
+}
+
+/// What is wrong with it.
+pub fn wrong(flag: &str, path: &Path, problem: impl Display) -> Failure {
+    Failure::usage(format!("{flag} {}: {problem}", path.display()))
+}
+
+/// The certificates of a file, one at least.
+pub fn certificates(flag: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure> {
+    let text = read(flag, path)?;
+    let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    match list {
+        Ok(list) if !list.is_empty() => Ok(list),
+        Ok(_) => Err(wrong(flag, path, "no certificate in PEM in it")),
+        Err(e) => Err(wrong(flag, path, format!("no certificates in PEM: {e}"))),
+    }
+}
+
+/// The same, as those that vouch for others.
+pub fn roots(flag: &str, path: &Path) -> Result<Arc<RootCertStore>, Failure> {
+    let mut roots = RootCertStore::empty();
+    for root in certificates(flag, path)? {
+        roots.add(root).map_err(|e| wrong(flag, path, e))?;
+    }
+    Ok(Arc::new(roots))
+}
+
+/// What encrypts, where this processor can; `instead`: what else to do, for who named that file.
+pub fn provider(flag: &str, path: &Path, instead: &str) -> Result<Arc<CryptoProvider>, Failure> {
+    if can_encrypt() {
+        return Ok(Arc::new(rustls_graviola::default_provider()));
+    }
+    let needs = "TLS needs a processor with AES, and on x86 AVX2 and ADX (2014 and later)";
+    Err(wrong(flag, path, format!("{needs}; {instead}")))
+}
+
+/// Whether this processor has what the TLS library is written for. The library is assembly and
+/// Rust: others need a C compiler wherever this is built.
+fn can_encrypt() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return is_x86_feature_detected!("aes")
+        && is_x86_feature_detected!("pclmulqdq")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("adx")
+        && is_x86_feature_detected!("avx2");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes")
+        && std::arch::is_aarch64_feature_detected!("pmull")
+        && std::arch::is_aarch64_feature_detected!("sha2");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    false
+}
+
+/// A file's text with one token at least.
+pub fn tokens(flag: &str, path: &Path) -> Result<String, Failure> {
+    let text = String::from_utf8_lossy(&read(flag, path)?).into_owned();
+    if guard::tokens(&text).next().is_none() {
+        return Err(wrong(flag, path, "no token in it; write one, a line of its own"));
+    }
+    Ok(text)
+}
