@@ -24,9 +24,10 @@ use crate::{
     confine::seccomp::Profile,
     engine::{
         counted::counted,
+        fact::{Fact, Timed},
         left::Left,
         parse,
-        record::ProcessId,
+        record::{BootNs, ProcessId},
         select::Selection,
         watch::{Plan, Wants, Watch},
     },
@@ -147,15 +148,26 @@ async fn watch(
     let (mut facts, mut said) = (Vec::new(), Vec::new());
     let mut status = None;
     let mut deadline: Option<Instant> = None;
+    // A scan that begins no sooner sees all that the command left.
+    let mut last_look: Option<BootNs> = None;
     loop {
         let outcome = tokio::select! {
             _ = ends.recv() => Ok(()),
-            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => break,
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
+                deadline = None;
+                last_look = Some(source.now());
+                source.hurry();
+                Ok(())
+            }
             ready = source.ready() => ready,
         };
         // Nobody is told here when something will be full.
         let mut wants = |now| Wants { usage: None, ..watch.wants(now) };
         let pulled = outcome.and_then(|()| source.pull(&mut wants, &mut facts));
+        let looked = last_look.is_some_and(|since| {
+            let looks = |fact: &Timed| matches!(&fact.fact, Fact::Scan(s) if s.now_ns >= since);
+            facts.iter().any(looks)
+        });
         facts.drain(..).for_each(|fact| watch.take(&fact, &mut said));
         said.drain(..).for_each(|said| left.take(&said.update));
         let followed = source.follow_ends(watch.follows_ends());
@@ -166,7 +178,7 @@ async fn watch(
             status = Some(code);
             deadline = Some(Instant::now() + args.grace);
         }
-        if status.is_some() && reaped.none_left {
+        if looked || status.is_some() && reaped.none_left {
             break;
         }
     }

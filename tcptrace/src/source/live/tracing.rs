@@ -49,6 +49,8 @@ pub struct Live {
     /// Records of the ring buffer that are not handed over yet.
     pending: VecDeque<Transition>,
     next_scan: Instant,
+    /// The next scan waits for nothing.
+    hurried: bool,
     next_poll: Instant,
     scanning: bool,
     scanned: Option<Scanned>,
@@ -100,6 +102,7 @@ impl Live {
             batch: Vec::new(),
             pending: VecDeque::new(),
             next_scan: Instant::now(),
+            hurried: false,
             next_poll: Instant::now(),
             scanning: false,
             scanned: None,
@@ -108,6 +111,17 @@ impl Live {
             offset_ns,
             first,
         }
+    }
+
+    /// Has the next scan begin as soon as none is under way, whatever the last one cost.
+    pub fn hurry(&mut self) {
+        self.hurried = true;
+        self.scan_after(Duration::ZERO);
+    }
+
+    fn scan_after(&mut self, pause: Duration) {
+        let pause = if self.hurried { Duration::ZERO } else { pause };
+        self.next_scan = Instant::now() + pause;
     }
 
     /// Hands over what happened before `now`, in order; of the ring buffer no more than makes a
@@ -168,7 +182,7 @@ impl Live {
     fn pause(&mut self) {
         if let Some((before, cost)) = self.taken.take() {
             let cost = cost + cpu_time().saturating_sub(before);
-            self.next_scan = Instant::now() + self.pace.interval.max(cost * SHARE);
+            self.scan_after(self.pace.interval.max(cost * SHARE));
         }
     }
 }
@@ -203,8 +217,9 @@ impl Source for Live {
             facts.extend(found);
             // When all that was handed over has been taken in, the next call knows what that cost.
             self.taken = Some((cpu_time(), cost));
-            self.next_scan = Instant::now() + self.pace.interval;
+            self.scan_after(self.pace.interval);
         } else if !self.scanning && Instant::now() >= self.next_scan {
+            self.hurried = false;
             self.follow_clock(facts);
             facts.push(Timed { at: now, fact: Fact::ScanBegan });
             let mut wants = ask(now);
