@@ -55,15 +55,24 @@ impl Agent {
 
     /// Status, head and body of a request without its last lines.
     pub fn raw(&self, request: &str) -> (u16, String, String) {
+        let (status, head, body) = self.bytes(request);
+        (status, head, String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// The same of a body that may be anything.
+    pub fn bytes(&self, request: &str) -> (u16, String, Vec<u8>) {
         let mut stream = self.connect();
         let request = format!("{request}Connection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).expect("sends");
-        let mut answer = String::new();
+        let mut answer = Vec::new();
         // Who is refused may be cut off while it still sends.
-        let _ = stream.read_to_string(&mut answer);
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let _ = stream.read_to_end(&mut answer);
+        let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        let body = end.map(|end| answer[end + 4..].to_vec()).unwrap_or_default();
+        answer.truncate(end.unwrap_or(answer.len()));
+        let head = String::from_utf8_lossy(&answer).to_lowercase();
         let status = head.split(' ').nth(1).and_then(|n| n.parse().ok()).unwrap_or(0);
-        (status, head.to_lowercase(), body.to_owned())
+        (status, head, body)
     }
 
     /// What a path answers.

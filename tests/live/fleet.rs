@@ -1,6 +1,7 @@
 //! Many hosts: their agents, asked together.
 
 use serde_json::Value;
+use tcptrace::view::json::schema;
 
 use crate::{
     agent::Agent,
@@ -8,7 +9,7 @@ use crate::{
     tracer::{Pair, netns, run},
 };
 
-tests![the_worst_of_two_hosts, a_host_wants_a_token];
+tests![the_worst_of_two_hosts, a_host_wants_a_token, a_process_of_another_host_is_explained];
 
 /// Lines of JSON.
 fn lines(out: &str) -> Vec<Value> {
@@ -67,4 +68,49 @@ fn a_host_wants_a_token() {
     assert!(status.code() == Some(2) && err.contains("write http:// or https://"), "{err}");
     let (status, out, _) = run(&["fleet", "https://127.0.0.1:1"]);
     assert!(status.code() == Some(1), "{out}");
+}
+
+fn a_process_of_another_host_is_explained() {
+    let ns = netns();
+    let agent = Agent::of(&ns, &[]);
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    agent.wait("a leak", |agent| agent.json("/api/v1/sockets")["matching"] == 1);
+    let pid = pair.server.pid();
+    let target = format!("{}:{pid}", agent.at);
+    let (status, page, err) = run(&["explain", &target]);
+    assert!(status.success() && err.is_empty(), "{page}{err}");
+    for part in [format!("[{pid}]").as_str(), "CLOSE_WAIT", "unread-fin", "1 leak"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains('\u{1b}'), "{page}");
+    // Nothing was shown: no arguments are told.
+    assert!(page.contains("  command ") && !page.contains(" actor"), "{page}");
+    // The same words as on the host.
+    let (_, out, _) = run(&["explain", &target, "--json"]);
+    let there = lines(&out);
+    there.iter().for_each(|line| assert_eq!(schema::check(line), Ok(()), "docs/json.md"));
+    let netns = ns.path();
+    let netns = netns.to_str().expect("a path");
+    let (_, out, _) = run(&["explain", &format!("pid:{pid}"), "--netns", netns, "--json"]);
+    let here = lines(&out);
+    // An agent does not know of sockets that are at work, as the listener.
+    let events = |lines: &[Value]| -> Vec<String> {
+        let stuck = lines.iter().filter(|l| l["event"] != "socket" || !l["verdict"].is_null());
+        stuck.map(|l| format!("{} {}", l["event"], l["verdict"])).collect()
+    };
+    assert_eq!(events(&there), events(&here));
+    assert_eq!((&there[0]["pid"], &there[0]["leaks"]), (&here[0]["pid"], &here[0]["leaks"]));
+    let cookie = there[1]["cookie"].as_u64().expect("a cookie");
+    let (status, page, _) = run(&["explain", &format!("{}:cookie:{cookie}", agent.at)]);
+    assert!(status.success() && page.contains("unread-fin"), "{page}");
+
+    let (status, _, err) = run(&["explain", &format!("{}:1", agent.at)]);
+    assert!(status.code() == Some(1) && err.contains("no stuck socket of such a process"), "{err}");
+    let (status, _, err) = run(&["explain", &target, "--stacks"]);
+    assert!(status.code() == Some(2) && err.contains("on that host"), "{err}");
+    let (status, _, err) = run(&["explain", "127.0.0.1:1:7"]);
+    assert!(status.code() == Some(1) && err.contains("refused"), "{err}");
+    let (status, _, err) = run(&["explain", "7", "--token-file", "/dev/null"]);
+    assert!(status.code() == Some(2) && err.contains("AGENT:PID asks another"), "{err}");
 }

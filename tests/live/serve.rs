@@ -26,6 +26,7 @@ tests![
     hostile_clients_cost_bounded_memory,
     a_thousand_scrapes_under_a_storm,
     what_is_refused_at_the_start,
+    what_is_remembered_is_a_recording,
 ];
 
 /// The command name that this test's processes have, as metrics show it.
@@ -383,4 +384,54 @@ fn a_thousand_scrapes_under_a_storm() {
             + agent.metric("tcptrace_events_lost_total{kind=\"recursion\"}")
             >= 600_000.0
     });
+}
+
+/// What an agent remembers, in a file.
+fn remembered(agent: &Agent, headers: &str, path: &std::path::Path) {
+    let line = "GET /api/v1/recording?last=1m HTTP/1.1";
+    let (status, head, body) = agent.bytes(&format!("{line}\r\nHost: {}\r\n{headers}", agent.at));
+    assert!(status == 200 && head.contains("filename=\"tcptrace.tct\""), "{head}");
+    fs::write(path, body).expect("a file");
+}
+
+fn what_is_remembered_is_a_recording() {
+    let ns = netns();
+    let dir = tempfile::tempdir().expect("a directory");
+    let (token, file) = (dir.path().join("token"), dir.path().join("tcptrace.tct"));
+    fs::write(&token, "s3cret\n").expect("a file");
+    let show = "Authorization: Bearer s3cret\r\n";
+    let known = Agent::of(&ns, &["--token-file", token.to_str().expect("a path")]);
+    let open = Agent::of(&ns, &[]);
+    let mut pair = Pair::new(&ns);
+    pair.client_closes();
+    let pid = pair.server.pid().to_string();
+    let path = file.to_str().expect("a path");
+    let sockets = format!("/api/v1/sockets?pid={pid}");
+    for (agent, headers, has_arguments) in [(&known, show, true), (&open, "", false)] {
+        agent.wait("the leak", |agent| agent.ask(&sockets, headers).1.contains("\"cookie\""));
+        let answer: Value = serde_json::from_str(&agent.ask(&sockets, headers).1).expect("JSON");
+        let cookie = &answer["sockets"][0]["cookie"];
+        remembered(agent, headers, &file);
+        let (status, out, err) = run(&["replay", path, "--json", "--pid", &pid]);
+        assert_eq!((status.code(), err.contains("is missing")), (Some(0), false), "{err}");
+        let events = out.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let stuck: Vec<Value> = events.filter(|event| event["event"] == "stuck").collect();
+        assert_eq!((stuck.len(), &stuck[0]["cookie"]), (1, cookie), "{out}");
+        // Whoever shows nothing is told no arguments.
+        let (_, page, _) = run(&["report", path]);
+        assert!(page.contains(&format!("[{pid}]")), "{page}");
+        assert_eq!(page.contains(" actor"), has_arguments, "{page}");
+    }
+    // It goes on: what came later is in the next one.
+    pair.server_closes();
+    open.wait("its end", |agent| agent.json(&sockets)["matching"] == 0);
+    remembered(&open, "", &file);
+    let (_, out, _) = run(&["replay", path, "--json", "--pid", &pid]);
+    assert!(out.contains("\"event\":\"resolved\""), "{out}");
+    let (status, told) = open.get("/api/v1/recording?last=1h");
+    assert!(status == 404 && told.contains("only 10m00s are remembered"), "{told}");
+    assert_eq!(open.get("/api/v1/recording?first=1h").0, 400);
+    let without = Agent::of(&ns, &["--remember", "0"]);
+    let (status, told) = without.get("/api/v1/recording");
+    assert!(status == 404 && told.contains("--remember 0"), "{told}");
 }

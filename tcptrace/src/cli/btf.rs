@@ -17,6 +17,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// Whether one was named.
+    pub fn is_given(&self) -> bool {
+        self.btf.is_some()
+    }
+
     /// The file to read. One that was named and holds no BTF is an error now.
     pub fn resolve(&self) -> Result<PathBuf, Failure> {
         let Some(path) = &self.btf else { return Ok(KERNEL_BTF.into()) };

@@ -1,11 +1,14 @@
 //! `tcptrace explain`: a page on one process or one socket.
 
+mod there;
+
 use std::{io, rc::Rc};
 
 use tcptrace_common::state::TcpState;
 
+use self::there::Asks;
 use crate::{
-    cli::{btf, ended_by, output, select, stacks, warn},
+    cli::{agents, btf, ended_by, output, select, stacks, warn},
     engine::{
         parse::{States, Target},
         record::{ProcessId, Record},
@@ -39,13 +42,15 @@ use crate::{
         "Examples:\n",
         "  tcptrace explain 4711                             a process\n",
         "  tcptrace explain cookie:12345                     a socket, by the cookie that watch and snapshot print\n",
-        "  tcptrace explain 10.0.0.1:8080,10.0.0.9:51514     a socket, by its local and remote end",
+        "  tcptrace explain 10.0.0.1:8080,10.0.0.9:51514     a socket, by its local and remote end\n",
+        "  tcptrace explain web2:4711                        a process of another host, as its agent knows it",
     )
 )]
 pub struct Args {
-    /// PID, cookie:N, or LOCAL,REMOTE; a plain number is a pid, or if no process has it, a cookie
+    /// PID, cookie:N, or LOCAL,REMOTE; a plain number is a pid, or if no process has it, a cookie.
+    /// AGENT:PID or AGENT:cookie:N asks the agent of another host
     #[arg(value_name = "TARGET")]
-    target: Target,
+    target: Asks,
 
     /// Only sockets in this network namespace: a name as for ip netns, a path, or pid:N
     #[arg(long, value_name = "NAME|PATH|pid:N")]
@@ -81,6 +86,9 @@ pub struct Args {
     jvm_threads: bool,
 
     #[command(flatten)]
+    access: agents::AgentAccess,
+
+    #[command(flatten)]
     btf: btf::Args,
 
     #[command(flatten)]
@@ -98,7 +106,16 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
              --format csv for the sockets",
         ));
     }
-    let found = match args.target {
+    let target = match &args.target {
+        Asks::Here(target) => *target,
+        Asks::There(there) => return there::run(args, there),
+    };
+    if let Some(flag) = args.access.given() {
+        return Err(Failure::usage(format!(
+            "{flag}: {target} is on this host, which needs none; AGENT:PID asks another"
+        )));
+    }
+    let found = match target {
         Target::Number(n) => u32::try_from(n).ok().and_then(process::find).ok_or(n),
         Target::Pid(pid) => {
             let gone =
@@ -111,13 +128,13 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     if args.stacks && found.is_err() {
         return Err(Failure::usage(format!(
             "explain {} --stacks: stacks are a process's: give its pid",
-            args.target
+            target
         )));
     }
     let netns = args.netns.as_deref().map(select::find_netns).transpose()?;
     let netns = netns.into_iter().collect();
     let mut selection = Selection { unleaked: true, netns, ..Selection::default() };
-    match (found, args.target) {
+    match (found, target) {
         (Ok(process), _) => selection.processes = vec![process],
         (Err(_), Target::Ends(local, remote)) => {
             (selection.local, selection.remote) = (vec![local], vec![remote])
@@ -141,11 +158,11 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     if found.is_err() && records.is_empty() {
         return Err(Failure::usage(format!(
             "explain {}: no such socket now{}; tcptrace snapshot --state all lists the sockets",
-            args.target,
-            if matches!(args.target, Target::Number(_)) { ", and no such process" } else { "" }
+            target,
+            if matches!(target, Target::Number(_)) { ", and no such process" } else { "" }
         )));
     }
-    if let Target::Ends(..) = args.target {
+    if let Target::Ends(..) = target {
         warn_of_twins(&snapshot, &records);
     }
     let shown =

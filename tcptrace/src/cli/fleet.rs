@@ -1,19 +1,12 @@
 //! `tcptrace fleet`: who leaks on many hosts, from their agents or from Prometheus.
 
-use std::{path::PathBuf, sync::Arc};
-
-use hyper::{Uri, header::HeaderValue};
+use hyper::Uri;
 use tokio::task::JoinSet;
-use tokio_rustls::rustls::ClientConfig;
 
-use super::{
-    attach, ended_by, output,
-    tls::{self, wrong},
-};
+use super::{agents, attach, ended_by, output};
 use crate::{
     engine::{fleet::Fleet, update::Update},
     exit::{Exit, Failure},
-    serve::guard,
     source::{
         fleet::{
             agent,
@@ -50,13 +43,8 @@ pub struct Args {
     #[arg(long, value_name = "URL", conflicts_with = "agents")]
     prometheus: Option<String>,
 
-    /// Send the first token of this file (Authorization: Bearer TOKEN)
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-
-    /// Who vouches for the certificates of https (PEM)
-    #[arg(long, value_name = "FILE")]
-    tls_ca: Option<PathBuf>,
+    #[command(flatten)]
+    access: agents::AgentAccess,
 
     /// Show so many, the worst
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
@@ -68,45 +56,18 @@ pub struct Args {
 
 /// Agents that are asked at once.
 const AT_ONCE: usize = 64;
-/// An agent's port, and Prometheus's.
-const PORTS: [u16; 2] = [9095, 9090];
-
-impl Args {
-    fn client(&self) -> Result<Client, Failure> {
-        let mut client = Client::default();
-        if let Some(path) = &self.token_file {
-            let text = tls::tokens("--token-file", path)?;
-            let token = guard::tokens(&text).next().unwrap_or_default();
-            let value = HeaderValue::from_str(&format!("Bearer {token}"));
-            let mut value = value.map_err(|_| {
-                wrong("--token-file", path, "the token has characters that no header can have")
-            })?;
-            value.set_sensitive(true);
-            client.authorization = Some(value);
-        }
-        if let Some(path) = &self.tls_ca {
-            let roots = tls::roots("--tls-ca", path)?;
-            let provider = tls::provider("--tls-ca", path, "ask from another machine")?;
-            let config = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .map_err(|e| wrong("--tls-ca", path, e))?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            client.tls = Some(Arc::new(config));
-        }
-        Ok(client)
-    }
-}
+/// Prometheus's port.
+const PROMETHEUS: u16 = 9090;
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let client = args.client()?;
+    let client = args.access.client()?;
     let named = |text: &String, port| {
         address(text, port).map_err(|e| Failure::usage(format!("{text}: {e}")))
     };
-    let prometheus = args.prometheus.as_ref().map(|text| named(text, PORTS[1])).transpose()?;
+    let prometheus = args.prometheus.as_ref().map(|text| named(text, PROMETHEUS)).transpose()?;
     let agents: Vec<Uri> =
-        args.agents.iter().map(|text| named(text, PORTS[0])).collect::<Result<_, _>>()?;
+        args.agents.iter().map(|text| named(text, agents::PORT)).collect::<Result<_, _>>()?;
     let mut fleet = attach::runtime()?.block_on(async {
         match &prometheus {
             Some(prometheus) => prometheus::fleet(&client, prometheus).await.map_err(|why| {

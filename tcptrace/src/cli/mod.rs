@@ -1,5 +1,6 @@
 //! The command line: one file per command, and what they share.
 
+mod agents;
 mod attach;
 mod btf;
 mod check;

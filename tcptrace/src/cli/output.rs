@@ -77,6 +77,11 @@ impl Args {
         matches!(self.format(), Format::Csv)
     }
 
+    /// The columns that there are for people.
+    pub fn width(&self) -> usize {
+        named_width().or_else(measured).unwrap_or(UNBOUNDED)
+    }
+
     fn format(&self) -> Format {
         if self.json { Format::Json } else { self.format }
     }
@@ -118,9 +123,13 @@ fn buffered(out: io::Stdout) -> BufWriter<io::Stdout> {
 
 /// As wide as COLUMNS says, else as the terminal is, whenever a row is written.
 fn table<W: Write>(out: W, clock: Clock, terminal: bool) -> Table<W> {
-    let named = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|c| *c > 0);
+    let named = named_width();
     let table = Table::new(out, clock, named.unwrap_or(UNBOUNDED));
     if terminal && named.is_none() { table.following(measured) } else { table }
+}
+
+fn named_width() -> Option<usize> {
+    std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok()).filter(|c| *c > 0)
 }
 
 fn measured() -> Option<usize> {

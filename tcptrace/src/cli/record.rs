@@ -198,6 +198,7 @@ impl Args {
             keep: self.keep,
             rotate: self.rotate,
             on_leak: self.on_leak,
+            memory: None,
             without_arguments: self.redact.contains(&Redact::Args),
         })
     }

@@ -1,6 +1,8 @@
 //! `tcptrace serve`: the agent. A watch that runs for weeks, and a listener that says what it knows
 //! to whoever may ask.
 
+mod agent;
+
 use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
@@ -22,8 +24,9 @@ use tokio_rustls::{
     },
 };
 
+use self::agent::Agent;
 use super::{
-    attach, btf, select,
+    attach, btf, recording, select,
     session::Session,
     tls::{self, wrong},
     warn,
@@ -40,17 +43,19 @@ use crate::{
     },
     exit::{Exit, Failure},
     serve::{
-        answer::{Answers, Question},
+        answer::Question,
         feed::FeedView,
         guard::Guard,
         listen::{self, Traffic},
-        routes::{self, Shared},
+        routes,
+        site::Shared,
     },
     source::{
         self, Source,
-        live::{agent, boot_now, bpf::preflight, memory, netstat},
+        live::{boot_now, bpf::preflight, memory},
+        recording::{options::Options, recorder::Prepared},
     },
-    view::{Clock, metrics::Around},
+    view::Clock,
 };
 
 /// Run as an agent: metrics for Prometheus, an API, and events, over HTTP
@@ -119,6 +124,18 @@ pub struct Args {
     #[arg(long)]
     origins: bool,
 
+    /// Remember this much, for /api/v1/recording; 0: nothing
+    #[arg(
+        long,
+        value_name = "DUR",
+        default_value = "10m",
+        value_parser = parse::duration,
+        long_help = "Remember this much, for /api/v1/recording, compressed and in no more than 16 \
+                     MiB; 0: nothing. Command lines are remembered without their arguments, unless \
+                     those who ask show a token or a certificate"
+    )]
+    remember: Duration,
+
     #[command(flatten)]
     btf: btf::Args,
 
@@ -131,6 +148,8 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "write an address and a port: 127.0.0.1:9095, [::1]:9095".to_owned())
 }
 
+/// What is remembered takes no more than this, bytes.
+const MEMORY: u64 = 16 << 20;
 /// How long stays were is counted anew this often, ns.
 const LENGTHS_NS: u64 = 5_000_000_000;
 
@@ -138,6 +157,24 @@ impl Args {
     fn plan(&self, selection: Selection) -> Plan {
         let states = self.select.states().0;
         Plan { selection, states, threads: true, ..Plan::default() }.reporting(self.min_age)
+    }
+
+    /// Command lines may hold secrets: whoever may ask without showing anything is told none of
+    /// their arguments.
+    fn tells_arguments(&self) -> bool {
+        self.token_file.is_some() || self.tls_client_ca.is_some()
+    }
+
+    /// What is remembered for who asks.
+    fn remembered(&self, plan: &Plan) -> Result<Option<Prepared>, Failure> {
+        let options = Options {
+            on_leak: Some(self.remember),
+            memory: Some(MEMORY),
+            without_arguments: !self.tells_arguments(),
+            ..Options::default()
+        };
+        let any = (!self.remember.is_zero()).then_some(options);
+        any.map(|options| recording::prepare("--remember", options, plan)).transpose()
     }
 
     /// Who may ask.
@@ -218,6 +255,7 @@ async fn serve(args: &Args, selection: Selection, btf: &Path, http: Http) -> Res
     };
     let at = http.listener.local_addr().context("the listener's address")?;
     let scheme = if http.tls.is_some() { "https" } else { "http" };
+    let recording = args.remembered(&plan)?;
     let mut source = attach::attach(how, &plan, &mut warn)?;
     let (began, now) = (jiff::Timestamp::now(), boot_now());
     let clock = Clock::new(began, now, true);
@@ -226,6 +264,7 @@ async fn serve(args: &Args, selection: Selection, btf: &Path, http: Http) -> Res
     let traffic = Arc::new(Traffic::default());
     let (ask, mut asked) = mpsc::channel(listen::CONNECTIONS);
     let go = start(http, Arc::clone(&shared), Arc::clone(&traffic), ask)?;
+    let recorder = recording.map(Prepared::start).transpose().context("remembering")?;
     attach::confine(Profile::Serve, &mut warn);
     let _ = go.send(());
     let view = FeedView::new(Arc::clone(&shared.feed), clock);
@@ -236,6 +275,9 @@ async fn serve(args: &Args, selection: Selection, btf: &Path, http: Http) -> Res
         kernel: preflight::release().unwrap_or_default(),
         shared,
         traffic,
+        recorder,
+        remember: args.remember,
+        arguments: args.tells_arguments(),
     };
     let watched = attach::watched(args.select.states().0, args.min_age);
     warn(&format!("serving on {scheme}://{at}; watching for {watched}{}", args.select.told()));
@@ -257,10 +299,15 @@ async fn serve(args: &Args, selection: Selection, btf: &Path, http: Http) -> Res
             if histogram {
                 lengths_ns = now;
             }
-            Wants { histogram, ..agent.session.watch.wants(now) }
+            let mut wants = Wants { histogram, ..agent.session.watch.wants(now) };
+            if let Some(recorder) = &mut agent.recorder {
+                recorder.ask(now, &mut wants);
+            }
+            wants
         };
         let pulled = ready.and_then(|()| source.pull(&mut wants, &mut facts));
         let now = source.now();
+        agent.remember(|recorder, watch| recorder.take(&facts, watch, now));
         agent.session.take(facts.drain(..));
         agent.count();
         let followed = source.follow_ends(agent.session.watch.follows_ends());
@@ -304,44 +351,4 @@ fn start(
     // The calls that this takes are refused from then on.
     let _ = given_up.recv();
     Ok(go)
-}
-
-/// The watch, and what is counted of it.
-struct Agent {
-    session: Session,
-    accounts: Accounts,
-    started_s: f64,
-    kernel: String,
-    shared: Arc<Shared>,
-    traffic: Arc<Traffic>,
-}
-
-impl Agent {
-    fn count(&mut self) {
-        let (said, _) = self.session.said();
-        said.iter().for_each(|said| self.accounts.take(said));
-    }
-
-    fn answer(&mut self, question: Question, now: BootNs) {
-        let clock = self.session.said().1.clone();
-        let around = || self.around();
-        let Self { session, accounts, .. } = &*self;
-        let known =
-            Answers { watch: &session.watch, accounts, clock: &clock, now, around: &around };
-        // Whoever asked may have gone.
-        let _ = question.answer.send(known.answer(&question.asked));
-    }
-
-    fn around(&self) -> Around {
-        let own = agent::own();
-        Around {
-            kernel: self.kernel.clone(),
-            overflows: netstat::listen_overflows(std::process::id()).ok(),
-            cpu_s: own.cpu_s,
-            memory: own.memory,
-            started_s: self.started_s,
-            connections: self.traffic.connections.load(Relaxed),
-            refused: self.traffic.refused.load(Relaxed),
-        }
-    }
 }

@@ -28,6 +28,7 @@ pub mod normals;
 pub mod opener;
 pub mod origin;
 pub mod ownership;
+pub mod pages;
 pub mod parse;
 pub mod processes;
 pub mod record;

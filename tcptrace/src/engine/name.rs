@@ -200,6 +200,15 @@ fn bounded(text: &str) -> String {
     }
 }
 
+/// Leaves the program of a command line, as far as it is a word of its own: titles that programs
+/// give themselves may hold anything.
+pub fn program_only(command: &mut Vec<String>) {
+    command.truncate(1);
+    if let Some(program) = command.first_mut() {
+        *program = program.split_whitespace().next().unwrap_or_default().to_owned();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -1,7 +1,7 @@
 //! What is asked of the watch, and its answers: made on its thread, from what it knows at that
 //! moment. Nothing that is asked changes anything.
 
-use std::{io::Write as _, rc::Rc};
+use std::{io::Write as _, rc::Rc, time::Duration};
 
 use tcptrace_common::state::TcpState;
 use tokio::sync::oneshot;
@@ -10,7 +10,9 @@ use crate::{
     engine::{
         accounts::Accounts,
         group::{GroupBy, Groups},
-        record::{BootNs, Record},
+        name::program_only,
+        pages::PageBasis,
+        record::{BootNs, Holder, Record},
         select::any,
         update::Update,
         verdict::Verdict,
@@ -21,6 +23,7 @@ use crate::{
         Clock, View,
         json::Json,
         metrics::{Around, exposition::Exposition, metrics},
+        table::Table,
     },
 };
 
@@ -29,9 +32,12 @@ use crate::{
 pub struct Question {
     /// What is asked.
     pub asked: Asked,
-    /// The body of the answer: metrics, or JSON.
-    pub answer: oneshot::Sender<Vec<u8>>,
+    /// The body of the answer: metrics, JSON, text, a recording; or why there is none.
+    pub answer: AnswerSender,
 }
+
+/// Where an answer goes.
+pub type AnswerSender = oneshot::Sender<Result<Vec<u8>, String>>;
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +48,31 @@ pub enum Asked {
     Sockets(Box<SocketsAsked>),
     /// The same, counted by what they have in common.
     Groups(GroupBy, Box<Chosen>),
+    /// A page on what is known of a process or a socket.
+    Explain(Subject, PageFormat),
+    /// What is remembered of the last time, or of so much of it.
+    Recording(Option<Duration>),
+}
+
+/// What a page is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A process.
+    Pid(u32),
+    /// A socket, by its cookie.
+    Cookie(u64),
+}
+
+/// What a page is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageFormat {
+    /// The objects that `explain --format json` writes.
+    Json,
+    /// Lines for people.
+    Text {
+        /// Columns.
+        width: usize,
+    },
 }
 
 /// Which sockets.
@@ -101,22 +132,87 @@ pub struct Answers<'a> {
     pub clock: &'a Clock,
     /// Now.
     pub now: BootNs,
+    /// Command lines are told with their arguments.
+    pub arguments: bool,
     /// What the watch does not know.
     pub around: &'a dyn Fn() -> Around,
 }
 
 impl Answers<'_> {
     /// The answer, as bytes.
-    #[must_use]
-    pub fn answer(&self, asked: &Asked) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// What is asked about is not known: why, and what to do.
+    pub fn answer(&self, asked: &Asked) -> Result<Vec<u8>, String> {
         match asked {
             Asked::Metrics(format) => {
-                let Self { watch, accounts, clock, now, around } = self;
-                metrics(watch, accounts, clock, *now, &around(), *format).into_bytes()
+                let Self { watch, accounts, clock, now, around, .. } = self;
+                Ok(metrics(watch, accounts, clock, *now, &around(), *format).into_bytes())
             }
-            Asked::Sockets(asked) => self.sockets(asked),
-            Asked::Groups(by, chosen) => self.groups(*by, chosen),
+            Asked::Sockets(asked) => Ok(self.sockets(asked)),
+            Asked::Groups(by, chosen) => Ok(self.groups(*by, chosen)),
+            Asked::Explain(subject, format) => self.explain(*subject, *format),
+            // Who has it was asked before.
+            Asked::Recording(_) => Err("nothing is remembered".to_owned()),
         }
+    }
+
+    fn explain(&self, subject: Subject, format: PageFormat) -> Result<Vec<u8>, String> {
+        let is_text = matches!(format, PageFormat::Text { .. });
+        let basis = PageBasis {
+            knows: self.watch,
+            now: self.now,
+            listed: if is_text { ROWS } else { MOST_SOCKETS },
+            elsewhere: "an agent does not read it; sudo tcptrace explain PID on the host does",
+        };
+        let mut updates = match subject {
+            Subject::Pid(pid) => {
+                let is_its = |record: &&Rc<Record>| record.holders.iter().any(|h| is(h, pid));
+                let mut members: Vec<_> = self.watch.rows().filter(is_its).collect();
+                members.sort_unstable_by_key(|record| place(record));
+                let holders = members.iter().flat_map(|record| &record.holders);
+                let holders: Vec<&Holder> = holders.filter(|h| is(h, pid)).collect();
+                if holders.is_empty() {
+                    return Err(format!(
+                        "pid={pid}: no stuck socket of such a process is known; sudo tcptrace \
+                         explain {pid} on the host looks at the process itself"
+                    ));
+                }
+                basis.of_group(&members, &holders)
+            }
+            Subject::Cookie(cookie) => {
+                let record = self.watch.row(cookie).ok_or_else(|| {
+                    format!("cookie={cookie}: no such socket is stuck now; it may have ended")
+                })?;
+                let row = Some(Update::Socket(Rc::clone(record)));
+                let row = row.filter(|_| !is_text && record.verdict.is_some());
+                row.into_iter().chain(basis.of_socket(record)).collect()
+            }
+        };
+        if !self.arguments {
+            for update in &mut updates {
+                if let Update::Process(report) = update {
+                    program_only(&mut report.command);
+                }
+            }
+        }
+        let mut out = Vec::new();
+        match format {
+            PageFormat::Json => {
+                self.head(&mut out);
+                self.list(&mut out, "explained", updates.into_iter());
+            }
+            PageFormat::Text { width } => {
+                let mut table = Table::new(&mut out, self.clock.clone(), width);
+                for update in updates {
+                    // Writing to memory does not fail.
+                    let _ = table.update(self.now, &update);
+                }
+                let text = String::from_utf8_lossy(&out);
+                out = anstream::adapter::strip_str(&text).to_string().into_bytes();
+            }
+        }
+        Ok(out)
     }
 
     fn sockets(&self, asked: &SocketsAsked) -> Vec<u8> {
@@ -186,5 +282,12 @@ impl Answers<'_> {
     }
 }
 
+fn is(holder: &Holder, pid: u32) -> bool {
+    holder.process.pid == pid
+}
+
+/// Sockets that a page lists: as lines, and as objects.
+const ROWS: usize = 10;
+const MOST_SOCKETS: usize = 1_000;
 /// Groups of an answer.
 const MOST_GROUPS: usize = 1_000;

@@ -3,12 +3,16 @@
 //! flood this thread; the watch goes on, and memory stays bounded.
 //!
 //! One file a stage: `listen` accepts and bounds connections, `guard` says who may ask, `routes`
-//! turns paths into questions, `answer` (on the watch's thread) answers them, `feed` keeps the
-//! latest events, `page` asks all that in a browser.
+//! turns paths and their `words` into questions, `site` asks them, `answer` (on the watch's thread)
+//! answers them, `feed` keeps the latest events, which `events` tells, `page` asks all that in a
+//! browser.
 
 pub mod answer;
+pub mod events;
 pub mod feed;
 pub mod guard;
 pub mod listen;
 pub mod page;
 pub mod routes;
+pub mod site;
+pub mod words;

@@ -1,126 +1,56 @@
 //! Paths, and the questions that they stand for. GET only: no route changes anything.
 
 use std::{
-    convert::Infallible,
-    fmt::Display,
-    str::FromStr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use axum::{
     Router,
-    body::{Body, Bytes},
-    extract::{Extension, Query, Request, State, rejection::QueryRejection},
+    extract::{Request, State},
     http::{
-        HeaderMap, HeaderValue, StatusCode, Uri,
-        header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS},
+        HeaderMap, HeaderValue, StatusCode,
+        header::{
+            ACCEPT, CACHE_CONTROL, CONTENT_DISPOSITION, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+        },
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
-use futures_util::{Stream, stream};
-use tcptrace_common::state::TcpState;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
-    time::timeout,
-};
+use tokio::sync::mpsc;
 
 use super::{
-    answer::{Asked, Chosen, Question, SocketPlace, SocketsAsked},
-    feed::{EventFeed, News},
+    answer::{Asked, Chosen, PageFormat, Question, SocketsAsked, Subject},
+    events::events,
     guard::{Guard, Unadmitted},
-    listen::Connected,
+    site::{JSON, Shared, Site, Wrong},
+    words::{Words, after, choose, one, read},
 };
 use crate::{
-    engine::{group::GroupBy, parse::States, verdict::Verdict},
+    engine::{group::GroupBy, parse},
     view::metrics::exposition::Exposition,
 };
 
-/// The watch answers within this, or is not well.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
-/// It turns at least this often, or is not well.
+/// The watch turns at least this often, or is not well.
 const TURNS_WITHIN: Duration = Duration::from_secs(30);
-/// Bytes of answers that are on their way to slow clients, all together, KiB.
-const ON_THE_WAY_KIB: u32 = 32 << 10;
-/// Clients that listen to events.
-const LISTENERS: usize = 16;
-/// They hear something within this, if only that there is nothing.
-const ALIVE: Duration = Duration::from_secs(15);
 /// Sockets of a page: usually, and at most.
 const PAGE: usize = 100;
 const LONGEST_PAGE: usize = 1_000;
-
-/// What the HTTP side and the watch share.
-#[derive(Debug)]
-pub struct Shared {
-    /// The latest events.
-    pub feed: Arc<EventFeed>,
-    /// A scan has ended: what is said is all that there is.
-    pub is_ready: AtomicBool,
-    /// When the watch turned last, ms since [`Self::began`].
-    turned_ms: AtomicU64,
-    began: Instant,
-    /// What events of this run are numbered by: after a restart they begin anew.
-    run: u64,
-}
-
-impl Shared {
-    /// Nothing is known yet. `run`: a number that no other run has.
-    #[must_use]
-    pub fn new(run: u64) -> Self {
-        Self {
-            feed: Arc::default(),
-            is_ready: AtomicBool::new(false),
-            turned_ms: AtomicU64::new(0),
-            began: Instant::now(),
-            run,
-        }
-    }
-
-    /// The watch has turned.
-    pub fn turned(&self) {
-        self.turned_ms.store(ms(self.began.elapsed()), Relaxed);
-    }
-
-    fn since_turned(&self) -> Duration {
-        let turned = Duration::from_millis(self.turned_ms.load(Relaxed));
-        self.began.elapsed().saturating_sub(turned)
-    }
-}
-
-fn ms(d: Duration) -> u64 {
-    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What handlers need.
-#[derive(Clone)]
-struct Site {
-    shared: Arc<Shared>,
-    ask: mpsc::Sender<Question>,
-    guard: Arc<Guard>,
-    on_the_way: Arc<Semaphore>,
-    listeners: Arc<Semaphore>,
-}
+/// Columns of a page on a process or a socket: usually, and those that can be asked for.
+const WIDTH: usize = 100;
+const WIDTHS: std::ops::RangeInclusive<usize> = 40..=1_000;
 
 /// All paths. Questions go to `ask`.
 pub fn router(shared: Arc<Shared>, guard: Guard, ask: mpsc::Sender<Question>) -> Router {
-    let site = Site {
-        shared,
-        ask,
-        guard: Arc::new(guard),
-        on_the_way: Arc::new(Semaphore::new(ON_THE_WAY_KIB as usize)),
-        listeners: Arc::new(Semaphore::new(LISTENERS)),
-    };
+    let site = Site::new(shared, guard, ask);
     let guarded = Router::new()
         .route("/metrics", get(metrics))
         .route("/api/v1/sockets", get(sockets))
         .route("/api/v1/groups", get(groups))
+        .route("/api/v1/explain", get(explain))
         .route("/api/v1/events", get(events))
+        .route("/api/v1/recording", get(recording))
         .layer(middleware::from_fn_with_state(site.clone(), guard_it));
     Router::new()
         .route("/", get(|| async { super::page::page() }))
@@ -134,33 +64,6 @@ pub fn router(shared: Arc<Shared>, guard: Guard, ask: mpsc::Sender<Question>) ->
         .layer(middleware::map_response(plain))
         .with_state(site)
 }
-
-/// What is wrong with a request, in one line.
-struct Wrong {
-    status: StatusCode,
-    told: String,
-}
-
-impl Wrong {
-    fn new(status: StatusCode, told: impl Into<String>) -> Self {
-        Self { status, told: told.into() }
-    }
-
-    fn asked(name: &str, value: &str, problem: impl Display) -> Self {
-        // What somebody else chose is not given back as it came.
-        let value: String = value.chars().take(64).flat_map(char::escape_default).collect();
-        Self::new(StatusCode::BAD_REQUEST, format!("{name}={value}: {problem}"))
-    }
-}
-
-impl IntoResponse for Wrong {
-    fn into_response(self) -> Response {
-        let body = serde_json::json!({ "error": self.told }).to_string() + "\n";
-        (self.status, [(CONTENT_TYPE, JSON)], body).into_response()
-    }
-}
-
-const JSON: &str = "application/json";
 
 /// Nothing is kept by anybody on the way, or taken for something else.
 async fn plain(mut answer: Response) -> Response {
@@ -208,9 +111,6 @@ async fn metrics(State(site): State<Site>, headers: HeaderMap) -> Result<Respons
     site.answer(Asked::Metrics(format), format.content_type()).await
 }
 
-/// The words of a query, in order.
-type Words = Result<Query<Vec<(String, String)>>, QueryRejection>;
-
 async fn sockets(State(site): State<Site>, words: Words) -> Result<Response, Wrong> {
     let mut asked = SocketsAsked { chosen: Chosen::default(), limit: PAGE, after: None };
     for (name, value) in read(words)? {
@@ -249,168 +149,59 @@ async fn groups(State(site): State<Site>, words: Words) -> Result<Response, Wron
     site.answer(Asked::Groups(by, Box::new(chosen)), JSON).await
 }
 
-fn read(words: Words) -> Result<Vec<(String, String)>, Wrong> {
-    words
-        .map(|Query(words)| words)
-        .map_err(|_| Wrong::new(StatusCode::BAD_REQUEST, "the query is not name=value&..."))
-}
-
-/// What of a query chooses sockets. Lists are separated by commas; further values are added.
-fn choose(chosen: &mut Chosen, name: &str, value: &str, others: &str) -> Result<(), Wrong> {
-    let wrong = |problem: String| Wrong::asked(name, value, problem);
-    match name {
-        "state" => {
-            let States(states) = value.parse().map_err(wrong)?;
-            let all = TcpState::ALL.into_iter();
-            chosen.states.extend(all.filter(|state| states & state.bit() != 0));
-        }
-        "verdict" => {
-            for word in value.split(',') {
-                chosen.verdicts.push(word.parse::<Verdict>().map_err(wrong)?);
+/// A page on a process, or on a socket.
+async fn explain(State(site): State<Site>, words: Words) -> Result<Response, Wrong> {
+    let (mut subject, mut is_text, mut width) = (None, false, WIDTH);
+    for (name, value) in read(words)? {
+        match name.as_str() {
+            "pid" => subject = Some(Subject::Pid(one(&name, &value, "write a pid")?)),
+            "cookie" => {
+                subject = Some(Subject::Cookie(one(&name, &value, "write a socket's cookie")?));
+            }
+            "format" => match value.as_str() {
+                "text" => is_text = true,
+                "json" => is_text = false,
+                _ => return Err(Wrong::asked(&name, &value, "there are json and text")),
+            },
+            "width" => {
+                let problem = "write a number from 40 to 1000";
+                width = one(&name, &value, problem)?;
+                if !WIDTHS.contains(&width) {
+                    return Err(Wrong::asked(&name, &value, problem));
+                }
+            }
+            _ => {
+                let told = "no such word; there are pid, cookie, format, width";
+                return Err(Wrong::asked(&name, &value, told));
             }
         }
-        "leaks" => match value {
-            "true" | "1" | "" => chosen.leaks = true,
-            "false" | "0" => chosen.leaks = false,
-            _ => return Err(wrong("write true or false".to_owned())),
-        },
-        "workload" => chosen.workload = Some(value.to_owned()),
-        "pid" => chosen.pid = Some(one(name, value, "write a pid")?),
-        "cookie" => chosen.cookie = Some(one(name, value, "write a socket's cookie")?),
-        _ => {
-            return Err(Wrong::asked(
-                name,
-                value,
-                format!(
-                    "no such word; there are state, verdict, leaks, workload, pid, cookie, {others}"
-                ),
-            ));
-        }
     }
-    Ok(())
-}
-
-fn one<T: FromStr>(name: &str, value: &str, problem: &str) -> Result<T, Wrong> {
-    value.parse().map_err(|_| Wrong::asked(name, value, problem))
-}
-
-/// `latest-cookie`, as a page says where it ends.
-fn after(value: &str) -> Option<SocketPlace> {
-    let (latest, cookie) = value.split_once('-')?;
-    Some((latest.parse().ok()?, cookie.parse().ok()?))
-}
-
-impl Site {
-    /// Asks the watch. What it says stays in memory until the client has taken it: so not too much
-    /// of that at once.
-    async fn answer(&self, asked: Asked, content_type: &'static str) -> Result<Response, Wrong> {
-        let busy = |told: &str| Wrong::new(StatusCode::SERVICE_UNAVAILABLE, told);
-        let (answer, answered) = oneshot::channel();
-        let heard = timeout(ANSWERS_WITHIN, async {
-            self.ask.send(Question { asked, answer }).await.ok()?;
-            answered.await.ok()
-        });
-        let none = || busy("the watch does not answer; /healthz says more");
-        let body = heard.await.ok().flatten().ok_or_else(none)?;
-        let kib = u32::try_from(body.len().div_ceil(1024)).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.on_the_way).try_acquire_many_owned(kib.max(1));
-        let permit = permit.map_err(|_| busy("too many answers are on their way; ask again"))?;
-        let body = Bytes::from_owner(Held { body, _permit: permit });
-        Ok(([(CONTENT_TYPE, content_type)], body).into_response())
-    }
-}
-
-/// An answer, and its share of all that may be on the way.
-struct Held {
-    body: Vec<u8>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.body
-    }
-}
-
-/// Server-sent events (WHATWG HTML, 9.2): each with a number, so that a client that comes back goes
-/// on where it was (`Last-Event-ID`).
-async fn events(
-    State(site): State<Site>,
-    Extension(connected): Extension<Connected>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, Wrong> {
-    if let Some(query) = uri.query().filter(|query| !query.is_empty()) {
-        return Err(Wrong::asked("?", query, "no words here; Last-Event-ID says where to go on"));
-    }
-    let permit = Arc::clone(&site.listeners).try_acquire_owned().map_err(|_| {
-        let told = format!("{LISTENERS} clients listen already");
-        Wrong::new(StatusCode::SERVICE_UNAVAILABLE, told)
+    let subject = subject.ok_or_else(|| {
+        Wrong::new(StatusCode::BAD_REQUEST, "write pid=N or cookie=N: what it is to be about")
     })?;
-    let shared = Arc::clone(&site.shared);
-    let latest = *shared.feed.latest().borrow();
-    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let (seen, begins) = match last.map(|id| number(id, shared.run)) {
-        // From now on.
-        None => (latest, ""),
-        Some(Some(seen)) => (seen.min(latest), ""),
-        // Of another run: what came in between, nobody knows.
-        Some(None) => (0, "event: restarted\ndata: {}\n\n"),
+    let (format, content_type) = match is_text {
+        true => (PageFormat::Text { width }, TEXT),
+        false => (PageFormat::Json, JSON),
     };
-    connected.listens();
-    let heard = Heard { shared, seen, begins, is_first: true, _permit: permit };
-    let stream = pieces(heard);
-    Ok(([(CONTENT_TYPE, "text/event-stream")], Body::from_stream(stream)).into_response())
+    site.answer(Asked::Explain(subject, format), content_type).await
 }
 
-/// The number of an event of this run.
-fn number(id: &str, run: u64) -> Option<u64> {
-    let (of, number) = id.split_once('-')?;
-    (of.parse() == Ok(run)).then(|| number.parse().ok())?
-}
+const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Who listens, and up to where.
-struct Heard {
-    shared: Arc<Shared>,
-    seen: u64,
-    begins: &'static str,
-    is_first: bool,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Heard {
-    /// The next piece: some events, or after a while a comment. It waits for them.
-    async fn next(&mut self) -> String {
-        let mut out = String::new();
-        if std::mem::take(&mut self.is_first) {
-            // How long to wait before coming back, ms.
-            out.push_str("retry: 3000\n\n");
-            out.push_str(self.begins);
-            return out;
+/// What is remembered of the last minutes, as a recording.
+async fn recording(State(site): State<Site>, words: Words) -> Result<Response, Wrong> {
+    let mut last = None;
+    for (name, value) in read(words)? {
+        match name.as_str() {
+            "last" => {
+                let wrong = |e| Wrong::asked(&name, &value, e);
+                last = Some(parse::duration(&value).map_err(wrong)?);
+            }
+            _ => return Err(Wrong::asked(&name, &value, "no such word; there is last")),
         }
-        let mut latest = self.shared.feed.latest();
-        if timeout(ALIVE, latest.wait_for(|latest| *latest > self.seen)).await.is_err() {
-            return ": nothing\n\n".to_owned();
-        }
-        let News { missed, events } = self.shared.feed.after(self.seen);
-        let run = self.shared.run;
-        if missed > 0 {
-            self.seen += missed;
-            out.push_str(&format!("event: missed\ndata: {{\"missed\":{missed}}}\n\n"));
-        }
-        for event in events {
-            let (number, kind, json) = (event.number, event.kind, &event.json);
-            out.push_str(&format!("id: {run}-{number}\nevent: {kind}\ndata: {json}\n\n"));
-            self.seen = number;
-        }
-        out
     }
-}
-
-/// The pieces one after the other, without an end.
-fn pieces(heard: Heard) -> impl Stream<Item = Result<String, Infallible>> {
-    stream::unfold(heard, |mut heard| async move {
-        let piece = heard.next().await;
-        Some((Ok(piece), heard))
-    })
+    let mut answer = site.recording(last).await?;
+    let named = HeaderValue::from_static("attachment; filename=\"tcptrace.tct\"");
+    answer.headers_mut().insert(CONTENT_DISPOSITION, named);
+    Ok(answer)
 }

@@ -21,6 +21,8 @@ use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
 const WITHIN: Duration = Duration::from_secs(10);
 /// And is no longer, bytes.
 const LONGEST: usize = 16 << 20;
+/// Characters of what it says of an error.
+const TOLD: usize = 400;
 
 /// How to ask.
 #[derive(Clone, Default)]
@@ -74,11 +76,24 @@ impl Client {
         let status = answer.status();
         let body = Limited::new(answer.into_body(), LONGEST).collect().await;
         served.abort();
+        let body = body.map(http_body_util::Collected::to_bytes);
         match status {
-            StatusCode::OK => Ok(body.map_err(|e| e.to_string())?.to_bytes()),
+            StatusCode::OK => body.map_err(|e| e.to_string()),
             StatusCode::UNAUTHORIZED => Err("it wants a token: --token-file FILE".to_owned()),
-            other => Err(format!("it answers {other}")),
+            other => Err(refused(other, &body.unwrap_or_default())),
         }
+    }
+}
+
+/// Why it says no, as agents and Prometheus put it.
+fn refused(status: StatusCode, body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        error: String,
+    }
+    match serde_json::from_slice(body) {
+        Ok(Refusal { error }) => error.chars().take(TOLD).collect(),
+        Err(_) => format!("it answers {status}"),
     }
 }
 

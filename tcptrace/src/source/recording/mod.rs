@@ -16,6 +16,7 @@ pub mod options;
 pub mod player;
 pub mod reader;
 pub mod recorder;
+mod remembered;
 #[cfg(test)]
 mod tests;
 mod writer;

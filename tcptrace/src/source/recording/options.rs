@@ -15,6 +15,8 @@ pub struct Options {
     pub rotate: Option<Duration>,
     /// Nothing is written before a leak is reported; then this much of what was before, too.
     pub on_leak: Option<Duration>,
+    /// What was before takes no more memory than this, bytes; `None`: than 64 MiB.
+    pub memory: Option<u64>,
     /// Command lines are kept without their arguments.
     pub without_arguments: bool,
 }
@@ -27,7 +29,15 @@ pub const SMALLEST: u64 = 1 << 20;
 /// Of what a flight recorder remembers, a quarter at a time is forgotten; but not more often than
 /// this: each begins with a scan of all that is live.
 const SHORTEST_SEGMENT: Duration = Duration::from_secs(5);
+/// A flight recorder remembers no more than this, bytes, compressed, unless told otherwise.
+const REMEMBERED: u64 = 64 << 20;
+
 impl Options {
+    /// A flight recorder remembers no more than this, bytes, compressed.
+    pub fn memory(&self) -> u64 {
+        self.memory.unwrap_or(REMEMBERED)
+    }
+
     /// How large one file may become, bytes.
     pub fn part_size(&self) -> Option<u64> {
         self.max_size.map(|all| all / u64::from(self.keep()))

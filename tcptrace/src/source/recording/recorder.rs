@@ -7,10 +7,11 @@ use bytes::BytesMut;
 use super::{
     Batch, Header,
     options::{Options, Written},
-    writer::{Message, Opened, REMEMBERED, Writer},
+    writer::{Message, Opened, Writer},
 };
 use crate::engine::{
     fact::{Fact, Timed},
+    name::program_only,
     record::BootNs,
     watch::{Wants, Watch},
 };
@@ -84,7 +85,8 @@ impl Recorder {
     pub fn ask(&mut self, now: BootNs, wants: &mut Wants) {
         let old = self.segment_ns().zip(self.segment_began);
         let old = old.is_some_and(|(each, began)| now.saturating_sub(began) >= each);
-        let limit = if self.writes() { self.options.part_size() } else { Some(REMEMBERED / 4) };
+        let limit =
+            if self.writes() { self.options.part_size() } else { Some(self.options.memory() / 4) };
         // A scan that lists everything may be large itself: files are ended before they are full.
         let large = limit.is_some_and(|limit| self.writer.size() >= limit - limit / 8);
         // It stays so until a scan could begin.
@@ -168,6 +170,20 @@ impl Recorder {
         self.writer.send(Message::Trigger)
     }
 
+    /// Hands what a flight recorder remembers, from the segment on that `since` is in, to `to`: a
+    /// whole recording. It is called on the thread that writes.
+    ///
+    /// # Errors
+    /// As for [`Self::take`].
+    pub fn copy(
+        &mut self,
+        since: BootNs,
+        to: impl FnOnce(Vec<u8>) + Send + 'static,
+    ) -> io::Result<()> {
+        self.flush()?;
+        self.writer.send(Message::Copy { since, to: Box::new(to) })
+    }
+
     /// Nothing more comes. What was written.
     ///
     /// # Errors
@@ -183,15 +199,9 @@ fn is_lasting(fact: &&Timed) -> bool {
     matches!(fact.fact, Fact::Host(_) | Fact::Clock { .. } | Fact::Process(_) | Fact::Cgroup { .. })
 }
 
-/// The program stays, as far as it is a word of its own: titles that programs give themselves may
-/// hold anything.
 fn without_arguments(mut fact: Timed) -> Timed {
     if let Fact::Process(process) = &mut fact.fact {
-        process.command.truncate(1);
-        if let Some(program) = process.command.first_mut() {
-            let word = program.split_whitespace().next().unwrap_or_default().to_owned();
-            *program = word;
-        }
+        program_only(&mut process.command);
     }
     if let Fact::Blocked(reading) = &mut fact.fact {
         // What an interpreter runs is one of its arguments.

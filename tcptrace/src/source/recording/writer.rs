@@ -9,7 +9,6 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, Write},
-    mem,
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
@@ -31,6 +30,7 @@ use super::{
     Header,
     frame::{self, FrameKind, write as write_frame},
     options::{Options, Written},
+    remembered::Remembered,
 };
 use crate::{engine::record::BootNs, source};
 
@@ -41,8 +41,6 @@ const SYNC: Duration = Duration::from_secs(10);
 const WAITING: usize = 64;
 /// The frame that ends a file takes this much.
 const END: u64 = frame::HEAD as u64;
-/// A flight recorder remembers no more than this, bytes, compressed.
-pub const REMEMBERED: u64 = 64 << 20;
 
 /// What the thread is told.
 pub enum Message {
@@ -55,6 +53,13 @@ pub enum Message {
     },
     /// From here on all is written, what is remembered first.
     Trigger,
+    /// What is remembered is asked for, as a recording of its own.
+    Copy {
+        /// From the segment on that this is in.
+        since: BootNs,
+        /// Who is handed it.
+        to: Box<dyn FnOnce(Vec<u8>) + Send>,
+    },
     /// That was all.
     End,
 }
@@ -209,7 +214,7 @@ struct Work {
     ending: bool,
     unsynced: Option<Instant>,
     /// What a flight recorder remembers.
-    segments: VecDeque<Segment>,
+    remembered: Remembered,
     /// The number of the next file.
     part: u32,
     /// The files that are there, the oldest first.
@@ -221,13 +226,6 @@ struct Work {
 struct There {
     name: OsString,
     size: u64,
-}
-
-/// What can be read without what was before.
-#[derive(Default)]
-struct Segment {
-    began: BootNs,
-    frames: Vec<u8>,
 }
 
 /// A file, or stdout.
@@ -264,7 +262,7 @@ impl Sink for io::Stdout {
 impl Work {
     fn new(opened: Opened, header: Header, options: Options, shared: Arc<Shared>) -> Self {
         Self {
-            segments: [Segment { began: header.began_ns, ..Segment::default() }].into(),
+            remembered: Remembered::new(header.began_ns, &options),
             opened,
             header,
             options,
@@ -293,6 +291,7 @@ impl Work {
                 }
                 Ok(Message::Segment { began }) => self.segment(began)?,
                 Ok(Message::Trigger) => self.trigger()?,
+                Ok(Message::Copy { since, to }) => to(self.copy(since)?),
                 Err(RecvTimeoutError::Timeout) => self.sync()?,
                 // The watch is gone without a word: what is there is whole all the same.
                 Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => {
@@ -308,10 +307,7 @@ impl Work {
         if self.to.is_some() {
             return self.write(&bytes);
         }
-        if let Some(segment) = self.segments.back_mut() {
-            segment.frames.extend_from_slice(&bytes);
-            self.shared.size.store(segment.frames.len() as u64, Relaxed);
-        }
+        self.shared.size.store(self.remembered.add(&bytes), Relaxed);
         Ok(())
     }
 
@@ -320,27 +316,34 @@ impl Work {
             self.end_file(FrameKind::Continued)?;
             return self.begin_file(began);
         }
-        self.segments.push_back(Segment { began, frames: Vec::new() });
+        self.written.forgotten |= self.remembered.begin(began);
         self.shared.size.store(0, Relaxed);
-        let kept = self.options.on_leak.unwrap_or_default().as_nanos();
-        let from = began.saturating_sub(u64::try_from(kept).unwrap_or(u64::MAX));
-        while let Some(second) = self.segments.get(1) {
-            let size: u64 = self.segments.iter().map(|s| s.frames.len() as u64).sum();
-            let old = second.began <= from;
-            if !old && size <= REMEMBERED {
-                break;
-            }
-            self.written.forgotten |= !old;
-            self.segments.pop_front();
-        }
         Ok(())
     }
 
     fn trigger(&mut self) -> io::Result<()> {
-        let segments = mem::take(&mut self.segments);
+        let segments = self.remembered.take();
         let began = segments.front().map_or(self.header.began_ns, |first| first.began);
         self.begin_file(began)?;
         segments.into_iter().try_for_each(|segment| self.write(&segment.frames))
+    }
+
+    fn copy(&self, since: BootNs) -> io::Result<Vec<u8>> {
+        let kept = self.remembered.since(since);
+        let began_ns = kept.clone().next().map_or(self.header.began_ns, |first| first.began);
+        let size: usize = kept.clone().map(|segment| segment.frames.len()).sum();
+        let mut bytes = Vec::with_capacity(size + 4_096);
+        self.header(began_ns, 0, &mut bytes)?;
+        kept.for_each(|segment| bytes.extend_from_slice(&segment.frames));
+        write_frame(FrameKind::End, &[], &mut bytes);
+        Ok(bytes)
+    }
+
+    fn header(&self, began_ns: BootNs, part: u32, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let header = Header { part, began_ns, ..self.header.clone() };
+        let header = postcard::to_stdvec(&header).map_err(io::Error::other)?;
+        write_frame(FrameKind::Header, &header, bytes);
+        Ok(())
     }
 
     fn begin_file(&mut self, began_ns: BootNs) -> io::Result<()> {
@@ -363,11 +366,9 @@ impl Work {
         while self.there.len() > self.options.keep_behind() + 1 {
             self.remove_oldest()?;
         }
-        let header = Header { part: self.part, began_ns, ..self.header.clone() };
-        self.part += 1;
         let mut bytes = Vec::new();
-        let header = postcard::to_stdvec(&header).map_err(io::Error::other)?;
-        write_frame(FrameKind::Header, &header, &mut bytes);
+        self.header(began_ns, self.part, &mut bytes)?;
+        self.part += 1;
         self.write(&bytes)
     }
 

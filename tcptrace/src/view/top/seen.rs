@@ -6,6 +6,7 @@ use super::rows::Row;
 use crate::engine::{
     fact::Process,
     forecast::{NoForecast, estimate::Estimate},
+    pages::Knows,
     record::{BootNs, ProcessId, Record},
     update::Lost,
     watch::{WaitsOf, Watch},
@@ -79,5 +80,19 @@ impl Seen {
         let holder = row.oldest.holders.first().filter(|_| row.same_holders)?;
         let process = self.processes.get(&holder.process)?;
         Some((process.descriptors?, process.descriptor_limit))
+    }
+}
+
+impl Knows for Seen {
+    fn process(&self, id: ProcessId) -> Option<&Process> {
+        self.processes.get(&id)
+    }
+
+    fn waits_of(&self, id: ProcessId) -> Option<&WaitsOf> {
+        self.waits.get(&id)
+    }
+
+    fn descriptors_of(&self, id: ProcessId) -> Option<Result<Estimate, NoForecast>> {
+        self.full.get(&id).copied()
     }
 }

@@ -145,7 +145,8 @@ impl Symbols {
     }
 }
 
-/// Forgets what was not used for the longest time, until so many are left, of so many bytes.
+/// Forgets what was not used for the longest time, until so many are left, of so many bytes. Of
+/// what was used at the same time the smaller goes first: it is the sooner read again.
 fn drop_oldest<K: Copy + Eq + std::hash::Hash, T>(
     known: &mut HashMap<K, Used<T>>,
     most: usize,
@@ -158,9 +159,8 @@ fn drop_oldest<K: Copy + Eq + std::hash::Hash, T>(
         if known.len() <= 1 || known.len() <= most && sum <= most_bytes {
             return;
         }
-        let Some(oldest) = known.iter().min_by_key(|(_, u)| u.at).map(|(key, _)| *key) else {
-            return;
-        };
+        let oldest = known.iter().min_by_key(|(_, u)| (u.at, bytes(&u.what)));
+        let Some(oldest) = oldest.map(|(key, _)| *key) else { return };
         known.remove(&oldest);
     }
 }
