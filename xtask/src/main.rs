@@ -23,7 +23,7 @@ mod support;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 const HELP: &str = "\
 Usage: cargo xtask COMMAND
@@ -63,7 +63,9 @@ Usage: cargo xtask COMMAND
                  rules, alerts and dashboard of deploy/ held against them; as root;
                  'scale': what 1,000 simulated agents take of a Prometheus; 'containers': the \
                     agent in one
-                 container (podman, runc) names a leak in another
+                 container (podman, runc) names a leak in another; 'soak [--seconds N]': what an \
+                    agent costs in
+                 an hour of leaks that come and go, and whether that grows
   fuzz [TARGET]  all that reads bytes from outside, ten minutes a target; '--seconds N' for less \
                     or more
   dist [check]   what is handed out, below target/dist: static binary, manual pages, shell \
@@ -120,6 +122,10 @@ fn run(args: &[String]) -> Result<()> {
         ["fleet"] => fleet::run(),
         ["fleet", "scale"] => fleet::scale::run(),
         ["fleet", "containers"] => fleet::containers::run(),
+        ["fleet", "soak"] => fleet::soak::run(3_600),
+        ["fleet", "soak", "--seconds", n] => {
+            fleet::soak::run(n.parse().context("--seconds N: write a whole number")?)
+        }
         ["tidy"] => tidy::run(),
         [] | ["help" | "-h" | "--help"] => {
             eprintln!("{HELP}");

@@ -3,6 +3,7 @@
 
 pub mod containers;
 pub mod scale;
+pub mod soak;
 
 use std::{
     fs,
@@ -64,7 +65,9 @@ pub fn run() -> Result<()> {
     let mut told = Vec::new();
     let until = Instant::now() + DEADLINE;
     while told.len() < 2 {
-        leaks.iter_mut().try_for_each(Leak::one)?;
+        for leak in &mut leaks {
+            leak.one()?;
+        }
         thread::sleep(Duration::from_millis(200));
         for alert in received.try_iter().flat_map(|body| alerts(&body)) {
             let is = |name: &str, value: &str| alert["labels"][name] == value;
@@ -238,16 +241,17 @@ impl Leak {
         Ok(Self { server, client, listener })
     }
 
-    fn one(&mut self) -> Result<()> {
+    /// The server's descriptor of the one that leaks.
+    fn one(&mut self) -> Result<u32> {
         let connected = self.client.number("connect 127.0.0.1:8080")?;
-        self.server.number(&format!("accept {}", self.listener))?;
+        let leaked = self.server.number(&format!("accept {}", self.listener))?;
         self.client.tell(&format!("close {connected}"))?;
         // And one as it should be.
         let connected = self.client.number("connect 127.0.0.1:8080")?;
         let served = self.server.number(&format!("accept {}", self.listener))?;
         self.client.tell(&format!("close {connected}"))?;
         self.server.tell(&format!("close {served}"))?;
-        Ok(())
+        Ok(leaked)
     }
 }
 
@@ -348,16 +352,24 @@ fn alerts(body: &str) -> Vec<Value> {
 
 /// Status and body. In HTTP/1.0, so that the body ends with the connection.
 fn get(at: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let (status, body) = get_bytes(at, path)?;
+    Ok((status, String::from_utf8(body)?))
+}
+
+/// The same of a body that may be anything.
+fn get_bytes(at: SocketAddr, path: &str) -> Result<(u16, Vec<u8>)> {
     let mut stream = TcpStream::connect(at)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     let request =
         format!("GET {path} HTTP/1.0\r\nHost: {at}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
     stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("an answer")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").context("an answer")?;
+    let body = answer.split_off(end + 4);
+    let head = String::from_utf8_lossy(&answer);
     let status = head.split(' ').nth(1).and_then(|n| n.parse().ok()).context("a status")?;
-    Ok((status, body.to_owned()))
+    Ok((status, body))
 }
 
 /// What Prometheus answers to a query.
