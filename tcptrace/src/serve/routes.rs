@@ -37,9 +37,10 @@ const TURNS_WITHIN: Duration = Duration::from_secs(30);
 /// Sockets of a page: usually, and at most.
 const PAGE: usize = 100;
 const LONGEST_PAGE: usize = 1_000;
-/// Columns of a page on a process or a socket: usually, and those that can be asked for.
+/// Columns of a page on a process or a socket, usually.
 const WIDTH: usize = 100;
-const WIDTHS: std::ops::RangeInclusive<usize> = 40..=1_000;
+/// Columns that can be asked for.
+pub const WIDTHS: std::ops::RangeInclusive<usize> = 40..=1_000;
 
 /// All paths. Questions go to `ask`.
 pub fn router(shared: Arc<Shared>, guard: Guard, ask: mpsc::Sender<Question>) -> Router {

@@ -11,6 +11,7 @@ use crate::{
     cli::{agents, attach, ended_by},
     engine::parse::Target,
     exit::{Exit, Failure},
+    serve::routes::WIDTHS,
     source::fleet::http::{address, below},
     view::text::{safe, steers},
 };
@@ -68,10 +69,6 @@ impl fmt::Display for There {
     }
 }
 
-/// Columns that an agent can be asked for.
-const WIDEST: usize = 1_000;
-const NARROWEST: usize = 40;
-
 /// The answer.
 #[derive(Deserialize)]
 struct Explained<'a> {
@@ -96,7 +93,7 @@ pub fn run(args: &Args, there: &There) -> Result<Exit, Failure> {
     let client = args.access.client()?;
     let is_page = args.output.is_page();
     let (name, number) = there.subject;
-    let width = args.output.width().clamp(NARROWEST, WIDEST);
+    let width = args.output.width().clamp(*WIDTHS.start(), *WIDTHS.end());
     let format = if is_page { format!("text&width={width}") } else { "json".to_owned() };
     let path = format!("api/v1/explain?{name}={number}&format={format}");
     let failed =
