@@ -7,7 +7,10 @@ use std::{
 };
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
-use tcptrace::{cli::Cli, view::json::schema};
+use tcptrace::{
+    cli::{self, Cli},
+    view::json::schema,
+};
 
 /// A front door, not a manual.
 const README_LINES: usize = 150;
@@ -90,12 +93,16 @@ fn has_top() -> bool {
 
 /// The command line that a line of a document is, if it is one of tcptrace.
 fn command(line: &str) -> Option<Vec<String>> {
-    let line = line.trim().trim_start_matches("$ ").trim_start_matches("ExecStart=");
+    let line = line
+        .trim()
+        .trim_start_matches("$ ")
+        .trim_start_matches("ExecStart=")
+        .trim_start_matches("ExecReload=");
     let line = line.trim_start_matches("sudo ").trim_start_matches("/usr/bin/");
     if !line.starts_with("tcptrace ") {
         return None;
     }
-    let line = line.split(" | ").next()?.split(" #").next()?;
+    let line = line.split(" | ").next()?.split(" > ").next()?.split(" #").next()?;
     let words = line.split_whitespace().map(|word| match word {
         "PID" => "4711",
         "cookie:N" => "cookie:1",
@@ -148,12 +155,12 @@ fn links_lead_somewhere() {
 #[test]
 fn commands_parse() {
     let mut seen = 0;
-    let unit = "xtask/src/dist/tcptrace.service".to_owned();
-    for path in documents().into_iter().chain([unit]) {
+    let units = files("xtask/src/dist", ".service");
+    for path in documents().into_iter().chain(units) {
         let text = read(&path);
         let (prose, code) = split(&text);
         let inline = prose.iter().flat_map(|line| quoted(line));
-        let lines = prose.iter().copied().filter(|line| line.starts_with("ExecStart="));
+        let lines = prose.iter().copied().filter(|line| line.starts_with("Exec"));
         for line in inline.chain(lines).chain(code) {
             let Some(words) = command(line) else { continue };
             if words[1] == "top" && !has_top() {
@@ -272,10 +279,10 @@ fn workflows_are_pinned_and_may_little() {
 
 /// `TCPTRACE_DOCS=write`, as `cargo xtask json-docs` sets it, writes them.
 #[test]
-fn the_pages_on_json_are_as_the_code_is() {
+fn the_pages_made_of_the_code_are_as_it_is() {
     let pages =
         [("docs/json.md", schema::markdown()), ("docs/json.schema.json", schema::json_schema())];
-    for (path, made) in pages {
+    for (path, made) in pages.into_iter().chain([("docs/tcptrace.toml", cli::config_example())]) {
         if std::env::var_os("TCPTRACE_DOCS").is_some_and(|how| how == "write") {
             fs::write(root().join(path), &made).unwrap_or_else(|e| panic!("{path}: {e}"));
         }

@@ -259,6 +259,9 @@ impl Config {
 pub struct Control {
     /// The time of the scan, ns of the boot clock.
     pub now_ns: u64,
+    /// Younger stays are neither listed nor moved, ns. It may change from scan to scan, but not
+    /// below [`Config::min_age_ns`]: ends of what is younger are not told.
+    pub min_age_ns: u64,
     /// The number of the scan, from 1. Sockets that a scan reports carry it, and the holders of
     /// just those are then asked for.
     pub scan: u32,

@@ -14,7 +14,7 @@ use crate::{
     log::say,
     maps::{self, CONTROL, Kept, Reported},
     nursery::Cradle,
-    offsets::{self, known, off},
+    offsets::{known, off},
     origin,
     scan::next_doubling,
     seq::{Output, context},
@@ -70,7 +70,7 @@ fn descriptor(out: Output, task: Kernel, fd: u32, sk: Sock) {
         return;
     }
     let age = aged.map_or(u64::MAX, |since| control.now_ns.saturating_sub(since));
-    if age < offsets::min_age_ns() || listening && !in_netns(sk) {
+    if age < control.min_age_ns || listening && !in_netns(sk) {
         return;
     }
     // Before it moves: where there is no room, this step comes again, and must find it as it was.
@@ -148,7 +148,7 @@ fn promote(out: Output, found: &mut Found, sk: Sock, since: u64, control: &Contr
             (*moved).flags = 0;
             *reported = Reported {
                 of: since,
-                due_ns: since + next_doubling(age),
+                due_ns: since + next_doubling(age, control.min_age_ns),
                 scan: control.scan,
                 pad: 0,
             };

@@ -9,7 +9,7 @@ use tcptrace_common::{config::SCAN_ALL, event::Socket};
 use crate::{
     log::say,
     maps::{CONTROL, Kept, Reported, Storage},
-    offsets, origin,
+    origin,
     seq::{Output, context},
     sock::Sock,
 };
@@ -64,7 +64,7 @@ fn report(out: Output, sk: Sock, storage: &mut Storage) {
         Kept::place(moved).end(stale);
     }
     let age = control.now_ns.saturating_sub(latest_ns);
-    let min_age = offsets::min_age_ns();
+    let min_age = control.min_age_ns;
     let due_ns = if storage.reported.of == latest_ns { storage.reported.due_ns } else { 0 };
     let due = if due_ns == 0 { age >= min_age } else { control.now_ns >= due_ns };
     if !due && control.mode & SCAN_ALL == 0 {
@@ -88,15 +88,14 @@ fn report(out: Output, sk: Sock, storage: &mut Storage) {
     }
     // A record that did not fit comes again in the next read: mark it only once it is out.
     if origin::list(out, sk) && out.write(&socket) {
-        let due_ns = if due { latest_ns + next_doubling(age) } else { due_ns };
+        let due_ns = if due { latest_ns + next_doubling(age, min_age) } else { due_ns };
         storage.reported = Reported { of: latest_ns, due_ns, scan: control.scan, pad: 0 };
     }
 }
 
 /// The age at which a stay of `age` is reported next: the smallest doubling of min-age above it.
 #[inline(always)]
-pub fn next_doubling(age: u64) -> u64 {
-    let min_age = offsets::min_age_ns();
+pub fn next_doubling(age: u64, min_age: u64) -> u64 {
     let first = if min_age == 0 { FIRST_REPEAT_NS } else { min_age };
     let times = age / first;
     first << (64 - times.leading_zeros())

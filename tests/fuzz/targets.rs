@@ -13,6 +13,7 @@
 //! | [`recording`] | files of `tcptrace record`, frames and batches of facts | `source::recording`, `engine::fact`, and behind them the core and all formats |
 //! | [`stacks`] | ELF files, perf maps, `/proc/PID/maps`, Python, JVMs | `source::live::symbols`, `formats::{elf, jvm_dump, maps, perf_map, python}` |
 //! | [`selection`] | the command line | `engine::parse`, `cli` |
+//! | [`settings`] | files of `--config` | `formats::config_file`, `cli::settings`, and clap behind them |
 //!
 //! What reaches further than the corpus lies in `target/fuzz/corpus/TARGET` afterwards; a target's
 //! binary takes it over with `-merge=1 -use_counters=0 tests/fuzz/corpus/TARGET` and that.
@@ -23,21 +24,16 @@ mod of_blocked;
 mod of_doctor;
 #[path = "recording.rs"]
 mod of_recordings;
+#[path = "settings.rs"]
+mod of_settings;
 #[path = "stacks.rs"]
 mod of_stacks;
 
-use std::{
-    ffi::OsString,
-    net::SocketAddr,
-    os::unix::ffi::{OsStrExt, OsStringExt},
-    rc::Rc,
-};
+use std::{net::SocketAddr, os::unix::ffi::OsStrExt, rc::Rc};
 
 use bytes::BytesMut;
-use clap::Parser;
 use jiff::Timestamp;
 use tcptrace::{
-    cli::{self, Cli},
     engine::{
         check,
         close::CloseAttempt,
@@ -87,6 +83,7 @@ use tcptrace_common::{
 use zerocopy::{FromBytes, IntoBytes};
 
 pub use of_recordings::recording;
+pub use of_settings::settings;
 pub use of_stacks::stacks;
 
 /// When the bytes were read.
@@ -413,7 +410,7 @@ pub fn btf(data: &[u8]) {
 /// A value of a flag; or where there are NUL bytes, arguments that each end in one.
 pub fn selection(data: &[u8]) {
     if data.contains(&0) {
-        return arguments(data);
+        return of_settings::arguments(data);
     }
     let text = &*String::from_utf8_lossy(data);
     inert(text);
@@ -434,16 +431,5 @@ pub fn selection(data: &[u8]) {
     }
     if let Ok(target) = text.parse::<Target>() {
         assert_eq!(target.to_string().parse(), Ok(target), "{target}");
-    }
-}
-
-fn arguments(data: &[u8]) {
-    let words = data.split(|b| *b == 0).map(|word| OsString::from_vec(word.to_vec()));
-    if let Err(e) = Cli::try_parse_from([OsString::from("tcptrace")].into_iter().chain(words))
-        && e.use_stderr()
-    {
-        let message = cli::usage(&e).message;
-        assert!(!message.is_empty());
-        inert(&message);
     }
 }

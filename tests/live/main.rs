@@ -15,6 +15,7 @@ mod chains;
 mod chaos;
 mod check;
 mod close;
+mod config;
 mod doctor;
 mod ends;
 mod explain;
@@ -94,6 +95,7 @@ fn main() -> ExitCode {
         close::forged::TESTS,
         close::kept::TESTS,
         close::races::TESTS,
+        config::TESTS,
         doctor::TESTS,
         healthy::TESTS,
         syns::TESTS,

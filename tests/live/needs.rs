@@ -53,6 +53,9 @@ pub fn missing(name: &str) -> Option<String> {
     if name == "serve::certificates" && !(runs("openssl", "version") && runs("curl", "-V")) {
         return Some("it makes certificates with openssl and tries them with curl".to_owned());
     }
+    if name == "config::a_certificate_is_rotated" && !runs("openssl", "version") {
+        return Some("it makes certificates with openssl".to_owned());
+    }
     if name == "blocked::a_real_event_loop" && no_python() {
         return Some("it needs an event loop, and python3 is not here".to_owned());
     }

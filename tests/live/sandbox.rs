@@ -1,10 +1,16 @@
 //! What the systemd unit leaves a watch: a root that can't be written, an unprivileged user, two
 //! capabilities.
 
-use std::{ffi::CStr, fs, io, os::unix::process::CommandExt, process::Command};
+use std::{
+    ffi::CStr,
+    fs, io,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    process::Command,
+};
 
 use rustix::{
     mount::{MountPropagationFlags, mount_change},
+    process::Signal,
     thread::{UnshareFlags, set_no_new_privs, unshare_unsafe},
 };
 
@@ -28,13 +34,20 @@ fn as_the_unit_runs_it() {
     let mut pair = Pair::new(&ns);
     let mut command = as_nobody(&capabilities());
     let port = pair.address.port().to_string();
-    command.args(["watch", "--format", "json", "--min-age", "200ms", "--lport", &port]);
+    let dir = tempfile::tempdir_in("/tmp").expect("a directory");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("ours");
+    let file = dir.path().join("tcptrace.toml");
+    fs::write(&file, "[watch]\nmin-age = \"200ms\"\n").expect("a file");
+    command.args(["watch", "--format", "json", "--lport", &port, "--config"]).arg(&file);
     sandboxed(&mut command);
     let mut tracer = Tracer::start(command);
     pair.client_closes();
     assert_eq!(holder_pids(&tracer.next("stuck")), [u64::from(pair.server.pid())]);
     let status = fs::read_to_string(format!("/proc/{}/status", tracer.pid())).expect("it runs");
     assert!(status.contains("Uid:\t65534") && status.contains("NoNewPrivs:\t1"), "{status}");
+    // As `systemctl reload` has it read what anybody may read.
+    fs::write(&file, "[watch]\nmin-age = \"300ms\"\n").expect("a file");
+    tracer.signal(Signal::HUP);
     pair.server_closes();
     tracer.next("resolved");
     assert!(tracer.finish().1.success());

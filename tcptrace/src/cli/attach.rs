@@ -51,6 +51,8 @@ pub struct How<'a> {
     pub origins: bool,
     /// Tell whether who ended a leak was ending itself.
     pub exits: bool,
+    /// Min-age may be lowered to this later on; none: it stays as it is.
+    pub lowest_min_age: Option<Duration>,
 }
 
 /// Scanning more often would be all that it does.
@@ -62,6 +64,12 @@ const USUAL_INTERVALS: [Duration; 2] = [Duration::from_millis(50), Duration::fro
 pub fn interval(text: &str) -> Result<Duration, String> {
     let interval = parse::duration(text)?;
     if interval < SHORTEST_INTERVAL { Err("write at least 1ms".to_owned()) } else { Ok(interval) }
+}
+
+/// Between two scans, where nobody says it.
+pub fn usual_interval(listed_from_ns: u64) -> Duration {
+    let [shortest, longest] = USUAL_INTERVALS;
+    Duration::from_nanos(listed_from_ns / 4).clamp(shortest, longest)
 }
 
 /// What waits for events, keys and signals: one thread.
@@ -77,7 +85,8 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
     let whose = how.origins.then(|| whose(&plan.selection));
     let opted =
         Opted { origins: whose.as_ref(), normals: plan.by_normal, ends_of_tasks: how.exits };
-    let (kernel, mut scans, ring) = Kernel::load(config(plan), buffer, how.btf, opted)?;
+    let (kernel, mut scans, ring) =
+        Kernel::load(config(plan, how.lowest_min_age), buffer, how.btf, opted)?;
     let places = adopt(&mut scans, &plan.selection, say).context("sockets that exist already")?;
     let by_holder = plan.transitions && plan.selection.asks_for_holders();
     let mut first = vec![Fact::Host(host())];
@@ -106,10 +115,8 @@ pub fn attach(how: How<'_>, plan: &Plan, say: &mut dyn FnMut(&str)) -> Result<Li
     let waiter = plan.threads.then(|| Waiter::start(own)).transpose();
     let waiter = waiter.context("starting the thread that reads what threads wait in")?;
     let ring = Ring::new(ring).context("watching the ring buffer")?;
-    let [shortest, longest] = USUAL_INTERVALS;
-    let usual = Duration::from_nanos(plan.listed_from_ns() / 4).clamp(shortest, longest);
     let pace = Pace {
-        interval: how.interval.unwrap_or(usual),
+        interval: how.interval.unwrap_or_else(|| usual_interval(plan.listed_from_ns())),
         streams: plan.transitions,
         callers: plan.selection.asks_for_holders(),
     };
@@ -150,10 +157,11 @@ pub fn watched(states: u32, min_age: MinAge) -> String {
 }
 
 /// What the kernel can filter by itself without dropping a true match.
-fn config(plan: &Plan) -> Config {
+fn config(plan: &Plan, lowest_min_age: Option<Duration>) -> Config {
     let selection = &plan.selection;
+    let lowest_ns = lowest_min_age.map_or(u64::MAX, nanoseconds);
     Config {
-        min_age_ns: plan.listed_from_ns(),
+        min_age_ns: plan.listed_from_ns().min(lowest_ns),
         states: plan.states,
         transitions: u32::from(plan.transitions),
         netns: selection.only_netns().unwrap_or(0),

@@ -10,13 +10,20 @@ use tokio::{
 };
 
 use super::{
-    attach, close::beside::Closing, leaks, report, report::ReportFile, session::Session, warn,
+    attach,
+    close::beside::Closing,
+    leaks, report,
+    report::ReportFile,
+    session::Session,
+    settings::{Reloads, reload::Hangup},
+    warn,
 };
 use crate::{
     confine::seccomp::Profile,
     engine::{
         fact::Timed,
         incident::{Incident, about::Provenance},
+        parse::MinAge,
         record::BootNs,
         reports::Reports,
         watch::Plan,
@@ -24,6 +31,7 @@ use crate::{
     exit::{Exit, Failure},
     source::{
         Source,
+        live::tracing::Live,
         recording::{
             options::Written,
             recorder::{Prepared, Recorder},
@@ -56,6 +64,33 @@ pub struct Job<'a> {
     pub leaks: &'a leaks::Args,
     /// What is said when it has begun.
     pub announcement: String,
+    /// Where its settings come from a file.
+    pub reloads: Reloads,
+    /// Has that read again; what scans are to be like from now on, if it was good.
+    pub reload: &'a mut dyn FnMut(&mut Reloads) -> Option<ScanPace>,
+}
+
+/// What scans are like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScanPace {
+    /// `--min-age`.
+    pub min_age: MinAge,
+    /// `--interval`.
+    pub interval: Option<Duration>,
+}
+
+impl ScanPace {
+    /// From now on scans are like that; what is known stays known.
+    pub fn set(self, session: &mut Session, source: &mut Live) {
+        let now = session.watch.plan();
+        let plan = now.clone().reporting(self.min_age);
+        if plan.min_age_ns != now.min_age_ns {
+            session.set_min_age(plan.min_age_ns, source.now());
+        }
+        let listed_from_ns = plan.listed_from_ns();
+        let interval = self.interval.unwrap_or_else(|| attach::usual_interval(listed_from_ns));
+        source.set_pace(listed_from_ns, interval);
+    }
 }
 
 /// Does it; what was recorded, and how it ends.
@@ -84,6 +119,7 @@ pub async fn run(job: Job<'_>) -> Result<(Option<Written>, Exit), Failure> {
 
     let end = job.duration.map(|d| Instant::now() + d);
     let mut facts = Vec::new();
+    let (mut reloads, reload) = (job.reloads, job.reload);
     while !session.watch.is_done() && !keeper.is_over() {
         let outcome = tokio::select! {
             _ = stop.recv() => break,
@@ -91,6 +127,15 @@ pub async fn run(job: Job<'_>) -> Result<(Option<Written>, Exit), Failure> {
             () = sleep_until(end.unwrap_or_else(far)), if end.is_some() => break,
             ready = source.ready() => ready,
             () = closing.answered() => Ok(()),
+            asked = reloads.asked() => {
+                if asked == Hangup::End {
+                    break;
+                }
+                if let Some(pace) = reload(&mut reloads) {
+                    pace.set(&mut session, &mut source);
+                }
+                Ok(())
+            }
         };
         let mut ask = |now| {
             let mut wants = session.watch.wants(now);

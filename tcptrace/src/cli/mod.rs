@@ -5,6 +5,7 @@ mod attach;
 mod btf;
 mod check;
 mod close;
+mod config;
 mod doctor;
 mod explain;
 mod fleet;
@@ -20,6 +21,7 @@ mod run;
 mod select;
 mod serve;
 mod session;
+mod settings;
 mod snapshot;
 mod stacks;
 mod tls;
@@ -36,6 +38,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
+use self::settings::FileSettings;
 use crate::{
     exit::{Exit, Failure},
     source::live::{
@@ -68,6 +71,7 @@ enum Command {
     Close(close::Args),
     Check(check::Args),
     Doctor(doctor::Args),
+    Config(config::Args),
 }
 
 /// Parses the command line and runs what it says.
@@ -79,40 +83,81 @@ pub fn run() -> Result<Exit, Failure> {
     if env::args_os().nth(1).is_some_and(|word| word == close::helper::COMMAND) {
         return close::helper::run(env::args_os().nth(2));
     }
-    let cli = match Cli::try_parse() {
+    let line: Vec<_> = env::args_os().collect();
+    let settings = FileSettings::of(&line)?;
+    let cli = match Cli::try_parse_from(settings.as_ref().map_or(line, FileSettings::arguments)) {
         Ok(cli) => cli,
         // Help and version go to stdout and are no errors, nor is a reader that has seen enough.
         Err(e) if !e.use_stderr() => return e.print().map_or_else(ended_by, |()| Ok(Exit::Done)),
-        Err(e) => return Err(usage(&e)),
+        Err(e) => return Err(settings.map_or_else(|| usage(&e), |settings| settings.blame(&e))),
     };
     // A recording is read anywhere.
     if !matches!(
         cli.command,
-        Command::Check(_) | Command::Replay(_) | Command::Report(_) | Command::Fleet(_)
+        Command::Check(_)
+            | Command::Replay(_)
+            | Command::Report(_)
+            | Command::Fleet(_)
+            | Command::Config(_)
     ) {
         needs_proc()?;
     }
     match cli.command {
-        Command::Watch(args) => watch::run(args),
+        Command::Watch(args) => with_settings(settings, |settings| watch::run(args, settings)),
         Command::Top(args) => top::run(args),
         Command::Snapshot(args) => snapshot::run(&args),
         Command::Record(args) => record::run(args),
         Command::Replay(args) => replay::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Run(args) => run::run(&args),
-        Command::Serve(args) => serve::run(*args),
+        Command::Serve(args) => with_settings(settings, |settings| serve::run(*args, settings)),
         Command::Fleet(args) => fleet::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Close(args) => close::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::Config(args) => config::run(&args),
     }
+}
+
+/// What is wrong with a flag that stands in a file is said by where it stands.
+fn with_settings(
+    settings: Option<FileSettings>,
+    run: impl FnOnce(Option<FileSettings>) -> Result<Exit, Failure>,
+) -> Result<Exit, Failure> {
+    let read = settings.clone();
+    run(settings).map_err(|failure| match read {
+        Some(read) => read.placed(failure),
+        None => failure,
+    })
+}
+
+/// A file of settings with every flag that it may have, as `tcptrace config example` writes it.
+#[must_use]
+pub fn config_example() -> String {
+    settings::example::example(&<Cli as clap::CommandFactory>::command())
+}
+
+/// What the text of such a file comes to on the command line, by table; and all that is wrong with
+/// it, but for the values.
+#[must_use]
+pub fn config_arguments(text: &str) -> (Vec<(String, Vec<String>)>, Vec<String>) {
+    let root = <Cli as clap::CommandFactory>::command();
+    let (tables, problems) = settings::merge::read_text(&root, text);
+    let words = |given: Vec<settings::Given>| given.into_iter().flat_map(|g| g.words).collect();
+    (
+        tables.into_iter().map(|(table, given)| (table, words(given))).collect(),
+        problems.into_iter().map(|problem| problem.text).collect(),
+    )
 }
 
 /// The parser's message in one line, without its usage section.
 #[must_use]
 pub fn usage(e: &clap::Error) -> Failure {
     if e.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        if e.render().to_string().contains("Usage: tcptrace config") {
+            return Failure::usage("write tcptrace config check FILE, or tcptrace config example");
+        }
         return Failure::usage(
             "what shall be done? tcptrace watch, for instance; tcptrace --help lists the commands",
         );

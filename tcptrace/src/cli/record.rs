@@ -8,7 +8,7 @@ use std::{
 
 use clap::ValueEnum;
 
-use super::{attach, btf, leaks, live, recording, report::Nobody, select, warn};
+use super::{attach, btf, leaks, live, recording, report::Nobody, select, settings, warn};
 use crate::{
     engine::{parse, parse::MinAge, watch::Plan},
     exit::{Exit, Failure},
@@ -144,6 +144,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
             interval: args.interval,
             origins: args.origins,
             exits: false,
+            lowest_min_age: None,
         },
         view: Box::new(Nobody(Clock::new(jiff::Timestamp::now(), boot_now(), false))),
         reports: None,
@@ -153,6 +154,8 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         only_records: true,
         duration: args.duration,
         leaks: &args.leaks,
+        reloads: settings::Reloads::none(),
+        reload: &mut |_| None,
     };
     let (written, exit) = attach::runtime()?.block_on(live::run(job))?;
     if let Some(written) = written {

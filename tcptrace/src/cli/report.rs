@@ -47,6 +47,11 @@ pub struct Flag {
 }
 
 impl Flag {
+    /// Whether there is one.
+    pub fn is_some(&self) -> bool {
+        self.report.is_some()
+    }
+
     /// Opens it, if there is one, before rights are given up.
     pub fn open(&self) -> Result<Option<ReportFile>, Failure> {
         self.report.as_deref().map(|path| ReportFile::open("--report", path)).transpose()

@@ -130,7 +130,14 @@ async fn watch(
         min_age_ns: nanoseconds(args.min_age),
         ..Plan::default()
     };
-    let how = attach::How { btf, ring_kib: None, interval: None, origins: false, exits: true };
+    let how = attach::How {
+        btf,
+        ring_kib: None,
+        interval: None,
+        origins: false,
+        exits: true,
+        lowest_min_age: None,
+    };
     let mut source = attach::attach(how, &plan, &mut say).map_err(|failure| Failure {
         message: format!("{}; the command was not run", failure.message),
         ..failure

@@ -2,6 +2,7 @@
 //! to whoever may ask.
 
 mod agent;
+mod reload;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -28,6 +29,8 @@ use self::agent::Agent;
 use super::{
     attach, btf, recording, select,
     session::Session,
+    settings,
+    settings::{FileSettings, Reloads, reload::Hangup},
     tls::{self, wrong},
     warn,
 };
@@ -44,6 +47,7 @@ use crate::{
     exit::{Exit, Failure},
     serve::{
         answer::Question,
+        current::Current,
         feed::FeedView,
         guard::Guard,
         listen::{self, Traffic},
@@ -137,6 +141,9 @@ pub struct Args {
     remember: Duration,
 
     #[command(flatten)]
+    config: settings::ConfigFlag,
+
+    #[command(flatten)]
     btf: btf::Args,
 
     // Last: its heading would stand above what follows.
@@ -154,6 +161,21 @@ const MEMORY: u64 = 16 << 20;
 const LENGTHS_NS: u64 = 5_000_000_000;
 
 impl Args {
+    /// Looks everything up that was named.
+    fn prepare(&mut self) -> Result<(Http, Selection, PathBuf), Failure> {
+        self.select.state = Some(self.select.watchable()?);
+        let (guard, tls) = (self.guard()?, self.tls()?);
+        let guard = Arc::new(Current::new(Arc::new(guard)));
+        let http = Http { tls: Arc::new(Current::new(tls)), guard };
+        Ok((http, self.select.resolve()?, self.btf.resolve()?))
+    }
+
+    fn announcement(&self, at: SocketAddr, http: &Http) -> String {
+        let scheme = if http.tls.get().is_some() { "https" } else { "http" };
+        let watched = attach::watched(self.select.states().0, self.min_age);
+        format!("serving on {scheme}://{at}; watching for {watched}{}", self.select.told())
+    }
+
     fn plan(&self, selection: Selection) -> Plan {
         let states = self.select.states().0;
         Plan { selection, states, threads: true, ..Plan::default() }.reporting(self.min_age)
@@ -221,28 +243,38 @@ impl Args {
     }
 }
 
+/// What it would do, where all that it names is in order.
+pub fn check(mut args: Args) -> Result<String, Failure> {
+    let (at, (http, _, _)) = (args.listen, args.prepare()?);
+    Ok(args.announcement(at, &http))
+}
+
 /// Runs the command.
-pub fn run(mut args: Args) -> Result<Exit, Failure> {
+pub fn run(mut args: Args, settings: Option<FileSettings>) -> Result<Exit, Failure> {
     memory::keep_little();
     memory::share();
-    args.select.state = Some(args.select.watchable()?);
-    let (guard, tls) = (args.guard()?, args.tls()?);
-    let selection = args.select.resolve()?;
-    let btf = args.btf.resolve()?;
+    let (http, selection, btf) = args.prepare()?;
     let listener = TcpListener::bind(args.listen)
         .map_err(|e| Failure::usage(format!("--listen {}: {e}", args.listen)))?;
-    let http = Http { listener, tls, guard };
-    attach::runtime()?.block_on(serve(&args, selection, &btf, http))
+    attach::runtime()?.block_on(serve(args, selection, &btf, listener, http, settings))
 }
 
-/// What the HTTP side has.
+/// Who may ask, and how: replaced as the file of settings is read again.
+#[derive(Clone)]
 struct Http {
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    guard: Guard,
+    tls: Arc<Current<Option<TlsAcceptor>>>,
+    guard: Arc<Current<Arc<Guard>>>,
 }
 
-async fn serve(args: &Args, selection: Selection, btf: &Path, http: Http) -> Result<Exit, Failure> {
+async fn serve(
+    args: Args,
+    selection: Selection,
+    btf: &Path,
+    listener: TcpListener,
+    http: Http,
+    settings: Option<FileSettings>,
+) -> Result<Exit, Failure> {
+    let reloads = Reloads::new(settings)?;
     let mut stop = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let plan = args.plan(selection);
@@ -252,9 +284,9 @@ async fn serve(args: &Args, selection: Selection, btf: &Path, http: Http) -> Res
         interval: args.interval,
         origins: args.origins,
         exits: false,
+        lowest_min_age: reloads.lowest_min_age(args.min_age),
     };
-    let at = http.listener.local_addr().context("the listener's address")?;
-    let scheme = if http.tls.is_some() { "https" } else { "http" };
+    let at = listener.local_addr().context("the listener's address")?;
     let recording = args.remembered(&plan)?;
     let mut source = attach::attach(how, &plan, &mut warn)?;
     let (began, now) = (jiff::Timestamp::now(), boot_now());
@@ -263,7 +295,7 @@ async fn serve(args: &Args, selection: Selection, btf: &Path, http: Http) -> Res
     let shared = Arc::new(Shared::new(began.as_millisecond().unsigned_abs()));
     let traffic = Arc::new(Traffic::default());
     let (ask, mut asked) = mpsc::channel(listen::CONNECTIONS);
-    let go = start(http, Arc::clone(&shared), Arc::clone(&traffic), ask)?;
+    let go = start(listener, http.clone(), Arc::clone(&shared), Arc::clone(&traffic), ask)?;
     let recorder = recording.map(Prepared::start).transpose().context("remembering")?;
     attach::confine(Profile::Serve, &mut warn);
     let _ = go.send(());
@@ -278,9 +310,11 @@ async fn serve(args: &Args, selection: Selection, btf: &Path, http: Http) -> Res
         recorder,
         remember: args.remember,
         arguments: args.tells_arguments(),
+        remembers_arguments: args.tells_arguments(),
+        reloaded: reloads.last(),
     };
-    let watched = attach::watched(args.select.states().0, args.min_age);
-    warn(&format!("serving on {scheme}://{at}; watching for {watched}{}", args.select.told()));
+    warn(&args.announcement(at, &http));
+    let mut reload = reload::Reload::new(args, http, reloads);
 
     let (mut facts, mut lengths_ns) = (Vec::new(), 0u64);
     loop {
@@ -288,6 +322,13 @@ async fn serve(args: &Args, selection: Selection, btf: &Path, http: Http) -> Res
         let ready = tokio::select! {
             _ = stop.recv() => return Ok(Exit::Done),
             _ = terminate.recv() => return Ok(Exit::Done),
+            asked = reload.reloads.asked() => {
+                if asked == Hangup::End {
+                    return Ok(Exit::Done);
+                }
+                reload.run(&mut agent, &mut source);
+                continue;
+            }
             ready = source.ready() => ready,
             Some(question) = asked.recv() => {
                 agent.answer(question, source.now());
@@ -319,12 +360,13 @@ async fn serve(args: &Args, selection: Selection, btf: &Path, http: Http) -> Res
 /// Starts the thread that answers requests. It begins when it is told to: by then system calls are
 /// filtered for all threads, and it has a filter of its own.
 fn start(
+    listener: TcpListener,
     http: Http,
     shared: Arc<Shared>,
     traffic: Arc<Traffic>,
     ask: mpsc::Sender<Question>,
 ) -> Result<plain::Sender<()>, Failure> {
-    let Http { listener, tls, guard } = http;
+    let Http { tls, guard } = http;
     listener.set_nonblocking(true).context("the listener")?;
     let router = routes::router(shared, guard, ask);
     let (go, told) = plain::channel();

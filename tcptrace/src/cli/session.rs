@@ -52,6 +52,14 @@ impl Session {
         (self.incident.map(|incident| *incident), self.view.clock().clone())
     }
 
+    /// From `now` on stays of this age are reported, ns.
+    pub fn set_min_age(&mut self, min_age_ns: u64, now: BootNs) {
+        self.watch.set_min_age(min_age_ns, now);
+        if let Some(reports) = &mut self.reports {
+            reports.set_min_age(min_age_ns);
+        }
+    }
+
     /// Takes in facts that were handed over at once. Whether a leak was reported.
     pub fn take(&mut self, facts: impl IntoIterator<Item = Timed>) -> bool {
         let Self { watch, said, .. } = self;

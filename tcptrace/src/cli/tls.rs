@@ -1,6 +1,6 @@
 //! Files that say who may speak to whom: tokens, certificates, and what encrypts.
 
-use std::{fmt::Display, fs, path::Path, sync::Arc};
+use std::{fmt::Display, fs, io, path::Path, sync::Arc};
 
 use tokio_rustls::rustls::{
     RootCertStore,
@@ -12,7 +12,19 @@ use crate::{exit::Failure, serve::guard};
 
 /// What a file holds; `flag`: by which it was named.
 pub fn read(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {
-    fs::read(path).map_err(|e| wrong(flag, path, e))
+    fs::read(path).map_err(|e| wrong(flag, path, unreadable(&e)))
+}
+
+/// Why a file can't be read. A command that runs has given rights up, those over other people's
+/// files among them.
+pub fn unreadable(e: &io::Error) -> String {
+    match e.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "{e}; it is read by uid {}: that user must own it, or anybody be allowed to read it",
+            rustix::process::geteuid().as_raw()
+        ),
+        _ => e.to_string(),
+    }
 }
 
 /// What is wrong with it.

@@ -147,6 +147,7 @@ async fn top(args: &Args, plan: Plan, btf: &Path) -> Result<Exit, Failure> {
         interval: args.interval,
         origins: args.origins,
         exits: false,
+        lowest_min_age: None,
     };
     let mut notes = Vec::new();
     let source = attach::attach(how, &plan, &mut |note| notes.push(note.to_owned()))?;

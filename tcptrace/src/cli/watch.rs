@@ -6,8 +6,12 @@ use std::{
 };
 
 use super::{
-    attach, btf, close, ended_by, group::By, leaks, live, nanoseconds, output, recording, report,
-    report::ReportFile, select,
+    Command, attach, btf, close, ended_by,
+    group::By,
+    leaks, live, nanoseconds, output, recording, report,
+    report::ReportFile,
+    select, settings,
+    settings::{FileSettings, Reloads, reload::FlagChange},
 };
 use crate::{
     engine::{parse, parse::MinAge, reports::Reports, select::Selection, watch::Plan},
@@ -91,6 +95,9 @@ pub struct Args {
     close: close::beside::Args,
 
     #[command(flatten)]
+    config: settings::ConfigFlag,
+
+    #[command(flatten)]
     btf: btf::Args,
 
     #[command(flatten)]
@@ -108,6 +115,13 @@ fn ring_kib(text: &str) -> Result<u32, String> {
 }
 
 impl Args {
+    /// Looks everything up that was named.
+    fn prepare(&mut self) -> Result<(Selection, PathBuf), Failure> {
+        self.select.state = Some(self.select.watchable()?);
+        self.close.check(self.min_age.duration(), self.output.is_csv())?;
+        Ok((self.select.resolve()?, self.btf.resolve()?))
+    }
+
     fn plan(&self, selection: Selection) -> Plan {
         Plan {
             selection,
@@ -118,6 +132,26 @@ impl Args {
             ..Plan::default()
         }
         .reporting(self.min_age)
+    }
+
+    /// Reads the file of settings again: what scans are to be like from now on, if that was good.
+    fn reload(&self, reloads: &mut Reloads) -> Option<live::ScanPace> {
+        // Those who read them later go by what min-age was at the start.
+        let is_kept = self.record.is_some() || self.report.is_some();
+        let can = |change: &FlagChange| match change.key.as_str() {
+            "min-age" => !is_kept && change.is_possible_min_age(self.min_age),
+            key => key == "interval",
+        };
+        let mut pace = None;
+        let mut apply = |command| {
+            if let Command::Watch(new) = command {
+                new.close.check(new.min_age.duration(), new.output.is_csv())?;
+                pace = Some(live::ScanPace { min_age: new.min_age, interval: new.interval });
+            }
+            Ok(Vec::new())
+        };
+        reloads.reload(&can, &mut apply);
+        pace
     }
 
     fn announcement(&self) -> String {
@@ -137,13 +171,16 @@ impl Args {
     }
 }
 
+/// What it would do, where all that it names is in order.
+pub fn check(mut args: Args) -> Result<String, Failure> {
+    args.prepare()?;
+    Ok(args.announcement())
+}
+
 /// Runs the command.
-pub fn run(mut args: Args) -> Result<Exit, Failure> {
+pub fn run(mut args: Args, settings: Option<FileSettings>) -> Result<Exit, Failure> {
     memory::keep_little();
-    args.select.state = Some(args.select.watchable()?);
-    args.close.check(args.min_age.duration(), args.output.is_csv())?;
-    let selection = args.select.resolve()?;
-    let btf = args.btf.resolve()?;
+    let (selection, btf) = args.prepare()?;
     let recording = match &args.record {
         Some(path) => {
             let options = Options { path: Some(path.clone()), ..Options::default() };
@@ -152,7 +189,7 @@ pub fn run(mut args: Args) -> Result<Exit, Failure> {
         None => None,
     };
     let report = args.report.open()?;
-    attach::runtime()?.block_on(watch(&args, selection, &btf, recording, report))
+    attach::runtime()?.block_on(watch(&args, selection, &btf, recording, report, settings))
 }
 
 async fn watch(
@@ -161,7 +198,9 @@ async fn watch(
     btf: &Path,
     recording: Option<Prepared>,
     report: Option<ReportFile>,
+    settings: Option<FileSettings>,
 ) -> Result<Exit, Failure> {
+    let reloads = Reloads::new(settings)?;
     let view = match args.output.view(boot_now(), Columns::Watch) {
         Ok(view) => view,
         Err(e) => return ended_by(e),
@@ -174,6 +213,7 @@ async fn watch(
             interval: args.interval,
             origins: args.origins,
             exits: false,
+            lowest_min_age: reloads.lowest_min_age(args.min_age),
         },
         view,
         reports: args.reports(),
@@ -184,6 +224,8 @@ async fn watch(
         duration: args.duration,
         leaks: &args.leaks,
         announcement: args.announcement(),
+        reloads,
+        reload: &mut |reloads| args.reload(reloads),
     };
     live::run(job).await.map(|(_, exit)| exit)
 }

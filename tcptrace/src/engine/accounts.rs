@@ -98,6 +98,21 @@ impl Accounts {
         }
     }
 
+    /// From now on so many are told apart. Of more, those with fewest sockets open, and among them
+    /// those that nothing was said of for longest, are counted together with the rest.
+    pub fn set_most(&mut self, most: usize) {
+        self.most = most;
+        while self.slots.len() > most {
+            let open = |of: &Workload| self.open.get(of).copied().unwrap_or(0);
+            let least = self.slots.iter().min_by_key(|(of, slot)| (open(of), slot.used_ns));
+            let Some(least) = least.map(|(of, _)| of.clone()) else { return };
+            if let Some(slot) = self.slots.remove(&least) {
+                self.other.merge(slot.account);
+                self.merged += 1;
+            }
+        }
+    }
+
     /// Takes in what was said.
     pub fn take(&mut self, said: &Said) {
         match &said.update {
@@ -251,6 +266,21 @@ mod tests {
         said(&mut accounts, 50_001, "leaks", false, 50_001);
         let names: Vec<&str> = accounts.told_apart().iter().map(|(of, _)| &*of.name).collect();
         assert!(names.contains(&"leaks"), "{names:?}");
+    }
+
+    #[test]
+    fn fewer_are_told_apart() {
+        let mut accounts = Accounts::new(50);
+        for n in 0..9u64 {
+            (0..=n).for_each(|of| {
+                said(&mut accounts, 100 * n + of + 1, &format!("job-{n}"), false, n);
+            });
+        }
+        let before = totals(&accounts);
+        accounts.set_most(2);
+        let names: Vec<&str> = accounts.told_apart().iter().map(|(of, _)| &*of.name).collect();
+        assert_eq!(names, ["job-7", "job-8"], "those with most open");
+        assert_eq!((totals(&accounts), accounts.merged()), (before, 7), "none is lost");
     }
 
     #[test]

@@ -107,6 +107,17 @@ impl Tracker {
         Self { min_age_ns, ..Self::default() }
     }
 
+    /// From `now` on stays of this age are reported, ns. What was reported stays so; it is said
+    /// again when it is its turn by the new age.
+    pub fn set_min_age(&mut self, min_age_ns: u64, now: BootNs) {
+        self.min_age_ns = min_age_ns;
+        for open in self.open.values_mut() {
+            let latest = open.record.latest_ns;
+            let next = next_doubling(now.saturating_sub(latest), min_age_ns);
+            open.due_ns = latest.saturating_add(next);
+        }
+    }
+
     /// Takes in an event of the kernel's. `from_ns`: shorter stays are not worth a word, ns.
     pub fn event(&mut self, event: &Event, from_ns: u64) -> Outcome {
         let cookie = event.change.connection.cookie;
@@ -274,6 +285,12 @@ impl Tracker {
     #[must_use]
     pub fn knows(&self, cookie: u64) -> bool {
         self.open.contains_key(&cookie)
+    }
+
+    /// Whether this stay of it was reported and has not ended.
+    #[must_use]
+    pub fn has_reported(&self, cookie: u64, latest_ns: BootNs) -> bool {
+        self.open.get(&cookie).is_some_and(|open| open.record.latest_ns == latest_ns)
     }
 
     /// Whether it was judged and found not to be asked for.

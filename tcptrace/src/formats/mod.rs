@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod btf;
 pub mod calls;
 pub mod cgroup;
+pub mod config_file;
 pub mod container;
 pub mod descriptor;
 pub mod elf;

@@ -25,6 +25,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+use super::current::Current;
+
 /// Connections at once. Of more, the one ends that has waited longest for a request.
 pub const CONNECTIONS: usize = 128;
 /// A request's head is no longer than this, bytes.
@@ -99,7 +101,7 @@ impl Open {
 /// Answers requests until it is dropped.
 pub async fn serve(
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Arc<Current<Option<TlsAcceptor>>>,
     router: Router,
     traffic: Arc<Traffic>,
 ) {
@@ -111,7 +113,7 @@ pub async fn serve(
                 Ok((stream, _)) => {
                     make_room(&mut open, &traffic);
                     let connected = Connected::default();
-                    let talk = talk(stream, tls.clone(), router.clone(), connected.clone());
+                    let talk = talk(stream, tls.get(), router.clone(), connected.clone());
                     let task = tasks.spawn(talk);
                     open.push(Open { since: Instant::now(), connected, task });
                 }

@@ -5,9 +5,10 @@
 //! One file a stage: `listen` accepts and bounds connections, `guard` says who may ask, `routes`
 //! turns paths and their `words` into questions, `site` asks them, `answer` (on the watch's thread)
 //! answers them, `feed` keeps the latest events, which `events` tells, `page` asks all that in a
-//! browser.
+//! browser. `current` is what may be exchanged meanwhile.
 
 pub mod answer;
+pub mod current;
 pub mod events;
 pub mod feed;
 pub mod guard;

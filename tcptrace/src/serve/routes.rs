@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 
 use super::{
     answer::{Asked, Chosen, PageFormat, Question, SocketsAsked, Subject},
+    current::Current,
     events::events,
     guard::{Guard, Unadmitted},
     site::{JSON, Shared, Site, Wrong},
@@ -43,7 +44,11 @@ const WIDTH: usize = 100;
 pub const WIDTHS: std::ops::RangeInclusive<usize> = 40..=1_000;
 
 /// All paths. Questions go to `ask`.
-pub fn router(shared: Arc<Shared>, guard: Guard, ask: mpsc::Sender<Question>) -> Router {
+pub fn router(
+    shared: Arc<Shared>,
+    guard: Arc<Current<Arc<Guard>>>,
+    ask: mpsc::Sender<Question>,
+) -> Router {
     let site = Site::new(shared, guard, ask);
     let guarded = Router::new()
         .route("/metrics", get(metrics))
@@ -75,7 +80,7 @@ async fn plain(mut answer: Response) -> Response {
 }
 
 async fn guard_it(State(site): State<Site>, request: Request, next: Next) -> Response {
-    match site.guard.admits(request.uri(), request.headers()) {
+    match site.guard.get().admits(request.uri(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(why) => {
             let mut answer = Wrong::new(why.status(), why.told()).into_response();

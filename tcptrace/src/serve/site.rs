@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     answer::{Asked, Question},
+    current::Current,
     feed::EventFeed,
     guard::Guard,
 };
@@ -83,7 +84,7 @@ pub struct Site {
     /// What the watch says without being asked.
     pub shared: Arc<Shared>,
     /// Who may ask.
-    pub guard: Arc<Guard>,
+    pub guard: Arc<Current<Arc<Guard>>>,
     /// Who listens to events has one of these.
     pub listeners: Arc<Semaphore>,
     ask: mpsc::Sender<Question>,
@@ -121,10 +122,14 @@ impl IntoResponse for Wrong {
 
 impl Site {
     /// Questions go to `ask`.
-    pub fn new(shared: Arc<Shared>, guard: Guard, ask: mpsc::Sender<Question>) -> Self {
+    pub fn new(
+        shared: Arc<Shared>,
+        guard: Arc<Current<Arc<Guard>>>,
+        ask: mpsc::Sender<Question>,
+    ) -> Self {
         Self {
             shared,
-            guard: Arc::new(guard),
+            guard,
             listeners: Arc::new(Semaphore::new(LISTENERS)),
             ask,
             on_the_way: Arc::new(Semaphore::new(ON_THE_WAY_KIB as usize)),

@@ -21,6 +21,8 @@ const UNITS: [(&str, &str); 2] = [
     ("tcptrace.service", include_str!("tcptrace.service")),
     ("tcptrace-serve.service", include_str!("tcptrace-serve.service")),
 ];
+/// What the services read: a conffile, so that an upgrade leaves it as its owner wrote it.
+const SETTINGS: &str = "etc/tcptrace/tcptrace.toml";
 /// The services' units were there before and go with the package: so must their links, and their
 /// processes.
 const PRERM: &str = "#!/bin/sh
@@ -60,7 +62,11 @@ pub fn make(dir: &Path, target: &Target, epoch: &str) -> Result<PathBuf> {
     for (name, unit) in UNITS {
         stage.put(&format!("usr/lib/systemd/system/{name}"), 0o644, unit.as_bytes())?;
     }
+    let settings = fs::read(root().join("docs/tcptrace.toml"))?;
+    stage.put(SETTINGS, 0o644, &settings)?;
+    stage.put("DEBIAN/conffiles", 0o644, format!("/{SETTINGS}\n").as_bytes())?;
     let doc = format!("usr/share/doc/{NAME}");
+    stage.put(&format!("{doc}/examples/tcptrace.toml"), 0o644, &settings)?;
     stage.put(&format!("{doc}/copyright"), 0o644, COPYRIGHT.as_bytes())?;
     stage.put(&format!("{doc}/CHANGELOG.md.gz"), 0o644, &gzip(&root().join("CHANGELOG.md"))?)?;
     let third_party = dir.join("third-party-licenses");

@@ -35,6 +35,9 @@ fn main() -> Result<()> {
         let others = names.iter().filter(|other| **other != name(command)).cloned();
         let also: Vec<String> = [name(&root)].into_iter().chain(others).collect();
         page(command, &also, &man)?;
+        for action in command.get_subcommands() {
+            page(action, &[name(&root), name(command)], &man)?;
+        }
     }
     Ok(())
 }

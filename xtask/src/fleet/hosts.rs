@@ -63,6 +63,7 @@ fn scraped(n: usize, began: Instant) -> String {
             started_s: 1_764_000_000.0,
             connections: 1,
             refused: 0,
+            reload: None,
         };
         let format = Exposition::OpenMetrics;
         metrics(&host.watch, &host.accounts, &clock, now, &around, format)
@@ -85,7 +86,7 @@ fn main() -> Result<()> {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
         eprintln!("answering for {count} hosts on 127.0.0.1:{port}");
         let traffic = std::sync::Arc::default();
-        tcptrace::serve::listen::serve(listener, None, router, traffic).await;
+        tcptrace::serve::listen::serve(listener, std::sync::Arc::default(), router, traffic).await;
         Ok(())
     })
 }

@@ -86,7 +86,7 @@ pub const LAYERS: &[Layer] = &[
     Layer {
         place: "tcptrace/src/formats/",
         own: &["formats"],
-        // syscalls is a table of names and numbers.
+        // syscalls is a table of names and numbers; of toml only what reads text.
         crates: Crates::Only(&[
             "bytes",
             "serde",
@@ -94,6 +94,7 @@ pub const LAYERS: &[Layer] = &[
             "syscalls",
             "tcptrace_common",
             "thiserror",
+            "toml",
             "zerocopy",
         ]),
         never: IMPURE,

@@ -19,7 +19,7 @@ use crate::{
         live::{agent, netstat},
         recording::recorder::Recorder,
     },
-    view::metrics::Around,
+    view::metrics::{Around, ReloadResult},
 };
 
 /// The watch, and what is counted of it.
@@ -32,7 +32,11 @@ pub struct Agent {
     pub traffic: Arc<Traffic>,
     pub recorder: Option<Recorder>,
     pub remember: Duration,
+    pub reloaded: Option<ReloadResult>,
+    /// Command lines are told with their arguments,
     pub arguments: bool,
+    /// and remembered with them.
+    pub remembers_arguments: bool,
 }
 
 impl Agent {
@@ -73,6 +77,10 @@ impl Agent {
         let last = last.unwrap_or(self.remember);
         let refused = if self.recorder.is_none() {
             Some("nothing is remembered: serve was started with --remember 0".to_owned())
+        } else if self.remembers_arguments && !self.arguments {
+            let told = "what is remembered has arguments of command lines, which are for those \
+                        who show a token or a certificate; a restart forgets them";
+            Some(told.to_owned())
         } else {
             (last > self.remember).then(|| {
                 let kept = human(nanoseconds(self.remember));
@@ -98,6 +106,7 @@ impl Agent {
             started_s: self.started_s,
             connections: self.traffic.connections.load(Relaxed),
             refused: self.traffic.refused.load(Relaxed),
+            reload: self.reloaded,
         }
     }
 }

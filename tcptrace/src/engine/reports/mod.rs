@@ -120,6 +120,11 @@ impl Reports {
         }
     }
 
+    /// From now on sockets are reported first at this age, ns.
+    pub fn set_min_age(&mut self, min_age_ns: u64) {
+        self.min_age_ns = min_age_ns;
+    }
+
     /// Takes in what is about a socket; whether it did: what is not is for the view as it is.
     pub fn take(&mut self, update: &Update) -> bool {
         match update {

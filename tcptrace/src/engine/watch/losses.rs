@@ -79,6 +79,11 @@ impl Losses {
         }
     }
 
+    /// The next scan is to be complete: what is asked for has changed.
+    pub fn look_at_all(&mut self) {
+        self.resyncs = self.resyncs.max(1);
+    }
+
     /// Whether a scan has ended.
     pub fn has_scanned(&self) -> bool {
         self.complete_ns.is_some()

@@ -199,6 +199,20 @@ impl Watch {
         }
     }
 
+    /// What is asked for.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// From `now` on stays of this age are reported, ns. Nothing that is known is forgotten: what
+    /// was reported and is younger stays so until it ends.
+    pub fn set_min_age(&mut self, min_age_ns: u64, now: BootNs) {
+        self.plan.min_age_ns = min_age_ns;
+        self.tracker.set_min_age(min_age_ns, now);
+        self.losses.look_at_all();
+    }
+
     /// Takes in a fact; what it means goes to `said`. Facts come in the order in which they became
     /// known.
     pub fn take(&mut self, fact: &Timed, said: &mut Vec<Said>) {

@@ -142,7 +142,9 @@ impl Watch {
         let began = socket.latest_ns > now;
         let normal = self.plan.by_normal.then(|| self.normals.of(socket));
         let from_ns = self.plan.reported_from_ns(normal.and_then(Result::ok));
-        let young = now.saturating_sub(socket.latest_ns) < from_ns;
+        // What was reported stays so, whatever min-age is now.
+        let young = now.saturating_sub(socket.latest_ns) < from_ns
+            && !self.tracker.has_reported(socket.cookie, socket.latest_ns);
         let state = TcpState::from_number(socket.state);
         let watched = state.is_none_or(|state| self.plan.watches(state));
         let asked_for = watched && self.plan.selection.matches_connection(&connection);

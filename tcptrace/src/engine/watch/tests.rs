@@ -292,3 +292,34 @@ fn what_was_listed_too_young_is_reported_when_it_is_not() {
     assert_eq!(take(&mut watch, 13 * SECOND, Fact::Change(Wire(change))).len(), 0);
     assert_eq!(scanned(&mut watch, scan(20 * SECOND, &[], &[])).len(), 0);
 }
+
+#[test]
+fn another_min_age_forgets_nothing() {
+    let mut watch = watch();
+    let at = |seconds: u64| seconds * SECOND;
+    let stuck = scanned(&mut watch, scan(at(3), &[socket(at(1))], &[7]));
+    assert_eq!(names(&stuck), ["stuck"]);
+    watch.set_min_age(at(60), at(3));
+    assert!(watch.wants(at(3)).complete, "what was listed by the old one is looked at once more");
+    // It is younger now, and stays as it is; another one is too young.
+    let mut other = socket(at(4));
+    other.cookie = COOKIE + 1;
+    let complete = |now| {
+        let mut all = Scan { complete: true, ..scan(now, &[socket(at(1)), other], &[7, 8]) };
+        all.holders.0.push(tcptrace_common::event::Holding { cookie: COOKIE + 1, ..holder(9) });
+        all
+    };
+    for now in [5, 9, 17, 33] {
+        assert_eq!(names(&scanned(&mut watch, complete(at(now)))), [""; 0], "{now}");
+        assert_eq!(watch.rows().len(), 1);
+    }
+    assert_eq!(watch.rows().next().map(|record| record.holders.len()), Some(2), "it is followed");
+    // When it passes the new one it is told again, the other for the first time.
+    assert_eq!(names(&scanned(&mut watch, complete(at(70)))), ["stuck", "stuck"]);
+    assert_eq!(watch.totals().stuck, 2);
+    watch.set_min_age(SECOND, at(71));
+    assert_eq!(names(&scanned(&mut watch, complete(at(72)))), [""; 0]);
+    let ended = take(&mut watch, at(80), Fact::Change(Wire(end(at(80), at(1), TcpState::LastAck))));
+    assert_eq!(names(&ended), ["resolved"]);
+    assert_eq!((watch.totals().resolved, watch.totals().still_open), (1, 1));
+}

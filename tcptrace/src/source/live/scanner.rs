@@ -60,6 +60,7 @@ pub struct Scanned {
 #[derive(Debug)]
 struct Order {
     now_ns: BootNs,
+    min_age_ns: u64,
     wants: Wants,
 }
 
@@ -68,6 +69,7 @@ pub struct Scanner {
     orders: Option<Sender<Order>>,
     results: UnboundedReceiver<io::Result<Scanned>>,
     thread: Option<JoinHandle<()>>,
+    min_age_ns: u64,
 }
 
 /// A stay that no descriptor leads to is looked for again when its age has doubled, but not sooner
@@ -87,17 +89,24 @@ impl Scanner {
         let stacks = scans.origins().is_some().then(StackWords::start).transpose()?;
         let (orders, ordered) = mpsc::channel();
         let (found, results) = unbounded_channel();
+        let min_age_ns = scope.min_age_ns;
         let work = move || Work::new(scans, scope, gauges, stacks).run(&ordered, &found);
         // A thread that panicked says so where its first result is waited for.
         let thread = source::thread("scanner", work)?;
-        Ok(Self { orders: Some(orders), results, thread: Some(thread) })
+        Ok(Self { orders: Some(orders), results, thread: Some(thread), min_age_ns })
+    }
+
+    /// From the next scan on younger stays are left alone, ns; not less than what the programs were
+    /// loaded with.
+    pub fn set_min_age(&mut self, min_age_ns: u64) {
+        self.min_age_ns = min_age_ns;
     }
 
     /// Begins a scan as of `now_ns`. One at a time.
     pub fn begin(&mut self, now_ns: BootNs, wants: Wants) {
         // A thread that has ended says so where its result is waited for.
         if let Some(orders) = &self.orders {
-            let _ = orders.send(Order { now_ns, wants });
+            let _ = orders.send(Order { now_ns, min_age_ns: self.min_age_ns, wants });
         }
     }
 
@@ -168,8 +177,10 @@ impl Work {
     }
 
     fn scan(&mut self, order: &Order) -> io::Result<(Vec<Fact>, Scan)> {
-        let Order { now_ns, wants } = order;
+        let Order { now_ns, min_age_ns, wants } = order;
         let now_ns = *now_ns;
+        self.scope.min_age_ns = *min_age_ns;
+        self.scans.set_min_age(*min_age_ns);
         for stay in &wants.give_up {
             self.scans.nursery().give_up(stay.slot, stay.since_ns);
         }

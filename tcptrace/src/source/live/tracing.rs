@@ -119,6 +119,14 @@ impl Live {
         self.scan_after(Duration::ZERO);
     }
 
+    /// From the next scan on stays younger than `min_age_ns` are left alone, and scans are
+    /// `interval` apart. Not less than what the programs were loaded with.
+    pub fn set_pace(&mut self, min_age_ns: u64, interval: Duration) {
+        self.scanner.set_min_age(min_age_ns);
+        self.pace.interval = interval;
+        self.hurry();
+    }
+
     fn scan_after(&mut self, pause: Duration) {
         let pause = if self.hurried { Duration::ZERO } else { pause };
         self.next_scan = Instant::now() + pause;

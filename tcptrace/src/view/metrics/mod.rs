@@ -40,6 +40,17 @@ pub struct Around {
     pub connections: u64,
     /// Connections to it that were refused or ended, since there were too many.
     pub refused: u64,
+    /// How the last reading of its file of settings went; `None`: it has none.
+    pub reload: Option<ReloadResult>,
+}
+
+/// How the last reading of a file of settings went.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ReloadResult {
+    /// The file was good.
+    pub successful: bool,
+    /// When it last was, s since 1970.
+    pub success_s: f64,
 }
 
 const fn gauge(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
@@ -120,6 +131,16 @@ const MEMORY: Metric =
     gauge("process_resident_memory_bytes", "bytes", "Resident memory of the agent.");
 const STARTED: Metric =
     gauge("process_start_time_seconds", "seconds", "When the agent started, since 1970.");
+const RELOADED: Metric = gauge(
+    "tcptrace_config_last_reload_successful",
+    "",
+    "Whether the last reading of the file of --config went well; if not, all stays as it was.",
+);
+const RELOADED_AT: Metric = gauge(
+    "tcptrace_config_last_reload_success_timestamp_seconds",
+    "seconds",
+    "When the file of --config was last read and good, since 1970.",
+);
 const CONNECTIONS: Metric =
     gauge("tcptrace_http_connections", "", "Connections to the agent's listener.");
 const REFUSED: Metric = counter(
@@ -356,6 +377,12 @@ fn of_the_agent(out: &mut MetricWriter, around: &Around) {
     }
     out.metric(STARTED);
     out.sample(&[], around.started_s);
+    if let Some(reload) = around.reload {
+        out.metric(RELOADED);
+        out.sample(&[], f64::from(u8::from(reload.successful)));
+        out.metric(RELOADED_AT);
+        out.sample(&[], reload.success_s);
+    }
     out.metric(CONNECTIONS);
     out.count(&[], around.connections, None);
     out.metric(REFUSED);

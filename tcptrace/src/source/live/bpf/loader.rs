@@ -144,8 +144,18 @@ impl Kernel {
             destroy: tracing.destroy,
             at_calls,
         };
-        let scans =
-            Scans { control, counts, nursery, stays, holders, adopt, origins, normals, scans: 0 };
+        let scans = Scans {
+            control,
+            counts,
+            nursery,
+            stays,
+            holders,
+            adopt,
+            origins,
+            normals,
+            scans: 0,
+            min_age_ns: config.min_age_ns,
+        };
         Ok((kernel, scans, events))
     }
 

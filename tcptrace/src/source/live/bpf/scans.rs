@@ -26,9 +26,16 @@ pub struct Scans {
     pub(super) origins: Option<OriginMaps>,
     pub(super) normals: Option<NormalTable>,
     pub(super) scans: u32,
+    pub(super) min_age_ns: u64,
 }
 
 impl Scans {
+    /// From now on younger stays are left alone, ns; not less than what the programs were loaded
+    /// with.
+    pub fn set_min_age(&mut self, min_age_ns: u64) {
+        self.min_age_ns = min_age_ns;
+    }
+
     /// Lists the live stays in socket storage that are due for a report at `now_ns`, or all of
     /// them.
     ///
@@ -81,7 +88,7 @@ impl Scans {
     }
 
     fn set_control(&mut self, now_ns: u64, mode: u32) -> io::Result<()> {
-        let control = Control { now_ns, scan: self.scans, mode };
+        let control = Control { now_ns, min_age_ns: self.min_age_ns, scan: self.scans, mode };
         let mut bytes = [0; size_of::<Control>()];
         bytes.copy_from_slice(control.as_bytes());
         self.control.set(0, bytes, 0).map_err(io::Error::other)
