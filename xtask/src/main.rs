@@ -63,9 +63,15 @@ Usage: cargo xtask COMMAND
                  rules, alerts and dashboard of deploy/ held against them; as root;
                  'scale': what 1,000 simulated agents take of a Prometheus; 'containers': the \
                     agent in one
-                 container (podman, runc) names a leak in another; 'soak [--seconds N]': what an \
-                    agent costs in
-                 an hour of leaks that come and go, and whether that grows
+                 container (podman, runc) names a leak in another, on the rights of deploy/, and \
+                    two builds
+                 of the image are one; 'manifests': kustomize's, Helm's and Compose's files, \
+                    rendered,
+                 held against published schemas, one another and the units (tools from pip); \
+                    'seccomp':
+                 deploy/seccomp.json, as the code is; 'soak [--seconds N]': what an agent costs in \
+                    an hour
+                 of leaks that come and go, and whether that grows
   fuzz [TARGET]  all that reads bytes from outside, ten minutes a target; '--seconds N' for less \
                     or more
   dist [check]   what is handed out, below target/dist: static binary, manual pages, shell \
@@ -126,6 +132,8 @@ fn run(args: &[String]) -> Result<()> {
         ["fleet", "soak", "--seconds", n] => {
             fleet::soak::run(n.parse().context("--seconds N: write a whole number")?)
         }
+        ["fleet", "manifests"] => fleet::manifests::run(),
+        ["fleet", "seccomp"] => fleet::seccomp::run(),
         ["tidy"] => tidy::run(),
         [] | ["help" | "-h" | "--help"] => {
             eprintln!("{HELP}");

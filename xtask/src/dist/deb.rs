@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{Target, licenses, sums};
+use super::{Target, sbom, sums};
 use crate::cargo::{check, root};
 
 /// Debian's own tcptrace is another program (it reads tcpdump's files), with a higher version.
@@ -69,9 +69,9 @@ pub fn make(dir: &Path, target: &Target, epoch: &str) -> Result<PathBuf> {
     stage.put(&format!("{doc}/examples/tcptrace.toml"), 0o644, &settings)?;
     stage.put(&format!("{doc}/copyright"), 0o644, COPYRIGHT.as_bytes())?;
     stage.put(&format!("{doc}/CHANGELOG.md.gz"), 0o644, &gzip(&root().join("CHANGELOG.md"))?)?;
-    let third_party = dir.join("third-party-licenses");
-    fs::write(&third_party, licenses::texts(target.triple)?)?;
-    stage.put(&format!("{doc}/third-party-licenses.gz"), 0o644, &gzip(&third_party)?)?;
+    for name in ["third-party-licenses", sbom::NAME] {
+        stage.put(&format!("{doc}/{name}.gz"), 0o644, &gzip(&dir.join(name))?)?;
+    }
     let md5sums = sums("md5sum", &stage.0)?;
     stage.put("DEBIAN/md5sums", 0o644, md5sums.as_bytes())?;
     stage.put("DEBIAN/control", 0o644, control(version, target.debian).as_bytes())?;

@@ -1,9 +1,12 @@
-//! What is handed out: a static binary, its manual pages and shell completions, a Debian package.
+//! What is handed out: a static binary, the list of what is in it, its manual pages and shell
+//! completions, a Debian package.
 //! The same sources and toolchain give the same bytes, wherever they lie.
 
 mod check;
 mod deb;
 mod licenses;
+mod linked;
+pub mod sbom;
 mod service;
 
 use std::{
@@ -73,6 +76,9 @@ fn build(target: &Target) -> Result<Dist> {
         .args(["run", "--locked", "--quiet", "--package", "tcptrace", "--example", "pages", "--"])
         .arg(&dir);
     succeed(pages.env("SOURCE_DATE_EPOCH", &epoch))?;
+    let linked = linked::linked(target.triple)?;
+    fs::write(dir.join(sbom::NAME), sbom::text(&linked, &epoch)?)?;
+    fs::write(dir.join("third-party-licenses"), licenses::texts(&linked)?)?;
     let package = deb::make(&dir, target, &epoch)?;
     let sums = sums("sha256sum", &dir)?;
     fs::write(dir.join("SHA256SUMS"), &sums)?;
@@ -84,6 +90,24 @@ fn build(target: &Target) -> Result<Dist> {
 pub fn shipped() -> Result<PathBuf> {
     let [usual, _] = &TARGETS;
     binary(usual)
+}
+
+/// What the image is made of, for this architecture, put into `context`: the binary, and the list
+/// of what is in it.
+pub fn for_image(context: &Path) -> Result<()> {
+    let [usual, _] = &TARGETS;
+    let dir = context.join(usual.debian);
+    fs::create_dir_all(&dir)?;
+    let built = binary(usual)?;
+    fs::copy(&built, dir.join("tcptrace")).with_context(|| built.display().to_string())?;
+    fs::write(dir.join(sbom::NAME), listed()?)?;
+    Ok(())
+}
+
+/// The list of what is in the binary for this architecture.
+pub fn listed() -> Result<String> {
+    let [usual, _] = &TARGETS;
+    sbom::text(&linked::linked(usual.triple)?, &epoch()?)
 }
 
 /// Statically linked. The linker is rustc's own, as libc and its start-up code are: what compiler
@@ -118,7 +142,7 @@ fn binary(target: &Target) -> Result<PathBuf> {
 }
 
 /// Seconds since 1970 of all that has a time: the commit's, or as given (SOURCE_DATE_EPOCH).
-fn epoch() -> Result<String> {
+pub fn epoch() -> Result<String> {
     if let Ok(given) = env::var("SOURCE_DATE_EPOCH") {
         return Ok(given);
     }

@@ -2,7 +2,10 @@
 //! sends: what is in `deploy/` is held against them.
 
 pub mod containers;
+pub mod manifests;
+mod rights;
 pub mod scale;
+pub mod seccomp;
 pub mod soak;
 
 use std::{
