@@ -8,7 +8,7 @@
 //! | [`iter`] | what iterators list | `bpf::iter`, and behind it the core, facts written and read, all formats |
 //! | [`netlink`] | answers of sock_diag, orders to close | `formats::{sock_diag, unix_diag}`, and behind it as above; `source::live::close::wire` |
 //! | [`proc_files`] | files of `/proc` and `/sys` | `formats::{stat, sysctl, threads, arguments, lines, net_lines, ports, descriptor}`, `engine::{language, check}`, `source::live`, and behind them the page on a process |
-//! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths | `formats::{cgroup, container, mounts}` |
+//! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths | `formats::{cgroup, container, mounts, pods}` |
 //! | [`btf`] | BTF, the kernel's or of `--btf` | `formats::btf`, and aya's reader of what that leaves |
 //! | [`recording`] | files of `tcptrace record`, frames and batches of facts | `source::recording`, `engine::fact`, and behind them the core and all formats |
 //! | [`stacks`] | ELF files, perf maps, `/proc/PID/maps`, Python, JVMs | `source::live::symbols`, `formats::{elf, jvm_dump, maps, perf_map, python}` |
@@ -22,6 +22,8 @@
 mod of_blocked;
 #[path = "doctor.rs"]
 mod of_doctor;
+#[path = "pods.rs"]
+mod of_pods;
 #[path = "recording.rs"]
 mod of_recordings;
 #[path = "settings.rs"]
@@ -53,7 +55,6 @@ use tcptrace::{
     formats::{
         btf::{BtfError, needed},
         cgroup::{CgroupPattern, Cgroups},
-        container::container,
         descriptor::{Kind, socket_inode},
         lines, mounts,
         sock_diag::{Detail, Dump, MPTCP, TCP, acknowledgement},
@@ -358,7 +359,7 @@ pub fn cgroups(data: &[u8]) {
     let cgroups = Cgroups::parse(text);
     let within = cgroups.path().map(|path| text.contains(path));
     assert!(within != Some(false) && cgroups.container().is_none_or(|c| !c.id.is_empty()));
-    let _ = container(text);
+    of_pods::pods(text);
     assert!(
         mounts::parse(data).len() <= data.split(|b| *b == b'\n').count(),
         "no more mounts than lines"

@@ -13,14 +13,16 @@ use serde_json::Value;
 
 use crate::{
     agent::Agent,
+    support::cgroup::Cgroup,
     tests,
-    tracer::{Pair, netns, run},
+    tracer::{Pair, netns, run, start},
 };
 
 tests![
     metrics_say_what_the_watch_knows,
     pages_of_sockets,
     events_go_on_where_a_client_was,
+    names_of_pods,
     tokens_and_names,
     certificates,
     hostile_clients_cost_bounded_memory,
@@ -123,6 +125,29 @@ fn pages_of_sockets() {
     let (status, head, _) =
         agent.raw(&format!("DELETE /metrics HTTP/1.1\r\nHost: {}\r\n", agent.at));
     assert!(status == 405 && head.contains("allow: get"), "{head}");
+}
+
+/// Kubernetes's names, from a directory as the kubelet makes it.
+fn names_of_pods() {
+    let uid = "0c8d1f5e-6a0b-4f57-9d5e-2b1c0e9a7f43";
+    let (id, ns) = ("ab".repeat(32), netns());
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in [format!("shop_cart-x2x7k_{uid}"), format!("no\"t_a_pod_{uid}")] {
+        fs::create_dir(dir.path().join(name)).expect("made");
+    }
+    let slice = format!("kubepods-pod{}.slice", uid.replace('-', "_"));
+    let cgroup = Cgroup::new(slice).expect("root may make cgroups");
+    let server = start(&ns);
+    cgroup.take_into(&format!("cri-containerd-{id}.scope"), &server).expect("moves");
+    let mut pair = Pair::between(server, start(&ns), "127.0.0.1:0", "127.0.0.1");
+    let agent = Agent::of(&ns, &["--pods", dir.path().to_str().expect("plain")]);
+    pair.client_closes();
+    let name = format!(
+        "tcptrace_workload_info{{workload=\"{}\",kind=\"container\",pod_uid=\"{uid}\",\
+         namespace=\"shop\",pod=\"cart-x2x7k\",runtime=\"containerd\"}}",
+        &id[..12]
+    );
+    agent.wait("its name", |agent| agent.metric(&name) == 1.0);
 }
 
 /// Reads events until one that fits.

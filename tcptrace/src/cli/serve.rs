@@ -6,7 +6,7 @@ mod reload;
 
 use std::{
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, atomic::Ordering::Relaxed, mpsc as plain},
     time::Duration,
 };
@@ -56,7 +56,7 @@ use crate::{
     },
     source::{
         self, Source,
-        live::{boot_now, bpf::preflight, memory},
+        live::{boot_now, bpf::preflight, memory, pods::Pods},
         recording::{options::Options, recorder::Prepared},
     },
     view::Clock,
@@ -116,6 +116,11 @@ pub struct Args {
     )]
     workloads: u16,
 
+    /// Name Kubernetes pods as the kubelet names their log directories below this one
+    /// (/var/log/pods)
+    #[arg(long, value_name = "DIR")]
+    pods: Option<PathBuf>,
+
     /// Report stays longer than this; 0 reports every stay; auto: what is longer than normal there
     #[arg(long, value_name = "DUR|auto", default_value = "10s", value_parser = parse::min_age)]
     min_age: MinAge,
@@ -162,12 +167,13 @@ const LENGTHS_NS: u64 = 5_000_000_000;
 
 impl Args {
     /// Looks everything up that was named.
-    fn prepare(&mut self) -> Result<(Http, Selection, PathBuf), Failure> {
+    fn prepare(&mut self) -> Result<Named, Failure> {
         self.select.state = Some(self.select.watchable()?);
         let (guard, tls) = (self.guard()?, self.tls()?);
         let guard = Arc::new(Current::new(Arc::new(guard)));
         let http = Http { tls: Arc::new(Current::new(tls)), guard };
-        Ok((http, self.select.resolve()?, self.btf.resolve()?))
+        let pods = self.pods()?;
+        Ok(Named { http, pods, selection: self.select.resolve()?, btf: self.btf.resolve()? })
     }
 
     fn announcement(&self, at: SocketAddr, http: &Http) -> String {
@@ -217,6 +223,11 @@ impl Args {
         Ok(Guard::default())
     }
 
+    fn pods(&self) -> Result<Option<Pods>, Failure> {
+        let open = |path| Pods::open(path).map_err(|e| wrong("--pods", path, e));
+        self.pods.as_deref().map(open).transpose()
+    }
+
     fn tls(&self) -> Result<Option<TlsAcceptor>, Failure> {
         let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
         let chain = tls::certificates("--tls-cert", cert)?;
@@ -245,18 +256,26 @@ impl Args {
 
 /// What it would do, where all that it names is in order.
 pub fn check(mut args: Args) -> Result<String, Failure> {
-    let (at, (http, _, _)) = (args.listen, args.prepare()?);
-    Ok(args.announcement(at, &http))
+    let (at, named) = (args.listen, args.prepare()?);
+    Ok(args.announcement(at, &named.http))
 }
 
 /// Runs the command.
 pub fn run(mut args: Args, settings: Option<FileSettings>) -> Result<Exit, Failure> {
     memory::keep_little();
     memory::share();
-    let (http, selection, btf) = args.prepare()?;
+    let named = args.prepare()?;
     let listener = TcpListener::bind(args.listen)
         .map_err(|e| Failure::usage(format!("--listen {}: {e}", args.listen)))?;
-    attach::runtime()?.block_on(serve(args, selection, &btf, listener, http, settings))
+    attach::runtime()?.block_on(serve(args, named, listener, settings))
+}
+
+/// What flags name, looked up.
+struct Named {
+    http: Http,
+    selection: Selection,
+    btf: PathBuf,
+    pods: Option<Pods>,
 }
 
 /// Who may ask, and how: replaced as the file of settings is read again.
@@ -268,18 +287,17 @@ struct Http {
 
 async fn serve(
     args: Args,
-    selection: Selection,
-    btf: &Path,
+    named: Named,
     listener: TcpListener,
-    http: Http,
     settings: Option<FileSettings>,
 ) -> Result<Exit, Failure> {
     let reloads = Reloads::new(settings)?;
+    let Named { http, selection, btf, pods } = named;
     let mut stop = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let plan = args.plan(selection);
     let how = attach::How {
-        btf,
+        btf: &btf,
         ring_kib: None,
         interval: args.interval,
         origins: args.origins,
@@ -312,6 +330,7 @@ async fn serve(
         arguments: args.tells_arguments(),
         remembers_arguments: args.tells_arguments(),
         reloaded: reloads.last(),
+        pods,
     };
     warn(&args.announcement(at, &http));
     let mut reload = reload::Reload::new(args, http, reloads);

@@ -147,11 +147,15 @@ fn pod(component: &str) -> Option<String> {
         Some(_) => return None,
         None => slice.strip_prefix("pod")?,
     };
-    let uid = uid.replace('_', "-");
+    Some(uid.replace('_', "-")).filter(|uid| is_pod_uid(uid))
+}
+
+/// A UUID; of a static pod a digest.
+pub(super) fn is_pod_uid(uid: &str) -> bool {
     let groups = [8, 4, 4, 4, 12];
     let uuid = uid.split('-').count() == groups.len()
         && uid.split('-').zip(groups).all(|(g, n)| is_hex(g, n));
-    (uuid || is_hex(&uid, 32)).then_some(uid)
+    uuid || is_hex(uid, 32)
 }
 
 fn is_hex(text: &str, digits: usize) -> bool {

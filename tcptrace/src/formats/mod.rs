@@ -18,6 +18,7 @@ pub mod mounts;
 pub mod net_lines;
 mod netlink;
 pub mod perf_map;
+pub mod pods;
 pub mod ports;
 pub mod python;
 pub mod sock_diag;

@@ -55,9 +55,13 @@ pub fn run() -> Result<()> {
     names(&leaks)?;
     let profile = root().join(seccomp::PROFILE);
     let profile = format!("seccomp={}", profile.display());
-    for (what, flags) in [(seccomp::PROFILE, &[][..]), ("that, with --origins", &["--origins"])] {
+    let logs = dir.0.join("pods");
+    fs::create_dir_all(&logs)?;
+    let logs = format!("{}:/var/log/pods:ro", logs.display());
+    let more = ["--origins", "--pods=/var/log/pods"];
+    for (what, flags) in [(seccomp::PROFILE, &[][..]), ("that, with --origins and --pods", &more)] {
         say(&format!("rights: {what}"));
-        agent(&netns, &["--security-opt", &profile], flags)?;
+        agent(&netns, &["--security-opt", &profile, "-v", &logs], flags)?;
         names(&leaks)?;
         let said = podman(&["logs", "agent"])?;
         ensure!(said.lines().count() == 1, "it does without something: {said}");

@@ -43,7 +43,6 @@ pub fn run() -> Result<()> {
     let tools = Tools::new(&dir)?;
     let kustomized = kustomize(&dir, &mut skipped)?;
     let charts = helm(&dir, &tools, &mut skipped)?;
-    let rendered = [("kustomize", kustomized.as_ref()), ("helm", charts.first())];
     let all: Vec<PathBuf> = kustomized.iter().chain(&charts).cloned().collect();
     for version in VERSIONS {
         let files = all.iter().map(|path| path.display().to_string());
@@ -51,11 +50,15 @@ pub fn run() -> Result<()> {
     }
     say(&format!("{} files fit the schemas of Kubernetes {}", all.len(), VERSIONS.join(", ")));
     kubeconform(&all, &mut skipped)?;
-    for (name, path) in &rendered {
-        let Some(path) = *path else { continue };
-        let found = tools.json(path)?;
-        ensure!(rights(&found)? == expected(), "{name}: {:#}", rights(&found)?);
-        say(&format!("{name}: the rights that `fleet containers` tries"));
+    // The first without names of pods, the second with them.
+    for (name, paths) in [("kustomize", &kustomized), ("helm", &charts)] {
+        for (path, pods) in paths.iter().zip([false, true]) {
+            let found = rights(&tools.json(path)?)?;
+            ensure!(found == expected(pods), "{name}: {found:#}");
+        }
+        if !paths.is_empty() {
+            say(&format!("{name}: the rights that `fleet containers` tries"));
+        }
     }
     compose(&tools, &mut skipped)?;
     units(&dir)?;
@@ -108,31 +111,37 @@ impl Tools {
     }
 }
 
-/// A copy, with a token in it, as a user has it.
-fn kustomize(dir: &Directory, skipped: &mut Vec<String>) -> Result<Option<PathBuf>> {
-    let mut command = match (setup::which("kubectl"), setup::which("kustomize")) {
-        (Some(kubectl), _) => {
-            let mut command = Command::new(kubectl);
-            command.arg("kustomize");
-            command
-        }
-        (_, Some(kustomize)) => {
-            let mut command = Command::new(kustomize);
-            command.arg("build");
-            command
-        }
-        _ => {
-            skipped.push("kustomize: neither kubectl nor kustomize is installed".to_owned());
-            return Ok(None);
-        }
+/// A copy, with a token in it, as a user has it; and one with names of pods.
+fn kustomize(dir: &Directory, skipped: &mut Vec<String>) -> Result<Vec<PathBuf>> {
+    let render = |with: &Path| -> Result<String> {
+        let mut command = renderer().context("kubectl")?;
+        let output = command.arg(with).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8(output.stdout)?)
     };
+    if renderer().is_none() {
+        skipped.push("kustomize: neither kubectl nor kustomize is installed".to_owned());
+        return Ok(Vec::new());
+    }
     let copy = dir.0.join("kubernetes");
     let from = root().join("deploy/kubernetes");
     check(Command::new("cp").arg("-r").arg(from).arg(&copy))?;
     fs::write(copy.join("token.txt"), "of-the-scraper")?;
-    let output = command.arg(&copy).output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    dir.write("kustomize.yaml", &String::from_utf8(output.stdout)?).map(Some)
+    let usual = dir.write("kustomize.yaml", &render(&copy)?)?;
+    let path = copy.join("kustomization.yaml");
+    let text = fs::read_to_string(&path)?;
+    ensure!(text.contains("# components: [pods]"), "no components in kustomization.yaml");
+    fs::write(path, text.replace("# components: [pods]", "components: [pods]"))?;
+    Ok(vec![usual, dir.write("kustomize-pods.yaml", &render(&copy)?)?])
+}
+
+fn renderer() -> Option<Command> {
+    let (program, word) = setup::which("kubectl")
+        .map(|kubectl| (kubectl, "kustomize"))
+        .or_else(|| Some((setup::which("kustomize")?, "build")))?;
+    let mut command = Command::new(program);
+    command.arg(word);
+    Some(command)
 }
 
 /// With several values, the usual ones first; and what it must refuse.
@@ -142,6 +151,7 @@ fn helm(dir: &Directory, tools: &Tools, skipped: &mut Vec<String>) -> Result<Vec
     let token = json!({"value": "of-the-scraper"});
     let good = [
         json!({"token": token}),
+        json!({"token": token, "podNames": true}),
         json!({"token": {"existingSecret": "there"}, "image": {"tag": "1"}, "port": 9100}),
         json!({
             "token": token,
@@ -163,7 +173,7 @@ fn helm(dir: &Directory, tools: &Tools, skipped: &mut Vec<String>) -> Result<Vec
         json!({"token": token, "port": "x"}),
         json!({"token": token, "seccompProfile": {"type": "Unconfined"}}),
     ];
-    let mut files = Vec::new();
+    let (mut files, mut by_program) = (Vec::new(), Vec::new());
     let installed = setup::which("helm");
     for (n, values) in good.iter().enumerate() {
         let text = tools.python(&["helm", chart], [values.to_string()])?;
@@ -174,7 +184,7 @@ fn helm(dir: &Directory, tools: &Tools, skipped: &mut Vec<String>) -> Result<Vec
             command.args(["template", "tcptrace", chart, "--namespace", "tcptrace", "--values"]);
             let output = command.arg(path).output()?;
             ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            files.push(
+            by_program.push(
                 dir.write(&format!("helm-{n}-program.yaml"), &String::from_utf8(output.stdout)?)?,
             );
         }
@@ -193,6 +203,7 @@ fn helm(dir: &Directory, tools: &Tools, skipped: &mut Vec<String>) -> Result<Vec
         }
     };
     say(&format!("{by}: {} sets of values rendered, {} refused", good.len(), bad.len()));
+    files.extend(by_program);
     Ok(files)
 }
 
@@ -232,8 +243,8 @@ fn rights(documents: &Value) -> Result<Value> {
     Ok(found)
 }
 
-fn expected() -> Value {
-    json!({
+fn expected(pods: bool) -> Value {
+    let mut rights = json!({
         "hostNetwork": null,
         "hostIPC": null,
         "hostPID": true,
@@ -249,7 +260,19 @@ fn expected() -> Value {
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": 1,
-    })
+    });
+    if pods {
+        let at = "/var/log/pods";
+        let more = [
+            ("volumes", json!({"name": "pods", "hostPath": {"path": at, "type": "Directory"}})),
+            ("volumeMounts", json!({"name": "pods", "mountPath": at, "readOnly": true})),
+            ("args", json!("--pods=/var/log/pods")),
+        ];
+        for (key, value) in more {
+            rights[key].as_array_mut().into_iter().for_each(|list| list.push(value.clone()));
+        }
+    }
+    rights
 }
 
 /// Its schema, its rights, the files that it mounts, and those who read it.

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -16,7 +17,7 @@ use crate::{
         site::Shared,
     },
     source::{
-        live::{agent, netstat},
+        live::{agent, netstat, pods::Pods},
         recording::recorder::Recorder,
     },
     view::metrics::{Around, ReloadResult},
@@ -30,6 +31,7 @@ pub struct Agent {
     pub kernel: String,
     pub shared: Arc<Shared>,
     pub traffic: Arc<Traffic>,
+    pub pods: Option<Pods>,
     pub recorder: Option<Recorder>,
     pub remember: Duration,
     pub reloaded: Option<ReloadResult>,
@@ -59,7 +61,8 @@ impl Agent {
             return self.recording(last, now, question.answer);
         }
         let clock = self.session.said().1.clone();
-        let around = || self.around();
+        let pods = self.pods.as_mut().map(|pods| pods.names(now)).unwrap_or_default();
+        let around = || Around { pods: Rc::clone(&pods), ..self.around() };
         let Self { session, accounts, .. } = &*self;
         let known = Answers {
             watch: &session.watch,
@@ -107,6 +110,7 @@ impl Agent {
             connections: self.traffic.connections.load(Relaxed),
             refused: self.traffic.refused.load(Relaxed),
             reload: self.reloaded,
+            pods: Rc::default(),
         }
     }
 }

@@ -20,6 +20,7 @@ pub mod memory;
 pub mod netns;
 pub mod netstat;
 pub mod origins;
+pub mod pods;
 pub mod process;
 pub mod python;
 pub mod remote;

@@ -3,7 +3,10 @@
 
 pub mod exposition;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    rc::Rc,
+};
 
 use tcptrace_common::{
     counters::{BUCKETS, Counters, below},
@@ -12,14 +15,17 @@ use tcptrace_common::{
 
 use self::exposition::{Exemplar, Exposition, Metric, MetricKind, MetricWriter};
 use super::Clock;
-use crate::engine::{
-    accounts::{Accounts, CountedSockets, StateVerdict, WorkloadCounts},
-    forecast::told::What,
-    record::{BootNs, ProcessId},
-    usage::InUse,
-    verdict::Verdict,
-    watch::Watch,
-    workload::{OTHER, UNKNOWN, Workload},
+use crate::{
+    engine::{
+        accounts::{Accounts, CountedSockets, StateVerdict, WorkloadCounts},
+        forecast::told::What,
+        record::{BootNs, ProcessId},
+        usage::InUse,
+        verdict::Verdict,
+        watch::Watch,
+        workload::{OTHER, UNKNOWN, Workload},
+    },
+    formats::pods::PodNames,
 };
 
 /// What the watch does not know of itself.
@@ -42,6 +48,8 @@ pub struct Around {
     pub refused: u64,
     /// How the last reading of its file of settings went; `None`: it has none.
     pub reload: Option<ReloadResult>,
+    /// What Kubernetes calls pods, where that is known.
+    pub pods: Rc<PodNames>,
 }
 
 /// How the last reading of a file of settings went.
@@ -172,7 +180,7 @@ pub fn metrics(
     lengths(&mut out, watch);
     full_in(&mut out, watch, accounts, now);
     totals(&mut out, watch);
-    workloads(&mut out, accounts);
+    workloads(&mut out, accounts, &around.pods);
     of_the_agent(&mut out, around);
     out.finish()
 }
@@ -347,13 +355,17 @@ fn totals(out: &mut MetricWriter, watch: &Watch) {
     }
 }
 
-fn workloads(out: &mut MetricWriter, accounts: &Accounts) {
+fn workloads(out: &mut MetricWriter, accounts: &Accounts, pods: &PodNames) {
     out.metric(WORKLOAD);
     for (workload, _) in accounts.told_apart() {
+        let uid = workload.pod.as_deref();
+        let pod = uid.and_then(|uid| pods.get(uid));
         let labels = [
             ("workload", &*workload.name),
             ("kind", workload.kind.name()),
-            ("pod", workload.pod.as_deref().unwrap_or("")),
+            ("pod_uid", uid.unwrap_or("")),
+            ("namespace", pod.map_or("", |pod| &pod.namespace)),
+            ("pod", pod.map_or("", |pod| &pod.name)),
             ("runtime", workload.runtime.unwrap_or("")),
         ];
         out.sample(&labels, 1.0);

@@ -1,0 +1,79 @@
+//! What Kubernetes calls the pods of this node, from the directory that has one for the logs of
+//! each. No request, no token: names of directories, and nothing in them.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use crate::{
+    engine::record::BootNs,
+    formats::pods::{PodNames, names},
+};
+
+/// It is read no more often than this, ns.
+const EVERY_NS: u64 = 10_000_000_000;
+/// Directories that are looked at: a node has a few hundred pods at most.
+const MOST: usize = 4_096;
+
+/// The names as last read.
+#[derive(Debug)]
+pub struct Pods {
+    directory: PathBuf,
+    known: Rc<PodNames>,
+    next: BootNs,
+}
+
+impl Pods {
+    /// Reads them for the first time.
+    ///
+    /// # Errors
+    /// What reading the directory answers.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        let known = Rc::new(read(directory)?);
+        Ok(Self { directory: directory.to_owned(), known, next: 0 })
+    }
+
+    /// The names as of `now`, at most ten seconds old. While the directory can't be read they stay
+    /// as they were.
+    pub fn names(&mut self, now: BootNs) -> Rc<PodNames> {
+        if now >= self.next {
+            self.next = now.saturating_add(EVERY_NS);
+            if let Ok(known) = read(&self.directory) {
+                self.known = Rc::new(known);
+            }
+        }
+        Rc::clone(&self.known)
+    }
+}
+
+fn read(directory: &Path) -> io::Result<PodNames> {
+    let entries = fs::read_dir(directory)?.take(MOST).flatten();
+    let entries: Vec<String> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    Ok(names(entries.iter().map(String::as_str)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_and_goes() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let uid = |n: u32| format!("0c8d1f5e-6a0b-4f57-9d5e-{n:012x}");
+        let make = |n: u32| fs::create_dir(dir.path().join(format!("shop_cart-{n}_{}", uid(n))));
+        make(1).expect("made");
+        let mut pods = Pods::open(dir.path()).expect("opens");
+        assert_eq!(&*pods.names(1)[&*uid(1)].name, "cart-1");
+        make(2).expect("made");
+        assert_eq!(pods.names(2).len(), 1, "not read again yet");
+        assert_eq!(pods.names(EVERY_NS + 1).len(), 2);
+        fs::remove_dir(dir.path().join(format!("shop_cart-1_{}", uid(1)))).expect("removed");
+        assert_eq!(pods.names(2 * EVERY_NS + 1).len(), 1);
+        drop(dir);
+        assert_eq!(pods.names(3 * EVERY_NS + 1).len(), 1, "as they were");
+        assert!(Pods::open(Path::new("/nonexistent")).is_err());
+    }
+}
