@@ -14,6 +14,7 @@ mod blocked;
 mod chains;
 mod chaos;
 mod check;
+mod clients;
 mod close;
 mod config;
 mod doctor;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         normal::TESTS,
         ends::TESTS,
         selection::TESTS,
+        clients::TESTS,
         serve::TESTS,
         fleet::TESTS,
         limits::TESTS,

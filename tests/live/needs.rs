@@ -50,7 +50,7 @@ pub fn missing(name: &str) -> Option<String> {
         return Some("it reads XML with python3, which is not here".to_owned());
     }
     let runs = |name: &str, ask: &str| Command::new(name).arg(ask).output().is_ok();
-    if name == "serve::certificates" && !(runs("openssl", "version") && runs("curl", "-V")) {
+    if name == "clients::certificates" && !(runs("openssl", "version") && runs("curl", "-V")) {
         return Some("it makes certificates with openssl and tries them with curl".to_owned());
     }
     if name == "config::a_certificate_is_rotated" && !runs("openssl", "version") {

@@ -125,7 +125,7 @@ fn run(args: &[String]) -> Result<()> {
         ["fuzz", rest @ ..] => fuzz::run(rest),
         ["dist", rest @ ..] => dist::run(rest),
         ["audit"] => audit::run(),
-        ["fleet"] => fleet::run(),
+        ["fleet"] => fleet::alerts::run(),
         ["fleet", "scale"] => fleet::scale::run(),
         ["fleet", "containers"] => fleet::containers::run(),
         ["fleet", "soak"] => fleet::soak::run(3_600),

@@ -5,7 +5,9 @@ use std::{fs, process::Command};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{Directory, TOKEN, get, manifests::Tools, rights::CAPABILITIES, say, seccomp, wait};
+use super::{
+    Directory, TOKEN, ask::get, manifests::Tools, rights::CAPABILITIES, say, seccomp, wait,
+};
 use crate::{
     cargo::{check, root},
     dist, setup,

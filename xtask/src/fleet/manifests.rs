@@ -321,7 +321,7 @@ fn compose(tools: &Tools, skipped: &mut Vec<String>) -> Result<()> {
     fs::write(&token, "of-the-scraper")?;
     let text = text.replace("/run/secrets/token", &token.display().to_string());
     fs::write(config.join("prometheus.yml"), text)?;
-    super::promtool(&config, &["check", "config", "prometheus.yml"])?;
+    super::alerts::promtool(&config, &["check", "config", "prometheus.yml"])?;
     say("compose.yaml: schema, rights, mounts; Prometheus takes its configuration");
     Ok(())
 }

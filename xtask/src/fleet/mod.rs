@@ -1,7 +1,10 @@
-//! Two agents with real leaks, scraped by a real Prometheus, whose alerts a real Alertmanager
-//! sends: what is in `deploy/` is held against them.
+//! What is handed out for fleets, held against the real things: Prometheus, Alertmanager, container
+//! runtimes, the schemas of what is in `deploy/`.
 
+pub mod alerts;
+mod ask;
 pub mod containers;
+mod host;
 pub mod manifests;
 mod rights;
 pub mod scale;
@@ -10,140 +13,24 @@ pub mod soak;
 
 use std::{
     fs,
-    io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, channel},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context, Result, ensure};
 
-use crate::{
-    cargo::{build_release, check, root},
-    setup,
-    support::{actor::Actor, netns::Netns},
-};
+use crate::cargo::root;
 
 /// Whatever is waited for comes within this.
 const DEADLINE: Duration = Duration::from_secs(90);
 const PROMETHEUS: &str = "127.0.0.1:9090";
 const ALERTMANAGER: &str = "127.0.0.1:9093";
 const TOKEN: &str = "of-the-scraper";
-
-/// Everything, from the packages on.
-pub fn run() -> Result<()> {
-    setup::packages(&[
-        ("prometheus", "prometheus", "golang-github-prometheus"),
-        ("prometheus-alertmanager", "prometheus-alertmanager", "golang-github-prometheus"),
-        ("ip", "iproute2", "iproute"),
-    ])?;
-    let tcptrace = build_release(&[])?;
-    let rules = root().join("deploy/prometheus");
-    promtool(&rules, &["check", "rules", "tcptrace.rules.yml"])?;
-    promtool(&rules, &["test", "rules", "tcptrace.rules.test.yml"])?;
-
-    let dir = Directory::new()?;
-    let monitor = Netns::new().context("a network namespace")?;
-    let hosts = [Host::new(&monitor, 1)?, Host::new(&monitor, 2)?];
-    // From here on this thread, and what it starts, is where Prometheus is.
-    monitor.enter()?;
-    let token = dir.write("token", TOKEN)?;
-    let agents =
-        hosts.iter().map(|host| host.agent(&tcptrace, &token)).collect::<Result<Vec<_>>>()?;
-    for host in &hosts {
-        wait("the agents", || Ok(get(host.at, "/readyz")?.0 == 200))?;
-        let (_, text) = get(host.at, "/metrics")?;
-        metrics_are_well_formed(&text)?;
-    }
-    let (received, receiver) = receiver()?;
-    let started = start(&dir, &hosts, &rules, receiver)?;
-    wait("Prometheus scrapes both", || Ok(number("sum(up{job=\"tcptrace\"})")? == 2.0))?;
-
-    say("both hosts begin to leak: five connections a second");
-    let mut leaks = hosts.iter().map(Leak::new).collect::<Result<Vec<_>>>()?;
-    let mut told = Vec::new();
-    let until = Instant::now() + DEADLINE;
-    while told.len() < 2 {
-        leaks.iter_mut().try_for_each(|leak| leak.one().map(drop))?;
-        thread::sleep(Duration::from_millis(200));
-        for alert in received.try_iter().flat_map(|body| alerts(&body)) {
-            let is = |name: &str, value: &str| alert["labels"][name] == value;
-            if is("alertname", "TcptraceLeakGrowing") && alert["status"] == "firing" {
-                let instance = alert["labels"]["instance"].clone();
-                if !told.contains(&instance) {
-                    say(&format!("received: {}", alert["annotations"]["summary"]));
-                    told.push(instance);
-                }
-                let text = alert["annotations"]["description"].as_str().unwrap_or_default();
-                ensure!(text.contains("sudo tcptrace explain"), "no command: {alert:#}");
-                ensure!(is("workload", "leaky-server"), "not its workload: {alert:#}");
-            }
-        }
-        ensure!(Instant::now() < until, "no alert of both; Prometheus: {}", firing()?);
-    }
-    queries(&root().join("deploy/grafana/tcptrace.json"))?;
-    worst(&tcptrace)?;
-
-    say("one host's server goes; the other's agent is started anew");
-    let [mut one, mut other] = <[Leak; 2]>::try_from(leaks).map_err(|_| anyhow::anyhow!("two"))?;
-    one.server.tell("exit").ok();
-    let [_kept, mut restarted] =
-        <[Started; 2]>::try_from(agents).map_err(|_| anyhow::anyhow!("two"))?;
-    restarted.end();
-    let _again = hosts[1].agent(&tcptrace, &token)?;
-    let until = Instant::now() + DEADLINE;
-    let mut ended = false;
-    while !ended {
-        other.one()?;
-        thread::sleep(Duration::from_millis(200));
-        for alert in received.try_iter().flat_map(|body| alerts(&body)) {
-            if alert["labels"]["alertname"] != "TcptraceLeakGrowing"
-                || alert["status"] != "resolved"
-            {
-                continue;
-            }
-            let instance = &alert["labels"]["instance"];
-            ensure!(*instance == hosts[0].instance(), "an alert flaps: {alert:#}");
-            say(&format!("resolved: {}", alert["annotations"]["summary"]));
-            ended = true;
-        }
-        ensure!(Instant::now() < until, "no end of it; Prometheus: {}", firing()?);
-    }
-    say("well: rules, alerts, and every query of the dashboard");
-    drop(started);
-    Ok(())
-}
-
 fn say(text: &str) {
     eprintln!("== {text}");
 }
-
-fn promtool(dir: &Path, args: &[&str]) -> Result<()> {
-    let program = setup::which("promtool").context("promtool")?;
-    check(Command::new(program).args(args).current_dir(dir))
-}
-
-/// What promtool says of a scrape.
-fn metrics_are_well_formed(text: &str) -> Result<()> {
-    let program = setup::which("promtool").context("promtool")?;
-    let mut child = Command::new(program)
-        .args(["check", "metrics"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    child.stdin.take().context("stdin")?.write_all(text.as_bytes())?;
-    let output = child.wait_with_output()?;
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    ensure!(output.status.success() && said.trim().is_empty(), "promtool check metrics: {said}");
-    Ok(())
-}
-
 /// `target/fleet`, empty at the start; what is in it at the end can be looked at.
 struct Directory(PathBuf);
 
@@ -181,261 +68,6 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-/// A host with an agent, reachable from where Prometheus is.
-struct Host {
-    netns: Netns,
-    at: SocketAddr,
-}
-
-impl Host {
-    fn new(monitor: &Netns, n: u8) -> Result<Self> {
-        let netns = Netns::new().context("a network namespace")?;
-        let path = netns.path();
-        let path = path.to_str().context("a path")?;
-        let (near, far) = (format!("m{n}"), "v0");
-        ip(monitor, &["link", "add", &near, "type", "veth", "peer", "name", far, "netns", path])?;
-        for (within, interface, end) in [(monitor, near.as_str(), 1), (&netns, far, 2)] {
-            let address = format!("10.78.{n}.{end}/24");
-            ip(within, &["address", "add", &address, "dev", interface])?;
-            ip(within, &["link", "set", interface, "up"])?;
-        }
-        Ok(Self { netns, at: ([10, 78, n, 2], 9095).into() })
-    }
-
-    fn instance(&self) -> String {
-        self.at.to_string()
-    }
-
-    fn agent(&self, tcptrace: &Path, token: &Path) -> Result<Started> {
-        let mut command = Command::new(tcptrace);
-        command.args(["serve", "--min-age", "1s", "--listen", &self.instance(), "--netns"]);
-        command.arg(self.netns.path()).arg("--token-file").arg(token);
-        self.netns.enter_in(&mut command)?;
-        let log = root().join(format!("target/fleet/agent-{}.log", self.at.ip()));
-        Started::new(&mut command, &log)
-    }
-}
-
-fn ip(within: &Netns, args: &[&str]) -> Result<()> {
-    let mut command = Command::new(setup::which("ip").context("ip")?);
-    command.args(args);
-    within.enter_in(&mut command)?;
-    check(&mut command)
-}
-
-/// A server that does not close.
-struct Leak {
-    server: Actor,
-    client: Actor,
-    listener: u32,
-}
-
-impl Leak {
-    fn new(host: &Host) -> Result<Self> {
-        let mut server = Actor::start(Some(&host.netns))?;
-        server.tell("name leaky-server")?;
-        let client = Actor::start(Some(&host.netns))?;
-        let listener = server.number("listen 127.0.0.1:8080 64")?;
-        Ok(Self { server, client, listener })
-    }
-
-    /// The server's descriptor of the one that leaks.
-    fn one(&mut self) -> Result<u32> {
-        let connected = self.client.number("connect 127.0.0.1:8080")?;
-        let leaked = self.server.number(&format!("accept {}", self.listener))?;
-        self.client.tell(&format!("close {connected}"))?;
-        // And one as it should be.
-        let connected = self.client.number("connect 127.0.0.1:8080")?;
-        let served = self.server.number(&format!("accept {}", self.listener))?;
-        self.client.tell(&format!("close {connected}"))?;
-        self.server.tell(&format!("close {served}"))?;
-        Ok(leaked)
-    }
-}
-
-/// Prometheus and Alertmanager. The rules are those that are handed out, with minutes made seconds.
-fn start(
-    dir: &Directory,
-    hosts: &[Host],
-    rules: &Path,
-    receiver: SocketAddr,
-) -> Result<[Started; 2]> {
-    let text = fs::read_to_string(rules.join("tcptrace.rules.yml"))?;
-    let quick = ["15m]", "10m]", "5m]"]
-        .iter()
-        .fold(text, |text, window| text.replace(window, &window.replace('m', "s")));
-    let quick = ["for: 5m", "for: 2m", "for: 1m"]
-        .iter()
-        .fold(quick, |text, pause| text.replace(pause, &pause.replace('m', "s")));
-    dir.write("rules.yml", &quick.replace("15 * 60", "15"))?;
-    let targets: Vec<String> = hosts.iter().map(|host| format!("'{}'", host.at)).collect();
-    let config = dir.write(
-        "prometheus.yml",
-        &format!(
-            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
-             rule_files: [rules.yml]\n\
-             alerting:\n  alertmanagers:\n  - static_configs: [{{targets: ['{ALERTMANAGER}']}}]\n\
-             scrape_configs:\n- job_name: tcptrace\n  authorization: {{credentials: {TOKEN}}}\n  \
-             static_configs: [{{targets: [{}]}}]\n",
-            targets.join(", ")
-        ),
-    )?;
-    let routes = dir.write(
-        "alertmanager.yml",
-        &format!(
-            "route: {{receiver: test, group_by: [alertname, instance], group_wait: 1s, \
-             group_interval: 1s}}\nreceivers:\n- name: test\n  webhook_configs:\n  - url: \
-             http://{receiver}/\n    send_resolved: true\n"
-        ),
-    )?;
-    let program = |name: &str| setup::which(name).with_context(|| name.to_owned());
-    let data = |name: &str| dir.0.join(name).display().to_string();
-    let mut prometheus = Command::new(program("prometheus")?);
-    prometheus.arg(format!("--config.file={}", config.display()));
-    prometheus.arg(format!("--storage.tsdb.path={}", data("tsdb")));
-    prometheus.arg(format!("--web.listen-address={PROMETHEUS}"));
-    let mut alertmanager = Command::new(program("prometheus-alertmanager")?);
-    alertmanager.arg(format!("--config.file={}", routes.display()));
-    alertmanager.arg(format!("--storage.path={}", data("alerts")));
-    alertmanager.arg(format!("--web.listen-address={ALERTMANAGER}"));
-    alertmanager.arg("--cluster.listen-address=");
-    let started = [
-        Started::new(&mut alertmanager, &dir.0.join("alertmanager.log"))?,
-        Started::new(&mut prometheus, &dir.0.join("prometheus.log"))?,
-    ];
-    wait("Prometheus", || Ok(get(PROMETHEUS.parse()?, "/-/ready").is_ok_and(|(s, _)| s == 200)))?;
-    Ok(started)
-}
-
-/// Takes what Alertmanager sends.
-fn receiver() -> Result<(Receiver<String>, SocketAddr)> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let at = listener.local_addr()?;
-    let (tell, received) = channel();
-    thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            let mut request = Vec::new();
-            let mut piece = [0; 4096];
-            while !is_whole(&request) {
-                match stream.read(&mut piece) {
-                    Ok(n) if n > 0 => request.extend_from_slice(&piece[..n]),
-                    _ => break,
-                }
-            }
-            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-            let text = String::from_utf8_lossy(&request).into_owned();
-            let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-            if tell.send(body.to_owned()).is_err() {
-                return;
-            }
-        }
-    });
-    Ok((received, at))
-}
-
-fn is_whole(request: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(request);
-    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
-    });
-    body.len() >= length.unwrap_or(0)
-}
-
-fn alerts(body: &str) -> Vec<Value> {
-    let message: Value = serde_json::from_str(body).unwrap_or_default();
-    message["alerts"].as_array().cloned().unwrap_or_default()
-}
-
-/// Status and body. In HTTP/1.0, so that the body ends with the connection.
-fn get(at: SocketAddr, path: &str) -> Result<(u16, String)> {
-    let (status, body) = get_bytes(at, path)?;
-    Ok((status, String::from_utf8(body)?))
-}
-
-/// The same of a body that may be anything.
-fn get_bytes(at: SocketAddr, path: &str) -> Result<(u16, Vec<u8>)> {
-    let mut stream = TcpStream::connect(at)?;
-    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let request =
-        format!("GET {path} HTTP/1.0\r\nHost: {at}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").context("an answer")?;
-    let body = answer.split_off(end + 4);
-    let head = String::from_utf8_lossy(&answer);
-    let status = head.split(' ').nth(1).and_then(|n| n.parse().ok()).context("a status")?;
-    Ok((status, body))
-}
-
-/// What Prometheus answers to a query.
-fn query(text: &str) -> Result<Vec<Value>> {
-    let plain = |b: u8| b.is_ascii_alphanumeric();
-    let escaped: String = text
-        .bytes()
-        .map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") })
-        .collect();
-    let (_, body) = get(PROMETHEUS.parse()?, &format!("/api/v1/query?query={escaped}"))?;
-    let answer: Value = serde_json::from_str(&body)?;
-    ensure!(answer["status"] == "success", "{text}: {answer}");
-    Ok(answer["data"]["result"].as_array().cloned().unwrap_or_default())
-}
-
-fn number(text: &str) -> Result<f64> {
-    let list = query(text)?;
-    let value = list.first().and_then(|one| one["value"][1].as_str()?.parse().ok());
-    Ok(value.unwrap_or(f64::NAN))
-}
-
-fn firing() -> Result<String> {
-    Ok(format!("{:#?}", query("ALERTS or instance_workload:tcptrace_leaks:last5m")?))
-}
-
-/// What the program itself makes of it.
-fn worst(tcptrace: &Path) -> Result<()> {
-    let mut command = Command::new(tcptrace);
-    command.args(["fleet", "--prometheus", PROMETHEUS]);
-    let output = command.output()?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
-    let named = said.lines().filter(|line| line.contains("leaky-server")).count();
-    ensure!(named == 2 && said.contains("leaks on 2 hosts") && said.contains('+'), "{said}");
-    say("$ tcptrace fleet --prometheus 127.0.0.1:9090");
-    eprint!("{said}");
-    Ok(())
-}
-
-/// Every query of the dashboard is one that Prometheus takes; those that answer nothing are named.
-fn queries(dashboard: &Path) -> Result<()> {
-    let text = fs::read_to_string(dashboard)?;
-    let dashboard: Value = serde_json::from_str(&text)?;
-    let panels = dashboard["panels"].as_array().context("panels")?;
-    let (mut all, mut empty) = (0, Vec::new());
-    for panel in panels {
-        for target in panel["targets"].as_array().context("targets")? {
-            let expr = target["expr"].as_str().context("a query")?.replace("$instance", ".*");
-            all += 1;
-            if query(&expr)?.is_empty() {
-                empty.push(panel["title"].to_string());
-            }
-        }
-    }
-    say(&format!(
-        "{all} queries of the dashboard, {} without data: {}",
-        empty.len(),
-        empty.join(", ")
-    ));
-    // Of these there is nothing to say here: nobody waits to be accepted, nothing runs out today.
-    let may_be = ["Accept queues", "First to run out", "Full in"];
-    let other = empty.iter().find(|title| !may_be.iter().any(|one| title.contains(one)));
-    match other {
-        Some(title) => bail!("no data for {title}"),
-        None => Ok(()),
     }
 }
 

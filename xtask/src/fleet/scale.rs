@@ -4,7 +4,7 @@ use std::{path::Path, process::Command, thread, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Directory, PROMETHEUS, Started, number, say, wait};
+use super::{Directory, PROMETHEUS, Started, ask::number, say, wait};
 use crate::{
     cargo::{cargo, check, root},
     setup,

@@ -10,7 +10,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::{Directory, Host, Leak, get, get_bytes, say, wait};
+use super::{
+    Directory,
+    ask::{get, get_bytes},
+    host::{Host, Leak},
+    say, wait,
+};
 use crate::{cargo::build_release, setup, support::netns::Netns};
 
 /// As a fleet is scraped.
