@@ -7,7 +7,7 @@
 //! | [`prose`] | all text for people | engine, formats |
 //! | [`source`] | where facts come from: this host, a recording, a simulation | engine, formats, common |
 //! | [`view`] | table, JSON, CSV, the full screen | engine, prose, formats |
-//! | [`serve`] | the agent's HTTP side | engine, formats, prose, view |
+//! | [`serve`] | the agent's HTTP side, and what it sends to a collector | engine, formats, prose, view |
 //! | [`confine`] | what a running watch gives up | |
 //! | [`cli`] | commands, flags | all |
 //!

@@ -16,6 +16,7 @@ mod chaos;
 mod check;
 mod clients;
 mod close;
+mod collector;
 mod config;
 mod doctor;
 mod ends;
@@ -35,6 +36,7 @@ mod normal;
 mod old_kernel;
 mod openers;
 mod origins;
+mod otlp;
 mod output;
 mod recording;
 mod report;
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         clients::TESTS,
         serve::TESTS,
         fleet::TESTS,
+        otlp::TESTS,
         limits::TESTS,
         sandbox::TESTS,
         output::TESTS,

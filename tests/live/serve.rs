@@ -27,7 +27,7 @@ tests![
 ];
 
 /// The command name that this test's processes have, as metrics show it.
-fn workload() -> String {
+pub fn workload() -> String {
     let comm = fs::read_to_string("/proc/self/comm").expect("a name");
     let exe = std::env::current_exe().expect("a path");
     let name = exe.file_name().expect("a name").to_string_lossy().into_owned();

@@ -71,7 +71,9 @@ Usage: cargo xtask COMMAND
                     'seccomp':
                  deploy/seccomp.json, as the code is; 'soak [--seconds N]': what an agent costs in \
                     an hour
-                 of leaks that come and go, and whether that grows
+                 of leaks that come and go, and whether that grows; 'otlp': log records and metrics \
+                    through a
+                 real collector (Rotel, of PyPI) by HTTP and gRPC, below target/otlp
   fuzz [TARGET]  all that reads bytes from outside, ten minutes a target; '--seconds N' for less \
                     or more
   dist [check]   what is handed out, below target/dist: static binary, manual pages, shell \
@@ -134,6 +136,7 @@ fn run(args: &[String]) -> Result<()> {
         }
         ["fleet", "manifests"] => fleet::manifests::run(),
         ["fleet", "seccomp"] => fleet::seccomp::run(),
+        ["fleet", "otlp"] => fleet::otlp::run(),
         ["tidy"] => tidy::run(),
         [] | ["help" | "-h" | "--help"] => {
             eprintln!("{HELP}");

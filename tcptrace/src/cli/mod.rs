@@ -12,6 +12,7 @@ mod fleet;
 mod group;
 mod leaks;
 mod live;
+mod otlp;
 mod output;
 mod record;
 mod recording;

@@ -27,7 +27,7 @@ use tokio_rustls::{
 
 use self::agent::Agent;
 use super::{
-    attach, btf, recording, select,
+    attach, btf, otlp, recording, select,
     session::Session,
     settings,
     settings::{FileSettings, Reloads, reload::Hangup},
@@ -35,7 +35,7 @@ use super::{
     warn,
 };
 use crate::{
-    confine::{capabilities, http, seccomp::Profile},
+    confine::{capabilities, http},
     engine::{
         accounts::Accounts,
         parse,
@@ -79,7 +79,8 @@ use crate::{
         "  tcptrace serve --listen [::]:9095 --token-file /etc/tcptrace/token --tls-cert a.pem --tls-key a.key\n",
         "  curl -s 127.0.0.1:9095/metrics | grep tcptrace_leaks\n",
         "  curl -s '127.0.0.1:9095/api/v1/sockets?leaks=true&limit=10' | jq\n",
-        "  curl -sN 127.0.0.1:9095/api/v1/events            each event as it happens",
+        "  curl -sN 127.0.0.1:9095/api/v1/events            each event as it happens\n",
+        "  tcptrace serve --otlp http://otel:4318           and to an OpenTelemetry collector",
     )
 )]
 pub struct Args {
@@ -149,6 +150,9 @@ pub struct Args {
     config: settings::ConfigFlag,
 
     #[command(flatten)]
+    otlp: otlp::Args,
+
+    #[command(flatten)]
     btf: btf::Args,
 
     // Last: its heading would stand above what follows.
@@ -173,7 +177,8 @@ impl Args {
         let guard = Arc::new(Current::new(Arc::new(guard)));
         let http = Http { tls: Arc::new(Current::new(tls)), guard };
         let pods = self.pods()?;
-        Ok(Named { http, pods, selection: self.select.resolve()?, btf: self.btf.resolve()? })
+        let (otlp, selection) = (self.otlp.resolve()?, self.select.resolve()?);
+        Ok(Named { http, pods, otlp, selection, btf: self.btf.resolve()? })
     }
 
     fn announcement(&self, at: SocketAddr, http: &Http) -> String {
@@ -276,6 +281,7 @@ struct Named {
     selection: Selection,
     btf: PathBuf,
     pods: Option<Pods>,
+    otlp: Option<otlp::Resolved>,
 }
 
 /// Who may ask, and how: replaced as the file of settings is read again.
@@ -292,7 +298,7 @@ async fn serve(
     settings: Option<FileSettings>,
 ) -> Result<Exit, Failure> {
     let reloads = Reloads::new(settings)?;
-    let Named { http, selection, btf, pods } = named;
+    let Named { http, selection, btf, pods, otlp } = named;
     let mut stop = signal(SignalKind::interrupt()).context("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let plan = args.plan(selection);
@@ -313,13 +319,15 @@ async fn serve(
     let shared = Arc::new(Shared::new(began.as_millisecond().unsigned_abs()));
     let traffic = Arc::new(Traffic::default());
     let (ask, mut asked) = mpsc::channel(listen::CONNECTIONS);
-    let go = start(listener, http.clone(), Arc::clone(&shared), Arc::clone(&traffic), ask)?;
+    let go = start(listener, http.clone(), Arc::clone(&shared), Arc::clone(&traffic), ask.clone())?;
+    let exporter = otlp::Exporter::start(otlp, at, ask)?;
     let recorder = recording.map(Prepared::start).transpose().context("remembering")?;
-    attach::confine(Profile::Serve, &mut warn);
+    attach::confine(exporter.profile(), &mut warn);
     let _ = go.send(());
+    exporter.go();
     let view = FeedView::new(Arc::clone(&shared.feed), clock);
     let mut agent = Agent {
-        session: Session::new(plan, Box::new(view), None),
+        session: Session::new(plan, exporter.view(view), None),
         accounts: Accounts::new(args.workloads.into()),
         started_s,
         kernel: preflight::release().unwrap_or_default(),
@@ -331,6 +339,7 @@ async fn serve(
         remembers_arguments: args.tells_arguments(),
         reloaded: reloads.last(),
         pods,
+        exporter,
     };
     warn(&args.announcement(at, &http));
     let mut reload = reload::Reload::new(args, http, reloads);
@@ -339,11 +348,11 @@ async fn serve(
     loop {
         agent.shared.turned();
         let ready = tokio::select! {
-            _ = stop.recv() => return Ok(Exit::Done),
-            _ = terminate.recv() => return Ok(Exit::Done),
+            _ = stop.recv() => return Ok(agent.end(source.now())),
+            _ = terminate.recv() => return Ok(agent.end(source.now())),
             asked = reload.reloads.asked() => {
                 if asked == Hangup::End {
-                    return Ok(Exit::Done);
+                    return Ok(agent.end(source.now()));
                 }
                 reload.run(&mut agent, &mut source);
                 continue;

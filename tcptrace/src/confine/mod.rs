@@ -4,5 +4,6 @@
 pub mod capabilities;
 pub mod closing;
 pub mod http;
+pub mod otlp;
 mod rules;
 pub mod seccomp;

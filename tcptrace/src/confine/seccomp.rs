@@ -73,7 +73,7 @@ const BPF_ITER_CREATE: u64 = 33;
 /// Requests of ioctl(), which C libraries type differently (asm-generic/ioctls.h).
 pub(super) const TCGETS: u64 = 0x5401;
 const TIOCGWINSZ: u64 = 0x5413;
-const FIONBIO: u64 = 0x5421;
+pub(super) const FIONBIO: u64 = 0x5421;
 
 /// Setting a terminal's modes: at once, after what was written, and with what was typed thrown away
 /// (asm-generic/ioctls.h). The newer ones carry the size of their structure (44 bytes).
@@ -100,6 +100,9 @@ pub enum Profile {
     Screen,
     /// Of one that answers requests, too, on a socket that listens already.
     Serve,
+    /// Of one that also sends to a collector. One thread does; but filters are only ever added, so
+    /// what it may, all may that take no stricter one.
+    Export,
 }
 
 /// From here on this process, all threads of it, makes only the calls of a running watch: all has
@@ -129,10 +132,10 @@ fn allowed(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, Backe
         rules.insert(libc::SYS_wait4, Vec::new());
         rules.insert(libc::SYS_kill, vec![first(u64::from(command))?]);
     }
-    if profile == Profile::Serve {
+    if matches!(profile, Profile::Serve | Profile::Export) {
         rules.insert(libc::SYS_accept4, Vec::new());
         rules.insert(libc::SYS_shutdown, Vec::new());
-        // For the filter of the thread that answers: filters are only ever added.
+        // For the filters of the threads that answer and send: filters are only ever added.
         let no_more = [libc::PR_SET_NO_NEW_PRIVS, libc::PR_SET_SECCOMP].map(|n| n as u64);
         rules.insert(libc::SYS_prctl, no_more.into_iter().map(first).collect::<Result<_, _>>()?);
         rules.insert(libc::SYS_seccomp, vec![first(libc::SECCOMP_SET_MODE_FILTER.into())?]);
@@ -157,6 +160,9 @@ fn allowed(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, Backe
     rules.insert(libc::SYS_fcntl, commands.into_iter().map(second).collect::<Result<_, _>>()?);
     // The runtime's own socket pair wakes it after a signal: connected, so without an address.
     rules.insert(libc::SYS_sendto, vec![sends()?]);
+    if profile == Profile::Export {
+        super::otlp::add(&mut rules)?;
+    }
     program(rules, refusal, SeccompAction::Allow)
 }
 

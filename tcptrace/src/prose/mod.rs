@@ -17,4 +17,5 @@ pub mod stacks;
 pub mod threads;
 pub mod time;
 pub mod time_wait;
+pub mod told;
 pub mod words;

@@ -19,10 +19,11 @@ use crate::{
         watch::Watch,
         workload::Workload,
     },
+    serve::otlp,
     view::{
         Clock, View,
         json::Json,
-        metrics::{Around, exposition::Exposition, metrics},
+        metrics::{around::Around, exposition::Exposition, metrics},
         table::Table,
     },
 };
@@ -44,6 +45,8 @@ pub type AnswerSender = oneshot::Sender<Result<Vec<u8>, String>>;
 pub enum Asked {
     /// All metrics.
     Metrics(Exposition),
+    /// All metrics, as they stand in a request of OTLP.
+    OtlpMetrics,
     /// Sockets that are stuck, a page of them.
     Sockets(Box<SocketsAsked>),
     /// The same, counted by what they have in common.
@@ -148,6 +151,10 @@ impl Answers<'_> {
             Asked::Metrics(format) => {
                 let Self { watch, accounts, clock, now, around, .. } = self;
                 Ok(metrics(watch, accounts, clock, *now, &around(), *format).into_bytes())
+            }
+            Asked::OtlpMetrics => {
+                let Self { watch, accounts, clock, now, around, .. } = self;
+                Ok(otlp::metrics::encoded(watch, accounts, clock, *now, &around()))
             }
             Asked::Sockets(asked) => Ok(self.sockets(asked)),
             Asked::Groups(by, chosen) => Ok(self.groups(*by, chosen)),

@@ -13,6 +13,7 @@ pub mod events;
 pub mod feed;
 pub mod guard;
 pub mod listen;
+pub mod otlp;
 pub mod page;
 pub mod routes;
 pub mod site;

@@ -89,6 +89,12 @@ impl Clock {
         self.at(time).as_millisecond() as f64 / 1_000.0
     }
 
+    /// ns since 1970; 0 before that.
+    #[must_use]
+    pub fn unix_ns(&self, time: BootNs) -> u64 {
+        u64::try_from(self.at(time).as_nanosecond()).unwrap_or(0)
+    }
+
     /// RFC 3339 in UTC, to the microsecond.
     #[must_use]
     pub fn rfc3339(&self, time: BootNs) -> String {

@@ -15,7 +15,7 @@ use tcptrace::{
     source::recording::file::Recording,
     view::{
         Clock,
-        metrics::{Around, exposition::Exposition, metrics},
+        metrics::{around::Around, exposition::Exposition, metrics},
     },
 };
 
@@ -65,6 +65,7 @@ fn scraped(n: usize, began: Instant) -> String {
             refused: 0,
             reload: None,
             pods: Rc::default(),
+            exported: Vec::new(),
         };
         let format = Exposition::OpenMetrics;
         metrics(&host.watch, &host.accounts, &clock, now, &around, format)

@@ -6,6 +6,7 @@ mod ask;
 pub mod containers;
 mod host;
 pub mod manifests;
+pub mod otlp;
 mod rights;
 pub mod scale;
 pub mod seccomp;

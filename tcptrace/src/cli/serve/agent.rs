@@ -8,8 +8,9 @@ use std::{
 };
 
 use crate::{
-    cli::{nanoseconds, session::Session, warn},
+    cli::{nanoseconds, otlp, session::Session, warn},
     engine::{accounts::Accounts, record::BootNs, watch::Watch},
+    exit::Exit,
     prose::time::human,
     serve::{
         answer::{AnswerSender, Answers, Asked, Question},
@@ -20,7 +21,7 @@ use crate::{
         live::{agent, netstat, pods::Pods},
         recording::recorder::Recorder,
     },
-    view::metrics::{Around, ReloadResult},
+    view::metrics::around::{Around, ReloadResult},
 };
 
 /// The watch, and what is counted of it.
@@ -39,6 +40,7 @@ pub struct Agent {
     pub arguments: bool,
     /// and remembered with them.
     pub remembers_arguments: bool,
+    pub exporter: otlp::Exporter,
 }
 
 impl Agent {
@@ -60,6 +62,11 @@ impl Agent {
         if let Asked::Recording(last) = question.asked {
             return self.recording(last, now, question.answer);
         }
+        // Whoever asked may have gone.
+        let _ = question.answer.send(self.answer_to(&question.asked, now));
+    }
+
+    fn answer_to(&mut self, asked: &Asked, now: BootNs) -> Result<Vec<u8>, String> {
         let clock = self.session.said().1.clone();
         let pods = self.pods.as_mut().map(|pods| pods.names(now)).unwrap_or_default();
         let around = || Around { pods: Rc::clone(&pods), ..self.around() };
@@ -72,8 +79,14 @@ impl Agent {
             arguments: self.arguments,
             around: &around,
         };
-        // Whoever asked may have gone.
-        let _ = question.answer.send(known.answer(&question.asked));
+        known.answer(asked)
+    }
+
+    /// Ends, with what is to be sent yet.
+    pub fn end(mut self, now: BootNs) -> Exit {
+        let exporter = std::mem::take(&mut self.exporter);
+        exporter.finish(|| self.answer_to(&Asked::OtlpMetrics, now).unwrap_or_default());
+        Exit::Done
     }
 
     fn recording(&mut self, last: Option<Duration>, now: BootNs, answer: AnswerSender) {
@@ -111,6 +124,7 @@ impl Agent {
             refused: self.traffic.refused.load(Relaxed),
             reload: self.reloaded,
             pods: Rc::default(),
+            exported: self.exporter.told(),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     cli::{Cli, Command, warn},
     engine::{parse, parse::MinAge},
     exit::Failure,
-    view::metrics::ReloadResult,
+    view::metrics::around::ReloadResult,
 };
 
 /// With a file, min-age may be lowered to this while the command runs, or to what it was at the

@@ -72,7 +72,24 @@ pub struct Exemplar {
 /// Labels and their values; values may hold anything.
 pub type Labels<'a> = &'a [(&'a str, &'a str)];
 
-/// Writes metrics.
+/// Where metrics go: the same ones, whatever the format.
+pub trait MetricSink {
+    /// Begins a metric: what follows are its samples.
+    fn metric(&mut self, metric: Metric);
+
+    /// A sample of it.
+    fn sample(&mut self, labels: Labels<'_>, value: f64);
+
+    /// One of a counter, and the socket behind its last step.
+    fn count(&mut self, labels: Labels<'_>, count: u64, exemplar: Option<Exemplar>);
+
+    /// A histogram's samples: `buckets` are counts of what is up to as many seconds and above the
+    /// one before; what is longer is in `count` only. The sum of all lengths is not known, so there
+    /// is none.
+    fn histogram(&mut self, labels: Labels<'_>, buckets: &[(f64, u64)], count: u64);
+}
+
+/// Writes metrics as text.
 #[derive(Debug)]
 pub struct MetricWriter {
     out: String,
@@ -85,49 +102,6 @@ impl MetricWriter {
     #[must_use]
     pub fn new(format: Exposition) -> Self {
         Self { out: String::with_capacity(16 << 10), format, metric: None }
-    }
-
-    /// Begins a metric: what follows are its samples.
-    pub fn metric(&mut self, metric: Metric) {
-        let Metric { name, kind, unit, help } = metric;
-        let (suffix, kind) = match (self.format, kind) {
-            (Exposition::Text, MetricKind::Counter) => ("_total", "counter"),
-            (Exposition::Text, MetricKind::Info) => ("_info", "gauge"),
-            (_, MetricKind::Counter) => ("", "counter"),
-            (_, MetricKind::Info) => ("", "info"),
-            (_, MetricKind::Gauge) => ("", "gauge"),
-            (_, MetricKind::Histogram) => ("", "histogram"),
-        };
-        // Writing to a string does not fail.
-        let _ = writeln!(self.out, "# HELP {name}{suffix} {help}");
-        let _ = writeln!(self.out, "# TYPE {name}{suffix} {kind}");
-        if self.format == Exposition::OpenMetrics && !unit.is_empty() {
-            let _ = writeln!(self.out, "# UNIT {name} {unit}");
-        }
-        self.metric = Some(metric);
-    }
-
-    /// A sample of it.
-    pub fn sample(&mut self, labels: Labels<'_>, value: f64) {
-        self.line("", labels, None, value, None);
-    }
-
-    /// One of a counter, and the socket behind its last step.
-    pub fn count(&mut self, labels: Labels<'_>, count: u64, exemplar: Option<Exemplar>) {
-        self.line("", labels, None, number(count), exemplar);
-    }
-
-    /// A histogram's samples: `buckets` are counts of what is up to as many seconds and above the
-    /// one before; what is longer is in `count` only. The sum of all lengths is not known, so there
-    /// is none.
-    pub fn histogram(&mut self, labels: Labels<'_>, buckets: &[(f64, u64)], count: u64) {
-        let mut below = 0u64;
-        for (le, n) in buckets {
-            below = below.saturating_add(*n);
-            self.line("_bucket", labels, Some(*le), number(below), None);
-        }
-        self.line("_bucket", labels, Some(f64::INFINITY), number(count), None);
-        self.line("_count", labels, None, number(count), None);
     }
 
     fn line(
@@ -179,6 +153,45 @@ impl MetricWriter {
     }
 }
 
+impl MetricSink for MetricWriter {
+    fn metric(&mut self, metric: Metric) {
+        let Metric { name, kind, unit, help } = metric;
+        let (suffix, kind) = match (self.format, kind) {
+            (Exposition::Text, MetricKind::Counter) => ("_total", "counter"),
+            (Exposition::Text, MetricKind::Info) => ("_info", "gauge"),
+            (_, MetricKind::Counter) => ("", "counter"),
+            (_, MetricKind::Info) => ("", "info"),
+            (_, MetricKind::Gauge) => ("", "gauge"),
+            (_, MetricKind::Histogram) => ("", "histogram"),
+        };
+        // Writing to a string does not fail.
+        let _ = writeln!(self.out, "# HELP {name}{suffix} {help}");
+        let _ = writeln!(self.out, "# TYPE {name}{suffix} {kind}");
+        if self.format == Exposition::OpenMetrics && !unit.is_empty() {
+            let _ = writeln!(self.out, "# UNIT {name} {unit}");
+        }
+        self.metric = Some(metric);
+    }
+
+    fn sample(&mut self, labels: Labels<'_>, value: f64) {
+        self.line("", labels, None, value, None);
+    }
+
+    fn count(&mut self, labels: Labels<'_>, count: u64, exemplar: Option<Exemplar>) {
+        self.line("", labels, None, number(count), exemplar);
+    }
+
+    fn histogram(&mut self, labels: Labels<'_>, buckets: &[(f64, u64)], count: u64) {
+        let mut below = 0u64;
+        for (le, n) in buckets {
+            below = below.saturating_add(*n);
+            self.line("_bucket", labels, Some(*le), number(below), None);
+        }
+        self.line("_bucket", labels, Some(f64::INFINITY), number(count), None);
+        self.line("_count", labels, None, number(count), None);
+    }
+}
+
 /// Both formats know three escapes; what is left of control characters would reach terminals.
 fn escape(value: &str, out: &mut String) {
     for c in value.chars() {
@@ -186,10 +199,15 @@ fn escape(value: &str, out: &mut String) {
             '\\' => out.push_str("\\\\"),
             '"' => out.push_str("\\\""),
             '\n' => out.push_str("\\n"),
-            c if steers(c) => out.push('\u{fffd}'),
-            c => out.push(c),
+            c => out.push(shown(c)),
         }
     }
+}
+
+/// A character of a label's value, as every format has it: one that steers a terminal is replaced.
+#[must_use]
+pub fn shown(c: char) -> char {
+    if steers(c) { '\u{fffd}' } else { c }
 }
 
 fn told(value: f64) -> String {

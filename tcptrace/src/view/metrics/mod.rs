@@ -1,19 +1,20 @@
 //! What a watch knows, as metrics. Their number is bounded: by the states, the verdicts and the
 //! workloads that are told apart. No label is a pid, a port or an address.
 
+pub mod around;
 pub mod exposition;
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    rc::Rc,
-};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use tcptrace_common::{
     counters::{BUCKETS, Counters, below},
     state::TcpState,
 };
 
-use self::exposition::{Exemplar, Exposition, Metric, MetricKind, MetricWriter};
+use self::{
+    around::Around,
+    exposition::{Exemplar, Exposition, Metric, MetricKind, MetricSink, MetricWriter},
+};
 use super::Clock;
 use crate::{
     engine::{
@@ -27,39 +28,6 @@ use crate::{
     },
     formats::pods::PodNames,
 };
-
-/// What the watch does not know of itself.
-#[derive(Clone, Debug, Default)]
-pub struct Around {
-    /// Kernel release.
-    pub kernel: String,
-    /// Connections that listeners of this network namespace dropped because their queues were full
-    /// (`TcpExtListenOverflows`).
-    pub overflows: Option<u64>,
-    /// CPU time of this process, s.
-    pub cpu_s: f64,
-    /// Its resident memory, bytes.
-    pub memory: Option<u64>,
-    /// When it started, s since 1970.
-    pub started_s: f64,
-    /// Connections to its listener that are open.
-    pub connections: u64,
-    /// Connections to it that were refused or ended, since there were too many.
-    pub refused: u64,
-    /// How the last reading of its file of settings went; `None`: it has none.
-    pub reload: Option<ReloadResult>,
-    /// What Kubernetes calls pods, where that is known.
-    pub pods: Rc<PodNames>,
-}
-
-/// How the last reading of a file of settings went.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ReloadResult {
-    /// The file was good.
-    pub successful: bool,
-    /// When it last was, s since 1970.
-    pub success_s: f64,
-}
 
 const fn gauge(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
     Metric { name, kind: MetricKind::Gauge, unit, help }
@@ -113,10 +81,6 @@ const QUEUE: Metric = gauge(
 );
 const QUEUE_LIMIT: Metric =
     gauge("tcptrace_listen_limit", "", "How many may wait there (the backlog).");
-const OVERFLOWS: Metric = counter(
-    "tcptrace_listen_overflows",
-    "Connections dropped because an accept queue was full, in the agent's network namespace.",
-);
 const LOST: Metric = counter("tcptrace_events_lost", "What could not be seen or shown, by kind.");
 const TRANSITIONS: Metric =
     counter("tcptrace_transitions", "Changes of state, by what became of them.");
@@ -131,35 +95,10 @@ const MERGED: Metric = counter(
     "tcptrace_workloads_merged",
     "Workloads that were told apart and are counted as other since.",
 );
-const CPU: Metric = Metric {
-    unit: "seconds",
-    ..counter("process_cpu_seconds", "CPU time of the agent, user and system.")
-};
-const MEMORY: Metric =
-    gauge("process_resident_memory_bytes", "bytes", "Resident memory of the agent.");
-const STARTED: Metric =
-    gauge("process_start_time_seconds", "seconds", "When the agent started, since 1970.");
-const RELOADED: Metric = gauge(
-    "tcptrace_config_last_reload_successful",
-    "",
-    "Whether the last reading of the file of --config went well; if not, all stays as it was.",
-);
-const RELOADED_AT: Metric = gauge(
-    "tcptrace_config_last_reload_success_timestamp_seconds",
-    "seconds",
-    "When the file of --config was last read and good, since 1970.",
-);
-const CONNECTIONS: Metric =
-    gauge("tcptrace_http_connections", "", "Connections to the agent's listener.");
-const REFUSED: Metric = counter(
-    "tcptrace_http_refused",
-    "Connections to the agent's listener that were ended because there were too many.",
-);
-
 /// Buckets that are told, of those that are kept: each four times as long as the one before.
 const STEP: usize = 2;
 
-/// All of it, as of `now`.
+/// All of it as text, as of `now`.
 #[must_use]
 pub fn metrics(
     watch: &Watch,
@@ -170,19 +109,31 @@ pub fn metrics(
     format: Exposition,
 ) -> String {
     let mut out = MetricWriter::new(format);
+    write(watch, accounts, clock, now, around, &mut out);
+    out.finish()
+}
+
+/// All of it, as of `now`, in whatever format.
+pub fn write(
+    watch: &Watch,
+    accounts: &Accounts,
+    clock: &Clock,
+    now: BootNs,
+    around: &Around,
+    out: &mut dyn MetricSink,
+) {
     out.metric(BUILD);
     let version = env!("CARGO_PKG_VERSION");
     out.sample(&[("version", version), ("kernel", &around.kernel)], 1.0);
     let open = Open::of(watch, accounts, now);
-    open.write(&mut out);
-    counted(&mut out, STUCK, accounts, clock, |counts| &counts.stuck);
-    counted(&mut out, RESOLVED, accounts, clock, |counts| &counts.resolved);
-    lengths(&mut out, watch);
-    full_in(&mut out, watch, accounts, now);
-    totals(&mut out, watch);
-    workloads(&mut out, accounts, &around.pods);
-    of_the_agent(&mut out, around);
-    out.finish()
+    open.write(out);
+    counted(out, STUCK, accounts, clock, |counts| &counts.stuck);
+    counted(out, RESOLVED, accounts, clock, |counts| &counts.resolved);
+    lengths(out, watch);
+    full_in(out, watch, accounts, now);
+    totals(out, watch);
+    workloads(out, accounts, &around.pods);
+    around.write(out);
 }
 
 /// What is open, by labels.
@@ -233,7 +184,7 @@ impl<'a> Open<'a> {
         open
     }
 
-    fn write(&self, out: &mut MetricWriter) {
+    fn write(&self, out: &mut dyn MetricSink) {
         out.metric(SOCKETS);
         for ((state, workload, verdict), n) in &self.sockets {
             let labels = [("state", *state), ("workload", workload), ("verdict", verdict)];
@@ -280,7 +231,7 @@ fn least_room<'a>(of: &mut BTreeMap<&'a str, InUse>, shown: &'a str, now: InUse)
 }
 
 fn counted(
-    out: &mut MetricWriter,
+    out: &mut dyn MetricSink,
     metric: Metric,
     accounts: &Accounts,
     clock: &Clock,
@@ -304,7 +255,7 @@ fn counted(
     }
 }
 
-fn lengths(out: &mut MetricWriter, watch: &Watch) {
+fn lengths(out: &mut dyn MetricSink, watch: &Watch) {
     out.metric(STATE);
     let Some(histogram) = watch.histogram() else { return };
     for state in TcpState::ALL {
@@ -324,7 +275,7 @@ fn lengths(out: &mut MetricWriter, watch: &Watch) {
     }
 }
 
-fn full_in(out: &mut MetricWriter, watch: &Watch, accounts: &Accounts, now: BootNs) {
+fn full_in(out: &mut dyn MetricSink, watch: &Watch, accounts: &Accounts, now: BootNs) {
     out.metric(FULL_IN);
     // The first of a kind is the one that matters.
     let mut told: BTreeMap<(&'static str, &str), u64> = BTreeMap::new();
@@ -343,7 +294,7 @@ fn full_in(out: &mut MetricWriter, watch: &Watch, accounts: &Accounts, now: Boot
     }
 }
 
-fn totals(out: &mut MetricWriter, watch: &Watch) {
+fn totals(out: &mut dyn MetricSink, watch: &Watch) {
     out.metric(LOST);
     for (kind, n) in watch.losses().named() {
         out.count(&[("kind", kind)], n, None);
@@ -355,7 +306,7 @@ fn totals(out: &mut MetricWriter, watch: &Watch) {
     }
 }
 
-fn workloads(out: &mut MetricWriter, accounts: &Accounts, pods: &PodNames) {
+fn workloads(out: &mut dyn MetricSink, accounts: &Accounts, pods: &PodNames) {
     out.metric(WORKLOAD);
     for (workload, _) in accounts.told_apart() {
         let uid = workload.pod.as_deref();
@@ -374,31 +325,6 @@ fn workloads(out: &mut MetricWriter, accounts: &Accounts, pods: &PodNames) {
     out.count(&[], accounts.sharing(), None);
     out.metric(MERGED);
     out.count(&[], accounts.merged(), None);
-}
-
-fn of_the_agent(out: &mut MetricWriter, around: &Around) {
-    if let Some(n) = around.overflows {
-        out.metric(OVERFLOWS);
-        out.count(&[], n, None);
-    }
-    out.metric(CPU);
-    out.sample(&[], around.cpu_s);
-    if let Some(bytes) = around.memory {
-        out.metric(MEMORY);
-        out.count(&[], bytes, None);
-    }
-    out.metric(STARTED);
-    out.sample(&[], around.started_s);
-    if let Some(reload) = around.reload {
-        out.metric(RELOADED);
-        out.sample(&[], f64::from(u8::from(reload.successful)));
-        out.metric(RELOADED_AT);
-        out.sample(&[], reload.success_s);
-    }
-    out.metric(CONNECTIONS);
-    out.count(&[], around.connections, None);
-    out.metric(REFUSED);
-    out.count(&[], around.refused, None);
 }
 
 /// A label can't be null.
