@@ -34,7 +34,7 @@ macro_rules! targets {
     };
 }
 
-targets! { btf cgroups iter netlink proc_files recording ring selection settings stacks }
+targets! { answers btf cgroups iter netlink proc_files recording ring selection settings stacks }
 
 #[test]
 fn cargo_fuzz_has_the_same_targets() {

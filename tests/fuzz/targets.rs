@@ -13,11 +13,14 @@
 //! | [`recording`] | files of `tcptrace record`, frames and batches of facts | `source::recording`, `engine::fact`, and behind them the core and all formats |
 //! | [`stacks`] | ELF files, perf maps, `/proc/PID/maps`, Python, JVMs | `source::live::symbols`, `formats::{elf, jvm_dump, maps, perf_map, python}` |
 //! | [`selection`] | the command line | `engine::parse`, `cli` |
+//! | [`answers`] | what agents, Prometheus and collectors answer | `source::fleet`, `cli::explain`, `serve::otlp::answer`, and behind them all formats |
 //! | [`settings`] | files of `--config` | `formats::config_file`, `cli::settings`, and clap behind them |
 //!
 //! What reaches further than the corpus lies in `target/fuzz/corpus/TARGET` afterwards; a target's
 //! binary takes it over with `-merge=1 -use_counters=0 tests/fuzz/corpus/TARGET` and that.
 
+#[path = "answers.rs"]
+mod of_answers;
 #[path = "blocked.rs"]
 mod of_blocked;
 #[path = "doctor.rs"]
@@ -83,6 +86,7 @@ use tcptrace_common::{
 };
 use zerocopy::{FromBytes, IntoBytes};
 
+pub use of_answers::answers;
 pub use of_recordings::recording;
 pub use of_settings::settings;
 pub use of_stacks::stacks;

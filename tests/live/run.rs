@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
-    os::unix::process::CommandExt,
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -164,15 +163,6 @@ fn signals_are_sent_on() {
         let script = format!("trap 'exit 42' {name}; echo ready; while :; do sleep 0.01; done");
         let mut command = tcptrace();
         command.args(["run", "--", "sh", "-c", &script]);
-        // Whoever started this test may ignore it, as a shell does for what it has in the
-        // background; then no shell below can wait for it either (POSIX, trap).
-        // SAFETY: signal() is async-signal-safe.
-        unsafe {
-            command.pre_exec(move || {
-                libc::signal(signal.as_raw(), libc::SIG_DFL);
-                Ok(())
-            });
-        }
         let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut child = child.expect("starts");
         let mut line = String::new();

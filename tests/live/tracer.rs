@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError},
     thread,
@@ -31,6 +32,17 @@ pub struct Tracer {
 pub fn tcptrace() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tcptrace"));
     command.env("LANG", "C.UTF-8").stdin(Stdio::null());
+    // Whoever started this test may ignore them, as nohup does, and a shell for what it has in the
+    // background; then no shell below can wait for them either (POSIX, trap).
+    // SAFETY: signal() is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| {
+            for signal in [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM] {
+                libc::signal(signal.as_raw(), libc::SIG_DFL);
+            }
+            Ok(())
+        });
+    }
     command
 }
 

@@ -1,6 +1,6 @@
 //! `tcptrace explain`: a page on one process or one socket.
 
-mod there;
+pub mod there;
 
 use std::{io, rc::Rc};
 

@@ -152,6 +152,14 @@ pub fn config_arguments(text: &str) -> (Vec<(String, Vec<String>)>, Vec<String>)
     )
 }
 
+/// What an agent's answer to `explain AGENT:PID` comes to on the terminal.
+///
+/// # Errors
+/// It is no such answer.
+pub fn explained_there(body: &[u8], is_page: bool) -> Result<String, String> {
+    explain::there::told(body, is_page)
+}
+
 /// The parser's message in one line, without its usage section.
 #[must_use]
 pub fn usage(e: &clap::Error) -> Failure {

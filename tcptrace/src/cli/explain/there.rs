@@ -100,23 +100,32 @@ pub fn run(args: &Args, there: &There) -> Result<Exit, Failure> {
         |why: String| Failure { exit: Exit::Failed, message: format!("explain {there}: {why}") };
     let uri = below(&there.agent, &path).map_err(failed)?;
     let body = attach::runtime()?.block_on(client.get(&uri)).map_err(failed)?;
+    let text = told(&body, is_page).map_err(failed)?;
+    let mut out = io::stdout().lock();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.map_or_else(ended_by, |()| Ok(Exit::Done))
+}
+
+/// What an agent's answer comes to on the terminal: a page, or objects, a line each.
+///
+/// # Errors
+/// It is no such answer.
+pub fn told(body: &[u8], is_page: bool) -> Result<String, String> {
     let mut text = String::new();
     if is_page {
-        for line in String::from_utf8_lossy(&body).lines() {
+        for line in String::from_utf8_lossy(body).lines() {
             text.push_str(&safe(line));
             text.push('\n');
         }
     } else {
-        let Explained { explained } = serde_json::from_slice(&body)
-            .map_err(|e| failed(format!("no answer of a tcptrace agent: {e}")))?;
+        let Explained { explained } = serde_json::from_slice(body)
+            .map_err(|e| format!("no answer of a tcptrace agent: {e}"))?;
         for object in explained {
             object.get().chars().for_each(|c| push_json(&mut text, c));
             text.push('\n');
         }
     }
-    let mut out = io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_or_else(ended_by, |()| Ok(Exit::Done))
+    Ok(text)
 }
 
 /// A character of JSON that somebody else wrote: what steers a terminal can stand in a string only,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hyper::Uri;
+use hyper::{Uri, body::Bytes};
 use serde::Deserialize;
 
 use super::{
@@ -56,7 +56,16 @@ pub async fn fleet(client: &Client, prometheus: &Uri) -> Result<Fleet, String> {
     let ask = |text| query(client, prometheus, text);
     let (leaks, growth, oldest, up) =
         tokio::try_join!(ask(LEAKS), ask(PER_HOUR), ask(OLDEST), ask(UP))?;
-    Ok(told(&leaks, &growth, &oldest, &up))
+    read([&leaks, &growth, &oldest, &up])
+}
+
+/// What its answers say: to who leaks, how fast that grows, how old the oldest is, who answers.
+///
+/// # Errors
+/// One of them is no answer.
+pub fn read(bodies: [&[u8]; 4]) -> Result<Fleet, String> {
+    let [leaks, growth, oldest, up] = bodies.map(samples);
+    Ok(told(&leaks?, &growth?, &oldest?, &up?))
 }
 
 fn told(leaks: &[Sample], growth: &[Sample], oldest: &[Sample], up: &[Sample]) -> Fleet {
@@ -96,13 +105,12 @@ fn whole(n: f64) -> u64 {
     n.round() as u64
 }
 
-async fn query(client: &Client, prometheus: &Uri, text: &str) -> Result<Vec<Sample>, String> {
+async fn query(client: &Client, prometheus: &Uri, text: &str) -> Result<Bytes, String> {
     let uri = below(prometheus, &format!("api/v1/query?query={}", escaped(text)))?;
-    let body = client.get(&uri).await?;
-    read(&body)
+    client.get(&uri).await
 }
 
-fn read(body: &[u8]) -> Result<Vec<Sample>, String> {
+fn samples(body: &[u8]) -> Result<Vec<Sample>, String> {
     let answer: Answer =
         serde_json::from_slice(body).map_err(|e| format!("no answer of Prometheus: {e}"))?;
     Ok(answer.data.result)
@@ -114,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    fn samples(list: &[(&str, &str, &str)]) -> Vec<Sample> {
+    fn made(list: &[(&str, &str, &str)]) -> Vec<Sample> {
         let one = |(instance, workload, value): &(&str, &str, &str)| {
             format!(
                 "{{\"metric\":{{\"instance\":\"{instance}\",\"workload\":\"{workload}\"}},\
@@ -126,16 +134,16 @@ mod tests {
             "{{\"status\":\"success\",\"data\":{{\"resultType\":\"vector\",\"result\":[{}]}}}}",
             list.join(",")
         );
-        read(body.as_bytes()).expect("an answer")
+        samples(body.as_bytes()).expect("an answer")
     }
 
     #[test]
     fn what_prometheus_says() {
         let fleet = told(
-            &samples(&[("a", "x", "40"), ("b", "y", "3"), ("b", "z", "NaN")]),
-            &samples(&[("a", "x", "12.5"), ("b", "y", "NaN")]),
-            &samples(&[("a", "x", "61"), ("b", "y", "-1")]),
-            &samples(&[("a", "", "1"), ("b", "", "1"), ("c", "", "0")]),
+            &made(&[("a", "x", "40"), ("b", "y", "3"), ("b", "z", "NaN")]),
+            &made(&[("a", "x", "12.5"), ("b", "y", "NaN")]),
+            &made(&[("a", "x", "61"), ("b", "y", "-1")]),
+            &made(&[("a", "", "1"), ("b", "", "1"), ("c", "", "0")]),
         );
         let [a, b] = &fleet.leaking[..] else { panic!("{fleet:?}") };
         assert_eq!((a.leaks, a.per_hour, a.oldest_ns), (40, Some(12.5), Some(61_000_000_000)));
@@ -146,7 +154,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_it_says(body in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = read(&body);
+            let _ = read([&body; 4]);
         }
     }
 }
