@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -75,6 +75,9 @@ pub fn run(browser: &mut Browser, directory: &Path) -> Result<()> {
     let events = "document.getElementById('events').textContent";
     let events = browser.ask(events)?.to_string();
     ensure!(events.contains("stuck") && events.contains("resolved"), "{events}");
+    opens(browser, "#sockets a", &["CLOSE_WAIT", HOSTILE])?;
+    opens(browser, "#holders a", &["CLOSE_WAIT", HOSTILE])?;
+    is_saved(browser, &tcptrace, directory)?;
     // The agent goes: the page says so, and goes on when it is back.
     drop(running);
     says(browser, "no answer")?;
@@ -89,7 +92,60 @@ pub fn run(browser: &mut Browser, directory: &Path) -> Result<()> {
     browser.type_in("s3cret")?;
     browser.click("#ask button")?;
     shows(browser, "leaks", "3")?;
-    eprintln!("the live page: leaks as they come and go, a token, four looks");
+    eprintln!(
+        "the live page: leaks as they come and go, pages on them, a recording, a token, four looks"
+    );
+    Ok(())
+}
+
+/// A link opens what the agent has to say; Escape closes it.
+fn opens(browser: &mut Browser, link: &str, told: &[&str]) -> Result<()> {
+    const OPEN: &str = "document.getElementById('page').open";
+    // Rows are made anew every other second, which a click may fall into.
+    browser.ask(&format!("document.querySelector('{link}').click()"))?;
+    let until = Instant::now() + PATIENCE;
+    while browser.ask(OPEN)? != true {
+        ensure!(Instant::now() < until, "{link} opens nothing");
+        thread::sleep(Duration::from_millis(100));
+    }
+    let said = browser.ask("document.getElementById('said').textContent")?;
+    let said = said.as_str().unwrap_or_default();
+    ensure!(told.iter().all(|told| said.contains(told)), "{link} opens {said}");
+    ensure!(browser.ask(FAULTS)? == json!([]), "faults of what {link} opens");
+    browser.press("Escape", false)?;
+    ensure!(browser.ask(OPEN)? == false, "it closes");
+    ensure!(browser.ask("location.hash")? == "", "and is not named any more");
+    Ok(())
+}
+
+/// The button's file is a recording.
+fn is_saved(browser: &mut Browser, tcptrace: &Path, directory: &Path) -> Result<()> {
+    let saved = directory.join("saved");
+    let _ = fs::remove_dir_all(&saved);
+    fs::create_dir_all(&saved)?;
+    let to = json!({ "behavior": "allow", "downloadPath": saved });
+    browser.call("Browser.setDownloadBehavior", to)?;
+    browser.click("#recording")?;
+    let until = Instant::now() + PATIENCE;
+    let file = loop {
+        let is_whole = |path: &PathBuf| path.extension().is_some_and(|e| e == "tct");
+        let mut files = fs::read_dir(&saved)?.flatten().map(|entry| entry.path());
+        if let Some(file) = files.find(is_whole) {
+            break file;
+        }
+        let said = browser.ask("document.getElementById('recorded').textContent")?;
+        ensure!(Instant::now() < until, "no recording: {said}");
+        thread::sleep(Duration::from_millis(100));
+    };
+    let said = browser.ask("document.getElementById('recorded').textContent")?;
+    let name = file.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    ensure!(said == format!("tcptrace replay {name}"), "{said}, of {name}");
+    let replayed =
+        Command::new(tcptrace).args(["replay", "--format", "json"]).arg(&file).output()?;
+    let events = String::from_utf8_lossy(&replayed.stdout).into_owned();
+    let summary = events.lines().last().unwrap_or_default();
+    let is_whole = summary.contains("\"stuck\":4,\"resolved\":1");
+    ensure!(replayed.status.success() && is_whole, "the recording ends in {summary}");
     Ok(())
 }
 

@@ -36,7 +36,7 @@ struct Sample {
     descriptors: f64,
     series: f64,
     bytes: f64,
-    lost: f64,
+    lost: Vec<String>,
 }
 
 /// For `seconds`.
@@ -95,7 +95,12 @@ fn sample(at: SocketAddr, pid: u32, began: Instant) -> Result<Sample> {
         descriptors: fs::read_dir(format!("/proc/{pid}/fd"))?.count() as f64,
         series: series as f64,
         bytes: text.len() as f64,
-        lost: values("tcptrace_events_lost_total"),
+        lost: text
+            .lines()
+            .filter_map(|line| line.strip_prefix("tcptrace_events_lost_total"))
+            .filter(|line| !line.ends_with(" 0"))
+            .map(str::to_owned)
+            .collect(),
     })
 }
 
@@ -120,7 +125,7 @@ fn told(samples: &[Sample], recordings: &[usize]) -> Result<()> {
     eprintln!("| descriptors, first and last | {}, {} |", first.descriptors, last.descriptors);
     eprintln!("| series, bytes of a scrape | {}, {} |", last.series, last.bytes);
     eprintln!("| recordings of five minutes | {recordings:?} bytes |");
-    eprintln!("| events lost | {} |", last.lost);
+    eprintln!("| events lost | {} |", last.lost.join(", "));
     ensure!(last.descriptors <= first.descriptors, "descriptors are left behind");
     Ok(())
 }

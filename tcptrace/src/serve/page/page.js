@@ -19,6 +19,15 @@
     row.append(td);
   };
 
+  // To what the agent knows of a process or a socket; whoever is sent the address sees it, too.
+  const link = (row, text, place) => {
+    const a = document.createElement("a");
+    a.href = "#" + place;
+    a.textContent = text;
+    cell(row, "", "text");
+    row.lastChild.append(a);
+  };
+
   const rows = (body, list, fill) => {
     body.replaceChildren(...list.map((one) => {
       const row = document.createElement("tr");
@@ -72,7 +81,9 @@
       $("oldest").textContent = sockets.sockets.length ? long(sockets.sockets[0].age_ms.min) : "-";
       $("time").textContent = new Date(groups.time).toLocaleString();
       rows($("holders"), groups.groups.slice(0, 50), (row, g) => {
-        cell(row, g.key, "text");
+        const pid = /\[(\d+)\]$/.exec(g.key);
+        if (pid) link(row, g.key, "pid=" + pid[1]);
+        else cell(row, g.key, "text");
         cell(row, g.leaks);
         cell(row, g.count);
         cell(row, long(g.oldest_ms.min));
@@ -86,10 +97,52 @@
         cell(row, s.local, "text");
         cell(row, s.remote, "text");
         cell(row, s.evidence.recv_q ?? "-");
-        cell(row, "tcptrace explain cookie:" + s.cookie, "text");
+        link(row, "explain cookie:" + s.cookie, "cookie=" + s.cookie);
       });
     } catch (e) {
       say("no answer: " + e.message, true);
+    }
+  };
+
+  const reason = async (answer) => {
+    const text = await answer.text();
+    try {
+      return JSON.parse(text).error;
+    } catch (e) {
+      return "status " + answer.status;
+    }
+  };
+
+  // The page on a process or a socket that the address names.
+  const explain = async () => {
+    const place = /^#(pid|cookie)=(\d+)$/.exec(location.hash);
+    if (!place) return $("page").close();
+    const width = Math.max(40, Math.min(110, Math.floor((innerWidth - 90) / 8)));
+    let text;
+    try {
+      const answer = await asked(`/api/v1/explain?${place[1]}=${place[2]}&format=text&width=${width}`);
+      text = answer.ok ? await answer.text() : await reason(answer);
+    } catch (e) {
+      text = "no answer: " + e.message;
+    }
+    $("about").textContent = `tcptrace explain ${place[1] === "pid" ? "" : "cookie:"}${place[2]}`;
+    $("said").textContent = text;
+    if (!$("page").open) $("page").showModal();
+  };
+
+  // What the agent remembers, as a file: by hand, since a link sends no token.
+  const save = async () => {
+    try {
+      const answer = await asked("/api/v1/recording");
+      if (!answer.ok) throw new Error(await reason(answer));
+      const a = document.createElement("a");
+      a.href = URL.createObjectURL(await answer.blob());
+      a.download = location.hostname + "-" + new Date().toISOString().replaceAll(":", "") + ".tct";
+      a.click();
+      setTimeout(() => URL.revokeObjectURL(a.href), 60000);
+      $("recorded").textContent = "tcptrace replay " + a.download;
+    } catch (e) {
+      $("recorded").textContent = e.message;
     }
   };
 
@@ -138,9 +191,16 @@
     token = $("token").value;
     sessionStorage.setItem("token", token);
     look();
+    explain();
   });
   setInterval(() => { if (!document.hidden) look(); }, EVERY_MS);
   document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+  $("page").addEventListener("close", () => {
+    if (location.hash) history.pushState(null, "", location.pathname);
+  });
+  addEventListener("hashchange", explain);
+  $("recording").addEventListener("click", save);
   look();
   listen();
+  if (location.hash) explain();
 })();
