@@ -9,7 +9,8 @@ use super::{
 };
 use crate::formats::cgroup::Cgroups;
 
-/// More processes than this are looked through for those that are gone.
+/// More processes than this are looked through for those that are gone; and again when there are
+/// twice as many as were left.
 const KEPT: usize = 16_384;
 /// A source says again what it still asks about: what is older is over.
 const FRESH_NS: u64 = 180_000_000_000;
@@ -18,6 +19,8 @@ const FRESH_NS: u64 = 180_000_000_000;
 #[derive(Debug, Default)]
 pub struct Processes {
     known: HashMap<u32, Known>,
+    /// Those that were left when they were looked through last.
+    left: usize,
 }
 
 #[derive(Debug)]
@@ -43,8 +46,9 @@ pub struct Context {
 impl Processes {
     /// Takes in what became known of a process at `now`.
     pub fn learn(&mut self, now: BootNs, process: &Process) {
-        if self.known.len() >= KEPT && !self.known.contains_key(&process.pid) {
+        if self.known.len() >= KEPT.max(2 * self.left) && !self.known.contains_key(&process.pid) {
             self.known.retain(|_, known| now.saturating_sub(known.learnt_ns) < FRESH_NS);
+            self.left = self.known.len();
         }
         let cgroups = process.cgroups.as_deref().map(|text| Rc::new(Cgroups::parse(text)));
         let comm = process.comm.as_str().into();
