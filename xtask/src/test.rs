@@ -59,7 +59,8 @@ pub fn run() -> Result<()> {
     step("unit, property and command-line tests");
     check(cargo()?.args([
         "test", "--locked", "--quiet", "--lib", "--bins", "--test", "cli", "--test", "docs",
-        "--test", "fuzz", "--test", "top", "--test", "replay", "--test", "incident",
+        "--test", "fuzz", "--test", "top", "--test", "replay", "--test", "incident", "--test",
+        "memory",
     ]))?;
     step("the slot protocol in all interleavings");
     check(cargo()?.args([
