@@ -8,7 +8,7 @@
 //! | [`iter`] | what iterators list | `bpf::iter`, and behind it the core, facts written and read, all formats |
 //! | [`netlink`] | answers of sock_diag, orders to close | `formats::{sock_diag, unix_diag}`, and behind it as above; `source::live::close::wire` |
 //! | [`proc_files`] | files of `/proc` and `/sys` | `formats::{stat, sysctl, threads, arguments, lines, net_lines, ports, descriptor}`, `engine::{language, check}`, `source::live`, and behind them the page on a process |
-//! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths | `formats::{cgroup, container, mounts, pods}` |
+//! | [`cgroups`] | `/proc/PID/{cgroup,mountinfo}`, cgroup paths, lists of pods | `formats::{cgroup, container, mounts, pod_list, pods}` |
 //! | [`btf`] | BTF, the kernel's or of `--btf` | `formats::btf`, and aya's reader of what that leaves |
 //! | [`recording`] | files of `tcptrace record`, frames and batches of facts | `source::recording`, `engine::fact`, and behind them the core and all formats |
 //! | [`stacks`] | ELF files, perf maps, `/proc/PID/maps`, Python, JVMs | `source::live::symbols`, `formats::{elf, jvm_dump, maps, perf_map, python}` |

@@ -28,6 +28,7 @@ mod healthy;
 mod hidden;
 #[cfg(feature = "kernel-log")]
 mod kernel_log;
+mod kubelet;
 mod leaks;
 mod lesson;
 mod limits;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         ends::TESTS,
         selection::TESTS,
         clients::TESTS,
+        kubelet::TESTS,
         serve::TESTS,
         fleet::TESTS,
         otlp::TESTS,

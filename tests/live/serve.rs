@@ -139,10 +139,12 @@ fn names_of_pods() {
     pair.client_closes();
     let name = format!(
         "tcptrace_workload_info{{workload=\"{}\",kind=\"container\",pod_uid=\"{uid}\",\
-         namespace=\"shop\",pod=\"cart-x2x7k\",runtime=\"containerd\"}}",
+         namespace=\"shop\",pod=\"cart-x2x7k\",runtime=\"containerd\",owner_kind=\"\",\
+         owner_name=\"\"}}",
         &id[..12]
     );
     agent.wait("its name", |agent| agent.metric(&name) == 1.0);
+    assert_eq!(agent.metric("tcptrace_pods_last_read_successful"), 1.0);
 }
 
 /// Reads events until one that fits.

@@ -4,6 +4,7 @@ use std::{
     io::{self, BufRead, BufReader},
     net::SocketAddr,
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     thread,
 };
 
@@ -12,6 +13,7 @@ pub struct Agent {
     pub child: Child,
     /// Where it listens.
     pub at: SocketAddr,
+    said: Arc<Mutex<String>>,
 }
 
 impl Agent {
@@ -19,7 +21,7 @@ impl Agent {
     pub fn serving(command: &mut Command) -> io::Result<Self> {
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn()?;
         let stderr = child.stderr.take().ok_or_else(|| io::Error::other("no stderr"))?;
-        let mut agent = Self { child, at: ([0; 4], 0).into() };
+        let mut agent = Self { child, at: ([0; 4], 0).into(), said: Arc::default() };
         let (mut stderr, mut said) = (BufReader::new(stderr), String::new());
         while agent.at.port() == 0 {
             if stderr.read_line(&mut said)? == 0 {
@@ -31,8 +33,18 @@ impl Agent {
             }
         }
         // What else it says must not block it.
-        thread::spawn(move || io::copy(&mut stderr, &mut io::sink()));
+        let heard = Arc::clone(&agent.said);
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                *heard.lock().unwrap_or_else(PoisonError::into_inner) += &(line + "\n");
+            }
+        });
         Ok(agent)
+    }
+
+    /// What it has said since it serves.
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

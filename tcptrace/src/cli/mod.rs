@@ -14,6 +14,7 @@ mod leaks;
 mod live;
 mod otlp;
 mod output;
+mod pods;
 mod record;
 mod recording;
 mod replay;

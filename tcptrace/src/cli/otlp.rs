@@ -21,15 +21,16 @@ use super::{
     warn,
 };
 use crate::{
-    confine::{capabilities, otlp, seccomp::Profile},
+    confine::{capabilities, outgoing},
     engine::{counted::counted, parse},
     exit::Failure,
     serve::{
         answer::Question,
+        client::connection,
         feed::FeedView,
         otlp::{
             attributes::{Envelope, NamedHost},
-            channel::{self, CollectorTarget},
+            channel::CollectorTarget,
             endpoint::{Endpoint, Protocol},
             logs::OtlpView,
             queue::Queue,
@@ -117,17 +118,17 @@ impl Args {
             Spoken::Http => Protocol::Http,
             Spoken::Grpc => Protocol::Grpc,
         };
-        if protocol == Protocol::Grpc && !endpoint.prefix.is_empty() {
+        if protocol == Protocol::Grpc && !endpoint.address.path.is_empty() {
             let problem = "gRPC has no path: leave it away, or use --otlp-protocol http/protobuf";
             return Err(Failure::usage(format!("--otlp {endpoint}: {problem}")));
         }
-        if !endpoint.is_tls && self.otlp_ca.is_some() {
+        if !endpoint.address.is_tls && self.otlp_ca.is_some() {
             let problem = "--otlp-ca is for https:// only";
             return Err(Failure::usage(format!("--otlp {endpoint}: {problem}")));
         }
         let headers = self.otlp_header_file.as_deref().map(headers).transpose()?;
         let headers = headers.unwrap_or_default();
-        let tls = if endpoint.is_tls { Some(self.tls(&endpoint, protocol)?) } else { None };
+        let tls = if endpoint.address.is_tls { Some(self.tls(&endpoint, protocol)?) } else { None };
         let target = CollectorTarget { endpoint, protocol, headers, tls };
         Ok(Some(Resolved { target, every: self.otlp_interval }))
     }
@@ -147,16 +148,11 @@ impl Args {
             }
         };
         let provider = tls::provider(flag, &path, "send to a collector on this host by http://")?;
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| wrong(flag, &path, e))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        config.alpn_protocols = match protocol {
-            Protocol::Http => vec![b"http/1.1".to_vec()],
-            Protocol::Grpc => vec![b"h2".to_vec()],
+        let protocol = match protocol {
+            Protocol::Http => tls::HTTP_1_1,
+            Protocol::Grpc => b"h2",
         };
-        Ok(Arc::new(config))
+        tls::client(provider, tls::Trust::Roots(roots), protocol).map_err(|e| wrong(flag, &path, e))
     }
 }
 
@@ -197,7 +193,7 @@ fn headers(path: &Path) -> Result<HeaderMap, Failure> {
         if OURS.contains(&name.as_str()) || name.as_str().starts_with("grpc-") {
             return Err(wrong("that header is the protocol's own; leave it away"));
         }
-        let value = channel::secret(value.trim())
+        let value = connection::secret(value.trim())
             .map_err(|_| wrong("the value has characters that no header can have"))?;
         headers.append(name, value);
     }
@@ -276,12 +272,12 @@ impl Exporter {
             if let Err(e) = capabilities::drop_all() {
                 warn(&format!("the thread that sends keeps its capabilities ({e})"));
             }
-            channel::prepare();
+            connection::prepare();
             let _ = ready.send(());
             if told.recv().is_err() {
                 return;
             }
-            if let Err(e) = otlp::confine() {
+            if let Err(e) = outgoing::confine() {
                 warn(&format!("no system call filter for the thread that sends ({e})"));
             }
             runtime.block_on(sending.run());
@@ -300,9 +296,9 @@ impl Exporter {
         }
     }
 
-    /// What the watch needs to be allowed with it.
-    pub fn profile(&self) -> Profile {
-        if self.0.is_some() { Profile::Export } else { Profile::Serve }
+    /// It connects to somebody.
+    pub fn goes_out(&self) -> bool {
+        self.0.is_some()
     }
 
     /// A view that writes to the feed, and sends.

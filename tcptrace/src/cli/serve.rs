@@ -27,7 +27,7 @@ use tokio_rustls::{
 
 use self::agent::Agent;
 use super::{
-    attach, btf, otlp, recording, select,
+    attach, btf, otlp, pods, recording, select,
     session::Session,
     settings,
     settings::{FileSettings, Reloads, reload::Hangup},
@@ -35,7 +35,7 @@ use super::{
     warn,
 };
 use crate::{
-    confine::{capabilities, http},
+    confine::{capabilities, http, seccomp::Profile},
     engine::{
         accounts::Accounts,
         parse,
@@ -56,7 +56,7 @@ use crate::{
     },
     source::{
         self, Source,
-        live::{boot_now, bpf::preflight, memory, pods::Pods},
+        live::{boot_now, bpf::preflight, memory},
         recording::{options::Options, recorder::Prepared},
     },
     view::Clock,
@@ -117,11 +117,6 @@ pub struct Args {
     )]
     workloads: u16,
 
-    /// Name Kubernetes pods as the kubelet names their log directories below this one
-    /// (/var/log/pods)
-    #[arg(long, value_name = "DIR")]
-    pods: Option<PathBuf>,
-
     /// Report stays longer than this; 0 reports every stay; auto: what is longer than normal there
     #[arg(long, value_name = "DUR|auto", default_value = "10s", value_parser = parse::min_age)]
     min_age: MinAge,
@@ -145,6 +140,9 @@ pub struct Args {
                      those who ask show a token or a certificate"
     )]
     remember: Duration,
+
+    #[command(flatten)]
+    pods: pods::Args,
 
     #[command(flatten)]
     config: settings::ConfigFlag,
@@ -176,7 +174,7 @@ impl Args {
         let (guard, tls) = (self.guard()?, self.tls()?);
         let guard = Arc::new(Current::new(Arc::new(guard)));
         let http = Http { tls: Arc::new(Current::new(tls)), guard };
-        let pods = self.pods()?;
+        let pods = self.pods.resolve()?;
         let (otlp, selection) = (self.otlp.resolve()?, self.select.resolve()?);
         Ok(Named { http, pods, otlp, selection, btf: self.btf.resolve()? })
     }
@@ -228,11 +226,6 @@ impl Args {
         Ok(Guard::default())
     }
 
-    fn pods(&self) -> Result<Option<Pods>, Failure> {
-        let open = |path| Pods::open(path).map_err(|e| wrong("--pods", path, e));
-        self.pods.as_deref().map(open).transpose()
-    }
-
     fn tls(&self) -> Result<Option<TlsAcceptor>, Failure> {
         let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
         let chain = tls::certificates("--tls-cert", cert)?;
@@ -280,7 +273,7 @@ struct Named {
     http: Http,
     selection: Selection,
     btf: PathBuf,
-    pods: Option<Pods>,
+    pods: pods::PodSource,
     otlp: Option<otlp::Resolved>,
 }
 
@@ -321,8 +314,11 @@ async fn serve(
     let (ask, mut asked) = mpsc::channel(listen::CONNECTIONS);
     let go = start(listener, http.clone(), Arc::clone(&shared), Arc::clone(&traffic), ask.clone())?;
     let exporter = otlp::Exporter::start(otlp, at, ask)?;
+    let naming = pods::Naming::start(pods)?;
     let recorder = recording.map(Prepared::start).transpose().context("remembering")?;
-    attach::confine(exporter.profile(), &mut warn);
+    let goes_out = exporter.goes_out() || naming.goes_out();
+    let profile = if goes_out { Profile::Outgoing } else { Profile::Serve };
+    attach::confine(profile, &mut warn);
     let _ = go.send(());
     exporter.go();
     let view = FeedView::new(Arc::clone(&shared.feed), clock);
@@ -338,10 +334,11 @@ async fn serve(
         arguments: args.tells_arguments(),
         remembers_arguments: args.tells_arguments(),
         reloaded: reloads.last(),
-        pods,
+        naming,
         exporter,
     };
     warn(&args.announcement(at, &http));
+    agent.naming.go();
     let mut reload = reload::Reload::new(args, http, reloads);
 
     let (mut facts, mut lengths_ns) = (Vec::new(), 0u64);

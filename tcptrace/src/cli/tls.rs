@@ -3,12 +3,45 @@
 use std::{fmt::Display, fs, io, path::Path, sync::Arc};
 
 use tokio_rustls::rustls::{
-    RootCertStore,
+    ClientConfig, RootCertStore,
     crypto::CryptoProvider,
     pki_types::{CertificateDer, pem::PemObject},
 };
 
-use crate::{exit::Failure, serve::guard};
+use crate::{
+    exit::Failure,
+    serve::{client::unverified::Unverified, guard},
+};
+
+/// What is spoken, as TLS calls it (ALPN).
+pub const HTTP_1_1: &[u8] = b"http/1.1";
+
+/// Who is trusted to be who was meant.
+pub enum Trust {
+    /// Whom one of these vouches for.
+    Roots(Arc<RootCertStore>),
+    /// Whoever answers.
+    Anybody,
+}
+
+/// How connections that go out are encrypted.
+pub fn client(
+    provider: Arc<CryptoProvider>,
+    trust: Trust,
+    protocol: &[u8],
+) -> Result<Arc<ClientConfig>, tokio_rustls::rustls::Error> {
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()?;
+    let config = match trust {
+        Trust::Roots(roots) => config.with_root_certificates(roots),
+        Trust::Anybody => {
+            config.dangerous().with_custom_certificate_verifier(Arc::new(Unverified::new(provider)))
+        }
+    };
+    let mut config = config.with_no_client_auth();
+    config.alpn_protocols = vec![protocol.to_vec()];
+    Ok(Arc::new(config))
+}
 
 /// What a file holds; `flag`: by which it was named.
 pub fn read(flag: &str, path: &Path) -> Result<Vec<u8>, Failure> {

@@ -4,6 +4,6 @@
 pub mod capabilities;
 pub mod closing;
 pub mod http;
-pub mod otlp;
+pub mod outgoing;
 mod rules;
 pub mod seccomp;

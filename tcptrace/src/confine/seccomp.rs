@@ -100,9 +100,9 @@ pub enum Profile {
     Screen,
     /// Of one that answers requests, too, on a socket that listens already.
     Serve,
-    /// Of one that also sends to a collector. One thread does; but filters are only ever added, so
-    /// what it may, all may that take no stricter one.
-    Export,
+    /// Of one that also sends to a collector, or asks the kubelet. A thread each does; but filters
+    /// are only ever added, so what it may, all may that take no stricter one.
+    Outgoing,
 }
 
 /// From here on this process, all threads of it, makes only the calls of a running watch: all has
@@ -132,10 +132,10 @@ fn allowed(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, Backe
         rules.insert(libc::SYS_wait4, Vec::new());
         rules.insert(libc::SYS_kill, vec![first(u64::from(command))?]);
     }
-    if matches!(profile, Profile::Serve | Profile::Export) {
+    if matches!(profile, Profile::Serve | Profile::Outgoing) {
         rules.insert(libc::SYS_accept4, Vec::new());
         rules.insert(libc::SYS_shutdown, Vec::new());
-        // For the filters of the threads that answer and send: filters are only ever added.
+        // For the filters of the threads that answer and ask: filters are only ever added.
         let no_more = [libc::PR_SET_NO_NEW_PRIVS, libc::PR_SET_SECCOMP].map(|n| n as u64);
         rules.insert(libc::SYS_prctl, no_more.into_iter().map(first).collect::<Result<_, _>>()?);
         rules.insert(libc::SYS_seccomp, vec![first(libc::SECCOMP_SET_MODE_FILTER.into())?]);
@@ -160,8 +160,8 @@ fn allowed(profile: Profile, refusal: SeccompAction) -> Result<BpfProgram, Backe
     rules.insert(libc::SYS_fcntl, commands.into_iter().map(second).collect::<Result<_, _>>()?);
     // The runtime's own socket pair wakes it after a signal: connected, so without an address.
     rules.insert(libc::SYS_sendto, vec![sends()?]);
-    if profile == Profile::Export {
-        super::otlp::add(&mut rules)?;
+    if profile == Profile::Outgoing {
+        super::outgoing::add(&mut rules)?;
     }
     program(rules, refusal, SeccompAction::Allow)
 }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    rc::Rc,
+    sync::Arc,
 };
 
 use super::container::is_pod_uid;
@@ -12,25 +12,53 @@ use super::container::is_pod_uid;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodName {
     /// Its namespace.
-    pub namespace: Rc<str>,
+    pub namespace: Arc<str>,
     /// Its own name.
-    pub name: Rc<str>,
+    pub name: Arc<str>,
+    /// What it belongs to, where that is known.
+    pub owner: Option<PodOwner>,
+}
+
+/// What made a pod and replaces it: a Deployment, a StatefulSet, a Job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodOwner {
+    /// `Deployment`.
+    pub kind: Arc<str>,
+    /// Its name, in the pod's namespace.
+    pub name: Arc<str>,
 }
 
 /// Names by the uids of pods, as cgroups have them.
-pub type PodNames = BTreeMap<Rc<str>, PodName>;
+pub type PodNames = BTreeMap<Arc<str>, PodName>;
+
+/// Names as they were last read.
+#[derive(Clone, Debug, Default)]
+pub struct KnownPods {
+    /// The names.
+    pub names: Arc<PodNames>,
+    /// The last reading went well; if not, they are those of an earlier one.
+    pub is_well: bool,
+    /// When one last did, s since 1970; 0: none yet.
+    pub read_s: f64,
+}
 
 /// The pods behind the names of directories. Whatever is no such name is left out, and so is a uid
 /// that several are said to have.
 #[must_use]
 pub fn names<'a>(directories: impl IntoIterator<Item = &'a str>) -> PodNames {
+    collect(directories.into_iter().filter_map(name))
+}
+
+/// All of them but those whose uid another one has, too.
+pub(super) fn collect<U: AsRef<str>>(pods: impl IntoIterator<Item = (U, PodName)>) -> PodNames {
     let (mut names, mut twice) = (PodNames::new(), HashSet::new());
-    for (uid, name) in directories.into_iter().filter_map(name) {
-        if names.insert(uid.into(), name.clone()).is_some_and(|before| before != name) {
+    for (uid, name) in pods {
+        let uid: Arc<str> = uid.as_ref().into();
+        if names.insert(Arc::clone(&uid), name.clone()).is_some_and(|before| before != name) {
             twice.insert(uid);
         }
     }
-    names.retain(|uid, _| !twice.contains(&**uid));
+    names.retain(|uid, _| !twice.contains(uid));
     names
 }
 
@@ -38,9 +66,15 @@ pub fn names<'a>(directories: impl IntoIterator<Item = &'a str>) -> PodNames {
 fn name(directory: &str) -> Option<(&str, PodName)> {
     let mut parts = directory.split('_');
     let (namespace, name, uid) = (parts.next()?, parts.next()?, parts.next()?);
+    let one = pod(uid, namespace, name)?;
+    parts.next().is_none().then_some((uid, one))
+}
+
+/// A pod's name, if all of it is such as Kubernetes has it.
+pub(super) fn pod(uid: &str, namespace: &str, name: &str) -> Option<PodName> {
     let is_one = is_label(namespace) && is_subdomain(name) && is_pod_uid(uid);
-    let one = PodName { namespace: namespace.into(), name: name.into() };
-    (is_one && parts.next().is_none()).then_some((uid, one))
+    let one = || PodName { namespace: namespace.into(), name: name.into(), owner: None };
+    is_one.then(one)
 }
 
 /// A label of DNS (RFC 1123), as Kubernetes wants it: in small letters.
@@ -53,7 +87,7 @@ fn is_label(text: &str) -> bool {
 }
 
 /// Labels and dots between them. A label of a pod's name may be longer than DNS allows.
-fn is_subdomain(text: &str) -> bool {
+pub(super) fn is_subdomain(text: &str) -> bool {
     let inside = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let label = |part: &str| {
         !part.is_empty()

@@ -17,6 +17,17 @@ pub fn safe(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The same, and no longer than so many bytes.
+#[must_use]
+pub fn bounded(text: &str, longest: usize) -> String {
+    let safe = safe(text);
+    if safe.len() <= longest {
+        return safe.into_owned();
+    }
+    let cut = safe.floor_char_boundary(longest.saturating_sub('…'.len_utf8()));
+    format!("{}…", &safe[..cut])
+}
+
 /// Control characters (C0, DEL, C1), line and paragraph separators, and format characters
 /// (Unicode's Cf): those that turn the direction of writing around, and those that do not show.
 #[must_use]

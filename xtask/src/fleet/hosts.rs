@@ -3,7 +3,7 @@
 //! (tests/recordings), each up to another moment; ages and counters go on with the clock. An
 //! example of the library, so that xtask itself builds without kernel programs.
 
-use std::{cell::RefCell, env, path::PathBuf, rc::Rc, time::Instant};
+use std::{cell::RefCell, env, path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result};
 use axum::{Router, extract::Path, routing::get};
@@ -64,7 +64,7 @@ fn scraped(n: usize, began: Instant) -> String {
             connections: 1,
             refused: 0,
             reload: None,
-            pods: Rc::default(),
+            pods: None,
             exported: Vec::new(),
         };
         let format = Exposition::OpenMetrics;

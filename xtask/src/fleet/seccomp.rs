@@ -13,7 +13,7 @@ use crate::cargo::root;
 pub const PROFILE: &str = "deploy/seccomp.json";
 
 /// What its own filter is made of. Its last word on a call is stricter: it looks at arguments.
-const LISTS: [&str; 3] = ["rules.rs", "seccomp.rs", "http.rs"];
+const LISTS: [&str; 4] = ["rules.rs", "seccomp.rs", "http.rs", "outgoing.rs"];
 /// Of commands that are not `serve`.
 const OTHERS: [&str; 5] = ["wait4", "kill", "unlinkat", "fdatasync", "ftruncate"];
 /// Until its own filter stands, as strace shows it: the C library's start, the listener, threads,

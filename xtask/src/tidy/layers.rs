@@ -86,10 +86,11 @@ pub const LAYERS: &[Layer] = &[
     Layer {
         place: "tcptrace/src/formats/",
         own: &["formats"],
-        // syscalls is a table of names and numbers; of toml only what reads text.
+        // syscalls is a table of names and numbers; of serde_json and toml only what reads text.
         crates: Crates::Only(&[
             "bytes",
             "serde",
+            "serde_json",
             "std",
             "syscalls",
             "tcptrace_common",

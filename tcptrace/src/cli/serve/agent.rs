@@ -2,13 +2,12 @@
 
 use std::{
     io,
-    rc::Rc,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
 use crate::{
-    cli::{nanoseconds, otlp, session::Session, warn},
+    cli::{nanoseconds, otlp, pods::Naming, session::Session, warn},
     engine::{accounts::Accounts, record::BootNs, watch::Watch},
     exit::Exit,
     prose::time::human,
@@ -18,7 +17,7 @@ use crate::{
         site::Shared,
     },
     source::{
-        live::{agent, netstat, pods::Pods},
+        live::{agent, netstat},
         recording::recorder::Recorder,
     },
     view::metrics::around::{Around, ReloadResult},
@@ -32,7 +31,7 @@ pub struct Agent {
     pub kernel: String,
     pub shared: Arc<Shared>,
     pub traffic: Arc<Traffic>,
-    pub pods: Option<Pods>,
+    pub naming: Naming,
     pub recorder: Option<Recorder>,
     pub remember: Duration,
     pub reloaded: Option<ReloadResult>,
@@ -68,8 +67,8 @@ impl Agent {
 
     fn answer_to(&mut self, asked: &Asked, now: BootNs) -> Result<Vec<u8>, String> {
         let clock = self.session.said().1.clone();
-        let pods = self.pods.as_mut().map(|pods| pods.names(now)).unwrap_or_default();
-        let around = || Around { pods: Rc::clone(&pods), ..self.around() };
+        let pods = self.naming.known(now);
+        let around = || Around { pods: pods.clone(), ..self.around() };
         let Self { session, accounts, .. } = &*self;
         let known = Answers {
             watch: &session.watch,
@@ -123,7 +122,7 @@ impl Agent {
             connections: self.traffic.connections.load(Relaxed),
             refused: self.traffic.refused.load(Relaxed),
             reload: self.reloaded,
-            pods: Rc::default(),
+            pods: None,
             exported: self.exporter.told(),
         }
     }

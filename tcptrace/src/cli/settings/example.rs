@@ -68,7 +68,7 @@ fn of_kind(called: &str) -> &'static str {
     match called.trim_end_matches("[,…]") {
         "DUR" | "DUR|auto" => "10s",
         "FILE" | "PATH" => "/path/to/file",
-        "DIR" => "/path/to/directory",
+        "DIR|URL" => "/var/log/pods",
         "N" => "100",
         "KIB" => "1024",
         "PID" => "4711",

@@ -10,7 +10,7 @@ use prost::{
     encoding::{WireType, encode_key, encode_varint},
 };
 
-use crate::view::text::safe;
+use crate::view::text;
 
 /// The version of the semantic conventions that names are taken from.
 pub const SCHEMA: &str = "https://opentelemetry.io/schemas/1.42.0";
@@ -20,12 +20,7 @@ pub const LONGEST: usize = 1_024;
 /// A text that others may have chosen: nothing in it steers a terminal, and it has a bound.
 #[must_use]
 pub fn bounded(text: &str) -> String {
-    let safe = safe(text);
-    if safe.len() <= LONGEST {
-        return safe.into_owned();
-    }
-    let cut = safe.floor_char_boundary(LONGEST - '…'.len_utf8());
-    format!("{}…", &safe[..cut])
+    text::bounded(text, LONGEST)
 }
 
 fn value(value: Value) -> Option<AnyValue> {

@@ -1,45 +1,30 @@
 //! A connection to the collector, kept from one request to the next, with bounds on all that comes
 //! back.
 
-use std::{
-    error::Error,
-    net::{IpAddr, SocketAddr, ToSocketAddrs},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     HeaderMap, Request, Uri,
     body::{Body, Bytes, Incoming},
     client::conn::{http1, http2},
-    header::{CONTENT_TYPE, HOST, HeaderValue, TE, USER_AGENT},
+    header::{CONTENT_TYPE, HOST, TE, USER_AGENT},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-    task::AbortHandle,
-    time::timeout,
-};
-use tokio_rustls::{TlsConnector, rustls::ClientConfig, rustls::pki_types::ServerName};
+use tokio::time::timeout;
+use tokio_rustls::rustls::ClientConfig;
 
 use super::{
     answer::{CollectorAnswer, Delivery, of_grpc, of_http},
     endpoint::{Endpoint, Protocol},
     queue::Signal,
 };
+use crate::serve::client::connection::{self, ByteStream, Driver, HEAD, told};
 
 /// A request is answered within this, as `OTEL_EXPORTER_OTLP_TIMEOUT` has it by default.
 const WITHIN: Duration = Duration::from_secs(10);
-/// One of the collector's addresses answers within this; after it the next one is tried.
-const CONNECTS_WITHIN: Duration = Duration::from_secs(4);
-/// Addresses of a name that are tried.
-const ADDRESSES: usize = 4;
 /// No more of an answer's body is read, bytes. It has a sentence in it, if anything.
 const LONGEST: usize = 64 << 10;
-/// An answer's head is no longer than this, bytes.
-const HEAD: usize = 16 << 10;
 
 /// Where all is sent, and how.
 pub struct CollectorTarget {
@@ -63,13 +48,7 @@ pub struct Channel {
 /// A connection. It ends with this.
 struct Open {
     sender: Sender,
-    task: AbortHandle,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _driver: Driver,
 }
 
 enum Sender {
@@ -148,14 +127,13 @@ impl Channel {
 
     fn request(&self, message: Bytes) -> Result<Request<Full<Bytes>>, String> {
         let CollectorTarget { endpoint, protocol, headers, .. } = &*self.target;
-        let agent = concat!("tcptrace/", env!("CARGO_PKG_VERSION"));
         let request = match protocol {
             Protocol::Http => Request::post(&*self.path)
-                .header(HOST, &endpoint.authority)
+                .header(HOST, &endpoint.address.authority)
                 .header(CONTENT_TYPE, "application/x-protobuf"),
             Protocol::Grpc => {
-                let scheme = if endpoint.is_tls { "https" } else { "http" };
-                let uri = Uri::builder().scheme(scheme).authority(&*endpoint.authority);
+                let scheme = if endpoint.address.is_tls { "https" } else { "http" };
+                let uri = Uri::builder().scheme(scheme).authority(&*endpoint.address.authority);
                 let uri = uri.path_and_query(&*self.path).build().map_err(|e| e.to_string())?;
                 Request::post(uri)
                     .header(TE, "trailers")
@@ -167,7 +145,7 @@ impl Channel {
             Protocol::Http => message,
             Protocol::Grpc => framed(&message)?,
         };
-        let request = request.header(USER_AGENT, agent).body(Full::new(body));
+        let request = request.header(USER_AGENT, connection::USER_AGENT).body(Full::new(body));
         let mut request = request.map_err(|e| e.to_string())?;
         request.headers_mut().extend(headers.clone());
         Ok(request)
@@ -195,95 +173,25 @@ async fn read(body: Incoming) -> Result<(Bytes, HeaderMap), String> {
 }
 
 async fn connect(target: &CollectorTarget) -> Result<Open, String> {
-    let Endpoint { is_tls, host, .. } = &target.endpoint;
-    let stream = reach(&target.endpoint).await?;
-    // Small requests must not wait for acknowledgements.
-    let _ = stream.set_nodelay(true);
-    if !is_tls {
-        return speak(target.protocol, stream).await;
-    }
-    let config = target.tls.clone().ok_or("no certificates to trust")?;
-    let name = ServerName::try_from(host.clone()).map_err(|e| e.to_string())?;
-    let stream = TlsConnector::from(config).connect(name, stream).await;
-    speak(target.protocol, stream.map_err(|e| format!("TLS: {e}"))?).await
+    let stream = connection::connect(&target.endpoint.address, target.tls.as_ref()).await;
+    speak(target.protocol, stream.map_err(|e| e.to_string())?).await
 }
 
-/// The first of its addresses that takes a connection.
-async fn reach(endpoint: &Endpoint) -> Result<TcpStream, String> {
-    let Endpoint { host, port, .. } = endpoint;
-    let mut why = "its name has no address".to_owned();
-    for address in addresses(host, *port)?.into_iter().take(ADDRESSES) {
-        match timeout(CONNECTS_WITHIN, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(e)) => why = format!("{address}: {e}"),
-            Err(_) => why = format!("{address}: no connection within {CONNECTS_WITHIN:?}"),
-        }
-    }
-    Err(why)
-}
-
-/// A name's addresses, asked for anew each time: they change. The C library's own way; it blocks,
-/// but nobody else is on this thread, and it ends by itself (resolv.conf(5): timeout, attempts).
-fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(address, port)]);
-    }
-    let list = (host, port).to_socket_addrs().map_err(|e| format!("{host}: {e}"))?;
-    Ok(list.collect())
-}
-
-/// What resolving names takes is loaded: later that is not allowed any more.
-pub fn prepare() {
-    let _ = addresses("localhost", 0);
-}
-
-async fn speak<S>(protocol: Protocol, stream: S) -> Result<Open, String>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let io = TokioIo::new(stream);
+async fn speak(protocol: Protocol, stream: Box<dyn ByteStream>) -> Result<Open, String> {
     match protocol {
         Protocol::Http => {
-            let (sender, connection) = http1::Builder::new()
-                .max_buf_size(HEAD)
-                .max_headers(64)
-                .handshake(io)
-                .await
-                .map_err(told)?;
-            let task = tokio::spawn(connection).abort_handle();
-            Ok(Open { sender: Sender::Http(sender), task })
+            let (sender, driver) = connection::http1(stream).await?;
+            Ok(Open { sender: Sender::Http(sender), _driver: driver })
         }
         Protocol::Grpc => {
             let (sender, connection) = http2::Builder::new(TokioExecutor::new())
                 .max_header_list_size(HEAD as u32)
                 .initial_connection_window_size(LONGEST as u32)
                 .initial_stream_window_size(LONGEST as u32)
-                .handshake(io)
+                .handshake(TokioIo::new(stream))
                 .await
                 .map_err(told)?;
-            let task = tokio::spawn(connection).abort_handle();
-            Ok(Open { sender: Sender::Grpc(sender), task })
+            Ok(Open { sender: Sender::Grpc(sender), _driver: Driver::new(connection) })
         }
     }
-}
-
-/// An error with what is behind it.
-fn told(e: hyper::Error) -> String {
-    let mut text = e.to_string();
-    let mut source = e.source();
-    while let Some(e) = source {
-        text.push_str(&format!(": {e}"));
-        source = e.source();
-    }
-    text
-}
-
-/// The value of a header that nobody else is to read.
-///
-/// # Errors
-/// It has characters that no header can have.
-pub fn secret(value: &str) -> Result<HeaderValue, hyper::header::InvalidHeaderValue> {
-    let mut value = HeaderValue::from_str(value)?;
-    value.set_sensitive(true);
-    Ok(value)
 }

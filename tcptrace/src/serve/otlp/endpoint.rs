@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use hyper::Uri;
-
 use super::queue::Signal;
+use crate::serve::client::address::{Help, ServerAddress, UsualPorts};
 
 /// How it is spoken to, as `OTEL_EXPORTER_OTLP_PROTOCOL` names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,19 +15,11 @@ pub enum Protocol {
     Grpc,
 }
 
-/// An address: `https://collector:4318/prefix`.
+/// A collector's address; its path is what stands before `/v1/logs`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// With TLS.
-    pub is_tls: bool,
-    /// A name or an address, without brackets.
-    pub host: String,
-    /// The port; where none is written, the scheme's.
-    pub port: u16,
-    /// What requests call it.
-    pub authority: String,
-    /// What stands before `/v1/logs`, without a slash at its end.
-    pub prefix: String,
+    /// Where it is.
+    pub address: ServerAddress,
 }
 
 impl Endpoint {
@@ -37,41 +28,15 @@ impl Endpoint {
     /// # Errors
     /// What is wrong with it, and what to write.
     pub fn parse(text: &str) -> Result<Self, String> {
-        const HELP: &str = "write http://HOST:4318 or https://HOST:4318 (gRPC: 4317)";
-        let uri: Uri = text.parse().map_err(|e| format!("{e}; {HELP}"))?;
-        let is_tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            Some("grpc" | "grpcs") => {
-                return Err("write http:// or https://, and --otlp-protocol grpc".to_owned());
-            }
-            _ => return Err(HELP.to_owned()),
+        const HELP: Help = Help {
+            usual: "write http://HOST:4318 or https://HOST:4318 (gRPC: 4317)",
+            secrets: "write what the collector asks for into a file: --otlp-header-file",
         };
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        if authority.contains('@') {
-            let instead = "write what the collector asks for into a file: --otlp-header-file";
-            return Err(format!("others can read the password here; {instead}"));
+        if text.starts_with("grpc://") || text.starts_with("grpcs://") {
+            return Err("write http:// or https://, and --otlp-protocol grpc".to_owned());
         }
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-        if host.is_empty() {
-            return Err(format!("no host in it; {HELP}"));
-        }
-        // The library takes a port that is none for a part of the name.
-        let port = match authority.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
-            None => {
-                if is_tls {
-                    443
-                } else {
-                    80
-                }
-            }
-            Some(_) => uri.port_u16().filter(|n| *n > 0).ok_or(HELP)?,
-        };
-        if uri.query().is_some() {
-            return Err("an address of a collector has no '?'".to_owned());
-        }
-        let prefix = uri.path().trim_end_matches('/').to_owned();
-        Ok(Self { is_tls, host, port, authority: authority.to_owned(), prefix })
+        let ports = UsualPorts { http: 80, https: 443 };
+        Ok(Self { address: ServerAddress::parse(text, ports, HELP)? })
     }
 
     /// Where requests go: by the specification of `OTEL_EXPORTER_OTLP_ENDPOINT`, or by the
@@ -79,8 +44,8 @@ impl Endpoint {
     #[must_use]
     pub fn path(&self, protocol: Protocol, signal: Signal) -> String {
         match (protocol, signal) {
-            (Protocol::Http, Signal::Logs) => format!("{}/v1/logs", self.prefix),
-            (Protocol::Http, Signal::Metrics) => format!("{}/v1/metrics", self.prefix),
+            (Protocol::Http, Signal::Logs) => format!("{}/v1/logs", self.address.path),
+            (Protocol::Http, Signal::Metrics) => format!("{}/v1/metrics", self.address.path),
             (Protocol::Grpc, Signal::Logs) => {
                 "/opentelemetry.proto.collector.logs.v1.LogsService/Export".to_owned()
             }
@@ -93,8 +58,7 @@ impl Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}{}", self.authority, self.prefix)
+        self.address.fmt(f)
     }
 }
 
@@ -112,7 +76,7 @@ mod tests {
             ("http://[::1]", "::1", 80, "/v1/logs"),
         ] {
             let endpoint = Endpoint::parse(text).expect(text);
-            assert_eq!((&*endpoint.host, endpoint.port), (host, port), "{text}");
+            assert_eq!((&*endpoint.address.host, endpoint.address.port), (host, port), "{text}");
             assert_eq!(endpoint.path(Protocol::Http, Signal::Logs), path, "{text}");
             assert_eq!(endpoint.to_string(), text.trim_end_matches('/'));
         }

@@ -1,10 +1,6 @@
 //! The thread that sends: log records as they come, several together; metrics at intervals.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use hyper::body::Bytes;
 use tokio::{
@@ -18,9 +14,11 @@ use super::{
     channel::{Channel, CollectorTarget},
     metrics::points,
     queue::{DropReason, Queue, Signal, SignalTally},
-    retry::Schedule,
 };
-use crate::serve::answer::{Asked, Question};
+use crate::serve::{
+    answer::{Asked, Question},
+    client::retry::{Schedule, chance},
+};
 
 /// Log records of a request, at most, as the SDKs have it.
 const AT_ONCE: usize = 512;
@@ -214,10 +212,4 @@ impl Way<'_> {
         let line = format!("--otlp {}: {}: {text}", target.endpoint, self.signal.name());
         say(&bounded(&line));
     }
-}
-
-/// From 0 to 1: what the standard library's tables are seeded with. It protects no secret.
-#[expect(clippy::cast_precision_loss, reason = "32 bits")]
-fn chance() -> f64 {
-    (RandomState::new().hash_one(0) >> 32) as f64 / f64::from(u32::MAX)
 }

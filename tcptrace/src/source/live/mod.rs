@@ -1,6 +1,7 @@
 //! The running host: the kernel programs, sock_diag, network namespaces, and what only `/proc`
 //! knows of processes. Each answer may be absent.
 
+pub mod addresses;
 pub mod agent;
 pub mod blocked;
 pub mod bpf;

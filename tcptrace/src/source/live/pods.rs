@@ -4,12 +4,13 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    rc::Rc,
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
     engine::record::BootNs,
-    formats::pods::{PodNames, names},
+    formats::pods::{KnownPods, PodNames, names},
 };
 
 /// It is read no more often than this, ns.
@@ -21,7 +22,7 @@ const MOST: usize = 4_096;
 #[derive(Debug)]
 pub struct Pods {
     directory: PathBuf,
-    known: Rc<PodNames>,
+    known: KnownPods,
     next: BootNs,
 }
 
@@ -31,21 +32,27 @@ impl Pods {
     /// # Errors
     /// What reading the directory answers.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        let known = Rc::new(read(directory)?);
+        let known = known(read(directory)?);
         Ok(Self { directory: directory.to_owned(), known, next: 0 })
     }
 
     /// The names as of `now`, at most ten seconds old. While the directory can't be read they stay
     /// as they were.
-    pub fn names(&mut self, now: BootNs) -> Rc<PodNames> {
+    pub fn names(&mut self, now: BootNs) -> KnownPods {
         if now >= self.next {
             self.next = now.saturating_add(EVERY_NS);
-            if let Ok(known) = read(&self.directory) {
-                self.known = Rc::new(known);
+            match read(&self.directory) {
+                Ok(names) => self.known = known(names),
+                Err(_) => self.known.is_well = false,
             }
         }
-        Rc::clone(&self.known)
+        self.known.clone()
     }
+}
+
+fn known(names: PodNames) -> KnownPods {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    KnownPods { names: Arc::new(names), is_well: true, read_s: now.as_secs_f64() }
 }
 
 fn read(directory: &Path) -> io::Result<PodNames> {
@@ -66,14 +73,17 @@ mod tests {
         let make = |n: u32| fs::create_dir(dir.path().join(format!("shop_cart-{n}_{}", uid(n))));
         make(1).expect("made");
         let mut pods = Pods::open(dir.path()).expect("opens");
-        assert_eq!(&*pods.names(1)[&*uid(1)].name, "cart-1");
+        assert_eq!(&*pods.names(1).names[&*uid(1)].name, "cart-1");
         make(2).expect("made");
-        assert_eq!(pods.names(2).len(), 1, "not read again yet");
-        assert_eq!(pods.names(EVERY_NS + 1).len(), 2);
+        assert_eq!(pods.names(2).names.len(), 1, "not read again yet");
+        assert_eq!(pods.names(EVERY_NS + 1).names.len(), 2);
         fs::remove_dir(dir.path().join(format!("shop_cart-1_{}", uid(1)))).expect("removed");
-        assert_eq!(pods.names(2 * EVERY_NS + 1).len(), 1);
+        let before = pods.names(2 * EVERY_NS + 1);
+        assert_eq!((before.names.len(), before.is_well), (1, true));
         drop(dir);
-        assert_eq!(pods.names(3 * EVERY_NS + 1).len(), 1, "as they were");
+        let after = pods.names(3 * EVERY_NS + 1);
+        assert_eq!((after.names.len(), after.is_well), (1, false), "as they were");
+        assert_eq!(after.read_s, before.read_s);
         assert!(Pods::open(Path::new("/nonexistent")).is_err());
     }
 }

@@ -1,13 +1,11 @@
 //! What an agent's metrics say of itself, beyond its watch.
 
-use std::rc::Rc;
-
 use super::{
     counter,
     exposition::{Metric, MetricSink},
     gauge,
 };
-use crate::formats::pods::PodNames;
+use crate::formats::pods::KnownPods;
 
 /// What the watch does not know of itself.
 #[derive(Clone, Debug, Default)]
@@ -29,8 +27,8 @@ pub struct Around {
     pub refused: u64,
     /// How the last reading of its file of settings went; `None`: it has none.
     pub reload: Option<ReloadResult>,
-    /// What Kubernetes calls pods, where that is known.
-    pub pods: Rc<PodNames>,
+    /// What Kubernetes calls pods; `None`: that was not asked for.
+    pub pods: Option<KnownPods>,
     /// What became of what was sent on, by signal; empty: nothing is sent anywhere.
     pub exported: Vec<Exported>,
 }
@@ -79,6 +77,17 @@ const RELOADED_AT: Metric = gauge(
     "seconds",
     "When the file of --config was last read and good, since 1970.",
 );
+const PODS_READ: Metric = gauge(
+    "tcptrace_pods_last_read_successful",
+    "",
+    "Whether the names of pods were there when they were last asked for; if not, all stay as they \
+     were.",
+);
+const PODS_READ_AT: Metric = gauge(
+    "tcptrace_pods_last_read_success_timestamp_seconds",
+    "seconds",
+    "When the names of pods were last read, since 1970; 0: not yet.",
+);
 const CONNECTIONS: Metric =
     gauge("tcptrace_http_connections", "", "Connections to the agent's listener.");
 const REFUSED: Metric = counter(
@@ -117,6 +126,12 @@ impl Around {
             out.sample(&[], f64::from(u8::from(reload.successful)));
             out.metric(RELOADED_AT);
             out.sample(&[], reload.success_s);
+        }
+        if let Some(pods) = &self.pods {
+            out.metric(PODS_READ);
+            out.sample(&[], f64::from(u8::from(pods.is_well)));
+            out.metric(PODS_READ_AT);
+            out.sample(&[], pods.read_s);
         }
         out.metric(CONNECTIONS);
         out.count(&[], self.connections, None);

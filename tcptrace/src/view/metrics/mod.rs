@@ -26,7 +26,7 @@ use crate::{
         watch::Watch,
         workload::{OTHER, UNKNOWN, Workload},
     },
-    formats::pods::PodNames,
+    formats::pods::KnownPods,
 };
 
 const fn gauge(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
@@ -132,7 +132,7 @@ pub fn write(
     lengths(out, watch);
     full_in(out, watch, accounts, now);
     totals(out, watch);
-    workloads(out, accounts, &around.pods);
+    workloads(out, accounts, around.pods.as_ref());
     around.write(out);
 }
 
@@ -306,11 +306,12 @@ fn totals(out: &mut dyn MetricSink, watch: &Watch) {
     }
 }
 
-fn workloads(out: &mut dyn MetricSink, accounts: &Accounts, pods: &PodNames) {
+fn workloads(out: &mut dyn MetricSink, accounts: &Accounts, pods: Option<&KnownPods>) {
     out.metric(WORKLOAD);
     for (workload, _) in accounts.told_apart() {
         let uid = workload.pod.as_deref();
-        let pod = uid.and_then(|uid| pods.get(uid));
+        let pod = uid.and_then(|uid| pods?.names.get(uid));
+        let owner = pod.and_then(|pod| pod.owner.as_ref());
         let labels = [
             ("workload", &*workload.name),
             ("kind", workload.kind.name()),
@@ -318,6 +319,8 @@ fn workloads(out: &mut dyn MetricSink, accounts: &Accounts, pods: &PodNames) {
             ("namespace", pod.map_or("", |pod| &pod.namespace)),
             ("pod", pod.map_or("", |pod| &pod.name)),
             ("runtime", workload.runtime.unwrap_or("")),
+            ("owner_kind", owner.map_or("", |owner| &owner.kind)),
+            ("owner_name", owner.map_or("", |owner| &owner.name)),
         ];
         out.sample(&labels, 1.0);
     }

@@ -1,11 +1,14 @@
 //! When something is tried again: later and later, never at the same moment as everybody else's,
-//! and not for ever. Pure: time and chance are arguments.
+//! and not for ever. Time and chance are arguments.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 
 /// The first pause.
 const FIRST: Duration = Duration::from_secs(1);
-/// No pause is longer, unless the collector asks for it.
+/// No pause is longer, unless who is asked wants one.
 const LONGEST: Duration = Duration::from_secs(30);
 /// What was not taken by then is dropped, as the OpenTelemetry collector does it.
 pub const GIVE_UP: Duration = Duration::from_secs(300);
@@ -18,7 +21,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// How long to wait after another failure; `None`: it is given up. `passed`: since the first
-    /// try. `asked`: how long the collector wants to be left alone. `chance`: from 0 to 1.
+    /// try. `asked`: how long who is asked wants to be left alone. `chance`: from 0 to 1.
     pub fn next(
         &mut self,
         passed: Duration,
@@ -32,6 +35,13 @@ impl Schedule {
         let pause = asked.map_or(pause, |asked| asked.max(pause));
         (passed.saturating_add(pause) <= GIVE_UP).then_some(pause)
     }
+}
+
+/// From 0 to 1: what the standard library's tables are seeded with. It protects no secret.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "32 bits")]
+pub fn chance() -> f64 {
+    (RandomState::new().hash_one(0) >> 32) as f64 / f64::from(u32::MAX)
 }
 
 #[cfg(test)]
@@ -55,7 +65,7 @@ mod tests {
     }
 
     proptest! {
-        /// It ends in time, whatever chance says and the collector asks for.
+        /// It ends in time, whatever chance says and is asked for.
         #[test]
         fn it_ends(chances in proptest::collection::vec((any::<f64>(), 0..400u64), 1_000)) {
             let (mut schedule, mut passed) = (Schedule::default(), Duration::ZERO);

@@ -1,5 +1,5 @@
-//! The system calls of the thread that sends to a collector: connections that go out, and what
-//! resolving a name takes.
+//! The system calls of a thread that sends to a collector, or asks the kubelet: connections that go
+//! out, and what resolving a name takes.
 
 use seccompiler::{BackendError, Error, SeccompAction, SeccompCmpOp::Eq, apply_filter};
 
@@ -35,7 +35,7 @@ const FAMILIES: &[i32] = &[libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc
 /// How many bytes wait (asm-generic/ioctls.h).
 const FIONREAD: u64 = 0x541b;
 
-/// Adds what sending takes.
+/// Adds what connections that go out take.
 pub(super) fn add(rules: &mut Rules) -> Result<(), BackendError> {
     rules.extend(OUTGOING.iter().map(|call| (*call, Vec::new())));
     let families = FAMILIES.iter().map(|family| argument(0, Eq, family.unsigned_abs().into()));
@@ -50,10 +50,10 @@ pub(super) fn add(rules: &mut Rules) -> Result<(), BackendError> {
     Ok(())
 }
 
-/// From here on this thread makes only the calls of one that sends: it accepts nobody, and opens
-/// files to read only, as names are resolved by `/etc/hosts` and `/etc/resolv.conf`. To be called
-/// after [`super::seccomp::confine`] with [`super::seccomp::Profile::Export`]. There is no way
-/// back.
+/// From here on this thread makes only the calls of one that asks others: it accepts nobody, and
+/// opens files to read only, as names are resolved by `/etc/hosts` and `/etc/resolv.conf`, and
+/// tokens read. To be called after [`super::seccomp::confine`] with
+/// [`super::seccomp::Profile::Outgoing`]. There is no way back.
 ///
 /// # Errors
 /// What the kernel answers.
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn it_sends_and_does_nothing_else() {
+    fn it_asks_others_and_does_nothing_else() {
         if confined(libc::SYS_gettid, [0; 3]) != Attempt::Done {
             return crate::skipped("this kernel lets no filter in");
         }
