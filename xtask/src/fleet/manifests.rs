@@ -50,11 +50,12 @@ pub fn run() -> Result<()> {
     }
     say(&format!("{} files fit the schemas of Kubernetes {}", all.len(), VERSIONS.join(", ")));
     kubeconform(&all, &mut skipped)?;
-    // The first without names of pods, the second with them.
+    // Of each the first ones, in this order.
+    let names = [PodNames::None, PodNames::Directory, PodNames::Kubelet];
     for (name, paths) in [("kustomize", &kustomized), ("helm", &charts)] {
-        for (path, pods) in paths.iter().zip([false, true]) {
+        for (path, names) in paths.iter().zip(names) {
             let found = rights(&tools.json(path)?)?;
-            ensure!(found == expected(pods), "{name}: {found:#}");
+            ensure!(found == expected(names), "{name}, {names:?}: {found:#}");
         }
         if !paths.is_empty() {
             say(&format!("{name}: the rights that `fleet containers` tries"));
@@ -111,7 +112,7 @@ impl Tools {
     }
 }
 
-/// A copy, with a token in it, as a user has it; and one with names of pods.
+/// A copy, with a token in it, as a user has it; and with names of pods, of either source.
 fn kustomize(dir: &Directory, skipped: &mut Vec<String>) -> Result<Vec<PathBuf>> {
     let render = |with: &Path| -> Result<String> {
         let mut command = renderer().context("kubectl")?;
@@ -131,8 +132,13 @@ fn kustomize(dir: &Directory, skipped: &mut Vec<String>) -> Result<Vec<PathBuf>>
     let path = copy.join("kustomization.yaml");
     let text = fs::read_to_string(&path)?;
     ensure!(text.contains("# components: [pods]"), "no components in kustomization.yaml");
-    fs::write(path, text.replace("# components: [pods]", "components: [pods]"))?;
-    Ok(vec![usual, dir.write("kustomize-pods.yaml", &render(&copy)?)?])
+    let mut files = vec![usual];
+    for component in ["pods", "kubelet"] {
+        let with = format!("components: [{component}]");
+        fs::write(&path, text.replace("# components: [pods]", &with))?;
+        files.push(dir.write(&format!("kustomize-{component}.yaml"), &render(&copy)?)?);
+    }
+    Ok(files)
 }
 
 fn renderer() -> Option<Command> {
@@ -151,7 +157,13 @@ fn helm(dir: &Directory, tools: &Tools, skipped: &mut Vec<String>) -> Result<Vec
     let token = json!({"value": "of-the-scraper"});
     let good = [
         json!({"token": token}),
-        json!({"token": token, "podNames": true}),
+        json!({"token": token, "podNames": "directory"}),
+        json!({"token": token, "podNames": "kubelet"}),
+        json!({
+            "token": token,
+            "podNames": "kubelet",
+            "kubelet": {"host": "[$(NODE_IP)]", "verify": true},
+        }),
         json!({"token": {"existingSecret": "there"}, "image": {"tag": "1"}, "port": 9100}),
         json!({
             "token": token,
@@ -171,6 +183,7 @@ fn helm(dir: &Directory, tools: &Tools, skipped: &mut Vec<String>) -> Result<Vec
         json!({}),
         json!({"token": token, "prot": 1}),
         json!({"token": token, "port": "x"}),
+        json!({"token": token, "podNames": true}),
         json!({"token": token, "seccompProfile": {"type": "Unconfined"}}),
     ];
     let (mut files, mut by_program) = (Vec::new(), Vec::new());
@@ -221,7 +234,15 @@ fn kubeconform(files: &[PathBuf], skipped: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
-/// What the DaemonSet among these documents may do.
+/// Where the names of pods come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PodNames {
+    None,
+    Directory,
+    Kubelet,
+}
+
+/// What the DaemonSet among these documents may do, and whoever else's rights are there.
 fn rights(documents: &Value) -> Result<Value> {
     let documents = documents.as_array().context("documents")?;
     let set = documents.iter().find(|d| d["kind"] == "DaemonSet").context("a DaemonSet")?;
@@ -234,21 +255,51 @@ fn rights(documents: &Value) -> Result<Value> {
             volume["secret"]["secretName"] = json!("token");
         }
     }
-    let keys = ["hostNetwork", "hostIPC", "hostPID", "automountServiceAccountToken", "volumes"];
+    let keys = [
+        "hostNetwork",
+        "hostIPC",
+        "hostPID",
+        "automountServiceAccountToken",
+        "serviceAccountName",
+        "volumes",
+    ];
     let mut found: Value = keys.map(|key| (key, rest[key].clone())).into_iter().collect();
-    for key in ["securityContext", "volumeMounts", "args"] {
+    for key in ["securityContext", "volumeMounts", "args", "env"] {
         found[key] = container[key].clone();
     }
     found["containers"] = json!(pod["containers"].as_array().map(Vec::len));
+    // Roles are bound to the account that the pod has.
+    let of_kind = |kind: &'static str| documents.iter().filter(move |d| d["kind"] == kind);
+    found["rules"] = of_kind("ClusterRole").map(|role| role["rules"].clone()).collect();
+    found["bound"] = of_kind("ClusterRoleBinding")
+        .flat_map(|binding| {
+            let role = binding["roleRef"]["name"].clone();
+            let known = of_kind("ClusterRole").any(|there| there["metadata"]["name"] == role);
+            let subjects = binding["subjects"].as_array().cloned().unwrap_or_default();
+            subjects.into_iter().map(move |subject| {
+                json!([known, subject["kind"], subject["name"], subject["namespace"]])
+            })
+        })
+        .collect();
+    let others = ["Role", "RoleBinding"].into_iter().flat_map(of_kind).count();
+    ensure!(others == 0, "{others} roles that nobody expects");
+    let accounts = of_kind("ServiceAccount")
+        .map(|one| json!([one["metadata"]["name"], one["automountServiceAccountToken"]]));
+    found["accounts"] = accounts.collect();
     Ok(found)
 }
 
-fn expected(pods: bool) -> Value {
+fn expected(names: PodNames) -> Value {
     let mut rights = json!({
         "hostNetwork": null,
         "hostIPC": null,
         "hostPID": true,
         "automountServiceAccountToken": false,
+        "serviceAccountName": null,
+        "rules": [],
+        "bound": [],
+        "accounts": [],
+        "env": null,
         "volumes": [{"name": "token", "secret": {"secretName": "token", "defaultMode": 0o400}}],
         "volumeMounts": [{"name": "token", "mountPath": "/etc/tcptrace", "readOnly": true}],
         "args": ["serve", "--listen=[::]:9095", "--token-file=/etc/tcptrace/token"],
@@ -261,16 +312,43 @@ fn expected(pods: bool) -> Value {
         },
         "containers": 1,
     });
-    if pods {
-        let at = "/var/log/pods";
-        let more = [
-            ("volumes", json!({"name": "pods", "hostPath": {"path": at, "type": "Directory"}})),
-            ("volumeMounts", json!({"name": "pods", "mountPath": at, "readOnly": true})),
-            ("args", json!("--pods=/var/log/pods")),
-        ];
-        for (key, value) in more {
-            rights[key].as_array_mut().into_iter().for_each(|list| list.push(value.clone()));
+    let more = match names {
+        PodNames::None => Vec::new(),
+        PodNames::Directory => {
+            let at = "/var/log/pods";
+            vec![
+                ("volumes", json!({"name": "pods", "hostPath": {"path": at, "type": "Directory"}})),
+                ("volumeMounts", json!({"name": "pods", "mountPath": at, "readOnly": true})),
+                ("args", json!("--pods=/var/log/pods")),
+            ]
         }
+        PodNames::Kubelet => {
+            rights["serviceAccountName"] = json!("tcptrace");
+            rights["env"] = json!([
+                {"name": "NODE_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}}
+            ]);
+            let at = "/etc/tcptrace-kubelet";
+            let root = json!({"key": "ca.crt", "path": "ca.crt"});
+            let sources = json!([
+                {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
+                {"configMap": {"name": "kube-root-ca.crt", "items": [root]}},
+            ]);
+            let projected = json!({"defaultMode": 0o400, "sources": sources});
+            let rule = json!([{"apiGroups": [""], "resources": ["nodes/pods"], "verbs": ["get"]}]);
+            vec![
+                ("volumes", json!({"name": "kubelet", "projected": projected})),
+                ("volumeMounts", json!({"name": "kubelet", "mountPath": at, "readOnly": true})),
+                ("args", json!("--pods=https://$(NODE_IP):10250")),
+                ("args", json!(format!("--pods-token-file={at}/token"))),
+                ("args", json!("--pods-insecure")),
+                ("rules", rule),
+                ("bound", json!([true, "ServiceAccount", "tcptrace", "tcptrace"])),
+                ("accounts", json!(["tcptrace", false])),
+            ]
+        }
+    };
+    for (key, value) in more {
+        rights[key].as_array_mut().into_iter().for_each(|list| list.push(value.clone()));
     }
     rights
 }

@@ -6,6 +6,11 @@
 {{- end -}}
 {{- end -}}
 
+{{/* Names of roles are the cluster's, not a namespace's. */}}
+{{- define "tcptrace.role" -}}
+{{- printf "%s-%s-kubelet" .Release.Namespace (include "tcptrace.name" .) -}}
+{{- end -}}
+
 {{- define "tcptrace.selected" -}}
 app.kubernetes.io/name: tcptrace
 app.kubernetes.io/instance: {{ .Release.Name }}
