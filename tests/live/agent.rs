@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     time::{Duration, Instant},
 };
@@ -80,6 +80,25 @@ impl Agent {
         let (status, body) = self.get(path);
         assert_eq!(status, 200, "{path}: {body}");
         serde_json::from_str(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body}"))
+    }
+
+    /// The first event of a kind, among those that are kept.
+    pub fn first_event(&self, kind: &str) -> Value {
+        let mut stream = self.connect();
+        let host = self.at;
+        // Of another run: it hears all that is kept.
+        let request = format!("GET /api/v1/events HTTP/1.1\r\nHost: {host}\r\n");
+        let request = format!("{request}Last-Event-ID: 1-1\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("asks");
+        let mut is_it = false;
+        for line in BufReader::new(stream).lines() {
+            let line = line.expect("a line");
+            if let Some(data) = line.strip_prefix("data: ").filter(|_| is_it) {
+                return serde_json::from_str(data).expect("JSON");
+            }
+            is_it = line.strip_prefix("event: ").map_or(is_it, |event| event == kind);
+        }
+        panic!("no {kind}")
     }
 
     /// The value of a sample; 0 where there is none.

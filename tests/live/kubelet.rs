@@ -31,6 +31,7 @@ use tokio_rustls::{
 
 use crate::{
     agent::Agent,
+    collector::{Behaviour, Collector, attributes},
     support::{cgroup::Cgroup, netns::Netns},
     tests,
     tracer::{Pair, netns, start},
@@ -272,6 +273,7 @@ fn a_leak_is_told_with_its_workload() {
     leak.pair.client_closes();
     wait(&agent, "it is refused", |agent| agent.said().contains("it answers 401 Unauthorized"));
     agent.wait("a leak", |agent| agent.metric(&leak.info("")) == 1.0);
+    assert_eq!(agent.json("/api/v1/sockets").get("pods"), None);
     let (_, metrics) = agent.get("/metrics");
     assert!(metrics.contains(&format!("\n{WELL} 0\n")), "{metrics}");
     assert!(metrics.contains(&format!("\n{READ_AT} 0\n")), "{metrics}");
@@ -281,6 +283,13 @@ fn a_leak_is_told_with_its_workload() {
     let pod = "cart-7f9c6b5d4-x2x7k";
     wait(&agent, "its name", |agent| agent.metric(&leak.info(pod)) == 1.0);
     assert_eq!(agent.metric(WELL), 1.0);
+    // And beside everything that has its uid.
+    let told = json!({&leak.uid: {"namespace": "shop", "name": pod, "owner_kind": "Deployment",
+        "owner_name": "cart"}});
+    for path in ["/api/v1/sockets", "/api/v1/groups?by=pod"] {
+        assert_eq!(agent.json(path)["pods"], told, "{path}");
+    }
+    assert_eq!(agent.json("/api/v1/groups?by=pod")["groups"][0]["key"], *leak.uid);
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("now");
     let ago = now.as_secs_f64() - agent.metric(READ_AT);
     assert!((-1.0..60.0).contains(&ago), "{ago} s ago");
@@ -364,9 +373,24 @@ fn an_old_kubelet_without_tls() {
     let mut leak = InPod::new(&ns, 0xc3);
     let kubelet = Kubelet::start(None, None, &leak.uid, Answer::List("cart-x"));
     let url = format!("http://localhost:{}", kubelet.at.port());
-    let agent = Agent::of(&ns, &["--pods", &url]);
+    let collector = Collector::start(false, Behaviour::Takes);
+    let to = format!("http://{}", collector.at);
+    let agent = Agent::of(&ns, &["--pods", &url, "--otlp", &to]);
+    agent.wait("its names", |agent| agent.metric(WELL) == 1.0);
     leak.pair.client_closes();
     wait(&agent, "its name", |agent| agent.metric(&leak.info("cart-x")) == 1.0);
+    let record = attributes(&collector.event("tcptrace.stuck").attributes);
+    for (key, value) in [
+        ("k8s.pod.uid", &*leak.uid),
+        ("k8s.namespace.name", "shop"),
+        ("k8s.pod.name", "cart-x"),
+        ("k8s.deployment.name", "cart"),
+    ] {
+        assert_eq!(record.get(key).map(String::as_str), Some(value), "{key}: {record:#?}");
+    }
+    let told = agent.first_event("stuck");
+    assert_eq!(told["pods"][&leak.uid]["name"], "cart-x", "{told}");
+    assert_eq!(told["holders"][0]["pod"], *leak.uid, "{told}");
     assert_eq!(kubelet.shared().asked[0].0, None);
     // It has nothing but what it needs for that.
     let tasks = fs::read_dir(format!("/proc/{}/task", agent.child.id())).expect("its threads");

@@ -7,7 +7,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     agent::Agent,
@@ -145,6 +145,9 @@ fn names_of_pods() {
     );
     agent.wait("its name", |agent| agent.metric(&name) == 1.0);
     assert_eq!(agent.metric("tcptrace_pods_last_read_successful"), 1.0);
+    let told = json!({uid: {"namespace": "shop", "name": "cart-x2x7k", "owner_kind": null,
+        "owner_name": null}});
+    assert_eq!(agent.json("/api/v1/sockets")["pods"], told);
 }
 
 /// Reads events until one that fits.

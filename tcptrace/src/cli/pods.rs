@@ -22,6 +22,7 @@ use crate::{
         client::{address::ServerAddress, connection},
         current::Current,
         kubelet::{address, ask::KubeletTarget, poll::Polling, token::TokenFile},
+        pods::SharedPods,
     },
     source::{
         self,
@@ -160,29 +161,31 @@ impl Args {
 
 /// Who names pods while the agent runs.
 #[derive(Default)]
-pub struct Naming(Running);
+pub struct Naming {
+    known: SharedPods,
+    from: Running,
+}
 
 #[derive(Default)]
 enum Running {
     #[default]
-    None,
+    Nowhere,
     Directory(Pods),
-    Kubelet {
-        known: Arc<Current<KnownPods>>,
-        go: plain::Sender<()>,
-    },
+    Kubelet(plain::Sender<()>),
 }
 
 impl Naming {
     /// Starts the thread that asks a kubelet. It begins when [`Self::go`] says so: by then system
     /// calls are filtered for all threads, and it has a filter of its own.
-    pub fn start(resolved: PodSource) -> Result<Self, Failure> {
-        let target = match resolved {
+    pub fn start(source: PodSource) -> Result<Self, Failure> {
+        let known = Arc::new(Current::default());
+        let target = match source {
             PodSource::None => return Ok(Self::default()),
-            PodSource::Directory(pods) => return Ok(Self(Running::Directory(pods))),
+            PodSource::Directory(pods) => {
+                return Ok(Self { known: Some(known), from: Running::Directory(pods) });
+            }
             PodSource::Kubelet(target) => *target,
         };
-        let known = Arc::new(Current::new(KnownPods::default()));
         let (go, told) = plain::channel();
         let (ready, is_ready) = plain::channel();
         let runtime = attach::runtime()?;
@@ -205,27 +208,37 @@ impl Naming {
         source::thread("pods", work).context("starting the thread that asks the kubelet")?;
         // The calls that this takes are refused from then on.
         let _ = is_ready.recv();
-        Ok(Self(Running::Kubelet { known, go }))
+        Ok(Self { known: Some(known), from: Running::Kubelet(go) })
     }
 
     /// It begins.
     pub fn go(&self) {
-        if let Running::Kubelet { go, .. } = &self.0 {
+        if let Running::Kubelet(go) = &self.from {
             let _ = go.send(());
         }
     }
 
     /// It connects to somebody.
     pub fn goes_out(&self) -> bool {
-        matches!(self.0, Running::Kubelet { .. })
+        matches!(self.from, Running::Kubelet(_))
     }
 
-    /// The names as of `now`; `None`: they were not asked for.
-    pub fn known(&mut self, now: BootNs) -> Option<KnownPods> {
-        match &mut self.0 {
-            Running::None => None,
-            Running::Directory(pods) => Some(pods.names(now)),
-            Running::Kubelet { known, .. } => Some(known.get()),
+    /// Reads a directory again, if it is time.
+    pub fn refresh(&mut self, now: BootNs) {
+        if let (Running::Directory(pods), Some(known)) = (&mut self.from, &self.known)
+            && let Some(news) = pods.news(now)
+        {
+            known.set(news);
         }
+    }
+
+    /// The names; `None`: they were not asked for.
+    pub fn known(&self) -> Option<KnownPods> {
+        self.known.as_ref().map(|known| known.get())
+    }
+
+    /// The same, for who asks later.
+    pub fn shared(&self) -> SharedPods {
+        self.known.clone()
     }
 }

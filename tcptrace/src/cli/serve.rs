@@ -321,7 +321,7 @@ async fn serve(
     attach::confine(profile, &mut warn);
     let _ = go.send(());
     exporter.go();
-    let view = FeedView::new(Arc::clone(&shared.feed), clock);
+    let view = FeedView::new(Arc::clone(&shared.feed), clock, naming.shared());
     let mut agent = Agent {
         session: Session::new(plan, exporter.view(view), None),
         accounts: Accounts::new(args.workloads.into()),
@@ -374,6 +374,7 @@ async fn serve(
         let pulled = ready.and_then(|()| source.pull(&mut wants, &mut facts));
         let now = source.now();
         agent.remember(|recorder, watch| recorder.take(&facts, watch, now));
+        agent.naming.refresh(now);
         agent.session.take(facts.drain(..));
         agent.count();
         let followed = source.follow_ends(agent.session.watch.follows_ends());

@@ -19,7 +19,8 @@ use crate::{
         watch::Watch,
         workload::Workload,
     },
-    serve::otlp,
+    formats::pods::PodNames,
+    serve::{otlp, pods},
     view::{
         Clock, View,
         json::Json,
@@ -137,6 +138,8 @@ pub struct Answers<'a> {
     pub now: BootNs,
     /// Command lines are told with their arguments.
     pub arguments: bool,
+    /// What Kubernetes calls pods.
+    pub pods: &'a PodNames,
     /// What the watch does not know.
     pub around: &'a dyn Fn() -> Around,
 }
@@ -208,6 +211,7 @@ impl Answers<'_> {
             PageFormat::Json => {
                 self.head(&mut out);
                 self.list(&mut out, "explained", updates.into_iter());
+                out.extend_from_slice(b"}\n");
             }
             PageFormat::Text { width } => {
                 let mut table = Table::new(&mut out, self.clock.clone(), width);
@@ -247,7 +251,11 @@ impl Answers<'_> {
             Some((latest, cookie)) => write!(out, "\"{latest}-{cookie}\""),
             None => write!(out, "null"),
         };
-        self.list(&mut out, "sockets", rest.into_iter().map(|r| Update::Socket(Rc::clone(r))));
+        let rows = rest.iter().map(|record| Update::Socket(Rc::clone(record)));
+        self.list(&mut out, "sockets", rows);
+        let holders = rest.iter().flat_map(|record| &record.holders);
+        pods::append(&mut out, holders.filter_map(pods::uid), self.pods);
+        out.extend_from_slice(b"}\n");
         out
     }
 
@@ -261,7 +269,13 @@ impl Answers<'_> {
         let mut out = Vec::new();
         self.head(&mut out);
         let _ = write!(out, ",\"more\":{more}");
+        let uids: Vec<String> = match by {
+            GroupBy::Pod => sorted.iter().map(|group| group.key.clone()).collect(),
+            _ => Vec::new(),
+        };
         self.list(&mut out, "groups", sorted.into_iter().map(|g| Update::Group(Box::new(g))));
+        pods::append(&mut out, uids.iter().map(String::as_str), self.pods);
+        out.extend_from_slice(b"}\n");
         out
     }
 
@@ -285,7 +299,7 @@ impl Answers<'_> {
             out.extend_from_slice(json.take().trim_ascii_end());
             comma = ",";
         }
-        out.extend_from_slice(b"]}\n");
+        out.push(b']');
     }
 }
 

@@ -10,6 +10,8 @@ use tokio::sync::watch;
 
 use crate::{
     engine::{record::BootNs, update::Update},
+    formats::pods::PodNames,
+    serve::pods::{self, SharedPods},
     view::{Clock, View, json::Json},
 };
 
@@ -100,13 +102,20 @@ impl EventFeed {
 pub struct FeedView {
     feed: Arc<EventFeed>,
     json: Json<Vec<u8>>,
+    pods: SharedPods,
 }
 
 impl FeedView {
-    /// One that tells times by this clock.
+    /// One that tells times by this clock, and what pods are called.
     #[must_use]
-    pub fn new(feed: Arc<EventFeed>, clock: Clock) -> Self {
-        Self { feed, json: Json::new(Vec::new(), clock) }
+    pub fn new(feed: Arc<EventFeed>, clock: Clock, pods: SharedPods) -> Self {
+        Self { feed, json: Json::new(Vec::new(), clock), pods }
+    }
+
+    /// What pods are called now.
+    #[must_use]
+    pub fn pods(&self) -> Arc<PodNames> {
+        pods::names(&self.pods)
     }
 }
 
@@ -121,8 +130,15 @@ impl View for FeedView {
             _ => return Ok(()),
         };
         self.json.update(time, update)?;
-        let line = self.json.take();
-        self.feed.push(kind, String::from_utf8_lossy(&line).trim_end());
+        let mut line = self.json.take();
+        line.truncate(line.trim_ascii_end().len());
+        // Into the object.
+        if line.pop_if(|last| *last == b'}').is_some() {
+            let uids = pods::holders(update).iter().filter_map(pods::uid);
+            pods::append(&mut line, uids, &self.pods());
+            line.push(b'}');
+        }
+        self.feed.push(kind, &String::from_utf8_lossy(&line));
         Ok(())
     }
 

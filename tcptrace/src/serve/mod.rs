@@ -18,6 +18,7 @@ pub mod kubelet;
 pub mod listen;
 pub mod otlp;
 pub mod page;
+pub mod pods;
 pub mod routes;
 pub mod site;
 pub mod words;

@@ -67,8 +67,10 @@ impl Agent {
 
     fn answer_to(&mut self, asked: &Asked, now: BootNs) -> Result<Vec<u8>, String> {
         let clock = self.session.said().1.clone();
-        let pods = self.naming.known(now);
+        self.naming.refresh(now);
+        let pods = self.naming.known();
         let around = || Around { pods: pods.clone(), ..self.around() };
+        let names = pods.as_ref().map(|pods| Arc::clone(&pods.names)).unwrap_or_default();
         let Self { session, accounts, .. } = &*self;
         let known = Answers {
             watch: &session.watch,
@@ -76,6 +78,7 @@ impl Agent {
             clock: &clock,
             now,
             arguments: self.arguments,
+            pods: &names,
             around: &around,
         };
         known.answer(asked)

@@ -20,7 +20,7 @@ use crate::{
         update::Update,
         workload::Workload,
     },
-    formats::container::Runtime,
+    formats::{container::Runtime, pods::PodNames},
     prose::{forecast::forecast, told},
     serve::feed::FeedView,
     view::{Clock, View},
@@ -45,7 +45,8 @@ impl OtlpView {
 
 impl View for OtlpView {
     fn update(&mut self, time: BootNs, update: &Update) -> io::Result<()> {
-        if let Some(record) = log_record(time, self.feed.clock(), update) {
+        let pods = self.feed.pods();
+        if let Some(record) = log_record(time, self.feed.clock(), update, &pods) {
             let mut out = Vec::new();
             item(&mut out, &record);
             self.queue.push(out);
@@ -64,16 +65,21 @@ impl View for OtlpView {
 
 /// An update as a log record; `None`: nothing is said of it.
 #[must_use]
-pub fn log_record(time: BootNs, clock: &Clock, update: &Update) -> Option<LogRecord> {
+pub fn log_record(
+    time: BootNs,
+    clock: &Clock,
+    update: &Update,
+    pods: &PodNames,
+) -> Option<LogRecord> {
     let mut attributes = Vec::new();
     let (name, warns, sentence) = match update {
         Update::Stuck(record) => {
-            socket(&mut attributes, record);
+            socket(&mut attributes, record, pods);
             age(&mut attributes, ["tcptrace.age.min", "tcptrace.age.max"], &record.age(time));
             ("tcptrace.stuck", record.is_leak(), told::stuck(record, time))
         }
         Update::Resolved { record, stayed, closed_by, unknown } => {
-            socket(&mut attributes, record);
+            socket(&mut attributes, record, pods);
             age(&mut attributes, ["tcptrace.stayed.min", "tcptrace.stayed.max"], stayed);
             if let Some(by) = closed_by {
                 attributes.push(number("tcptrace.closed_by.pid", by.pid));
@@ -83,7 +89,7 @@ pub fn log_record(time: BootNs, clock: &Clock, update: &Update) -> Option<LogRec
             ("tcptrace.resolved", false, sentence)
         }
         Update::Forecast(f) => {
-            foretold(&mut attributes, f, time);
+            foretold(&mut attributes, f, time, pods);
             ("tcptrace.forecast", true, forecast(f, time))
         }
         Update::TimeWaits(all) => {
@@ -113,7 +119,7 @@ pub fn log_record(time: BootNs, clock: &Clock, update: &Update) -> Option<LogRec
     })
 }
 
-fn socket(out: &mut Vec<KeyValue>, r: &Record) {
+fn socket(out: &mut Vec<KeyValue>, r: &Record, pods: &PodNames) {
     connection(out, &r.connection);
     out.push(text("network.connection.state", state(r.state)));
     out.push(flag("tcptrace.leak", r.is_leak()));
@@ -132,7 +138,7 @@ fn socket(out: &mut Vec<KeyValue>, r: &Record) {
     // Who opened it is who is to close it.
     let opener = r.holders.iter().find(|holder| holder.opener == Some(true));
     if let Some(holder) = opener.or_else(|| r.holders.first()) {
-        process(out, holder);
+        process(out, holder, pods);
         out.extend(holder.fd.map(|fd| number("tcptrace.fd", fd)));
     }
 }
@@ -160,7 +166,7 @@ fn connection(out: &mut Vec<KeyValue>, c: &Connection) {
     out.push(number("tcptrace.netns", c.netns));
 }
 
-fn process(out: &mut Vec<KeyValue>, holder: &Holder) {
+fn process(out: &mut Vec<KeyValue>, holder: &Holder, pods: &PodNames) {
     out.push(number("process.pid", holder.process.pid));
     out.push(number("process.parent_pid", holder.ppid));
     out.push(text("process.title", holder.called()));
@@ -172,7 +178,32 @@ fn process(out: &mut Vec<KeyValue>, holder: &Holder) {
     let named = matches!(container.runtime, Some(Runtime::Lxc | Runtime::Nspawn));
     out.push(text(if named { "container.name" } else { "container.id" }, &container.id));
     out.extend(container.runtime.map(|by| text("container.runtime.name", by.name())));
-    out.extend(container.pod.as_deref().map(|uid| text("k8s.pod.uid", uid)));
+    let Some(uid) = container.pod.as_deref() else { return };
+    out.push(text("k8s.pod.uid", uid));
+    let Some(pod) = pods.get(uid) else { return };
+    out.push(text("k8s.namespace.name", &pod.namespace));
+    out.push(text("k8s.pod.name", &pod.name));
+    let Some(owner) = &pod.owner else { return };
+    match owner_key(&owner.kind) {
+        Some(key) => out.push(text(key, &owner.name)),
+        None => {
+            out.push(text("tcptrace.owner.kind", &owner.kind));
+            out.push(text("tcptrace.owner.name", &owner.name));
+        }
+    }
+}
+
+/// What the conventions call the name of one.
+fn owner_key(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        "Deployment" => "k8s.deployment.name",
+        "ReplicaSet" => "k8s.replicaset.name",
+        "StatefulSet" => "k8s.statefulset.name",
+        "DaemonSet" => "k8s.daemonset.name",
+        "Job" => "k8s.job.name",
+        "ReplicationController" => "k8s.replicationcontroller.name",
+        _ => return None,
+    })
 }
 
 fn age(out: &mut Vec<KeyValue>, [min, max]: [&str; 2], age: &Age) {
@@ -180,7 +211,7 @@ fn age(out: &mut Vec<KeyValue>, [min, max]: [&str; 2], age: &Age) {
     out.extend(age.max_ns.map(|ns| seconds(max, ns)));
 }
 
-fn foretold(out: &mut Vec<KeyValue>, f: &Forecast, now: BootNs) {
+fn foretold(out: &mut Vec<KeyValue>, f: &Forecast, now: BootNs, pods: &PodNames) {
     let peer = |out: &mut Vec<KeyValue>, ip: IpAddr, port: u16| {
         out.push(text("network.peer.address", &ip.to_string()));
         out.push(number("network.peer.port", port));
@@ -196,7 +227,7 @@ fn foretold(out: &mut Vec<KeyValue>, f: &Forecast, now: BootNs) {
     out.extend(f.what.place().map(|place| number("tcptrace.netns", place.netns)));
     match &f.what {
         What::Descriptors { process: holder, .. } => {
-            process(out, holder);
+            process(out, holder, pods);
             out.push(text("tcptrace.workload", &Workload::of(holder).name));
         }
         What::Ports { source, to, .. } => {

@@ -32,21 +32,21 @@ impl Pods {
     /// # Errors
     /// What reading the directory answers.
     pub fn open(directory: &Path) -> io::Result<Self> {
-        let known = known(read(directory)?);
-        Ok(Self { directory: directory.to_owned(), known, next: 0 })
+        Ok(Self { directory: directory.to_owned(), known: known(read(directory)?), next: 0 })
     }
 
-    /// The names as of `now`, at most ten seconds old. While the directory can't be read they stay
-    /// as they were.
-    pub fn names(&mut self, now: BootNs) -> KnownPods {
-        if now >= self.next {
-            self.next = now.saturating_add(EVERY_NS);
-            match read(&self.directory) {
-                Ok(names) => self.known = known(names),
-                Err(_) => self.known.is_well = false,
-            }
+    /// The names as of `now`, if they were to be read again. While the directory can't be read they
+    /// stay as they were.
+    pub fn news(&mut self, now: BootNs) -> Option<KnownPods> {
+        if now < self.next {
+            return None;
         }
-        self.known.clone()
+        self.next = now.saturating_add(EVERY_NS);
+        match read(&self.directory) {
+            Ok(names) => self.known = known(names),
+            Err(_) => self.known.is_well = false,
+        }
+        Some(self.known.clone())
     }
 }
 
@@ -73,15 +73,17 @@ mod tests {
         let make = |n: u32| fs::create_dir(dir.path().join(format!("shop_cart-{n}_{}", uid(n))));
         make(1).expect("made");
         let mut pods = Pods::open(dir.path()).expect("opens");
-        assert_eq!(&*pods.names(1).names[&*uid(1)].name, "cart-1");
+        let first = pods.news(1).expect("the first ones");
+        assert_eq!(&*first.names[&*uid(1)].name, "cart-1");
         make(2).expect("made");
-        assert_eq!(pods.names(2).names.len(), 1, "not read again yet");
-        assert_eq!(pods.names(EVERY_NS + 1).names.len(), 2);
+        assert!(pods.news(2).is_none(), "not read again yet");
+        let at = |pods: &mut Pods, n: u64| pods.news(n * EVERY_NS + 1).expect("news");
+        assert_eq!(at(&mut pods, 1).names.len(), 2);
         fs::remove_dir(dir.path().join(format!("shop_cart-1_{}", uid(1)))).expect("removed");
-        let before = pods.names(2 * EVERY_NS + 1);
+        let before = at(&mut pods, 2);
         assert_eq!((before.names.len(), before.is_well), (1, true));
         drop(dir);
-        let after = pods.names(3 * EVERY_NS + 1);
+        let after = at(&mut pods, 3);
         assert_eq!((after.names.len(), after.is_well), (1, false), "as they were");
         assert_eq!(after.read_s, before.read_s);
         assert!(Pods::open(Path::new("/nonexistent")).is_err());

@@ -15,7 +15,10 @@ use crate::{
         unknown::Reason,
         update::Lost,
     },
-    formats::cgroup::Cgroups,
+    formats::{
+        cgroup::Cgroups,
+        pods::{PodOwner, names},
+    },
     serve::otlp::attributes::LONGEST,
     view::text::steers,
 };
@@ -27,7 +30,11 @@ fn clock() -> Clock {
 }
 
 fn told(update: &Update) -> (LogRecord, BTreeMap<String, Value>) {
-    let record = log_record(12 * SECOND, &clock(), update).expect("it says something");
+    told_with(update, &PodNames::new())
+}
+
+fn told_with(update: &Update, pods: &PodNames) -> (LogRecord, BTreeMap<String, Value>) {
+    let record = log_record(12 * SECOND, &clock(), update, pods).expect("it says something");
     let value = |pair: &KeyValue| {
         let value = pair.value.clone().and_then(|value| value.value).expect("a value");
         (pair.key.clone(), value)
@@ -85,7 +92,8 @@ fn a_leak_by_the_conventions_names() {
         holder(6, 3),
         Holder { opener: Some(true), name: Some("java shop.jar".into()), cgroups, ..holder(7, 4) },
     ];
-    let (told, attributes) = told(&Update::Stuck(Rc::new(record)));
+    let update = Update::Stuck(Rc::new(record));
+    let (told, attributes) = told(&update);
     assert_eq!((&*told.event_name, &*told.severity_text), ("tcptrace.stuck", "WARN"));
     assert_eq!(told.severity_number, i32::from(SeverityNumber::Warn));
     assert_eq!(told.time_unix_nano, 1_767_323_057_000_000_000);
@@ -116,6 +124,33 @@ fn a_leak_by_the_conventions_names() {
         ("tcptrace.verdict", "eof-not-closed"),
     ];
     assert_eq!(texts_of(&attributes), expected.map(|(key, value)| (key, value.to_owned())));
+
+    // With the pod's name, and with what it belongs to.
+    let uid = "275ecb36-5aa8-4c2a-9c47-d8bb681b9aff";
+    let mut pods = names([&*format!("shop_cart-0_{uid}")]);
+    let new = |pods: &PodNames| {
+        let (_, mut more) = told_with(&update, pods);
+        more.retain(|key, _| !attributes.contains_key(key));
+        let text = |(key, value)| match value {
+            Value::StringValue(text) => format!("{key}={text}"),
+            other => panic!("{key}: {other:?}"),
+        };
+        more.into_iter().map(text).collect::<Vec<_>>()
+    };
+    assert_eq!(new(&pods), ["k8s.namespace.name=shop", "k8s.pod.name=cart-0"]);
+    for (kind, told) in [
+        ("StatefulSet", &["k8s.statefulset.name=cart"][..]),
+        ("Deployment", &["k8s.deployment.name=cart"]),
+        ("Rollout", &["tcptrace.owner.kind=Rollout", "tcptrace.owner.name=cart"]),
+    ] {
+        for pod in pods.values_mut() {
+            pod.owner = Some(PodOwner { kind: kind.into(), name: "cart".into() });
+        }
+        let mut expected = vec!["k8s.namespace.name=shop", "k8s.pod.name=cart-0"];
+        expected.extend(told);
+        expected.sort_unstable();
+        assert_eq!(new(&pods), expected, "{kind}");
+    }
 }
 
 #[test]
@@ -140,7 +175,7 @@ fn its_end_and_what_was_lost() {
     let (record, attributes) = told(&Update::Lost(lost));
     assert_eq!((&*record.event_name, &*record.severity_text), ("tcptrace.lost", "WARN"));
     assert_eq!(attributes["tcptrace.lost.ring_full"], Value::IntValue(3));
-    assert!(log_record(0, &clock(), &Update::Clock(0)).is_none());
+    assert!(log_record(0, &clock(), &Update::Clock(0), &PodNames::new()).is_none());
 }
 
 proptest! {
