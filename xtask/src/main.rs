@@ -73,7 +73,9 @@ Usage: cargo xtask COMMAND
                     an hour
                  of leaks that come and go, and whether that grows; 'otlp': log records and metrics \
                     through a
-                 real collector (Rotel, of PyPI) by HTTP and gRPC, below target/otlp
+                 real collector (Rotel, of PyPI) by HTTP and gRPC, below target/otlp; 'pictures': \
+                    docs/agent-page.png,
+                 of a real agent's page
   fuzz [TARGET]  all that reads bytes from outside, ten minutes a target; '--seconds N' for less \
                     or more
   dist [check]   what is handed out, below target/dist: static binary, manual pages, shell \
@@ -137,6 +139,7 @@ fn run(args: &[String]) -> Result<()> {
         ["fleet", "manifests"] => fleet::manifests::run(),
         ["fleet", "seccomp"] => fleet::seccomp::run(),
         ["fleet", "otlp"] => fleet::otlp::run(),
+        ["fleet", "pictures"] => fleet::pictures::run(),
         ["tidy"] => tidy::run(),
         [] | ["help" | "-h" | "--help"] => {
             eprintln!("{HELP}");

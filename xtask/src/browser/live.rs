@@ -87,10 +87,7 @@ pub fn run(browser: &mut Browser, directory: &Path) -> Result<()> {
     let args = ["--token-file", token.to_str().context("a path")?];
     let (_running, url) = agent(&tcptrace, &netns, &args)?;
     browser.open_url(&url)?;
-    says(browser, "a token is needed")?;
-    browser.click("#token")?;
-    browser.type_in("s3cret")?;
-    browser.click("#ask button")?;
+    token_is(browser, "s3cret")?;
     shows(browser, "leaks", "3")?;
     eprintln!(
         "the live page: leaks as they come and go, pages on them, a recording, a token, four looks"
@@ -147,6 +144,14 @@ fn is_saved(browser: &mut Browser, tcptrace: &Path, directory: &Path) -> Result<
     let is_whole = summary.contains("\"stuck\":4,\"resolved\":1");
     ensure!(replayed.status.success() && is_whole, "the recording ends in {summary}");
     Ok(())
+}
+
+/// Tells the page the token that it asks for.
+pub fn token_is(browser: &mut Browser, token: &str) -> Result<()> {
+    says(browser, "a token is needed")?;
+    browser.click("#token")?;
+    browser.type_in(token)?;
+    browser.click("#ask button")
 }
 
 /// Waits until an element says that.

@@ -2,7 +2,7 @@
 //! without scripts, on a telephone, in the dark and on paper.
 
 mod devtools;
-mod live;
+pub mod live;
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
-use self::devtools::Browser;
+pub use self::devtools::Browser;
 use crate::{
     cargo::{self, root},
     setup,
@@ -31,7 +31,7 @@ const WIDTHS: [u32; 2] = [390, 1_440];
 const HOSTILE: &str = "</script><img src=x onerror=alert(1)>";
 
 /// The browser, installed if need be.
-fn browser() -> Result<PathBuf> {
+pub fn browser() -> Result<PathBuf> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
     if let Some(found) = names.into_iter().find_map(setup::which) {
         return Ok(found);
@@ -90,15 +90,27 @@ pub fn run() -> Result<()> {
 }
 
 /// A picture of the top of a page, for the documents; what can be read there.
-pub fn picture(page: &Path, to: &Path, [width, height]: [u32; 2]) -> Result<String> {
+pub fn picture(page: &Path, to: &Path, size: [u32; 2]) -> Result<String> {
+    picture_of(&format!("file://{}", page.display()), to, size, |_| Ok(()))
+}
+
+/// The same of whatever address, once what is to be waited for is there.
+pub fn picture_of(
+    url: &str,
+    to: &Path,
+    [width, height]: [u32; 2],
+    ready: impl FnOnce(&mut Browser) -> Result<()>,
+) -> Result<String> {
     let mut browser = start(&directory()?)?;
     browser.resize(width, height, false)?;
-    browser.open(page)?;
-    quiet(&mut browser, page)?;
+    browser.open_url(url)?;
+    ready(&mut browser)?;
+    quiet(&mut browser, Path::new(url))?;
     let picture = browser.picture(Some(height))?;
     fs::write(to, STANDARD.decode(picture)?)?;
     let text = browser.ask(&format!(
-        "[...document.querySelectorAll('body *')].filter(e => !e.children.length && \
+        "[...document.querySelectorAll('body *:not(script, style)')]\
+         .filter(e => !e.children.length && \
          e.getBoundingClientRect().top < {height}).map(e => e.textContent).join('\\n')"
     ))?;
     text.as_str().map(str::to_owned).context("no text")

@@ -16,45 +16,38 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{
-    ALERTMANAGER, DEADLINE, Directory, PROMETHEUS, Started, TOKEN,
-    ask::{firing, get, number, query},
-    host::{Host, Leak},
-    say, wait,
+    ALERTMANAGER, DEADLINE, Directory, PROMETHEUS, Started,
+    ask::{firing, get, query},
+    host::Leak,
+    say,
+    site::{NEEDED, Site},
 };
 use crate::{
-    cargo::{build_release, check, root},
+    cargo::{check, root},
     setup,
-    support::netns::Netns,
 };
 
 /// Everything, from the packages on.
 pub fn run() -> Result<()> {
-    setup::packages(&[
-        ("prometheus", "prometheus", "golang-github-prometheus"),
-        ("prometheus-alertmanager", "prometheus-alertmanager", "golang-github-prometheus"),
-        ("ip", "iproute2", "iproute"),
-    ])?;
-    let tcptrace = build_release(&[])?;
+    setup::packages(&NEEDED)?;
+    setup::packages(&[(
+        "prometheus-alertmanager",
+        "prometheus-alertmanager",
+        "golang-github-prometheus",
+    )])?;
     let rules = root().join("deploy/prometheus");
     promtool(&rules, &["check", "rules", "tcptrace.rules.yml"])?;
     promtool(&rules, &["test", "rules", "tcptrace.rules.test.yml"])?;
 
-    let dir = Directory::new()?;
-    let monitor = Netns::new().context("a network namespace")?;
-    let hosts = [Host::new(&monitor, 1)?, Host::new(&monitor, 2)?];
-    // From here on this thread, and what it starts, is where Prometheus is.
-    monitor.enter()?;
-    let token = dir.write("token", TOKEN)?;
-    let agents =
-        hosts.iter().map(|host| host.agent(&tcptrace, &token)).collect::<Result<Vec<_>>>()?;
-    for host in &hosts {
-        wait("the agents", || Ok(get(host.at, "/readyz")?.0 == 200))?;
+    let site = Site::start()?;
+    for host in &site.hosts {
         let (_, text) = get(host.at, "/metrics")?;
         metrics_are_well_formed(&text)?;
     }
     let (received, receiver) = receiver()?;
-    let started = start(&dir, &hosts, &rules, receiver)?;
-    wait("Prometheus scrapes both", || Ok(number("sum(up{job=\"tcptrace\"})")? == 2.0))?;
+    let _alertmanager = alertmanager(&site.dir, receiver)?;
+    let _prometheus = site.prometheus()?;
+    let Site { dir: _dir, tcptrace, token, hosts, agents } = site;
 
     say("both hosts begin to leak: five connections a second");
     let mut leaks = hosts.iter().map(Leak::new).collect::<Result<Vec<_>>>()?;
@@ -84,8 +77,7 @@ pub fn run() -> Result<()> {
     say("one host's server goes; the other's agent is started anew");
     let [mut one, mut other] = <[Leak; 2]>::try_from(leaks).map_err(|_| anyhow::anyhow!("two"))?;
     one.server.tell("exit").ok();
-    let [_kept, mut restarted] =
-        <[Started; 2]>::try_from(agents).map_err(|_| anyhow::anyhow!("two"))?;
+    let [_kept, mut restarted] = agents;
     restarted.end();
     let _again = hosts[1].agent(&tcptrace, &token)?;
     let until = Instant::now() + DEADLINE;
@@ -107,9 +99,9 @@ pub fn run() -> Result<()> {
         ensure!(Instant::now() < until, "no end of it; Prometheus: {}", firing()?);
     }
     say("well: rules, alerts, and every query of the dashboard");
-    drop(started);
     Ok(())
 }
+
 pub(super) fn promtool(dir: &Path, args: &[&str]) -> Result<()> {
     let program = setup::which("promtool").context("promtool")?;
     check(Command::new(program).args(args).current_dir(dir))
@@ -131,33 +123,8 @@ fn metrics_are_well_formed(text: &str) -> Result<()> {
     ensure!(output.status.success() && said.trim().is_empty(), "promtool check metrics: {said}");
     Ok(())
 }
-/// Prometheus and Alertmanager. The rules are those that are handed out, with minutes made seconds.
-fn start(
-    dir: &Directory,
-    hosts: &[Host],
-    rules: &Path,
-    receiver: SocketAddr,
-) -> Result<[Started; 2]> {
-    let text = fs::read_to_string(rules.join("tcptrace.rules.yml"))?;
-    let quick = ["15m]", "10m]", "5m]"]
-        .iter()
-        .fold(text, |text, window| text.replace(window, &window.replace('m', "s")));
-    let quick = ["for: 5m", "for: 2m", "for: 1m"]
-        .iter()
-        .fold(quick, |text, pause| text.replace(pause, &pause.replace('m', "s")));
-    dir.write("rules.yml", &quick.replace("15 * 60", "15"))?;
-    let targets: Vec<String> = hosts.iter().map(|host| format!("'{}'", host.at)).collect();
-    let config = dir.write(
-        "prometheus.yml",
-        &format!(
-            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\n\
-             rule_files: [rules.yml]\n\
-             alerting:\n  alertmanagers:\n  - static_configs: [{{targets: ['{ALERTMANAGER}']}}]\n\
-             scrape_configs:\n- job_name: tcptrace\n  authorization: {{credentials: {TOKEN}}}\n  \
-             static_configs: [{{targets: [{}]}}]\n",
-            targets.join(", ")
-        ),
-    )?;
+/// Sends what fires to `receiver`.
+fn alertmanager(dir: &Directory, receiver: SocketAddr) -> Result<Started> {
     let routes = dir.write(
         "alertmanager.yml",
         &format!(
@@ -166,23 +133,13 @@ fn start(
              http://{receiver}/\n    send_resolved: true\n"
         ),
     )?;
-    let program = |name: &str| setup::which(name).with_context(|| name.to_owned());
-    let data = |name: &str| dir.0.join(name).display().to_string();
-    let mut prometheus = Command::new(program("prometheus")?);
-    prometheus.arg(format!("--config.file={}", config.display()));
-    prometheus.arg(format!("--storage.tsdb.path={}", data("tsdb")));
-    prometheus.arg(format!("--web.listen-address={PROMETHEUS}"));
-    let mut alertmanager = Command::new(program("prometheus-alertmanager")?);
+    let name = "prometheus-alertmanager";
+    let mut alertmanager = Command::new(setup::which(name).context(name)?);
     alertmanager.arg(format!("--config.file={}", routes.display()));
-    alertmanager.arg(format!("--storage.path={}", data("alerts")));
+    alertmanager.arg(format!("--storage.path={}", dir.0.join("alerts").display()));
     alertmanager.arg(format!("--web.listen-address={ALERTMANAGER}"));
     alertmanager.arg("--cluster.listen-address=");
-    let started = [
-        Started::new(&mut alertmanager, &dir.0.join("alertmanager.log"))?,
-        Started::new(&mut prometheus, &dir.0.join("prometheus.log"))?,
-    ];
-    wait("Prometheus", || Ok(get(PROMETHEUS.parse()?, "/-/ready").is_ok_and(|(s, _)| s == 200)))?;
-    Ok(started)
+    Started::new(&mut alertmanager, &dir.0.join("alertmanager.log"))
 }
 
 /// Takes what Alertmanager sends.
@@ -225,6 +182,7 @@ fn alerts(body: &str) -> Vec<Value> {
     let message: Value = serde_json::from_str(body).unwrap_or_default();
     message["alerts"].as_array().cloned().unwrap_or_default()
 }
+
 /// What the program itself makes of it.
 fn worst(tcptrace: &Path) -> Result<()> {
     let mut command = Command::new(tcptrace);

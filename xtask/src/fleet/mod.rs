@@ -7,9 +7,11 @@ pub mod containers;
 mod host;
 pub mod manifests;
 pub mod otlp;
+pub mod pictures;
 mod rights;
 pub mod scale;
 pub mod seccomp;
+mod site;
 pub mod soak;
 
 use std::{
@@ -29,9 +31,11 @@ const DEADLINE: Duration = Duration::from_secs(90);
 const PROMETHEUS: &str = "127.0.0.1:9090";
 const ALERTMANAGER: &str = "127.0.0.1:9093";
 const TOKEN: &str = "of-the-scraper";
+
 fn say(text: &str) {
     eprintln!("== {text}");
 }
+
 /// `target/fleet`, empty at the start; what is in it at the end can be looked at.
 struct Directory(PathBuf);
 

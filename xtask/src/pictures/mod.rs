@@ -3,6 +3,7 @@
 
 mod svg;
 mod terminal;
+pub mod town;
 
 use std::{
     env, fs,
@@ -14,12 +15,12 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use self::terminal::Terminal;
+use self::{terminal::Terminal, town::Town};
 use crate::{
     browser,
     cargo::{self, root},
     setup,
-    support::{actor::Actor, netns::Netns},
+    support::netns::Netns,
 };
 
 const COLUMNS: u16 = 100;
@@ -88,13 +89,17 @@ fn report(binary: &Path) -> Result<()> {
     }
     let file = root().join("docs/report.png");
     let text = browser::picture(&page, &file, TOP)?;
-    for private in private() {
-        if text.contains(&private) {
-            bail!("the picture tells of this machine ({private}):\n{text}");
-        }
-    }
+    discreet(&text)?;
     eprintln!("{}", file.display());
     Ok(())
+}
+
+/// No picture tells of the machine that it was made on.
+pub fn discreet(text: &str) -> Result<()> {
+    match private().into_iter().find(|private| text.contains(private)) {
+        Some(private) => bail!("the picture tells of this machine ({private}):\n{text}"),
+        None => Ok(()),
+    }
 }
 
 fn has(binary: &Path, command: &str) -> Result<bool> {
@@ -122,11 +127,7 @@ fn picture(binary: &Path, command: &str, leaking: Duration) -> Result<()> {
             bail!("{needed} is not on the screen of '{shown}':\n{screen}");
         }
     }
-    for private in private() {
-        if screen.contains(&private) {
-            bail!("the screen of '{shown}' tells of this machine ({private}):\n{screen}");
-        }
-    }
+    discreet(&screen).with_context(|| format!("the screen of '{shown}'"))?;
     let file = root().join("docs").join(format!("{command}.svg"));
     fs::write(&file, svg::picture(&format!("sudo {shown}"), &screen, COLUMNS, ROWS))?;
     eprintln!("{}", file.display());
@@ -152,83 +153,4 @@ fn private() -> Vec<String> {
     let home = env::home_dir().map(|home: PathBuf| format!("{}/", home.display()));
     // A name of two letters, as of a virtual machine, may be part of any word.
     names.into_iter().chain(home).filter(|name| name.len() > 3).collect()
-}
-
-/// Programs that leak, each in its own way.
-struct Town {
-    /// Reads to the end and forgets to close.
-    shop: Server,
-    /// Accepts and does not come back to read.
-    tornado: Server,
-    /// Does not accept: its workers are used up.
-    pool: Server,
-    /// Closes what the crawler has fetched; the crawler does not.
-    pages: Server,
-    crawler: Actor,
-    browser: Actor,
-    round: u32,
-}
-
-struct Server {
-    actor: Actor,
-    address: &'static str,
-    listener: u32,
-}
-
-impl Server {
-    fn start(netns: &Netns, name: &str, address: &'static str, backlog: u32) -> Result<Self> {
-        let mut actor = named(netns, name)?;
-        let listener = actor.number(&format!("listen {address} {backlog}"))?;
-        Ok(Self { actor, address, listener })
-    }
-
-    /// Both ends of a connection, the client's first.
-    fn serve(&mut self, client: &mut Actor) -> Result<(u32, u32)> {
-        let connected = client.number(&format!("connect {}", self.address))?;
-        Ok((connected, self.actor.number(&format!("accept {}", self.listener))?))
-    }
-}
-
-impl Town {
-    fn new(netns: &Netns) -> Result<Self> {
-        Ok(Self {
-            shop: Server::start(netns, "shop-api", "127.0.0.1:8080", 128)?,
-            tornado: Server::start(netns, "tornado", "127.0.0.2:8888", 128)?,
-            pool: Server::start(netns, "thrift-pool", "127.0.0.3:9090", 64)?,
-            pages: Server::start(netns, "pages", "127.0.0.4:80", 128)?,
-            crawler: named(netns, "crawler")?,
-            browser: named(netns, "browser")?,
-            round: 0,
-        })
-    }
-
-    /// One more leak of the shop; of the others now and then.
-    fn leak(&mut self) -> Result<()> {
-        self.round += 1;
-        let (browser, crawler) = (&mut self.browser, &mut self.crawler);
-        let (client, server) = self.shop.serve(browser)?;
-        browser.tell(&format!("send {client} 300"))?;
-        browser.tell(&format!("close {client}"))?;
-        self.shop.actor.tell(&format!("recv-fin {server} 1000"))?;
-        if self.round % 3 == 1 {
-            let (client, _) = self.tornado.serve(browser)?;
-            browser.tell(&format!("send {client} 512"))?;
-            browser.tell(&format!("close {client}"))?;
-        }
-        if self.round % 8 == 2 {
-            let client = browser.number(&format!("connect {}", self.pool.address))?;
-            browser.tell(&format!("close {client}"))?;
-        }
-        if self.round % 6 == 3 {
-            let (client, server) = self.pages.serve(crawler)?;
-            self.pages.actor.tell(&format!("send {server} 404"))?;
-            crawler.tell(&format!("recv {client} 404"))?;
-            self.pages.actor.tell(&format!("close {server}"))?;
-        }
-        Ok(())
-    }
-}
-
-fn named(netns: &Netns, name: &str) -> Result<Actor> {
-    Ok(Actor::start_as(Some(netns), name)?)
 }

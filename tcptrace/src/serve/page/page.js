@@ -59,6 +59,7 @@
     try {
       const answers = await Promise.all([
         asked("/api/v1/groups?by=holder"), asked("/api/v1/sockets?limit=100"),
+        asked("/api/v1/sockets?leaks=true&limit=1"),
       ]);
       if (answers.some((answer) => answer.status === 401)) {
         $("ask").hidden = false;
@@ -68,10 +69,12 @@
       $("ask").hidden = true;
       const wrong = answers.find((answer) => !answer.ok);
       if (wrong) throw new Error("status " + wrong.status);
-      const [groups, sockets] = await Promise.all(answers.map((answer) => answer.json()));
-      const leaks = groups.groups.reduce((sum, g) => sum + g.leaks, 0);
+      const [groups, sockets, leaking] =
+        await Promise.all(answers.map((answer) => answer.json()));
+      // Not the groups' sum: a socket that two processes hold is in two of them.
+      const leaks = leaking.matching;
       const leaky = groups.groups.filter((g) => g.leaks > 0);
-      $("headline").textContent = leaks === 0
+      $("headline").textContent = !leaks || !leaky.length
         ? "No leak is open." : leaky[0].key + " holds " + leaky[0].leaks + " of " + leaks + " leaks.";
       say(groups.scanned ? (leaks ? "leaks are open" : "no leaks") : "the first scan has not ended",
         leaks > 0);
