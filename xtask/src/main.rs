@@ -75,7 +75,8 @@ Usage: cargo xtask COMMAND
                     through a
                  real collector (Rotel, of PyPI) by HTTP and gRPC, below target/otlp; 'pictures': \
                     docs/agent-page.png,
-                 of a real agent's page
+                 of a real agent's page, and docs/dashboard.png, drawn by Grafana's components (of \
+                    npm)
   fuzz [TARGET]  all that reads bytes from outside, ten minutes a target; '--seconds N' for less \
                     or more
   dist [check]   what is handed out, below target/dist: static binary, manual pages, shell \

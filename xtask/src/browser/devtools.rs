@@ -139,7 +139,9 @@ impl Browser {
 
     /// What went wrong on the page, and what it asked the network for.
     pub fn complaints(&mut self) -> Vec<String> {
-        let home = if self.home.starts_with("file://") { "file://" } else { &*self.home };
+        // Up to its path: whose page it is may be asked for more.
+        let path = self.home.match_indices('/').nth(2).map(|(at, _)| at + 1);
+        let home = self.home[..path.unwrap_or(0)].to_owned();
         let wrong = |event: &Value| {
             let params = &event["params"];
             match event["method"].as_str()? {
@@ -149,7 +151,7 @@ impl Browser {
                 "Page.javascriptDialogOpening" => Some(format!("a dialog: {params}")),
                 "Network.requestWillBeSent" => {
                     let url = params["request"]["url"].as_str().unwrap_or_default();
-                    (!url.starts_with(home)).then(|| format!("a request: {url}"))
+                    (!url.starts_with(&home)).then(|| format!("a request: {url}"))
                 }
                 _ => None,
             }

@@ -106,7 +106,13 @@ pub fn picture_of(
     browser.open_url(url)?;
     ready(&mut browser)?;
     quiet(&mut browser, Path::new(url))?;
-    let picture = browser.picture(Some(height))?;
+    // Nothing of the window below the page.
+    let bottom = browser.ask(
+        "Math.ceil(Math.max(...[...document.body.children]\
+         .map(e => e.getBoundingClientRect().bottom)))",
+    )?;
+    let shown = bottom.as_u64().map_or(height, |bottom| height.min(bottom as u32));
+    let picture = browser.picture(Some(shown))?;
     fs::write(to, STANDARD.decode(picture)?)?;
     let text = browser.ask(&format!(
         "[...document.querySelectorAll('body *:not(script, style)')]\

@@ -46,7 +46,7 @@ pub fn run() -> Result<()> {
     }
     let (received, receiver) = receiver()?;
     let _alertmanager = alertmanager(&site.dir, receiver)?;
-    let _prometheus = site.prometheus()?;
+    let _prometheus = site.prometheus(None)?;
     let Site { dir: _dir, tcptrace, token, hosts, agents } = site;
 
     say("both hosts begin to leak: five connections a second");

@@ -62,8 +62,18 @@ pub(super) struct Leak {
 
 impl Leak {
     pub(super) fn new(host: &Host) -> Result<Self> {
-        let mut server = Actor::start(Some(&host.netns))?;
-        server.tell("name leaky-server")?;
+        Self::of(host, Actor::start(Some(&host.netns))?, "leaky-server")
+    }
+
+    /// The same of a server of that name, which may have no more than so many descriptors.
+    pub(super) fn limited(host: &Host, name: &str, descriptors: u32) -> Result<Self> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {descriptors}; exec \"$@\""), name]);
+        Self::of(host, Actor::start_by(&host.netns, shell)?, name)
+    }
+
+    fn of(host: &Host, mut server: Actor, name: &str) -> Result<Self> {
+        server.tell(&format!("name {name}"))?;
         let client = Actor::start(Some(&host.netns))?;
         let listener = server.number("listen 127.0.0.1:8080 64")?;
         Ok(Self { server, client, listener })

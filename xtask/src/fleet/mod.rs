@@ -4,6 +4,7 @@
 pub mod alerts;
 mod ask;
 pub mod containers;
+mod dashboard;
 mod host;
 pub mod manifests;
 pub mod otlp;

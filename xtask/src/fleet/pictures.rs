@@ -1,12 +1,20 @@
-//! Pictures for the documents, of a real run: two hosts that leak, an agent's page.
+//! Pictures for the documents, of a real run: two hosts that leak, an agent's page, and the
+//! dashboard with what Prometheus has of them.
 
-use std::{fs, path::Path, process::Command, thread, time::Duration};
+use std::{
+    collections::VecDeque,
+    fs,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
 
 use anyhow::{Result, ensure};
 
 use super::{
-    TOKEN,
-    host::Host,
+    TOKEN, dashboard,
+    host::{Host, Leak},
     say,
     site::{NEEDED, Site},
 };
@@ -27,6 +35,14 @@ const ROUNDS: usize = 9;
 /// What a picture may take, bytes.
 const LARGEST: u64 = 250 << 10;
 
+/// For so long leaks come for the dashboard, faster: what runs out takes time to be told.
+const FAST: Duration = Duration::from_secs(100);
+const FAST_EACH: Duration = Duration::from_millis(350);
+/// Descriptors that the other host's server may have.
+const DESCRIPTORS: u32 = 1_024;
+/// The shop closes one when so many came after it.
+const LATE: usize = 40;
+
 /// All of them.
 pub fn run() -> Result<()> {
     setup::packages(&NEEDED)?;
@@ -34,9 +50,44 @@ pub fn run() -> Result<()> {
     if let Err(e) = setup::packages(&[("pngquant", "pngquant", "pngquant")]) {
         eprintln!("SKIPPED: pictures as small as they could be: {e:#}");
     }
+    let pages = dashboard::build();
+    if let Err(e) = &pages {
+        eprintln!("SKIPPED: the dashboard's picture: {e:#}");
+    }
+    let pages = pages.ok();
     let site = Site::start()?;
+    let _prometheus = site.prometheus(pages.as_deref())?;
+    let began = SystemTime::now();
     let mut shop = Shop::new(&site.hosts[0])?;
-    page(&site, &mut shop)
+    let mut orders = Leak::limited(&site.hosts[1], "orders", DESCRIPTORS)?;
+    page(&site, &mut shop)?;
+    if pages.is_some() {
+        say(&format!("both hosts leak, for {FAST:?}"));
+        leak(&mut shop, &mut orders)?;
+        let file = root().join("docs/dashboard.png");
+        let text = dashboard::picture(&file, began)?;
+        finish(&file, &text)?;
+    }
+    Ok(())
+}
+
+/// The shop closes two in three, late; orders closes nothing.
+fn leak(shop: &mut Shop, orders: &mut Leak) -> Result<()> {
+    let (until, mut open) = (Instant::now() + FAST, VecDeque::new());
+    let mut round = 0;
+    while Instant::now() < until {
+        round += 1;
+        open.push_back(shop.town.leak()?);
+        orders.one()?;
+        if open.len() > LATE
+            && round % 3 > 0
+            && let Some(oldest) = open.pop_front()
+        {
+            shop.town.close(oldest)?;
+        }
+        thread::sleep(FAST_EACH);
+    }
+    Ok(())
 }
 
 /// `docs/agent-page.png`: what a browser shows that was open while leaks came.

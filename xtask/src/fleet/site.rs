@@ -1,6 +1,10 @@
 //! Two hosts with an agent each, and the Prometheus that scrapes them.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context, Result};
 
@@ -49,8 +53,8 @@ impl Site {
     }
 
     /// Prometheus, when it has scraped both. The rules are those that are handed out, with minutes
-    /// made seconds.
-    pub(super) fn prometheus(&self) -> Result<Started> {
+    /// made seconds. It serves the pages, if there are any, at `/user/`.
+    pub(super) fn prometheus(&self, pages: Option<&Path>) -> Result<Started> {
         let text = fs::read_to_string(root().join("deploy/prometheus/tcptrace.rules.yml"))?;
         let quick = ["15m]", "10m]", "5m]", "for: 5m", "for: 2m", "for: 1m"]
             .iter()
@@ -72,6 +76,7 @@ impl Site {
         prometheus.arg(format!("--config.file={}", config.display()));
         prometheus.arg(format!("--storage.tsdb.path={}", self.dir.0.join("tsdb").display()));
         prometheus.arg(format!("--web.listen-address={PROMETHEUS}"));
+        prometheus.args(pages.map(|pages| format!("--web.user-assets={}", pages.display())));
         let started = Started::new(&mut prometheus, &self.dir.0.join("prometheus.log"))?;
         let at = PROMETHEUS.parse()?;
         wait("Prometheus", || Ok(get(at, "/-/ready").is_ok_and(|(status, _)| status == 200)))?;

@@ -52,14 +52,14 @@ impl Town {
         })
     }
 
-    /// One more leak of the shop; of the others now and then.
-    pub fn leak(&mut self) -> Result<()> {
+    /// One more leak of the shop, by its descriptor; of the others now and then.
+    pub fn leak(&mut self) -> Result<u32> {
         self.round += 1;
         let (browser, crawler) = (&mut self.browser, &mut self.crawler);
-        let (client, server) = self.shop.serve(browser)?;
+        let (client, leaked) = self.shop.serve(browser)?;
         browser.tell(&format!("send {client} 300"))?;
         browser.tell(&format!("close {client}"))?;
-        self.shop.actor.tell(&format!("recv-fin {server} 1000"))?;
+        self.shop.actor.tell(&format!("recv-fin {leaked} 1000"))?;
         if self.round % 3 == 1 {
             let (client, _) = self.tornado.serve(browser)?;
             browser.tell(&format!("send {client} 512"))?;
@@ -75,6 +75,12 @@ impl Town {
             crawler.tell(&format!("recv {client} 404"))?;
             self.pages.actor.tell(&format!("close {server}"))?;
         }
+        Ok(leaked)
+    }
+
+    /// The shop closes one after all.
+    pub fn close(&mut self, leaked: u32) -> Result<()> {
+        self.shop.actor.tell(&format!("close {leaked}"))?;
         Ok(())
     }
 }
