@@ -74,8 +74,9 @@
       // Not the groups' sum: a socket that two processes hold is in two of them.
       const leaks = leaking.matching;
       const leaky = groups.groups.filter((g) => g.leaks > 0);
-      $("headline").textContent = !leaks || !leaky.length
-        ? "No leak is open." : leaky[0].key + " holds " + leaky[0].leaks + " of " + leaks + " leaks.";
+      $("headline").textContent = !leaks ? "No leak is open."
+        : !leaky.length ? "Leaks are open, and who holds them is not known."
+        : leaky[0].key + " holds " + leaky[0].leaks + " of " + leaks + " leaks.";
       say(groups.scanned ? (leaks ? "leaks are open" : "no leaks") : "the first scan has not ended",
         leaks > 0);
       $("leaks").textContent = leaks;
