@@ -116,6 +116,13 @@ fn pages_of_sockets() {
         let (status, body) = agent.get(path);
         assert!(status == 400 && body.contains(told), "{path}: {status} {body}");
     }
+    for path in ["/api/v1/sockets?state=time_wait", "/api/v1/groups?state=close-wait,listen"] {
+        let (status, body) = agent.get(path);
+        assert!(status == 404 && body.contains("is not watched here"), "{path}: {status} {body}");
+    }
+    assert_eq!(agent.json("/api/v1/sockets?state=all")["matching"], 7);
+    let (status, body) = agent.get("/api/v1/events?after=1");
+    assert!(status == 400 && body.contains("after=1: no such word"), "{status} {body}");
     assert_eq!(agent.get("/api/v1/nothing").0, 404);
     let (status, head, _) =
         agent.raw(&format!("DELETE /metrics HTTP/1.1\r\nHost: {}\r\n", agent.at));
@@ -148,6 +155,17 @@ fn names_of_pods() {
     let told = json!({uid: {"namespace": "shop", "name": "cart-x2x7k", "owner_kind": null,
         "owner_name": null}});
     assert_eq!(agent.json("/api/v1/sockets")["pods"], told);
+    // The directory goes, and comes back: both are said, and the name stays.
+    let away = dir.path().with_extension("away");
+    fs::rename(dir.path(), &away).expect("moves");
+    let read = "tcptrace_pods_last_read_successful";
+    agent.wait("it is not there", |agent| agent.metric(read) == 0.0);
+    assert_eq!(agent.metric(&name), 1.0);
+    agent.wait("that is said", |agent| agent.said().contains("can't be read any more"));
+    fs::rename(&away, dir.path()).expect("moves");
+    agent.wait("it is back", |agent| agent.metric(read) == 1.0);
+    agent.wait("that is said", |agent| agent.said().contains("names are read again"));
+    assert_eq!(agent.said().matches("can't be read any more").count(), 1, "once");
 }
 
 /// Reads events until one that fits.

@@ -228,6 +228,17 @@ impl Naming {
         if let (Running::Directory(pods), Some(known)) = (&mut self.from, &self.known)
             && let Some(news) = pods.news(now)
         {
+            match (known.get().is_well, news.is_well) {
+                (true, false) => warn(&format!(
+                    "--pods {}: it can't be read any more; names stay as they were, and it is \
+                     tried again",
+                    pods.directory().display()
+                )),
+                (false, true) => {
+                    warn(&format!("--pods {}: names are read again", pods.directory().display()));
+                }
+                _ => {}
+            }
             known.set(news);
         }
     }

@@ -159,11 +159,29 @@ impl Answers<'_> {
                 let Self { watch, accounts, clock, now, around, .. } = self;
                 Ok(otlp::metrics::encoded(watch, accounts, clock, *now, &around()))
             }
-            Asked::Sockets(asked) => Ok(self.sockets(asked)),
-            Asked::Groups(by, chosen) => Ok(self.groups(*by, chosen)),
+            Asked::Sockets(asked) => {
+                self.are_watched(&asked.chosen)?;
+                Ok(self.sockets(asked))
+            }
+            Asked::Groups(by, chosen) => {
+                self.are_watched(chosen)?;
+                Ok(self.groups(*by, chosen))
+            }
             Asked::Explain(subject, format) => self.explain(*subject, *format),
             // Who has it was asked before.
             Asked::Recording(_) => Err("nothing is remembered".to_owned()),
+        }
+    }
+
+    /// Of what is not watched nobody knows that there is none.
+    fn are_watched(&self, chosen: &Chosen) -> Result<(), String> {
+        let unwatched = chosen.states.iter().find(|state| !self.watch.plan().watches(**state));
+        match unwatched {
+            Some(state) => Err(format!(
+                "state: {} is not watched here; serve --state names what is",
+                state.name()
+            )),
+            None => Ok(()),
         }
     }
 

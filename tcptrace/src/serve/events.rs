@@ -29,7 +29,9 @@ pub async fn events(
     headers: HeaderMap,
 ) -> Result<Response, Wrong> {
     if let Some(query) = uri.query().filter(|query| !query.is_empty()) {
-        return Err(Wrong::asked("?", query, "no words here; Last-Event-ID says where to go on"));
+        let (name, value) = query.split_once('=').unwrap_or((query, ""));
+        let told = "no such word, there are none; the header Last-Event-ID says where to go on";
+        return Err(Wrong::asked(name, value, told));
     }
     let permit = Arc::clone(&site.listeners).try_acquire_owned().map_err(|_| {
         let told = format!("{LISTENERS} clients listen already");

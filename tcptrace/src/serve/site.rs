@@ -108,7 +108,9 @@ impl Wrong {
     /// What is wrong with a word of the query.
     pub fn asked(name: &str, value: &str, problem: impl Display) -> Self {
         // What somebody else chose is not given back as it came.
-        let value: String = value.chars().take(64).flat_map(char::escape_default).collect();
+        let inert =
+            |text: &str| text.chars().take(64).flat_map(char::escape_default).collect::<String>();
+        let (name, value) = (inert(name), inert(value));
         Self::new(StatusCode::BAD_REQUEST, format!("{name}={value}: {problem}"))
     }
 }

@@ -28,6 +28,8 @@ pub fn read(words: Words) -> Result<Vec<(String, String)>, Wrong> {
 pub fn choose(chosen: &mut Chosen, name: &str, value: &str, others: &str) -> Result<(), Wrong> {
     let wrong = |problem: String| Wrong::asked(name, value, problem);
     match name {
+        // None named: any that is watched.
+        "state" if value.eq_ignore_ascii_case("all") => chosen.states.clear(),
         "state" => {
             let States(states) = value.parse().map_err(wrong)?;
             let all = TcpState::ALL.into_iter();

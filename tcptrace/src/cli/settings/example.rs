@@ -19,7 +19,7 @@ pub fn example(root: &Command) -> String {
     };
     let names: Vec<&str> = commands(&root).map(Command::get_name).collect();
     for line in wrapped(&format!(
-        "Flags of tcptrace {}, by their long names; tcptrace --config FILE reads them, and what is \
+        "Flags of tcptrace {}, by their long names; both read them with --config FILE, and what is \
          on the command line wins. Each line below is commented out and shows the default, or, where \
          there is none, an example. tcptrace config check FILE says what is wrong with a file; \
          SIGHUP has a running command read it again.",
@@ -39,14 +39,14 @@ pub fn example(root: &Command) -> String {
             for part in help.split("\n\n") {
                 wrapped(part).iter().for_each(|line| say(line));
             }
-            say(&format!("#{long} = {}", value(arg)));
+            say(&format!("#{long} = {}", value(long, arg)));
         }
     }
     out
 }
 
 /// The default, or an example, in TOML.
-fn value(arg: &Arg) -> String {
+fn value(key: &str, arg: &Arg) -> String {
     if !arg.get_action().takes_values() {
         return "false".to_owned();
     }
@@ -55,7 +55,7 @@ fn value(arg: &Arg) -> String {
     let called = arg.get_value_names().and_then(|names| names.first()).map_or("", |name| name);
     let possible =
         possible.iter().map(clap::builder::PossibleValue::get_name).find(|n| *n != "all");
-    let text = default.or(possible).unwrap_or_else(|| of_kind(called));
+    let text = default.or(possible).unwrap_or_else(|| of_kind(key, called));
     let value = match text.parse::<i64>() {
         Ok(number) => number.to_string(),
         Err(_) => format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")),
@@ -64,7 +64,12 @@ fn value(arg: &Arg) -> String {
 }
 
 /// A value by what the help calls it.
-fn of_kind(called: &str) -> &'static str {
+fn of_kind(key: &str, called: &str) -> &'static str {
+    match key {
+        "interval" => return "250ms",
+        "cgroup" => return "/sys/fs/cgroup/system.slice/nginx.service",
+        _ => {}
+    }
     match called.trim_end_matches("[,…]") {
         "DUR" | "DUR|auto" => "10s",
         "FILE" | "PATH" => "/path/to/file",

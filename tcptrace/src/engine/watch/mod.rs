@@ -111,7 +111,8 @@ impl Plan {
 
     /// Whether stays in this state are asked for. Who asks for CLOSE_WAIT wants to know of what
     /// becomes of it by a reset, too.
-    fn watches(&self, state: TcpState) -> bool {
+    #[must_use]
+    pub fn watches(&self, state: TcpState) -> bool {
         let with_ghosts = if self.states & TcpState::CloseWait.bit() != 0 {
             self.states | TcpState::Close.bit()
         } else {

@@ -76,7 +76,7 @@
       const leaky = groups.groups.filter((g) => g.leaks > 0);
       $("headline").textContent = !leaks ? "No leak is open."
         : !leaky.length ? "Leaks are open, and who holds them is not known."
-        : leaky[0].key + " holds " + leaky[0].leaks + " of " + leaks + " leaks.";
+        : leaky[0].name + " holds " + leaky[0].leaks + " of " + leaks + " leaks.";
       say(groups.scanned ? (leaks ? "leaks are open" : "no leaks") : "the first scan has not ended",
         leaks > 0);
       $("leaks").textContent = leaks;
@@ -86,8 +86,8 @@
       $("time").textContent = new Date(groups.time).toLocaleString();
       rows($("holders"), groups.groups.slice(0, 50), (row, g) => {
         const pid = /\[(\d+)\]$/.exec(g.key);
-        if (pid) link(row, g.key, "pid=" + pid[1]);
-        else cell(row, g.key, "text");
+        if (pid) link(row, g.name, "pid=" + pid[1]);
+        else cell(row, g.name, "text");
         cell(row, g.leaks);
         cell(row, g.count);
         cell(row, long(g.oldest_ms.min));

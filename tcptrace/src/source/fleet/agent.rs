@@ -15,7 +15,7 @@ struct Answer {
 
 #[derive(Deserialize)]
 struct Group {
-    key: String,
+    name: String,
     count: u64,
     leaks: u64,
     oldest_ms: Age,
@@ -46,7 +46,7 @@ pub fn read(body: &[u8], host: &str) -> Result<Vec<LeakingHost>, String> {
         serde_json::from_slice(body).map_err(|e| format!("no answer of a tcptrace agent: {e}"))?;
     let leaking = answer.groups.into_iter().map(|group| LeakingHost {
         host: host.to_owned(),
-        who: group.key,
+        who: group.name,
         leaks: group.leaks,
         stuck: Some(group.count),
         per_hour: None,
@@ -72,13 +72,13 @@ mod tests {
     #[test]
     fn what_an_agent_says() {
         let body = br#"{"time":"x","scanned":true,"more":0,"groups":[{"event":"group","time":"x",
-            "by":"holder","key":"java[7]","count":5,"leaks":4,"oldest_ms":{"min":1500.0,"max":null},
+            "by":"holder","key":"java[7]","name":"java shop.jar[7]","count":5,"leaks":4,"oldest_ms":{"min":1500.0,"max":null},
             "by_verdict":{"unread-fin":4}}]}"#;
         let list = read(body, "web7:9095").expect("an answer");
         let by_verdict = [("unread-fin".to_owned(), 4)].into();
         let expected = LeakingHost {
             host: "web7:9095".to_owned(),
-            who: "java[7]".to_owned(),
+            who: "java shop.jar[7]".to_owned(),
             leaks: 4,
             stuck: Some(5),
             per_hour: None,

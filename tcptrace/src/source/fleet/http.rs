@@ -15,7 +15,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::{TlsConnector, rustls::pki_types::ServerName};
+use tokio_rustls::{TlsConnector, rustls, rustls::pki_types::ServerName};
 
 /// An answer is there after this.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -53,7 +53,7 @@ impl Client {
         }
         let config = self.tls.clone().ok_or("https needs --tls-ca FILE: who vouches for it")?;
         let name = ServerName::try_from(host).map_err(|e| e.to_string())?;
-        let stream = TlsConnector::from(config).connect(name, stream).await.map_err(told)?;
+        let stream = TlsConnector::from(config).connect(name, stream).await.map_err(untrusted)?;
         self.exchange(uri, stream).await
     }
 
@@ -72,13 +72,19 @@ impl Client {
             request = request.header(AUTHORIZATION, authorization);
         }
         let request = request.body(Empty::<Bytes>::new()).map_err(|e| e.to_string())?;
-        let answer = sender.send_request(request).await.map_err(|e| e.to_string())?;
+        let answer = sender.send_request(request).await.map_err(|e| match e.is_parse() {
+            true => "no HTTP comes back: does it speak TLS? Then write https://".to_owned(),
+            false => e.to_string(),
+        })?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), LONGEST).collect().await;
         served.abort();
         let body = body.map(http_body_util::Collected::to_bytes);
         match status {
             StatusCode::OK => body.map_err(|e| e.to_string()),
+            StatusCode::UNAUTHORIZED if self.authorization.is_some() => {
+                Err("it does not take the token of --token-file".to_owned())
+            }
             StatusCode::UNAUTHORIZED => Err("it wants a token: --token-file FILE".to_owned()),
             other => Err(refused(other, &body.unwrap_or_default())),
         }
@@ -101,6 +107,24 @@ fn told(e: io::Error) -> String {
     e.to_string()
 }
 
+/// Why there is no TLS with it.
+fn untrusted(e: io::Error) -> String {
+    let why = e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    match why {
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "no TLS comes back: does it speak HTTP alone? Then write http://".to_owned()
+        }
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)))
+            if other.to_string().contains("CaUsedAsEndEntity") =>
+        {
+            "its certificate is one that vouches for others (CA:TRUE), which no server may show; \
+             make it one of its own that this one signs"
+                .to_owned()
+        }
+        _ => e.to_string(),
+    }
+}
+
 /// An address as people write it: `host`, `host:port`, `http://host:port/prefix`. `port`: where
 /// none is given.
 ///
@@ -108,10 +132,22 @@ fn told(e: io::Error) -> String {
 /// What is wrong with it.
 pub fn address(text: &str, port: u16) -> Result<Uri, String> {
     let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    let uri: Uri = whole.parse().map_err(|e| format!("{e}"))?;
+    let problem = "write a host, and a port if it is another: web7, web7:9095, [::1]:9095";
+    let uri: Uri = whole.parse().map_err(|_| problem)?;
     let scheme = uri.scheme_str().filter(|s| matches!(*s, "http" | "https"));
     let scheme = scheme.ok_or("write http:// or https://")?;
-    let host = uri.host().filter(|host| !host.is_empty()).ok_or("no host in it")?;
+    let host = uri.host().filter(|host| !host.is_empty()).ok_or(problem)?;
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    // What stands behind the host and is no port is not left out: it would be another agent.
+    let behind = authority.rsplit('@').next().and_then(|rest| rest.strip_prefix(host));
+    if uri.port_u16().is_none_or(|port| port == 0) && behind != Some("") {
+        return Err(format!("no port is called {:?}; {problem}", behind.unwrap_or(authority)));
+    }
+    if authority.contains('@') {
+        return Err(
+            "a password has no place in it; --token-file FILE has what is to be shown".into()
+        );
+    }
     let given = text.contains("://") || uri.port_u16().is_some();
     let port = uri.port_u16().or((!given).then_some(port));
     let port = port.map_or_else(String::new, |port| format!(":{port}"));
@@ -157,8 +193,15 @@ mod tests {
         ] {
             assert_eq!(address(text, 9095).map(|uri| uri.to_string()), Ok(whole.to_owned()));
         }
-        for text in ["", "ftp://x", "http://", "a b"] {
+        for text in ["", "ftp://x", "http://", "a b", "::1", "web7:", "web7:0", "http://me:x@web7"]
+        {
             assert!(address(text, 9095).is_err(), "{text}");
+        }
+        for text in
+            ["10.0.0.1:99999", "web7:abc", "http://web7:90955", "[::1]:x", "https://web7:-1/x"]
+        {
+            let e = address(text, 9095).expect_err(text);
+            assert!(e.contains("write a host, and a port"), "{text}: {e}");
         }
         let base = address("mon:9090", 9090).expect("an address");
         let path = format!("api/v1/query?query={}", escaped("a{b=\"c\"}[5m]"));

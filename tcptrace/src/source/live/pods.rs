@@ -35,6 +35,12 @@ impl Pods {
         Ok(Self { directory: directory.to_owned(), known: known(read(directory)?), next: 0 })
     }
 
+    /// Where they are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The names as of `now`, if they were to be read again. While the directory can't be read they
     /// stay as they were.
     pub fn news(&mut self, now: BootNs) -> Option<KnownPods> {

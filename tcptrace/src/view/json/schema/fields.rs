@@ -194,6 +194,7 @@ const GROUP: &[Field] = &[
     TIME,
     field("by", Text, "What `--group-by` says."),
     field("key", Text, "What they have in common."),
+    field("name", Text, "What people call that, as tables do: of a process `python app.py[4711]`."),
     field("count", Count("sockets"), "How many."),
     field("leaks", Count("sockets"), "Of these, with a verdict that is a leak."),
     field("oldest_ms", Object(AGE), "Age of the oldest."),
