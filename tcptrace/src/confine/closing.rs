@@ -7,7 +7,7 @@ use seccompiler::{
 
 use super::{
     rules::{Rules, argument, calls, program, reading},
-    seccomp::{FATAL, LOOKS, LOOKS_HERE, REFUSAL, TCGETS},
+    seccomp::{FATAL, LOOKS, LOOKS_HERE, REFUSAL, TCGETS, TIOCGWINSZ},
 };
 
 /// Besides what a watch makes: into a network namespace, on a thread for that; a copy of a
@@ -59,7 +59,7 @@ fn allowed() -> Result<BpfProgram, BackendError> {
     let families = [libc::AF_NETLINK, libc::AF_INET].map(|family| argument(0, Eq, family as u64));
     rules.insert(libc::SYS_socket, families.into_iter().collect::<Result<_, _>>()?);
     // Whether a terminal is written to.
-    rules.insert(libc::SYS_ioctl, vec![argument(1, Eq, TCGETS)?]);
+    rules.insert(libc::SYS_ioctl, vec![argument(1, Eq, TCGETS)?, argument(1, Eq, TIOCGWINSZ)?]);
     program(rules, REFUSAL, SeccompAction::Allow)
 }
 

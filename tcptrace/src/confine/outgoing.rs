@@ -5,7 +5,7 @@ use seccompiler::{BackendError, Error, SeccompAction, SeccompCmpOp::Eq, apply_fi
 
 use super::{
     rules::{Rules, argument, calls, program, reading, second},
-    seccomp::{FIONBIO, LOOKS, LOOKS_HERE, REFUSAL, TCGETS},
+    seccomp::{FIONBIO, LOOKS, LOOKS_HERE, REFUSAL, TCGETS, TIOCGWINSZ},
 };
 
 /// Of sockets that go out. `bind` and the plural forms are the C library's, for its questions to
@@ -67,8 +67,8 @@ pub fn confine() -> Result<(), Error> {
     let marks = [libc::F_GETFD, libc::F_SETFD].map(|command| second(command as u64));
     let marks = marks.into_iter().collect::<Result<Vec<_>, _>>()?;
     rules.entry(libc::SYS_fcntl).or_default().extend(marks);
-    // Whether stderr, which it says things on, is a terminal.
-    rules.entry(libc::SYS_ioctl).or_default().push(second(TCGETS)?);
+    // Whether stderr, which it says things on, is a terminal, as glibc asks that and as musl does.
+    rules.entry(libc::SYS_ioctl).or_default().extend([second(TCGETS)?, second(TIOCGWINSZ)?]);
     apply_filter(&program(rules, REFUSAL, SeccompAction::Allow)?)
 }
 
@@ -97,6 +97,8 @@ mod tests {
         let path = c"/nonexistent/x".as_ptr() as i64;
         for (number, arguments, error) in [
             (libc::SYS_connect, [-1, 0, 0], libc::EBADF),
+            (libc::SYS_ioctl, [-1, TCGETS as i64, 0], libc::EBADF),
+            (libc::SYS_ioctl, [-1, TIOCGWINSZ as i64, 0], libc::EBADF),
             (libc::SYS_setsockopt, [-1, 0, 0], libc::EBADF),
             (libc::SYS_sendto, [-1, 0, 0], libc::EBADF),
             (libc::SYS_openat, [-1, path, i64::from(libc::O_RDONLY)], libc::ENOENT),

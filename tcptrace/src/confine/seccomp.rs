@@ -72,7 +72,7 @@ const BPF_ITER_CREATE: u64 = 33;
 
 /// Requests of ioctl(), which C libraries type differently (asm-generic/ioctls.h).
 pub(super) const TCGETS: u64 = 0x5401;
-const TIOCGWINSZ: u64 = 0x5413;
+pub(super) const TIOCGWINSZ: u64 = 0x5413;
 pub(super) const FIONBIO: u64 = 0x5421;
 
 /// Setting a terminal's modes: at once, after what was written, and with what was typed thrown away

@@ -120,7 +120,8 @@ fn told(samples: &[Sample], recordings: &[usize]) -> Result<()> {
     eprintln!("| CPU | {:.2}% of a core |", 100.0 * (last.cpu_s - first.cpu_s) / span);
     eprintln!("| memory, first and last | {:.1}, {:.1} MiB |", mib(first.memory), mib(last.memory));
     eprintln!("| memory, slope | {:+.2} MiB an hour |", mib(grown) * 3600.0);
-    let day = mib(last.memory + grown * (DAY_S - last.at_s));
+    // What shrank in an hour is not taken to shrink all day.
+    let day = mib(last.memory + grown.max(0.0) * (DAY_S - last.at_s));
     eprintln!("| after a day, extrapolated | {day:.0} MiB |");
     eprintln!("| descriptors, first and last | {}, {} |", first.descriptors, last.descriptors);
     eprintln!("| series, bytes of a scrape | {}, {} |", last.series, last.bytes);
