@@ -155,6 +155,7 @@ fn names_of_pods() {
     let told = json!({uid: {"namespace": "shop", "name": "cart-x2x7k", "owner_kind": null,
         "owner_name": null}});
     assert_eq!(agent.json("/api/v1/sockets")["pods"], told);
+    assert_eq!(agent.said(), "", "nothing is to be said of that");
     // The directory goes, and comes back: both are said, and the name stays.
     let away = dir.path().with_extension("away");
     fs::rename(dir.path(), &away).expect("moves");

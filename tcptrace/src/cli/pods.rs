@@ -182,6 +182,7 @@ impl Naming {
         let target = match source {
             PodSource::None => return Ok(Self::default()),
             PodSource::Directory(pods) => {
+                known.set(pods.known().clone());
                 return Ok(Self { known: Some(known), from: Running::Directory(pods) });
             }
             PodSource::Kubelet(target) => *target,

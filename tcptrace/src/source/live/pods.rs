@@ -35,6 +35,12 @@ impl Pods {
         Ok(Self { directory: directory.to_owned(), known: known(read(directory)?), next: 0 })
     }
 
+    /// The names as last read.
+    #[must_use]
+    pub fn known(&self) -> &KnownPods {
+        &self.known
+    }
+
     /// Where they are.
     #[must_use]
     pub fn directory(&self) -> &Path {
