@@ -1,6 +1,7 @@
 //! The command line: one file per command, and what they share.
 
 mod agents;
+mod apart;
 mod attach;
 mod btf;
 mod check;

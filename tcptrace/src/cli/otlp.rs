@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context;
 use clap::ValueEnum;
 use hyper::{HeaderMap, body::Bytes, header::HeaderName};
 use sha2::{Digest, Sha256};
@@ -16,12 +15,13 @@ use tokio::sync::{mpsc, watch};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
 
 use super::{
+    apart::Apart,
     attach,
     tls::{self, wrong},
     warn,
 };
 use crate::{
-    confine::{capabilities, outgoing},
+    confine::outgoing,
     engine::{counted::counted, parse},
     exit::Failure,
     serve::{
@@ -37,7 +37,6 @@ use crate::{
             send::Sending,
         },
     },
-    source,
     view::{View, metrics::around::Exported},
 };
 
@@ -254,8 +253,6 @@ impl Exporter {
         let Some(Resolved { target, every }) = resolved else { return Ok(Self(None)) };
         let queue = Arc::new(Queue::default());
         let endpoint = target.endpoint.to_string();
-        let (go, told) = plain::channel();
-        let (ready, is_ready) = plain::channel();
         let (last, hears) = watch::channel(None);
         let (end, ended) = plain::channel();
         let runtime = attach::runtime()?;
@@ -268,24 +265,16 @@ impl Exporter {
             last: hears,
             say: warn,
         };
-        let work = move || {
-            if let Err(e) = capabilities::drop_all() {
-                warn(&format!("the thread that sends keeps its capabilities ({e})"));
-            }
-            connection::prepare();
-            let _ = ready.send(());
-            if told.recv().is_err() {
-                return;
-            }
-            if let Err(e) = outgoing::confine() {
-                warn(&format!("no system call filter for the thread that sends ({e})"));
-            }
+        let thread = Apart {
+            name: "otlp",
+            does: "sends",
+            prepare: connection::prepare,
+            confine: outgoing::confine,
+        };
+        let go = thread.start(move || {
             runtime.block_on(sending.run());
             let _ = end.send(());
-        };
-        source::thread("otlp", work).context("starting the thread that sends")?;
-        // The calls that this takes are refused from then on.
-        let _ = is_ready.recv();
+        })?;
         Ok(Self(Some(Started { queue, go, last, ended, endpoint })))
     }
 

@@ -5,16 +5,16 @@ use std::{
     sync::{Arc, mpsc as plain},
 };
 
-use anyhow::Context;
 use tokio_rustls::rustls::ClientConfig;
 
 use super::{
+    apart::Apart,
     attach,
     tls::{self, wrong},
     warn,
 };
 use crate::{
-    confine::{capabilities, outgoing},
+    confine::outgoing,
     engine::record::BootNs,
     exit::Failure,
     formats::pods::KnownPods,
@@ -24,10 +24,7 @@ use crate::{
         kubelet::{address, ask::KubeletTarget, poll::Polling, token::TokenFile},
         pods::SharedPods,
     },
-    source::{
-        self,
-        live::{addresses::is_own, memory, pods::Pods},
-    },
+    source::live::{addresses::is_own, memory, pods::Pods},
 };
 
 /// Who names pods.
@@ -187,28 +184,16 @@ impl Naming {
             }
             PodSource::Kubelet(target) => *target,
         };
-        let (go, told) = plain::channel();
-        let (ready, is_ready) = plain::channel();
         let runtime = attach::runtime()?;
         let give_back = memory::give_back;
         let polling = Polling { target, known: Arc::clone(&known), say: warn, give_back };
-        let work = move || {
-            if let Err(e) = capabilities::drop_all() {
-                warn(&format!("the thread that asks the kubelet keeps its capabilities ({e})"));
-            }
-            connection::prepare();
-            let _ = ready.send(());
-            if told.recv().is_err() {
-                return;
-            }
-            if let Err(e) = outgoing::confine() {
-                warn(&format!("no system call filter for the thread that asks the kubelet ({e})"));
-            }
-            runtime.block_on(polling.run());
+        let thread = Apart {
+            name: "pods",
+            does: "asks the kubelet",
+            prepare: connection::prepare,
+            confine: outgoing::confine,
         };
-        source::thread("pods", work).context("starting the thread that asks the kubelet")?;
-        // The calls that this takes are refused from then on.
-        let _ = is_ready.recv();
+        let go = thread.start(move || runtime.block_on(polling.run()))?;
         Ok(Self { known: Some(known), from: Running::Kubelet(go) })
     }
 

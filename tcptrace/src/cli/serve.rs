@@ -27,6 +27,7 @@ use tokio_rustls::{
 
 use self::agent::Agent;
 use super::{
+    apart::Apart,
     attach, btf, otlp, pods, recording, select,
     session::Session,
     settings,
@@ -35,7 +36,7 @@ use super::{
     warn,
 };
 use crate::{
-    confine::{capabilities, http, seccomp::Profile},
+    confine::{http, seccomp::Profile},
     engine::{
         accounts::Accounts,
         parse,
@@ -55,7 +56,7 @@ use crate::{
         site::Shared,
     },
     source::{
-        self, Source,
+        Source,
         live::{boot_now, bpf::preflight, memory},
         recording::{options::Options, recorder::Prepared},
     },
@@ -395,28 +396,12 @@ fn start(
     let Http { tls, guard } = http;
     listener.set_nonblocking(true).context("the listener")?;
     let router = routes::router(shared, guard, ask);
-    let (go, told) = plain::channel();
-    let (gave_up, given_up) = plain::channel();
     let runtime = attach::runtime()?;
     let listener = {
         let _inside = runtime.enter();
         tokio::net::TcpListener::from_std(listener).context("the listener")?
     };
-    let work = move || {
-        if let Err(e) = capabilities::drop_all() {
-            warn(&format!("the thread that answers requests keeps its capabilities ({e})"));
-        }
-        let _ = gave_up.send(());
-        if told.recv().is_err() {
-            return;
-        }
-        if let Err(e) = http::confine() {
-            warn(&format!("no system call filter for the thread that answers requests ({e})"));
-        }
-        runtime.block_on(listen::serve(listener, tls, router, traffic));
-    };
-    source::thread("http", work).context("starting the thread that answers requests")?;
-    // The calls that this takes are refused from then on.
-    let _ = given_up.recv();
-    Ok(go)
+    let thread =
+        Apart { name: "http", does: "answers requests", prepare: || (), confine: http::confine };
+    thread.start(move || runtime.block_on(listen::serve(listener, tls, router, traffic)))
 }
