@@ -1,12 +1,13 @@
 //! How agents are asked: what `fleet` and `explain` share.
 
-use std::{path::PathBuf, sync::Arc};
-
-use hyper::header::HeaderValue;
-use tokio_rustls::rustls::ClientConfig;
+use std::path::PathBuf;
 
 use super::tls::{self, wrong};
-use crate::{exit::Failure, serve::guard, source::fleet::http::Client};
+use crate::{
+    exit::Failure,
+    serve::{client::connection, guard},
+    source::fleet::http::Client,
+};
 
 /// An agent's port, where none is given.
 pub const PORT: u16 = 9095;
@@ -36,22 +37,16 @@ impl AgentAccess {
         if let Some(path) = &self.token_file {
             let text = tls::tokens("--token-file", path)?;
             let token = guard::tokens(&text).next().unwrap_or_default();
-            let value = HeaderValue::from_str(&format!("Bearer {token}"));
-            let mut value = value.map_err(|_| {
+            let value = connection::secret(&format!("Bearer {token}")).map_err(|_| {
                 wrong("--token-file", path, "the token has characters that no header can have")
             })?;
-            value.set_sensitive(true);
             client.authorization = Some(value);
         }
         if let Some(path) = &self.tls_ca {
-            let roots = tls::roots("--tls-ca", path)?;
+            let trust = tls::Trust::Roots(tls::roots("--tls-ca", path)?);
             let provider = tls::provider("--tls-ca", path, "ask from another machine")?;
-            let config = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()
-                .map_err(|e| wrong("--tls-ca", path, e))?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            client.tls = Some(Arc::new(config));
+            let config = tls::client(provider, trust, tls::HTTP_1_1);
+            client.tls = Some(config.map_err(|e| wrong("--tls-ca", path, e))?);
         }
         Ok(client)
     }
